@@ -1,0 +1,70 @@
+"""Names, ids and units: what may be said, checked once at the border.
+
+Ids are ``NewType``s, so that a row is not taken for a slot; sizes are ints of bytes everywhere inside.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NewType
+
+__all__ = ["BlockRow", "SegmentId", "Slot", "check_block_name", "check_plane_name", "parse_nbytes"]
+
+Slot = NewType("Slot", int)  #: a process's row in a plane
+BlockRow = NewType("BlockRow", int)  #: a block's row in a plane
+SegmentId = NewType("SegmentId", int)  #: names a segment for ever; never used again
+
+MAX_BLOCK_NAME_NBYTES = 120
+
+_PLANE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?)(b?)\s*", re.IGNORECASE)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def check_plane_name(name: object) -> str:
+    """Return ``name`` if it can name a plane, else raise ``TypeError`` or ``ValueError``."""
+    if not isinstance(name, str):
+        raise TypeError(f"a plane's name is a str, not {type(name).__name__}")
+    if not _PLANE_NAME.fullmatch(name):
+        raise ValueError(
+            f"plane name {name!r}: use 1 to 64 of A-Z a-z 0-9 . _ - and do not start with a dot"
+        )
+    return name
+
+
+def check_block_name(name: object) -> bytes:
+    """Return the UTF-8 bytes of a block's name, or raise ``TypeError`` or ``ValueError``."""
+    if not isinstance(name, str):
+        raise TypeError(f"a block's name is a str, not {type(name).__name__}")
+    # Most names are ASCII and printable, which one C call tells.
+    if not (name.isascii() and name.isprintable()):
+        if _CONTROL.search(name):
+            raise ValueError(f"block name {name!r} has control characters; leave them out")
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"block name {name!r} is not valid Unicode (it has a lone surrogate)") from None
+    encoded = name.encode()
+    if not 0 < len(encoded) <= MAX_BLOCK_NAME_NBYTES:
+        raise ValueError(
+            f"a block's name has 1 to {MAX_BLOCK_NAME_NBYTES} bytes of UTF-8; {name[:40]!r} has {len(encoded)}"
+        )
+    return encoded
+
+
+def parse_nbytes(size: object, what: str = "size") -> int:
+    """Bytes from an int or from text such as ``"512MiB"``, ``"4GiB"`` or ``"10GB"``.
+
+    ``MiB`` counts in 1,024s, ``MB`` in 1,000s.
+    """
+    if isinstance(size, bool) or not isinstance(size, (int, str)):
+        raise TypeError(f"{what} is an int of bytes or text like '512MiB', not {type(size).__name__}")
+    if isinstance(size, int):
+        if size < 0:
+            raise ValueError(f"{what} cannot be negative: {size}")
+        return size
+    found = _SIZE.fullmatch(size)
+    if not found or (found[3] and not found[2]):
+        raise ValueError(f"{what} {size!r}: write an int of bytes or text like '512MiB', '4GiB', '10GB'")
+    step = 1024 if found[3] else 1000
+    return int(float(found[1]) * step ** " kmgtp".index(found[2].lower() or " "))
