@@ -1,0 +1,30 @@
+"""What the operating system must offer, found out once.
+
+Linux on a 64-bit little-endian machine: aligned 8-byte stores are then single stores, and open-file-description
+(OFD) locks, ``MAP_NORESERVE`` and ``fallocate`` are there. Elsewhere ``require_platform`` says what is missing.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+
+from ..errors import UnsupportedPlatform
+
+__all__ = ["MACHINES", "PAGE_NBYTES", "require_platform"]
+
+MACHINES = ("x86_64", "aarch64", "arm64")
+
+try:
+    from mmap import PAGESIZE as PAGE_NBYTES
+except ImportError:  # a Python without mmap cannot run the library; require_platform says so
+    PAGE_NBYTES = 4096
+
+
+def require_platform() -> None:
+    """Raise ``UnsupportedPlatform`` unless this is 64-bit little-endian Linux."""
+    found = f"{sys.platform} on {platform.machine()}, {sys.maxsize.bit_length() + 1} bit, {sys.byteorder} endian"
+    if sys.platform != "linux" or platform.machine() not in MACHINES:
+        raise UnsupportedPlatform(f"shmplane needs Linux on {' or '.join(MACHINES[:2])}; this is {found}")
+    if sys.maxsize != 2**63 - 1 or sys.byteorder != "little":
+        raise UnsupportedPlatform(f"shmplane needs a 64-bit little-endian Python; this is {found}")

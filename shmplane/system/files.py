@@ -1,0 +1,136 @@
+"""Files of a plane: made so that only their owner can use them, and checked each time they are opened.
+
+Every open is ``O_NOFOLLOW | O_CLOEXEC``, creation adds ``O_EXCL``, and ``fstat`` then has to show a regular file of
+ours without bits for group and others. Directories are checked in the same way.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from ..errors import PlaneSecurityError
+from . import libc
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+__all__ = [
+    "allocate",
+    "check_directory",
+    "close_own",
+    "create_file",
+    "identity_of",
+    "make_directory",
+    "open_file",
+    "punch",
+    "unlink_quietly",
+    "write_all",
+]
+
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+# O_NONBLOCK: a FIFO planted in place of a file must not hang the open.
+_OPEN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_KEEP_SIZE_AND_PUNCH_HOLE = 0x01 | 0x02
+#: the kernel writes at most this much in one call
+_MOST_PER_WRITE = 0x7FFF_F000
+
+
+def create_file(path: str) -> int:
+    """A new file that only we can read and write; ``FileExistsError`` when the name is taken."""
+    return os.open(path, _CREATE, 0o600)
+
+
+def open_file(path: str, *, writable: bool = False) -> int:
+    """Open a file of the plane; ``PlaneSecurityError`` unless it is regular, ours and private."""
+    try:
+        fd = os.open(path, _OPEN | (os.O_RDWR if writable else os.O_RDONLY))
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EACCES, errno.EISDIR):
+            raise PlaneSecurityError(
+                f"opening {path}: {os.strerror(error.errno)}; it should be a regular file of user {os.geteuid()}. "
+                f"Somebody replaced it: look at it, and remove the plane if you do not trust it.",
+                path=path,
+            ) from error
+        raise
+    try:
+        _check(path, os.fstat(fd), stat.S_ISREG)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def make_directory(path: str) -> None:
+    """Make a directory that only we can enter, or check that the one there is such."""
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        pass
+    check_directory(path)
+
+
+def check_directory(path: str) -> None:
+    """``PlaneSecurityError`` unless ``path`` is a private directory of ours and no link."""
+    _check(path, os.lstat(path), stat.S_ISDIR)
+
+
+def _check(path: str, found: os.stat_result, right_type: object) -> None:
+    problems = []
+    if not right_type(found.st_mode):  # type: ignore[operator]
+        problems.append("it is of another file type")
+    if found.st_uid != os.geteuid():
+        problems.append(f"it belongs to user {found.st_uid}, we are {os.geteuid()}")
+    if found.st_mode & 0o077:
+        problems.append(f"its mode {stat.S_IMODE(found.st_mode):04o} lets others in")
+    if problems:
+        raise PlaneSecurityError(
+            f"{path} is not safe to use: {' and '.join(problems)}. Remove it, or choose another root=.",
+            path=path,
+            uid=found.st_uid,
+            mode=stat.S_IMODE(found.st_mode),
+        )
+
+
+def write_all(fd: int, offset: int, data: Buffer) -> None:
+    """Write all of a contiguous buffer at ``offset``: fresh pages are neither zeroed nor faulted first."""
+    view = memoryview(data).cast("B")
+    while view.nbytes:
+        written = os.pwrite(fd, view[:_MOST_PER_WRITE], offset)
+        offset += written
+        view = view[written:]
+
+
+def allocate(fd: int, nbytes: int, *, offset: int = 0) -> None:
+    """Back ``[offset, offset + nbytes)`` with memory, so that no later access can be SIGBUS; ``OSError`` if full."""
+    libc.fallocate(fd, 0, offset=offset, nbytes=nbytes)
+
+
+def punch(fd: int, nbytes: int) -> None:
+    """Give the pages of a file back although others may still map it."""
+    libc.fallocate(fd, _KEEP_SIZE_AND_PUNCH_HOLE, offset=0, nbytes=nbytes)
+
+
+def unlink_quietly(path: str) -> None:
+    """Remove a file that may be gone already."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def identity_of(fd: int) -> tuple[int, int]:
+    """Inode and device of an open file."""
+    found = os.fstat(fd)
+    return found.st_ino, found.st_dev
+
+
+def close_own(fd: int, identity: tuple[int, int]) -> None:
+    """Close a descriptor if it still is that file; one that somebody closed and reused is theirs."""
+    try:
+        if identity_of(fd) == identity:
+            os.close(fd)
+    except OSError:
+        pass  # closed already

@@ -1,0 +1,50 @@
+"""Fork: whoever shares descriptors or rows with the kernel hears of it before and after.
+
+Participants are held weakly. A hook that fails never stops the fork: Python would print and ignore the error anyway,
+so each participant answers for its own failure.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from typing import Protocol
+
+__all__ = ["Participant", "join_forks"]
+
+
+class Participant(Protocol):
+    def before_fork(self) -> None: ...
+    def after_fork_in_parent(self) -> None: ...
+    def after_fork_in_child(self) -> None: ...
+
+
+_participants: list[weakref.ref[Participant]] = []
+
+
+def join_forks(participant: Participant) -> None:
+    """Tell ``participant`` of every fork by Python from now on, for as long as it lives."""
+    _participants[:] = [known for known in _participants if known() is not None]
+    _participants.append(weakref.ref(participant))
+
+
+def _living() -> list[Participant]:
+    return [alive for known in _participants if (alive := known()) is not None]
+
+
+def _before() -> None:
+    for participant in _living():
+        participant.before_fork()
+
+
+def _in_parent() -> None:
+    for participant in reversed(_living()):
+        participant.after_fork_in_parent()
+
+
+def _in_child() -> None:
+    for participant in reversed(_living()):
+        participant.after_fork_in_child()
+
+
+os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)

@@ -1,0 +1,103 @@
+"""Mappings: this process's view of memory, one contiguous range composed of pieces of files.
+
+Address space is reserved with Python's own ``mmap`` (nothing is charged for it) and the pieces are laid over it.
+The Python object owns the range: no descriptor is kept, and its deallocation unmaps everything at once.
+
+Rule 1. A range is never unmapped, closed or resized while an object can reach it; only garbage collection ends it.
+Rule 2. Ranges for readers are read-only pages: no Python trick makes an array over them writable.
+Rule 3. Nothing is mapped through a descriptor that carries OFD locks: a forked child's mapping would keep them held.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+from typing import Any, NoReturn
+
+from ..errors import PlaneFull
+from . import libc
+from .capabilities import PAGE_NBYTES
+
+__all__ = ["Mapping", "Pages", "reserve", "round_to_pages"]
+
+_NORESERVE = 0x4000
+_READ = mmap.PROT_READ
+_WRITE = mmap.PROT_READ | mmap.PROT_WRITE
+
+
+def round_to_pages(nbytes: int) -> int:
+    """``nbytes`` rounded up to whole pages."""
+    return -(-nbytes // PAGE_NBYTES) * PAGE_NBYTES
+
+
+class Pages(mmap.mmap):
+    """A reservation that cannot be closed by whoever gets hold of it; its subclasses export the C buffer protocol."""
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TypeError("memory of a plane is given back by garbage collection; it cannot be closed or resized")
+
+    close = resize = move = __enter__ = __exit__ = _refuse  # type: ignore[assignment]
+
+
+def reserve(nbytes: int, *, writable: bool, kind: type[Pages] = Pages) -> Pages:
+    """Address space with nothing behind it yet; ``len`` is ``nbytes``, whole pages are reserved."""
+    try:
+        return kind(-1, nbytes, flags=mmap.MAP_PRIVATE | _NORESERVE, prot=_WRITE if writable else _READ)
+    except OSError as error:
+        raise _out_of_mappings(nbytes, error) from error
+
+
+class Mapping:
+    """A range of addresses with pieces of files laid over it.
+
+    Attributes:
+        address: where it starts; a multiple of the page size.
+        nbytes: its length, whole pages.
+    """
+
+    __slots__ = ("__weakref__", "_hold", "address", "nbytes", "writable")
+
+    def __init__(self, nbytes: int, *, writable: bool = False, pages: Pages | None = None) -> None:
+        self.nbytes = round_to_pages(nbytes)
+        self.writable = writable
+        pages = pages if pages is not None else reserve(self.nbytes, writable=writable)
+        # The memoryview pins the range: even mmap.mmap.close(range) raises BufferError while it exists.
+        self._hold = memoryview(pages)
+        self.address = libc.address_of(pages)
+
+    def lay(self, fd: int, nbytes: int, *, at: int = 0, offset: int = 0, private: bool = False) -> None:
+        """Lay ``nbytes`` of a file, from ``offset``, over the range at ``at``; all three in whole pages."""
+        if not (0 <= at <= self.nbytes - nbytes and nbytes > 0):
+            raise ValueError(f"a piece of {nbytes} B at {at} lies outside a range of {self.nbytes} B")
+        flags = mmap.MAP_PRIVATE | _NORESERVE if private else mmap.MAP_SHARED
+        prot = _WRITE if self.writable else _READ
+        try:
+            # Safety: the piece lies within this range, which is reserved and owned by this object.
+            libc.map_fixed(self.address + at, nbytes, prot, flags=flags, fd=fd, offset=offset)
+        except OSError as error:
+            if error.errno == errno.ENOMEM:
+                raise _out_of_mappings(nbytes, error) from error
+            raise
+
+    def lay_nothing(self) -> None:
+        """Replace all pages by private empty ones; addresses handed out before stay valid."""
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE
+        # Safety: exactly this object's own range.
+        libc.map_fixed(self.address, self.nbytes, _WRITE if self.writable else _READ, flags=flags)
+
+    @property
+    def view(self) -> memoryview:
+        """The bytes; writable only when the mapping is."""
+        return self._hold
+
+    def words(self) -> memoryview:
+        """The range as unsigned 8-byte words."""
+        return self._hold.cast("Q")
+
+
+def _out_of_mappings(nbytes: int, error: OSError) -> PlaneFull:
+    return PlaneFull(
+        f"mapping {nbytes:,} B failed: {error}. The process has too many mappings (vm.max_map_count) or an address "
+        f"space limit; close blocks that are no longer needed or raise the limit.",
+        needed=nbytes,
+    )
