@@ -1,0 +1,331 @@
+"""Recovery: what a plane must look like, decided from facts alone.
+
+``judge`` is pure: from a snapshot of the facts it says which blocks live, which go, and what each segment becomes.
+``rebuild`` carries that out and builds everything derived again. It runs when a transaction was left unfinished (its
+process was killed, or an exception left it), under the lock, by whoever finds the dirty word set. Killed in the middle,
+the next one finds the same facts and comes to the same verdict: no journal, no directory scan.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..tables import Column
+from .space import CELL_NBYTES, RECYCLE_BUCKETS
+from .states import (
+    CREATING,
+    DEAD,
+    DOOMED,
+    FREE,
+    LIVE,
+    MAKING,
+    USED,
+    WARM,
+    generation_matches,
+    row_of_name_word,
+)
+from .transaction import Transaction, held_rows
+
+__all__ = [
+    "Snapshot",
+    "Verdict",
+    "judge",
+    "reap",
+    "rebuild",
+    "release_slot",
+    "rows_of_owner",
+    "take_snapshot",
+]
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """The facts. Lists are by row."""
+
+    alive: set[int]  #: slots in use whose token is held
+    now: int
+    block_states: Sequence[int]
+    block_generations: Sequence[int]
+    block_owners: Sequence[int]
+    block_segments: Sequence[int]
+    block_names: Sequence[int]
+    block_lingers: Sequence[int]
+    block_expiries: Sequence[int]
+    block_references: Mapping[int, Sequence[int]]
+    leased: set[int]  #: rows leased by a living process
+    name_words: Sequence[int]
+    name_lengths: Sequence[int]
+    segment_states: Sequence[int]
+    segment_owners: Sequence[int]
+    segment_slabs: Sequence[int]
+    segment_exported: Sequence[int]
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What has to be true afterwards."""
+
+    living: set[int] = field(default_factory=set)  #: block rows that stay
+    freed: list[int] = field(default_factory=list)  #: block rows that go
+    named: dict[int, int] = field(default_factory=dict)  #: block row -> the name row that counts
+    emptied_names: list[int] = field(default_factory=list)  #: name rows whose word points nowhere
+    referenced: dict[int, int] = field(default_factory=dict)
+    warm: list[int] = field(default_factory=list)  #: segments that nobody uses and that are whole
+    doomed: list[int] = field(default_factory=list)  #: segments whose file has to go
+
+
+def judge(facts: Snapshot) -> Verdict:
+    """Decide from the facts. Pure."""
+    verdict = Verdict()
+    states = facts.block_states
+    _judge_names(facts, verdict)
+    roots = set(verdict.named)
+    for row, state in enumerate(states):
+        if state == LIVE and (
+            row in facts.leased or (facts.block_lingers[row] and facts.block_expiries[row] > facts.now)
+        ):
+            roots.add(row)
+        elif state == CREATING and facts.block_owners[row] - 1 in facts.alive:
+            roots.add(row)
+    _reach(facts, roots, verdict)
+    verdict.freed = [row for row, state in enumerate(states) if state != FREE and row not in verdict.living]
+    _judge_segments(facts, verdict)
+    return verdict
+
+
+def _judge_names(facts: Snapshot, verdict: Verdict) -> None:
+    """A rename killed in the middle leaves two names for a block; its row says which one counts."""
+    for name_row, word in enumerate(facts.name_words):
+        row = row_of_name_word(word)
+        if row < 0:
+            continue
+        if not _is_live(facts, name_row, word):
+            verdict.emptied_names.append(name_row)
+        elif row not in verdict.named:
+            verdict.named[row] = name_row
+        elif facts.block_names[row] == name_row + 1:
+            verdict.emptied_names.append(verdict.named[row])
+            verdict.named[row] = name_row
+        else:
+            verdict.emptied_names.append(name_row)
+
+
+def _is_live(facts: Snapshot, name_row: int, word: int) -> bool:
+    row = row_of_name_word(word)
+    return (
+        row < len(facts.block_states)
+        and facts.name_lengths[name_row] > 0
+        and facts.block_states[row] == LIVE
+        and generation_matches(word, facts.block_generations[row])
+    )
+
+
+def _reach(facts: Snapshot, roots: set[int], verdict: Verdict) -> None:
+    pending = list(roots)
+    verdict.living = set(roots)
+    while pending:
+        for other in facts.block_references.get(pending.pop(), ()):
+            if not 0 <= other < len(facts.block_states) or facts.block_states[other] != LIVE:
+                continue
+            verdict.referenced[other] = verdict.referenced.get(other, 0) + 1
+            if other not in verdict.living:
+                verdict.living.add(other)
+                pending.append(other)
+
+
+def _judge_segments(facts: Snapshot, verdict: Verdict) -> None:
+    used = {facts.block_segments[row] - 1 for row in verdict.living}
+    for row, state in enumerate(facts.segment_states):
+        alive = facts.segment_owners[row] - 1 in facts.alive
+        if state == WARM or (state == USED and not facts.segment_slabs[row] and row not in used):
+            (verdict.doomed if facts.segment_exported[row] else verdict.warm).append(row)
+        elif (state == DOOMED and not alive) or (state == MAKING and not alive and row not in used):
+            verdict.doomed.append(row)
+        elif state == MAKING and not facts.segment_slabs[row] and row not in used:
+            verdict.doomed.append(row)
+
+
+def take_snapshot(tx: Transaction, alive: set[int]) -> Snapshot:
+    """Read the facts, under the lock."""
+    header, blocks, names, segments = tx.header, tx.blocks, tx.names, tx.segments
+    high, segments_high, names_high = header.blocks_high[0], header.segments_high[0], header.names_high[0]
+    counts = blocks.references[:high].tolist()
+    columns = [getattr(blocks, f"reference_{i}") for i in range(8)]
+    leased: set[int] = set()
+    for slot in alive:
+        leased.update(held_rows(tx, slot))
+    return Snapshot(
+        alive=alive,
+        now=time.monotonic_ns(),
+        block_states=blocks.state[:high].tolist(),
+        block_generations=blocks.generation[:high].tolist(),
+        block_owners=blocks.owner[:high].tolist(),
+        block_segments=blocks.segment[:high].tolist(),
+        block_names=blocks.name[:high].tolist(),
+        block_lingers=blocks.linger[:high].tolist(),
+        block_expiries=blocks.expires[:high].tolist(),
+        block_references={
+            row: [column[row] - 1 for column in columns[: min(count, 8)]] for row, count in enumerate(counts) if count
+        },
+        leased=leased,
+        name_words=names.word[:names_high].tolist(),
+        name_lengths=names.length[:names_high].tolist(),
+        segment_states=segments.state[:segments_high].tolist(),
+        segment_owners=segments.owner[:segments_high].tolist(),
+        segment_slabs=segments.slab[:segments_high].tolist(),
+        segment_exported=segments.exported[:segments_high].tolist(),
+    )
+
+
+def rebuild(tx: Transaction, alive: set[int]) -> Verdict:
+    """Carry out the verdict and build everything derived again. Clears the leases of the dead first."""
+    for slot in tx.space.slots_in_use():
+        if slot not in alive:
+            _clear_leases(tx, slot)
+    verdict = judge(take_snapshot(tx, alive))
+    blocks, segments, names = tx.blocks, tx.segments, tx.names
+    for name_row in verdict.emptied_names:
+        names.word[name_row] = 0
+    for row, name_row in verdict.named.items():
+        blocks.name[row] = name_row + 1
+    for row in verdict.freed:
+        blocks.state[row] = DEAD
+        blocks.generation[row] += 1
+        blocks.state[row] = FREE
+    for row in verdict.warm:
+        segments.state[row] = WARM
+    for row in verdict.doomed:
+        tx.space.doom(row)
+    _rebuild_blocks(tx, verdict)
+    _rebuild_segments(tx, verdict)
+    _rebuild_names(tx)
+    return verdict
+
+
+def reap(tx: Transaction, slot: int) -> None:
+    """Return what a dead process held, when no transaction was left unfinished. Work is what the dead held."""
+    blocks, segments, space = tx.blocks, tx.segments, tx.space
+    for row in held_rows(tx, slot):
+        tx.release_of(slot, row)
+    for row in rows_of_owner(blocks.owner, tx.header.blocks_high[0], slot):
+        tx.abandon(row)
+    for row in rows_of_owner(segments.owner, tx.header.segments_high[0], slot):
+        if segments.state[row] == MAKING:
+            space.give_up(row)
+        elif segments.state[row] == DOOMED:
+            space.doom(row)
+    release_slot(tx, slot)
+
+
+def release_slot(tx: Transaction, slot: int) -> None:
+    """The row of a process is free again; the last store of its clean-up."""
+    tx.manifest.processes.state[slot] = 0
+    tx.header.membership[0] += 1
+
+
+def rows_of_owner(owners: Column, high: int, slot: int) -> list[int]:
+    """Rows whose owner word names ``slot``; what they are is for the caller to check."""
+    return [row for row, owner in enumerate(owners[:high].tolist()) if owner == slot + 1]
+
+
+def _clear_leases(tx: Transaction, slot: int) -> None:
+    leases, blocks, now = tx.manifest.lease_row(slot), tx.blocks, time.monotonic_ns()
+    for row in held_rows(tx, slot):
+        # A handle in a queue must still arrive: the linger time counts from the death of its maker.
+        if blocks.linger[row]:
+            blocks.expires[row] = now + blocks.linger[row]
+        leases[row] = 0
+
+
+def _rebuild_blocks(tx: Transaction, verdict: Verdict) -> None:
+    header, blocks = tx.header, tx.blocks
+    high = header.blocks_high[0]
+    header.free_blocks[0] = 0
+    states = blocks.state[:high].tolist()
+    free = [row for row, state in enumerate(states) if state == FREE]
+    for row in free:
+        blocks.cell[row] = 0
+    for row in verdict.living:
+        blocks.referenced[row] = verdict.referenced.get(row, 0)
+    for index in range(len(CELL_NBYTES)):
+        for column in (tx.manifest.classes.free, tx.manifest.classes.slab, tx.manifest.classes.slabs):
+            column[index] = 0
+    free = _rebuild_slabs(tx, verdict, free)
+    for row in reversed(free):
+        tx.space.free_block_row(row)
+    header.live_blocks[0] = high - sum(state == FREE for state in states)
+    header.lingering[0] = sum(1 for row in verdict.living if blocks.linger[row])
+
+
+def _rebuild_slabs(tx: Transaction, verdict: Verdict, free: list[int]) -> list[int]:
+    """Find the cells in use and give the others to free rows; returns the rows that got none."""
+    segments, classes, blocks = tx.segments, tx.manifest.classes, tx.blocks
+    owned: dict[int, set[int]] = {}
+    for row in verdict.living:
+        if blocks.cell[row]:
+            owned.setdefault(blocks.segment[row] - 1, set()).add(blocks.offset[row])
+    remaining = list(free)
+    for slab in range(tx.header.segments_high[0]):
+        index = segments.slab[slab] - 1
+        if segments.state[slab] != USED or not 0 <= index < len(CELL_NBYTES):
+            continue
+        cell, used = CELL_NBYTES[index], owned.get(slab, set())
+        segments.cells[slab] = len(used)
+        orphans = 0
+        for offset in range(0, segments.bump[slab], cell):
+            if offset in used:
+                continue
+            if remaining:
+                row = remaining.pop()
+                tx.space.bind(row, slab, offset=offset, cell=cell)
+                tx.space.free_block_row(row)
+            else:
+                orphans += 1
+        segments.orphans[slab] = orphans
+        classes.slabs[index] += 1
+        if segments.bump[slab] + cell <= segments.nbytes[slab]:
+            classes.slab[index] = slab + 1
+    return remaining
+
+
+def _rebuild_segments(tx: Transaction, verdict: Verdict) -> None:
+    header, segments = tx.header, tx.segments
+    header.free_segments[0] = 0
+    for bucket in range(RECYCLE_BUCKETS):
+        tx.manifest.recycled.first[bucket] = 0
+    used = recycled = 0
+    for row in range(header.segments_high[0]):
+        state, nbytes = segments.state[row], segments.nbytes[row]
+        if state == FREE:
+            segments.next[row] = header.free_segments[0]
+            header.free_segments[0] = row + 1
+        elif state == WARM or (state == USED and segments.slab[row] and not segments.cells[row]):
+            recycled += nbytes
+            if state == WARM:
+                tx.space.keep_warm(row)
+        elif state in (USED, MAKING):
+            used += nbytes
+    header.used_nbytes[0] = used
+    header.recycled_nbytes[0] = recycled
+
+
+def _rebuild_names(tx: Transaction) -> None:
+    header, names, blocks = tx.header, tx.names, tx.blocks
+    for bucket in range(tx.manifest.bucket_mask + 1):
+        if tx.manifest.buckets.first[bucket]:
+            tx.manifest.buckets.first[bucket] = 0
+    header.tombstones_head[0] = header.tombstones_tail[0] = header.tombstones[0] = 0
+    live = 0
+    for row in range(header.names_high[0]):
+        names.queued[row] = 0
+        word = names.word[row]
+        if names.length[row]:
+            tx.index.link(row, names.hash[row])
+        if word:
+            live += 1
+            names.version[row] = max(names.version[row], blocks.version[row_of_name_word(word)])
+        else:
+            tx.index.bury(row)
+    header.live_names[0] = live

@@ -1,0 +1,132 @@
+"""The columns of a plane's manifest: what is shared, what each word means, and who writes it.
+
+Facts are what a crash must not lose: states, name words, versions, places, leases. Everything marked *derived* (chains,
+counters, reference counts) follows from the facts and is built again by recovery when the lock was left dirty.
+So the order of stores matters for facts only.
+"""
+
+from __future__ import annotations
+
+from ..tables import Column, Table, Text, column, text
+
+__all__ = ["Blocks", "Buckets", "Classes", "Header", "Leases", "Names", "Processes", "Recycled", "Segments"]
+
+#: blocks that one block may refer to; more are merged
+MAX_REFERENCES = 8
+
+
+class Header(Table):
+    magic: Column = column("b'shmplane' as a word; the first thing a joiner checks")
+    format: Column = column("version of the format")
+    fingerprint: Column = column("of all columns; another one means another release")
+    instance: Column = column("random; tells one plane of a name from the next")
+    created: Column = column("time_ns of creation")
+    max_blocks: Column = column("rows of the block table")
+    max_processes: Column = column("rows of the process table")
+    temporary: Column = column("1: destroyed with its last process")
+    capacity: Column = column("B of segments at most; by resize")
+    recycle: Column = column("B of freed segments that stay warm; by resize")
+    dirty: Column = column("slot + 1 of the process inside a transaction, 0 outside; left set by a killed one")
+    holder: Column = column("slot + 1 of the last process that took the lock; for messages only")
+    destroyed: Column = column("1 from the moment the plane ends; never goes back")
+    scanned: Column = column("monotonic_ns of the last look at the tokens")
+    membership: Column = column("+1 whenever a process row is taken or given back")
+    next_segment: Column = column("id of the next segment; ids are never used again")
+    blocks_high: Column = column("block rows ever used; rows above are all zero")
+    blocks_reserved: Column = column("block rows, and words of each used lease row, backed by memory")
+    segments_high: Column = column("segment rows ever used")
+    segments_reserved: Column = column("segment rows backed by memory")
+    names_high: Column = column("name rows ever used")
+    names_reserved: Column = column("name rows backed by memory")
+    free_blocks: Column = column("derived: chain of free rows that own no cell, row + 1")
+    free_segments: Column = column("derived: chain of free segment rows, row + 1")
+    tombstones_head: Column = column("derived: oldest name row without a block, row + 1")
+    tombstones_tail: Column = column("derived: youngest name row without a block, row + 1")
+    tombstones: Column = column("derived: length of that queue")
+    used_nbytes: Column = column("derived: B of segments with live blocks")
+    recycled_nbytes: Column = column("derived: B of segments kept warm")
+    live_blocks: Column = column("derived: blocks that are not free")
+    live_names: Column = column("derived: names with a block")
+    lingering: Column = column("derived: blocks with a linger time")
+
+
+class Processes(Table):
+    state: Column = column("1: in use; by its owner when it joins, 0 by its owner or whoever finds its token free")
+    pid: Column = column("as the process sees itself; for display only")
+    namespace: Column = column("inode of its PID namespace; for display only")
+    joined: Column = column("time_ns")
+
+
+class Blocks(Table):
+    state: Column = column("BlockState; the last word stored, so a half-written row is never visible")
+    generation: Column = column("+1 per reuse of the row; a handle with another value is stale")
+    owner: Column = column("slot + 1 of the process that is creating it")
+    segment: Column = column("segment row + 1; of a free row: where its cell lies (derived)")
+    offset: Column = column("B from the start of the segment")
+    cell: Column = column("B of its cell in a slab; 0: it has the segment to itself")
+    body_nbytes: Column = column("B of the value")
+    frame_nbytes: Column = column("B of the frame, which lies behind the value at the next multiple of 8")
+    frame_crc: Column = column("crc32 of the frame")
+    kind: Column = column("Kind")
+    version: Column = column("how often its name had been published, with it; 0: anonymous")
+    created: Column = column("time_ns")
+    name: Column = column("name row + 1 that it was published under; 0: never")
+    linger: Column = column("ns that it outlives its last lease; 0: not at all")
+    expires: Column = column("monotonic_ns until which it lives without a lease")
+    evictable: Column = column("1: may be deleted when the plane is full and nobody leases it")
+    referenced: Column = column("derived: how many blocks refer to it")
+    next: Column = column("derived: chain of free rows, row + 1")
+    references: Column = column("how many of the next words are used")
+    reference_0: Column = column("block row + 1 whose bytes this block shows")
+    reference_1: Column = column("as above")
+    reference_2: Column = column("as above")
+    reference_3: Column = column("as above")
+    reference_4: Column = column("as above")
+    reference_5: Column = column("as above")
+    reference_6: Column = column("as above")
+    reference_7: Column = column("as above")
+
+
+class Segments(Table):
+    state: Column = column("SegmentState; stored last")
+    id: Column = column("the file's name; never used again")
+    nbytes: Column = column("B of the file, whole pages, fixed for life")
+    owner: Column = column("slot + 1 of the process that is making or removing the file")
+    slab: Column = column("class + 1 of its cells; 0: one block has it all")
+    bump: Column = column("B of a slab already cut into cells")
+    exported: Column = column("1: other programs may have it open, so it is never used again")
+    cells: Column = column("derived: cells of a slab in use")
+    orphans: Column = column("derived: cells of a slab that no row owns, after block rows ran short")
+    next: Column = column("derived: chain of free rows or of recycled segments, row + 1")
+
+
+class Names(Table):
+    word: Column = column("0, or block row + 1, its generation and the name row's, packed: the one word to compare")
+    version: Column = column("the last one published; kept after a delete until the row is used again")
+    length: Column = column("B of the name; 0: the row is free; stored last")
+    hash: Column = column("crc32 of the name")
+    generation: Column = column("+1 per reuse of the row")
+    queued: Column = column("derived: 1 while it is among the tombstones")
+    next: Column = column("derived: next name of its bucket, row + 1")
+    next_tombstone: Column = column("derived: next younger tombstone, row + 1")
+    text: Text = text(15, "UTF-8 of the name")
+
+
+class Buckets(Table):
+    first: Column = column("derived: first name row of the bucket, row + 1")
+
+
+class Classes(Table):
+    free: Column = column("derived: chain of free block rows that own a cell of the class, row + 1")
+    slab: Column = column("derived: segment row + 1 of the slab that still has uncut cells")
+    slabs: Column = column("derived: how many slabs the class has")
+
+
+class Recycled(Table):
+    first: Column = column("derived: first recycled segment of the size bucket, row + 1")
+
+
+class Leases(Table):
+    """A row per process, a word per block; kept as rows, so it is declared for the fingerprint only."""
+
+    held: Column = column("1: the process of the row leases the block; by its owner, cleared once its token is free")

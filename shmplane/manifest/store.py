@@ -1,0 +1,216 @@
+"""The manifest: one mapped file with all tables of a plane, and its growth.
+
+Tables are sparse. A row is touched only once memory stands behind it (``blocks_reserved`` and its like), so that a full
+file system is an error and not SIGBUS, and rows of slots not in use are never read.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from typing import NamedTuple
+
+from ..errors import PlaneCorrupt, PlaneFull
+from ..system import PAGE_NBYTES, Mapping, allocate, close_own, identity_of, round_to_pages
+from ..tables import WORD_NBYTES, Column, Table, fingerprint
+from ..tables.table import view_column
+from .schema import Blocks, Buckets, Classes, Header, Leases, Names, Processes, Recycled, Segments
+from .space import CELL_NBYTES, RECYCLE_BUCKETS
+from .states import MAX_BLOCKS
+
+__all__ = ["FORMAT", "Limits", "Manifest"]
+
+MAGIC = int.from_bytes(b"shmplane", "little")
+FORMAT = 1
+TABLES: list[type[Table]] = [
+    Header,
+    Processes,
+    Classes,
+    Recycled,
+    Buckets,
+    Blocks,
+    Segments,
+    Names,
+    Leases,
+]
+MAX_PROCESSES = 4096
+
+
+class Limits(NamedTuple):
+    """What fixes the size of every table."""
+
+    max_blocks: int
+    max_processes: int
+
+    def check(self) -> None:
+        if not 1 <= self.max_blocks <= MAX_BLOCKS:
+            raise ValueError(f"max_blocks is 1 to {MAX_BLOCKS:,}, not {self.max_blocks!r}")
+        if not 1 <= self.max_processes <= MAX_PROCESSES:
+            raise ValueError(f"max_processes is 1 to {MAX_PROCESSES:,}, not {self.max_processes!r}")
+
+    def rows(self) -> dict[type[Table], int]:
+        return {
+            Header: 1,
+            Processes: self.max_processes,
+            Classes: len(CELL_NBYTES),
+            Recycled: RECYCLE_BUCKETS,
+            Buckets: 1 << max(6, (self.max_blocks // 8).bit_length()),
+            Blocks: self.max_blocks,
+            # A segment being removed does not hold up the next one.
+            Segments: self.max_blocks + 64,
+            # Names outlive their blocks for a while, to go on counting versions.
+            Names: self.max_blocks + max(64, self.max_blocks // 8),
+        }
+
+
+class Manifest:
+    """Typed columns over the mapped file. Everything but ``reserve`` is plain reading and writing of words."""
+
+    def __init__(self, fd: int, limits: Limits) -> None:
+        self.limits = limits
+        self.fd = fd
+        self.identity = identity_of(fd)
+        self._starts, self._leases_start, self.nbytes = _place(limits)
+        self._mapping = Mapping(self.nbytes, writable=True)
+        self._mapping.lay(fd, self.nbytes)
+        self.address = self._mapping.address
+        words = self._words = self._mapping.words()
+        rows = limits.rows()
+        self.header = Header(words, self._starts[Header], 1)
+        self.processes = Processes(words, self._starts[Processes], rows[Processes])
+        self.classes = Classes(words, self._starts[Classes], rows[Classes])
+        self.recycled = Recycled(words, self._starts[Recycled], rows[Recycled])
+        self.buckets = Buckets(words, self._starts[Buckets], rows[Buckets])
+        self.blocks = Blocks(words, self._starts[Blocks], rows[Blocks])
+        self.segments = Segments(words, self._starts[Segments], rows[Segments])
+        self.names = Names(words, self._starts[Names], rows[Names])
+        self.bucket_mask = rows[Buckets] - 1
+        self._lease_row_words = round_to_pages(limits.max_blocks * WORD_NBYTES) // WORD_NBYTES
+        self._lease_rows: dict[int, Column] = {}
+
+    @classmethod
+    def create(cls, fd: int, limits: Limits, *, capacity: int, recycle: int, temporary: bool) -> Manifest:
+        """Size and fill the file of a new plane; ``OSError`` when the file system is full."""
+        starts, _, nbytes = _place(limits)
+        os.ftruncate(fd, nbytes)
+        allocate(fd, starts[Blocks] * WORD_NBYTES)
+        made = cls(fd, limits)
+        header = made.header
+        values = {
+            "format": FORMAT,
+            "fingerprint": fingerprint(TABLES),
+            "instance": int.from_bytes(os.urandom(7), "little") | 1,
+            "created": time.time_ns(),
+            "max_blocks": limits.max_blocks,
+            "max_processes": limits.max_processes,
+            "temporary": int(temporary),
+            "capacity": capacity,
+            "recycle": recycle,
+            "next_segment": 1,
+            "magic": MAGIC,
+        }
+        for name, value in values.items():
+            getattr(header, name)[0] = value
+        return made
+
+    @classmethod
+    def open(cls, fd: int, path: str) -> Manifest:
+        """Map an existing manifest, after checks that keep hostile or foreign bytes out."""
+        size = os.fstat(fd).st_size
+        head = os.pread(fd, Header.row_words * WORD_NBYTES, 0)
+        if len(head) < Header.row_words * WORD_NBYTES:
+            raise PlaneCorrupt(
+                f"{path} has {size} B, too few for a manifest's header. Remove the plane and make it again.", path=path
+            )
+        header = Header(memoryview(head).cast("Q"), 0, 1)
+        limits = Limits(header.max_blocks[0], header.max_processes[0])
+        found = {
+            "magic": (header.magic[0], MAGIC),
+            "format": (header.format[0], FORMAT),
+            "fingerprint": (header.fingerprint[0], fingerprint(TABLES)),
+        }
+        for what, (is_, should) in found.items():
+            if is_ != should:
+                raise PlaneCorrupt(
+                    f"{path}: its {what} is {is_:#x}, this release reads {should:#x}. The plane was made by another "
+                    f"release, or the file was damaged: remove it, or use the release that made it.",
+                    path=path,
+                    what=what,
+                )
+        try:
+            limits.check()
+            right_size = _place(limits)[2]
+        except ValueError as error:
+            raise PlaneCorrupt(f"{path}: impossible limits, {error}. Remove the plane.", path=path) from None
+        if size != right_size:
+            raise PlaneCorrupt(
+                f"{path} has {size:,} B and should have {right_size:,}: it was cut or written over. Remove the plane.",
+                path=path,
+            )
+        opened = cls(fd, limits)
+        opened._check_counters(path)
+        return opened
+
+    def _check_counters(self, path: str) -> None:
+        header = self.header
+        for table, high, reserved in (
+            (self.blocks, header.blocks_high[0], header.blocks_reserved[0]),
+            (self.segments, header.segments_high[0], header.segments_reserved[0]),
+            (self.names, header.names_high[0], header.names_reserved[0]),
+        ):
+            if not high <= reserved <= table.rows:
+                raise PlaneCorrupt(
+                    f"{path}: {high:,} of {reserved:,} rows in use, but {type(table).__name__} has {table.rows:,}. "
+                    f"Remove the plane.",
+                    path=path,
+                )
+
+    def lease_row(self, slot: int) -> Column:
+        """The words of one process; only those below ``blocks_reserved`` may be touched, while the slot is in use."""
+        row = self._lease_rows.get(slot)
+        if row is None:
+            first = self._leases_start + slot * self._lease_row_words
+            row = self._lease_rows[slot] = view_column(self._words, first, 1, self.limits.max_blocks)
+        return row
+
+    def reserve(self, table: Table, rows: int) -> None:
+        """Back the rows below ``rows`` with memory; ``PlaneFull`` when the file system has none."""
+        offset, nbytes = table.span(0, rows)
+        self._allocate(offset, nbytes)
+
+    def reserve_lease_row(self, slot: int, words: int) -> None:
+        """Back the first ``words`` words of a process's row with memory."""
+        if words:
+            offset = (self._leases_start + slot * self._lease_row_words) * WORD_NBYTES
+            self._allocate(offset, words * WORD_NBYTES)
+
+    def close(self) -> None:
+        """Close the descriptor; the mapping lasts as long as this object."""
+        close_own(self.fd, self.identity)
+
+    def _allocate(self, offset: int, nbytes: int) -> None:
+        if identity_of(self.fd) != self.identity:
+            raise OSError(errno.EBADF, "somebody closed the manifest's descriptor")
+        try:
+            allocate(self.fd, nbytes, offset=offset)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.ENOMEM, errno.EDQUOT):
+                raise PlaneFull(
+                    f"the plane's tables need {nbytes:,} B more and the file system has no room ({error.strerror}). "
+                    f"Free memory or use a larger root=.",
+                    needed=nbytes,
+                ) from error
+            raise
+
+
+def _place(limits: Limits) -> tuple[dict[type[Table], int], int, int]:
+    """First word of each table, first word of the lease rows, bytes in all. Tables start on pages."""
+    page = PAGE_NBYTES // WORD_NBYTES
+    starts: dict[type[Table], int] = {}
+    position = 0
+    for table, rows in limits.rows().items():
+        starts[table] = position
+        position += -(-rows * table.row_words // page) * page
+    lease_words = -(-limits.max_blocks // page) * page
+    return starts, position, (position + limits.max_processes * lease_words) * WORD_NBYTES

@@ -1,0 +1,445 @@
+"""The only writer of the manifest. Every method runs under the host-wide lock.
+
+The order of stores, for facts:
+    put     fields of the row, lease, LIVE, then the name word: the commit. Then what it pointed to is let go.
+    free    DEAD, the segment, generation + 1, FREE.
+    delete  the name word: the commit. Then the block is let go.
+A kill before the commit leaves a block that no root reaches, which recovery frees; a kill after it leaves an old block
+that no root reaches, likewise.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+from ..errors import BlockNotFound, Conflict, PlaneCorrupt
+from ..system import PAGE_NBYTES
+from .allocation import Allocation, Doomed, Place
+from .index import NameIndex
+from .schema import MAX_REFERENCES
+from .space import class_of
+from .states import (
+    CREATING,
+    DEAD,
+    FREE,
+    KINDS,
+    LIVE,
+    pack_name_word,
+    row_of_name_word,
+)
+from .store import Manifest
+
+__all__ = ["BlockFacts", "Contents", "Transaction", "held_rows", "not_found"]
+
+_clock = time.monotonic_ns
+_wall = time.time_ns
+
+
+class Contents(NamedTuple):
+    """What a block holds, as its row says it."""
+
+    kind: int
+    body_nbytes: int
+    frame: bytes
+    frame_crc: int
+
+    @property
+    def nbytes(self) -> int:
+        return (self.body_nbytes + 7 & ~7) + len(self.frame)
+
+    def tail(self) -> bytes:
+        """The frame with the gap before it and zeros to the end of its page, so that nothing old can be read there."""
+        gap = self.nbytes - len(self.frame) - self.body_nbytes
+        return bytes(gap) + self.frame + bytes(-self.nbytes % PAGE_NBYTES)
+
+
+class BlockFacts(NamedTuple):
+    """All that a process needs to read a block it leases. Nothing in it changes while the lease lasts."""
+
+    row: int
+    generation: int
+    segment_id: int
+    segment_nbytes: int
+    in_slab: bool
+    offset: int
+    body_nbytes: int
+    frame_nbytes: int
+    frame_crc: int
+    kind: int
+    version: int
+    created: int
+    name: str | None
+
+
+class Transaction:
+    def __init__(self, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self.slot = -1  #: none yet: a process that is joining
+        self.header, self.blocks, self.names = manifest.header, manifest.blocks, manifest.names
+        self.segments = manifest.segments
+        self.index = NameIndex(manifest)
+        self.space = Allocation(manifest)
+        self._membership = -1
+        self._lease_rows: list[tuple[int, object]] = []
+
+    def take_part(self, slot: int) -> None:
+        """Act for the process of ``slot`` from now on."""
+        self.slot = self.space.slot = slot
+        self._own_leases = self.manifest.lease_row(slot)
+
+    # Reading
+
+    def current(self, name: bytes) -> tuple[int, int]:
+        """Name row and block row of a name; -1 for what is not there."""
+        name_row = self.index.find(name)
+        if name_row < 0:
+            return -1, -1
+        row = row_of_name_word(self.names.word[name_row])
+        if row >= 0 and self.blocks.state[row] != LIVE:
+            raise PlaneCorrupt(f"the name {name!r} points to a block that is not live; run `shmplane gc`")
+        return name_row, row
+
+    def facts(self, row: int) -> BlockFacts:
+        """What the row of a live block says, checked against its segment."""
+        blocks, segments = self.blocks, self.segments
+        segment = blocks.segment[row] - 1
+        found = BlockFacts(
+            row,
+            blocks.generation[row],
+            segments.id[segment],
+            segments.nbytes[segment],
+            blocks.cell[row] != 0,
+            blocks.offset[row],
+            blocks.body_nbytes[row],
+            blocks.frame_nbytes[row],
+            blocks.frame_crc[row],
+            blocks.kind[row],
+            blocks.version[row],
+            blocks.created[row],
+            self._name_of(row),
+        )
+        # Subtractions only: hostile sizes cannot wrap around.
+        room = found.segment_nbytes - found.offset
+        if room < 0 or found.body_nbytes > room or found.frame_nbytes > room - (found.body_nbytes + 7 & ~7):
+            raise PlaneCorrupt(f"block row {row} lies outside its segment; delete the block", row=row)
+        if found.kind not in KINDS:
+            raise PlaneCorrupt(f"block row {row} is of unknown kind {found.kind}; delete the block", row=row)
+        return found
+
+    def _name_of(self, row: int) -> str | None:
+        name_row = self.blocks.name[row] - 1
+        return self.index.read(name_row) if name_row >= 0 and self.is_named(row) else None
+
+    def is_named(self, row: int) -> bool:
+        """Whether a name points to this block now."""
+        name_row = self.blocks.name[row] - 1
+        return name_row >= 0 and row_of_name_word(self.names.word[name_row]) == row
+
+    def is_current(self, row: int, generation: int) -> bool:
+        """Whether the row still holds the block that a handle means."""
+        return (
+            row < self.header.blocks_high[0]
+            and self.blocks.state[row] == LIVE
+            and self.blocks.generation[row] == generation
+        )
+
+    def lease_rows(self) -> list[tuple[int, object]]:
+        """Slot and lease row of every process in use."""
+        membership = self.header.membership[0]
+        if membership != self._membership:
+            self._lease_rows = [(slot, self.manifest.lease_row(slot)) for slot in self.space.slots_in_use()]
+            self._membership = membership
+        return self._lease_rows
+
+    def all_names(self) -> list[str]:
+        """Names with a block, in no order."""
+        words = self.names.word[: self.header.names_high[0]].tolist()
+        return [self.index.read(row) for row, word in enumerate(words) if word]
+
+    def count_names(self) -> int:
+        return self.header.live_names[0]
+
+    def holders(self, row: int) -> list[int]:
+        """Slots of the processes that lease a block."""
+        return [slot for slot, leases in self.lease_rows() if leases[row]]  # type: ignore[index]
+
+    def is_leased(self, row: int) -> bool:
+        for _, leases in self.lease_rows():
+            if leases[row]:  # type: ignore[index]
+                return True
+        return False
+
+    # Leases
+
+    def lease(self, row: int) -> None:
+        self._own_leases[row] = 1
+
+    def release(self, row: int) -> None:
+        """End this process's lease."""
+        self.release_of(self.slot, row)
+
+    def release_of(self, slot: int, row: int) -> None:
+        """End the lease of ``slot``: our own, or that of a process whose token is free."""
+        linger = self.blocks.linger[row]
+        if linger:
+            self.blocks.expires[row] = _clock() + linger
+        self.manifest.lease_row(slot)[row] = 0
+        self.let_go(row)
+
+    # Making blocks
+
+    def begin_small(self, nbytes: int) -> int:
+        """A free row with a cell for ``nbytes``; -1 when its class needs a slab first."""
+        return self.space.cell(class_of(nbytes))
+
+    def begin_large(self, nbytes: int) -> tuple[int, Place]:
+        """A row that is CREATING and a segment of its own to write."""
+        place = self.space.place(nbytes)
+        try:
+            row = self.space.block_row()
+        except BaseException:
+            self.space.leave_segment(place.segment_row)
+            raise
+        blocks = self.blocks
+        blocks.cell[row] = 0
+        blocks.segment[row] = place.segment_row + 1
+        blocks.offset[row] = 0
+        blocks.owner[row] = self.slot + 1
+        self._clear(row)
+        blocks.state[row] = CREATING
+        self.header.live_blocks[0] += 1
+        return row, place
+
+    def _clear(self, row: int) -> None:
+        blocks = self.blocks
+        blocks.references[row] = 0
+        blocks.name[row] = 0
+        blocks.linger[row] = 0
+        blocks.expires[row] = 0
+
+    def fill(self, row: int, contents: Contents, *, evictable: bool = False) -> None:
+        """Describe what has been, or is about to be, written; not visible before LIVE."""
+        blocks = self.blocks
+        blocks.body_nbytes[row] = contents.body_nbytes
+        blocks.frame_nbytes[row] = len(contents.frame)
+        blocks.frame_crc[row] = contents.frame_crc
+        blocks.kind[row] = contents.kind
+        blocks.created[row] = _wall()
+        blocks.evictable[row] = evictable
+
+    def check_version(self, name: bytes, expected: int | None) -> None:
+        """``Conflict`` unless the name is at the expected version."""
+        if expected is None:
+            return
+        name_row, row = self.current(name)
+        found = self.names.version[name_row] if row >= 0 else 0
+        if found != expected:
+            raise Conflict(
+                f"{name.decode()!r} is at version {found}, expected {expected}"
+                f"{' (absent)' if not expected else ''}. Read it again and repeat the change.",
+                name=name.decode(),
+                expected=expected,
+                found=found,
+            )
+
+    def name_row(self, name: bytes) -> int:
+        """The row of a name, made when it is missing."""
+        row = self.index.find(name)
+        return row if row >= 0 else self.index.add(name)
+
+    def publish_small(self, row: int, name_row: int, *, lease: bool) -> None:
+        """A filled cell becomes the current block of a name."""
+        self._clear(row)
+        self.space.use_cell(row)
+        self.header.live_blocks[0] += 1
+        self._go_live(row, name_row, lease=lease)
+
+    def publish_anonymous_small(self, row: int, linger_ns: int) -> None:
+        """A filled cell becomes a block without a name, leased by us."""
+        self._clear(row)
+        self.space.use_cell(row)
+        self.header.live_blocks[0] += 1
+        self.publish_anonymous(row, linger_ns)
+
+    def publish(self, row: int, name_row: int, *, lease: bool) -> None:
+        """A written segment becomes the current block of a name."""
+        self.space.finish(self.blocks.segment[row] - 1)
+        self._go_live(row, name_row, lease=lease)
+
+    def publish_anonymous(self, row: int, linger_ns: int) -> None:
+        """A written block goes live without a name: leased by us, and lingering after the last lease."""
+        blocks = self.blocks
+        if not blocks.cell[row]:
+            self.space.finish(blocks.segment[row] - 1)
+        blocks.version[row] = 0
+        if linger_ns:
+            blocks.expires[row] = _clock() + linger_ns
+            blocks.linger[row] = linger_ns
+            self.header.lingering[0] += 1
+        self.lease(row)
+        blocks.state[row] = LIVE
+
+    def _go_live(self, row: int, name_row: int, *, lease: bool) -> None:
+        blocks, names = self.blocks, self.names
+        version = names.version[name_row] + 1
+        blocks.version[row] = version
+        blocks.name[row] = name_row + 1
+        if lease:
+            self._own_leases[row] = 1
+        blocks.state[row] = LIVE
+        # Publish last: whoever sees the name word must see all of the block.
+        previous = self._point(name_row, row)
+        names.version[name_row] = version
+        if previous >= 0:
+            self.let_go(previous)
+
+    def _point(self, name_row: int, row: int) -> int:
+        """The commit: one store. Returns the block that the name pointed to, or -1."""
+        names = self.names
+        previous = row_of_name_word(names.word[name_row])
+        names.word[name_row] = pack_name_word(row, self.blocks.generation[row], names.generation[name_row])
+        if previous < 0:
+            self.header.live_names[0] += 1
+        return previous
+
+    def abandon(self, row: int) -> None:
+        """A block that is being created will not be."""
+        if self.blocks.state[row] == CREATING:
+            self._free(row)
+
+    # Letting go
+
+    def delete(self, name: bytes) -> None:
+        """The name points to nothing; ``BlockNotFound`` when it did already."""
+        name_row, row = self.current(name)
+        if row < 0:
+            raise not_found(name)
+        self._unname(name_row)
+        self.let_go(row)
+
+    def _unname(self, name_row: int) -> None:
+        self.names.word[name_row] = 0
+        self.header.live_names[0] -= 1
+        self.index.bury(name_row)
+
+    def rename(self, old: bytes, new: bytes) -> None:
+        """``new`` points to the block of ``old``, replacing what it had; the version counts on from the higher."""
+        old_row, row = self.current(old)
+        if row < 0:
+            raise not_found(old)
+        if old == new:
+            return
+        new_row = self.name_row(new)
+        version = max(self.names.version[new_row] + 1, self.blocks.version[row])
+        # The block's row says first which name counts; while both words stand, recovery empties the other.
+        self.blocks.name[row] = new_row + 1
+        self.blocks.version[row] = version
+        previous = self._point(new_row, row)
+        self.names.version[new_row] = version
+        self._unname(old_row)
+        if previous >= 0:
+            self.let_go(previous)
+
+    def evict(self, nbytes: int) -> None:
+        """Delete evictable blocks that nobody leases, oldest first, until ``nbytes`` are given back."""
+        blocks, high = self.blocks, self.header.blocks_high[0]
+        if nbytes <= 0:
+            return
+        evictable = [row for row, flag in enumerate(blocks.evictable[:high].tolist()) if flag]
+        before = self.header.used_nbytes[0]
+        for row in sorted(evictable, key=lambda row: blocks.created[row]):
+            if before - self.header.used_nbytes[0] >= nbytes:
+                return
+            if blocks.state[row] == LIVE and self.is_named(row) and not self.is_leased(row):
+                self._unname(blocks.name[row] - 1)
+                self.let_go(row)
+
+    def let_go(self, row: int) -> None:
+        """Free a block that no name, lease, reference or linger time holds any more."""
+        blocks = self.blocks
+        if blocks.state[row] != LIVE or self.is_named(row) or blocks.referenced[row] or self.is_leased(row):
+            return
+        if blocks.linger[row] and blocks.expires[row] > _clock():
+            return
+        self._free(row)
+
+    def _free(self, row: int) -> None:
+        blocks = self.blocks
+        pending = [row]
+        while pending:
+            row = pending.pop()
+            blocks.state[row] = DEAD
+            referred = [getattr(blocks, f"reference_{i}")[row] - 1 for i in range(blocks.references[row])]
+            if blocks.linger[row]:
+                self.header.lingering[0] -= 1
+            if blocks.cell[row]:
+                self.space.leave_cell(row)
+            else:
+                self.space.leave_segment(blocks.segment[row] - 1)
+            blocks.generation[row] += 1
+            blocks.state[row] = FREE
+            self.space.free_block_row(row)
+            self.header.live_blocks[0] -= 1
+            for other in referred:
+                blocks.referenced[other] -= 1
+                if not blocks.referenced[other] and not self._is_rooted(other):
+                    pending.append(other)
+
+    def _is_rooted(self, row: int) -> bool:
+        blocks = self.blocks
+        return (
+            self.is_named(row)
+            or self.is_leased(row)
+            or bool(blocks.linger[row] and blocks.expires[row] > _clock())
+        )
+
+    def unleased_segments(self) -> list[Doomed]:
+        """Segments that no process reads, of a plane that has ended."""
+        leased = {row for slot, _ in self.lease_rows() for row in held_rows(self, slot)}
+        kept = {self.blocks.segment[row] - 1 for row in self._with_references(leased)}
+        segments = self.segments
+        return [
+            Doomed(row, segments.id[row], segments.nbytes[row], bool(segments.exported[row]))
+            for row in range(self.header.segments_high[0])
+            if segments.state[row] != FREE and row not in kept
+        ]
+
+    def _with_references(self, rows: set[int]) -> set[int]:
+        found, pending = set(rows), list(rows)
+        while pending:
+            row = pending.pop()
+            for index in range(min(self.blocks.references[row], MAX_REFERENCES)):
+                other = getattr(self.blocks, f"reference_{index}")[row] - 1
+                if other not in found:
+                    found.add(other)
+                    pending.append(other)
+        return found
+
+    def expire(self) -> int:
+        """Free blocks whose linger time has passed; how many."""
+        if not self.header.lingering[0]:
+            return 0
+        high, now = self.header.blocks_high[0], _clock()
+        before = self.header.live_blocks[0]
+        for row, linger in enumerate(self.blocks.linger[:high].tolist()):
+            if linger and self.blocks.state[row] == LIVE and self.blocks.expires[row] <= now:
+                self.let_go(row)
+        return before - self.header.live_blocks[0]
+
+
+def not_found(name: bytes) -> BlockNotFound:
+    text = name.decode()
+    return BlockNotFound(f"no block is named {text!r}; plane.names() lists those there are", name=text)
+
+
+def held_rows(tx: Transaction, slot: int) -> list[int]:
+    """Block rows that a process leases; proportional to the rows ever used, a page of words at a time."""
+    high, step = tx.header.blocks_high[0], 512
+    leases = tx.manifest.lease_row(slot)
+    held: list[int] = []
+    for start in range(0, high, step):
+        words = leases[start : min(start + step, high)].tolist()
+        if any(words):
+            held += [start + index for index, word in enumerate(words) if word]
+    return held
