@@ -1,0 +1,74 @@
+"""What a codec is: the border between Python values and the bytes of a block.
+
+A block's bytes are ``[body][frame]``. The body is what other programs may want to read (array data, an Arrow
+stream, raw bytes, JSON text) and starts at a multiple of 64 bytes; the frame says how to read it. A codec
+never sees shared memory: it writes to a ``Sink`` and reads from a ``Memory``.
+
+Rule 1. ``encode`` decides and sizes everything, copies no data that it need not, and raises before anything
+        is written.
+Rule 2. ``write_to`` writes each byte of the body exactly once, in ascending order, gaps as zeros.
+Rule 3. ``open`` trusts neither frame nor body: a frame that does not fit its memory is ``PlaneCorrupt``.
+Rule 4. All that ``open`` and ``present`` hand out keeps ``memory.lease`` alive and is read-only.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+__all__ = ["Codec", "Encoded", "Memory", "Sink"]
+
+
+class Sink(Protocol):
+    """Where a body goes: a file being filled, or warm mapped memory."""
+
+    def write(self, offset: int, data: Buffer) -> None:
+        """Copy contiguous ``data`` to ``offset`` of the body."""
+
+
+class Memory(Protocol):
+    """A body as this process sees it: readable for as long as ``lease`` is alive."""
+
+    @property
+    def address(self) -> int: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def lease(self) -> object: ...
+
+
+class Encoded(Protocol):
+    """A value, ready to be written: everything is known but nothing is copied yet."""
+
+    @property
+    def kind(self) -> str:
+        """``array``, ``table``, ``bytes``, ``json`` or ``pickle``."""
+
+    @property
+    def frame(self) -> bytes: ...
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the body."""
+
+    def write_to(self, sink: Sink) -> None: ...
+
+
+class Codec(Protocol):
+    """One kind of value."""
+
+    kind: str
+
+    def encode(self, value: Any) -> Encoded | None:
+        """Describe ``value``, or return None when it is not of this kind."""
+
+    def open(self, frame: bytes, memory: Memory) -> Any:
+        """The root of a block's views: one object, weakly referenceable, that every view keeps alive.
+
+        What takes no weak reference, and what is decoded into private objects, is wrapped or decoded by
+        ``present``.
+        """
+
+    def present(self, root: Any) -> Any:
+        """What a user gets: a new view of ``root``, so that nobody can change what another one sees."""

@@ -1,0 +1,210 @@
+"""The value of a block as another kind: ``get(as_=...)``.
+
+Rule 1. What can share the block's memory does: an array as a pandas or Polars column, a column as an array.
+        What cannot (``python``, row-wise views of columns) is a private copy.
+Rule 2. What has no natural counterpart is refused, saying what is possible; nothing is guessed.
+
+* array: ``array`` itself; ``arrow`` an Array (1-d) or Table (records); ``pandas``, ``polars`` a Series (1-d) or
+  DataFrame (2-d, records); ``bytes`` as they lie in memory; ``python`` nested lists.
+* table: ``array`` of a single column; ``arrow`` a Table or ChunkedArray; ``pandas``, ``polars`` a DataFrame or
+  Series; ``python`` a list of rows as dicts, or of values.
+* bytes: ``array`` of ``uint8``; ``arrow`` a Buffer; ``bytes`` itself; ``python`` private ``bytes``.
+* json: ``bytes`` of the text; ``python`` the value.
+* pickle: ``python`` the object.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from shmplane.codecs.array import present_array
+from shmplane.codecs.frames import TableRoot, present_table
+from shmplane.codecs.raw import present_bytes
+from shmplane.errors import UnsupportedValue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["AS_KINDS", "as_kind"]
+
+AS_KINDS = ("array", "arrow", "pandas", "polars", "bytes", "python")
+
+
+def as_kind(kind: str, root: Any, as_: str) -> Any:
+    """The block of ``root`` as ``as_``. ``pickle`` as ``python`` runs code: the caller checks trust first.
+
+    Raises:
+        ValueError: there is no ``as_`` of that name.
+        UnsupportedValue: this value has no such form; the message says which it has.
+    """
+    if as_ not in AS_KINDS:
+        raise ValueError(f"as_={as_!r}: choose one of {', '.join(AS_KINDS)}")
+    convert = _CONVERT[kind].get(as_)
+    if convert is None:
+        _refuse(kind, as_, "it has no such form")
+    try:
+        return convert(root)
+    except _NoForm as error:
+        _refuse(kind, as_, str(error))
+
+
+class _NoForm(Exception):
+    """This very value has no such form, though others of its kind may."""
+
+
+def _refuse(kind: str, as_: str, why: str) -> NoReturn:
+    possible = ", ".join(_CONVERT[kind])
+    raise UnsupportedValue(
+        f"a block of kind {kind!r} cannot be had as_={as_!r}: {why}. Possible: {possible}."
+    )
+
+
+def _array_as_arrow(root: Any) -> Any:
+    import pyarrow as pa
+
+    array = present_array(root)
+    try:
+        if array.ndim == 1 and array.dtype.names is not None:
+            return pa.table({name: array[name] for name in array.dtype.names})
+        if array.ndim == 1:
+            return pa.array(array, from_pandas=False)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise _NoForm(f"Arrow has no column for dtype {array.dtype} ({error})") from error
+    raise _NoForm(f"it has {array.ndim} dimensions, an Arrow column one")
+
+
+def _array_as_pandas(root: Any) -> Any:
+    import pandas as pd
+
+    array = present_array(root)
+    try:
+        if array.ndim == 2 or (array.ndim == 1 and array.dtype.names is not None):
+            return pd.DataFrame(array, copy=False)
+        if array.ndim == 1:
+            return pd.Series(array, copy=False)
+    except (TypeError, ValueError) as error:
+        raise _NoForm(f"pandas has no column for dtype {array.dtype} ({error})") from error
+    raise _NoForm(f"it has {array.ndim} dimensions, a frame one or two")
+
+
+def _array_as_polars(root: Any) -> Any:
+    import polars as pl
+
+    array = present_array(root)
+    try:
+        if array.ndim == 1 and array.dtype.names is not None:
+            return pl.DataFrame({name: array[name] for name in array.dtype.names})
+        if array.ndim == 2:
+            return pl.from_numpy(array, orient="row")
+        # Polars takes little-endian arrays alone, and others only when they look like objects.
+        if array.ndim == 1 and array.dtype.isnative and array.dtype.kind in "?biufmMSU":
+            return pl.from_arrow(_array_as_arrow(root)) if array.dtype.kind in "iufmM" else pl.Series(array)
+    except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
+        raise _NoForm(f"Polars has no column for dtype {array.dtype} ({error})") from error
+    raise _NoForm(f"it has {array.ndim} dimensions and dtype {array.dtype}")
+
+
+def _array_as_bytes(root: Any) -> memoryview:
+    array = present_array(root)
+    # In the order of the memory, which for Fortran order is that of the transpose.
+    flat = (array if array.flags.c_contiguous else array.T).reshape(-1)
+    return flat.view("u1").data if array.nbytes else memoryview(b"")
+
+
+def _table_as_array(root: Any) -> Any:
+    import pyarrow as pa
+
+    table = root.table if isinstance(root, TableRoot) else root
+    columns = table.columns[:1] if _is_series(root) else table.columns
+    if len(columns) != 1:
+        raise _NoForm(f"it has {len(columns)} columns, an array one; read it as_='arrow' and take a column")
+    try:
+        array = columns[0].to_numpy()
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise _NoForm(f"NumPy has no dtype for {columns[0].type} ({error})") from error
+    if array.dtype == object:
+        raise _NoForm(f"a column of type {columns[0].type} would be an array of Python objects")
+    array.flags.writeable = False
+    return array
+
+
+def _is_series(root: Any) -> bool:
+    return isinstance(root, TableRoot) and root.origin in ("column", "pandas-series", "polars-series")
+
+
+def _table_as_arrow(root: Any) -> Any:
+    if not isinstance(root, TableRoot):
+        return root
+    return root.table.column(0) if _is_series(root) else root.table
+
+
+def _table_as_pandas(root: Any) -> Any:
+    if isinstance(root, TableRoot) and root.origin.startswith("pandas"):
+        return present_table(root)
+    # Columns apart, since pandas would copy them to put them together.
+    frame = _table_of(root).to_pandas(split_blocks=True, self_destruct=False)
+    return frame.iloc[:, 0] if _is_series(root) else frame
+
+
+def _table_as_polars(root: Any) -> Any:
+    if isinstance(root, TableRoot) and root.origin.startswith("polars"):
+        return present_table(root)
+    from shmplane.codecs.polars_ import polars_from_table
+
+    try:
+        frame = polars_from_table(_table_of(root))
+    except Exception as error:
+        raise _NoForm(f"Polars does not take one of its columns ({error})") from error
+    return frame.to_series(0) if _is_series(root) else frame
+
+
+def _table_of(root: Any) -> Any:
+    return root.table if isinstance(root, TableRoot) else root
+
+
+def _table_as_python(root: Any) -> Any:
+    values = _table_as_arrow(root)
+    return values.to_pylist()
+
+
+def _bytes_as_arrow(root: Any) -> Any:
+    import pyarrow as pa
+
+    return pa.py_buffer(present_bytes(root))
+
+
+def _json_as_bytes(root: Any) -> memoryview:
+    return memoryview(root.text)
+
+
+def _present(kind: str) -> Callable[[Any], Any]:
+    from shmplane.codecs.opening import present
+
+    return lambda root: present(kind, root)
+
+
+_CONVERT: dict[str, dict[str, Callable[[Any], Any]]] = {
+    "array": {
+        "array": present_array,
+        "arrow": _array_as_arrow,
+        "pandas": _array_as_pandas,
+        "polars": _array_as_polars,
+        "bytes": _array_as_bytes,
+        "python": lambda root: present_array(root).tolist(),
+    },
+    "table": {
+        "array": _table_as_array,
+        "arrow": _table_as_arrow,
+        "pandas": _table_as_pandas,
+        "polars": _table_as_polars,
+        "python": _table_as_python,
+    },
+    "bytes": {
+        "array": lambda root: root.view(),
+        "arrow": _bytes_as_arrow,
+        "bytes": present_bytes,
+        "python": lambda root: present_bytes(root).tobytes(),
+    },
+    "json": {"bytes": _json_as_bytes, "python": _present("json")},
+    "pickle": {"python": _present("pickle")},
+}

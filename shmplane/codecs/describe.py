@@ -1,0 +1,66 @@
+"""What a block holds, told from its frame alone.
+
+No body is touched, and no library is loaded before it is asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from shmplane.codecs.array import parse_shape
+from shmplane.codecs.frame import corrupt
+from shmplane.codecs.raw import parse_length
+from shmplane.codecs.table import parse_schema, parse_table
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+__all__ = ["Description", "describe"]
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """The metadata of one block.
+
+    Attributes:
+        shape: of an array its lengths, of a table rows and columns, of bytes the length; None for JSON and
+        pickles.
+        origin: what a table came from: ``arrow``, ``column``, ``pandas``, ``pandas-series``, ``polars``,
+        ``polars-series``.
+    """
+
+    kind: str
+    shape: tuple[int, ...] | None = None
+    origin: str | None = None
+    _packed: bytes = field(default=b"", repr=False)
+
+    @property
+    def dtype(self) -> np.dtype[Any] | None:
+        """The dtype of an array; None for every other kind. Loads NumPy."""
+        if self.kind != "array":
+            return None
+        from shmplane.codecs.dtypes import unpack_dtype
+
+        return unpack_dtype(self._packed)
+
+    @property
+    def schema(self) -> pa.Schema | None:
+        """The Arrow schema of a table; None for every other kind. Loads pyarrow."""
+        return parse_schema(self._packed) if self.kind == "table" else None
+
+
+def describe(kind: str, frame: bytes) -> Description:
+    """What ``frame`` says of a block of ``kind``, or ``PlaneCorrupt``. Cost: about 2 µs."""
+    if kind == "array":
+        shape, dtype = parse_shape(frame)
+        return Description(kind, shape, None, dtype)
+    if kind == "table":
+        said = parse_table(frame)
+        return Description(kind, (said.num_rows, said.num_columns), said.origin, said.schema)
+    if kind == "bytes":
+        return Description(kind, (parse_length(frame),))
+    if kind not in ("json", "pickle"):
+        corrupt(f"it is of kind {kind!r}, which this version does not know")
+    return Description(kind)

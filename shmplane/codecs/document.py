@@ -1,0 +1,106 @@
+"""JSON documents: stored as text, so that any program can read them, and decoded afresh for every reader.
+
+Rule 1. What is stored comes back equal: keys are ``str``, numbers are finite, text is valid Unicode.
+        The one exception is the tuple, which comes back as a list.
+Rule 2. What can be written can be read: the depth is limited to what every supported Python decodes.
+
+The text is copied out of shared memory when a block is opened; a document needs no lease for what it holds.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from shmplane.codecs.frame import corrupt
+from shmplane.codecs.raw import EncodedBytes, open_bytes
+from shmplane.errors import UnsupportedValue
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from shmplane.codecs.base import Memory
+
+__all__ = ["Document", "encode_document", "open_document", "present_document"]
+
+MAX_DEPTH = 200  #: of lists and dicts within each other
+
+_LEAVES = frozenset((str, int, float, bool, type(None)))
+
+
+class Document:
+    """The text of a document: the root that ``present_document`` decodes."""
+
+    __slots__ = ("__weakref__", "text")
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+
+
+def encode_document(value: Any) -> EncodedBytes:
+    """Describe a JSON value, or raise ``UnsupportedValue`` saying what in it is none."""
+    _check(value)
+    try:
+        text = json.dumps(
+            value, ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
+        )
+        encoded = text.encode()
+    except UnicodeEncodeError as error:
+        raise UnsupportedValue(
+            f"the text is not valid Unicode (it has a lone surrogate): {error.reason}"
+        ) from error
+    except ValueError as error:
+        raise UnsupportedValue(
+            f"JSON has no such number: {error}; replace it, for example by None"
+        ) from error
+    except RecursionError as error:
+        raise UnsupportedValue("the value is nested too deeply to be written from here") from error
+    return EncodedBytes(encoded, len(encoded), "json", b"J")
+
+
+def _check(value: Any) -> None:
+    """Look at one level of nesting at a time, so that neither depth nor a cycle can exhaust the stack."""
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        # By identity, or a list that contains itself twice would double with each level.
+        level = list({id(child): child for container in level for child in _containers(container)}.values())
+        if not level:
+            return
+    raise UnsupportedValue(
+        f"the value is nested more than {MAX_DEPTH} deep, or contains itself; flatten it or put it in parts"
+    )
+
+
+def _containers(value: Any) -> Iterable[Any]:
+    """The children of ``value`` that have to be looked into; ``value`` itself must be of JSON."""
+    if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str):
+                raise UnsupportedValue(f"JSON keys are str; found {key!r} of type {type(key).__name__}")
+        children: Iterable[Any] = value.values()
+    elif isinstance(value, (list, tuple)):
+        children = value
+    elif isinstance(value, (str, int, float)) or value is None:
+        return ()
+    else:
+        raise UnsupportedValue(
+            f"a JSON value is made of dict, list, tuple, str, int, float, bool and None; "
+            f"found {type(value).__name__}. Put arrays and tables as blocks of their own, "
+            f'or use codec="pickle".'
+        )
+    if _LEAVES.issuperset(map(type, children)):
+        return ()
+    return [child for child in children if type(child) not in _LEAVES]
+
+
+def open_document(frame: bytes, memory: Memory) -> Document:
+    """Copy the text out of ``memory``."""
+    return Document(open_bytes(frame, memory, b"J").tobytes())
+
+
+def present_document(root: Document) -> Any:
+    """Decode the document: a new value for every caller, who may change it."""
+    try:
+        return json.loads(root.text)
+    except ValueError as error:
+        corrupt("its text is no JSON", error)

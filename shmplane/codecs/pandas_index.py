@@ -1,0 +1,132 @@
+"""Indexes and labels of pandas: rows as Arrow columns behind the data, labels inside the recipe.
+
+``{"range": [start, stop, step]}`` needs no column, ``{"how": how, "freq": text}`` one, ``{"levels": [how,
+...]}`` one for each level of a MultiIndex, dictionary-encoded as pandas has it. Names are packed labels:
+JSON's own values, with tuples and odd floats written as ``{"tuple": [...]}`` and ``{"float": text}``.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from typing import TYPE_CHECKING, Any
+
+from shmplane.codecs import pandas_columns as columns
+from shmplane.errors import UnsupportedValue
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "pack_index",
+    "pack_label",
+    "pack_labels",
+    "titles",
+    "unpack_index",
+    "unpack_label",
+    "unpack_labels",
+]
+
+
+def pack_label(label: Any) -> Any:
+    """A name or label as JSON, or ``UnsupportedValue``."""
+    if label is None or isinstance(label, (str, bool, int)):
+        return label
+    if isinstance(label, tuple):
+        return {"tuple": [pack_label(part) for part in label]}
+    if isinstance(label, float):
+        return float(label) if math.isfinite(label) else {"float": str(float(label))}
+    item = getattr(label, "item", None)
+    if item is not None and isinstance(item(), (str, bool, int, float)):
+        return pack_label(item())
+    raise UnsupportedValue(
+        f"the name or label {label!r} of type {type(label).__name__} cannot be stored; use text or numbers"
+    )
+
+
+def unpack_label(packed: Any) -> Any:
+    """The name or label that was packed."""
+    if not isinstance(packed, dict):
+        return packed
+    if "float" in packed:
+        return float(packed["float"])
+    return tuple(unpack_label(part) for part in packed["tuple"])
+
+
+def titles(names: Sequence[Any], levels: Sequence[Any]) -> list[str]:
+    """Arrow names for columns and index levels. They are for other readers; the recipe has the real ones."""
+    level_names = [f"__index_level_{at}__" if name is None else name for at, name in enumerate(levels)]
+    return [str(name).encode("utf-8", "replace").decode() for name in (*names, *level_names)]
+
+
+def pack_index(index: Any) -> tuple[dict[str, Any], list[Any]]:
+    """The recipe of an index and its Arrow columns."""
+    import pandas as pd
+
+    names = {"names": [pack_label(name) for name in index.names]}
+    if isinstance(index, pd.RangeIndex):
+        return {"range": [index.start, index.stop, index.step], **names}, []
+    if isinstance(index, pd.MultiIndex):
+        return _pack_levels(index, names)
+    array, level = columns.lower_level(index)
+    return {**level, **names}, [array]
+
+
+def _pack_levels(index: Any, names: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
+    import pyarrow as pa
+
+    arrays, hows = [], []
+    for level, codes in zip(index.levels, index.codes, strict=True):
+        values, how = columns.lower_level(level)
+        arrays.append(pa.DictionaryArray.from_arrays(columns.codes_to_arrow(codes), values, safe=False))
+        hows.append(how)
+    return {"levels": hows, **names}, arrays
+
+
+def unpack_index(packed: dict[str, Any], arrays: Sequence[Any]) -> Any:
+    """The index that was packed."""
+    import pandas as pd
+
+    names = [unpack_label(name) for name in packed["names"]]
+    if "range" in packed:
+        return pd.RangeIndex(*packed["range"], name=names[0])
+    if "levels" not in packed:
+        return columns.elevate_level(arrays[0], packed).rename(names[0])
+    dictionaries = [columns.combined(array) for array in arrays]
+    levels = [
+        columns.elevate_level(array.dictionary, said)
+        for array, said in zip(dictionaries, packed["levels"], strict=True)
+    ]
+    return pd.MultiIndex(levels, [columns.codes_from_arrow(array) for array in dictionaries], names=names)
+
+
+def pack_labels(labels: Any) -> dict[str, Any]:
+    """Column labels, whole, inside the recipe: as JSON where that is enough, else as a small Arrow stream."""
+    import pandas as pd
+    import pyarrow as pa
+
+    if labels.dtype == object and not isinstance(labels, pd.MultiIndex):
+        return {"labels": [pack_label(label) for label in labels], "names": [pack_label(labels.name)]}
+    packed, arrays = pack_index(labels)
+    if not arrays:
+        return packed
+    table = pa.Table.from_arrays(arrays, names=titles((), labels.names))
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return {**packed, "stream": base64.b64encode(sink.getvalue()).decode()}
+
+
+def unpack_labels(packed: dict[str, Any]) -> Any:
+    """The column labels that were packed."""
+    import pandas as pd
+    import pyarrow as pa
+
+    if "labels" in packed:
+        labels = [unpack_label(label) for label in packed["labels"]]
+        return pd.Index(labels, dtype=object, name=unpack_label(packed["names"][0]), tupleize_cols=False)
+    if "stream" not in packed:
+        return unpack_index(packed, [])
+    table = pa.ipc.open_stream(base64.b64decode(packed["stream"])).read_all()
+    table.validate(full=True)
+    return unpack_index(packed, table.columns)

@@ -1,0 +1,112 @@
+"""Bytes: any buffer, stored as it is; what comes back is a read-only ``memoryview`` of bytes.
+
+A buffer that is not C-contiguous is stored in C order, a piece at a time. The frame has the length, since a
+block's memory may be longer than what was put.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from shmplane.codecs.borrowed import borrow_bytes
+from shmplane.codecs.frame import corrupt, seal, unseal
+from shmplane.errors import UnsupportedValue
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from shmplane.codecs.base import Memory, Sink
+
+__all__ = ["EncodedBytes", "encode_buffer", "encode_bytes", "open_bytes", "parse_length", "present_bytes"]
+
+
+class EncodedBytes:
+    """One contiguous buffer, ready to be written."""
+
+    __slots__ = ("_data", "frame", "kind", "nbytes")
+
+    def __init__(self, data: Any, nbytes: int, kind: str = "bytes", tag: bytes = b"B") -> None:
+        self._data = data
+        self.nbytes = nbytes
+        self.kind = kind
+        self.frame = seal(tag, nbytes.to_bytes(8, "little"))
+
+    def write_to(self, sink: Sink) -> None:
+        if self.nbytes:
+            sink.write(0, self._data)
+
+
+class EncodedStrided(EncodedBytes):
+    """A buffer with gaps, which is written a piece at a time."""
+
+    __slots__ = ()
+
+    def write_to(self, sink: Sink) -> None:
+        if self.nbytes:
+            from shmplane.codecs.array import write_rows
+
+            write_rows(self._data, sink)
+
+
+def encode_bytes(value: bytes) -> EncodedBytes:
+    """Describe ``bytes``."""
+    return EncodedBytes(value, len(value))
+
+
+def encode_buffer(value: Any) -> EncodedBytes:
+    """Describe what exports the buffer protocol, and every array that could be stored as an array."""
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(value, numpy.ndarray):
+        return _encode_elements(value)
+    try:
+        view = memoryview(value)
+    except (TypeError, ValueError, BufferError) as error:
+        raise UnsupportedValue(f"this {type(value).__name__} exports no buffer: {error}") from error
+    if not view.c_contiguous:
+        return _encode_elements(_as_array(view))
+    # memoryview refuses to cast what has a length of zero, and there is nothing to write.
+    return EncodedBytes(view.cast("B") if view.nbytes else b"", view.nbytes)
+
+
+def _encode_elements(array: npt.NDArray[Any]) -> EncodedBytes:
+    """Arrays go past the buffer protocol, which has no format for ``datetime64`` and others."""
+    from shmplane.codecs.array import encode_array
+
+    encode_array(array)  # refuses what is not plain bytes
+    if array.flags.c_contiguous:
+        return EncodedBytes(array.reshape(-1).view("u1"), array.nbytes)
+    return EncodedStrided(array, array.nbytes)
+
+
+def _as_array(view: memoryview) -> npt.NDArray[Any]:
+    import numpy as np
+
+    try:
+        return np.asarray(view)
+    except (TypeError, ValueError) as error:
+        raise UnsupportedValue(
+            f"a buffer of format {view.format!r} with gaps cannot be stored: {error}; put bytes(value)"
+        ) from error
+
+
+def parse_length(frame: bytes, tag: bytes = b"B") -> int:
+    """The length that a frame claims."""
+    payload = unseal(tag, frame)
+    if len(payload) != 8:
+        corrupt("its frame has no length")
+    return int.from_bytes(payload, "little")
+
+
+def open_bytes(frame: bytes, memory: Memory, tag: bytes = b"B") -> npt.NDArray[np.uint8]:
+    """The root of a byte block's views. Cost: about 2 µs."""
+    nbytes = parse_length(frame, tag)
+    if nbytes > memory.nbytes:
+        corrupt(f"its frame claims {nbytes:,} bytes of {memory.nbytes:,}")
+    return borrow_bytes(memory, nbytes=nbytes)
+
+
+def present_bytes(root: npt.NDArray[np.uint8]) -> memoryview:
+    """A new read-only ``memoryview`` of bytes, which keeps ``root`` alive."""
+    return memoryview(root)  # type: ignore[arg-type]

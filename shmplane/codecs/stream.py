@@ -1,0 +1,127 @@
+"""Writing an Arrow IPC stream to a sink without a second copy of the data.
+
+Arrow hands column buffers to a Python file as they are; the headers between them come as many tiny pieces,
+which are gathered here, so that the sink sees few and large writes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    import pyarrow as pa
+
+    from shmplane.codecs.base import Sink
+
+__all__ = ["SinkFile", "plan_batches", "write_stream"]
+
+SMALL_NBYTES = 4096  #: pieces up to this size are gathered
+FEW_BATCHES = 16  #: so many batches are never combined
+SMALLEST_BATCH_NBYTES = 1 << 20
+LARGEST_COPY_NBYTES = 64 << 20  #: the most that is copied at a time to combine batches
+
+
+class SinkFile:
+    """A sink as the file that Arrow writes to: ascending, each byte once."""
+
+    closed = False  #: Arrow asks; the sink is closed by its owner
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._small = bytearray()
+        self._offset = 0
+
+    def __enter__(self) -> Self:
+        import pyarrow as pa
+
+        self.arrow = pa.PythonFile(self, mode="w")
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self._flush_small()
+        # Arrow's file and this object refer to each other.
+        del self.arrow
+
+    def write(self, data: Any) -> int:
+        nbytes = len(data)
+        if nbytes <= SMALL_NBYTES:
+            self._small += data
+            return nbytes
+        self._flush_small()
+        self._sink.write(self._offset, data)
+        self._offset += nbytes
+        return nbytes
+
+    def _flush_small(self) -> None:
+        if self._small:
+            self._sink.write(self._offset, self._small)
+            self._offset += len(self._small)
+            self._small = bytearray()
+
+    def flush(self) -> None: ...
+    def close(self) -> None: ...
+
+
+def write_stream(file: Any, schema: pa.Schema, batches: Callable[[], Iterable[pa.RecordBatch]]) -> None:
+    """Write ``batches`` to an Arrow output file."""
+    import pyarrow as pa
+
+    options = pa.ipc.IpcWriteOptions(allow_64bit=True, compression=None, use_threads=False)
+    with pa.ipc.new_stream(file, schema, options=options) as writer:
+        for batch in batches():
+            writer.write_batch(batch)
+
+
+def plan_batches(table: pa.Table) -> Callable[[], Iterable[pa.RecordBatch]]:
+    """How to cut ``table`` into batches; called once for the size and once to write, it gives the same."""
+    batches = _unify(table).to_batches()
+    if len(batches) <= FEW_BATCHES:
+        return lambda: batches
+    row_nbytes = max(table.get_total_buffer_size() // table.num_rows, 1)
+    wanted_nbytes = max(SMALLEST_BATCH_NBYTES, row_nbytes * table.num_rows // FEW_BATCHES)
+    enough_rows = min(wanted_nbytes, LARGEST_COPY_NBYTES) // row_nbytes
+    return lambda: _combine(batches, enough_rows)
+
+
+def _unify(table: pa.Table) -> pa.Table:
+    """One dictionary for all chunks, where Arrow can; else the stream replaces it from batch to batch."""
+    import pyarrow as pa
+
+    if all(column.num_chunks < 2 for column in table.columns):
+        return table
+    try:
+        return table.unify_dictionaries()
+    except pa.ArrowException:
+        return table
+
+
+def _combine(batches: Iterable[pa.RecordBatch], enough_rows: int) -> Iterator[pa.RecordBatch]:
+    """Put neighbours together until they have ``enough_rows``; larger ones pass untouched."""
+    group: list[pa.RecordBatch] = []
+    for batch in batches:
+        if batch.num_rows >= enough_rows:
+            yield from _concat(group)
+            yield batch
+            group = []
+            continue
+        group.append(batch)
+        if sum(member.num_rows for member in group) >= enough_rows:
+            yield from _concat(group)
+            group = []
+    yield from _concat(group)
+
+
+def _concat(group: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
+    import pyarrow as pa
+
+    if len(group) < 2:
+        return group
+    try:
+        combined: list[pa.RecordBatch] = pa.Table.from_batches(group).combine_chunks().to_batches()
+    except pa.ArrowException:
+        # Arrow cannot join every type; the stream can hold the pieces.
+        return group
+    return combined
