@@ -1,0 +1,19 @@
+"""What users touch: planes, blocks, builders and buffers."""
+
+from .block import Block
+from .building import Buffer, Builder
+from .lifecycle import directory_of, plane_names
+from .plane import Plane
+from .records import BlockInfo, PlaneStatistics, Reclaimed
+
+__all__ = [
+    "Block",
+    "BlockInfo",
+    "Buffer",
+    "Builder",
+    "Plane",
+    "PlaneStatistics",
+    "Reclaimed",
+    "directory_of",
+    "plane_names",
+]

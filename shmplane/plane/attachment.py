@@ -1,0 +1,316 @@
+"""An attachment: this process's part in one plane, shared by all its ``Plane`` objects and views.
+
+It holds a slot with its token, the host-wide lock and the mapped manifest, and runs every transaction. It lasts until
+the last ``Plane`` object is closed and the last lease has ended, whichever comes later.
+
+Rule 1. The dirty word is set while facts may change and cleared when they are whole again; whoever finds it set recovers.
+Rule 2. ``suspect`` is the same for this process alone: set while a transaction runs, left set by an exception in it.
+Rule 3. Finalizers queue, then try the lock without waiting; if that fails, a timer drains the queue within 50 ms.
+Rule 4. At interpreter exit nothing is given back: the kernel does it after the last view could be read.
+"""
+
+from __future__ import annotations
+
+import _thread
+import struct
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..codecs import open_root
+from ..errors import ClosedError, PlaneCorrupt, ShmplaneError
+from ..manifest import KINDS, Manifest, Transaction, release_slot
+from ..system import Busy, HostLock, Lost, Token, join_forks
+from . import handover
+from .leases import Creation, Lease, Tracked
+from .memory import SegmentMemory
+from .reaper import reap_dead, recover
+
+if TYPE_CHECKING:
+    from ..manifest import BlockFacts, Place
+    from .memory import OpenMemory
+
+__all__ = ["Attachment"]
+
+LOCK_TIMEOUT_S = 10.0
+_DRAIN_INTERVAL_S = 0.02
+#: marks the dirty word for a process that has no slot yet
+_JOINING = 2**32
+_SCAN_INTERVAL_NS = 1_000_000_000
+_clock = time.monotonic_ns
+
+
+class Attachment:
+    """One process in one plane. Made by ``lifecycle``; everything below ``run`` happens under the lock."""
+
+    def __init__(self, root: str, name: str, path: str, *, manifest: Manifest, token: Token, lock_fd: int) -> None:
+        self.root, self.name, self.path = root, name, path
+        self.manifest, self.token = manifest, token
+        self.slot = token.slot
+        self.mark = _JOINING
+        self.lock = HostLock(lock_fd, self._describe_holder)
+        self.memory = SegmentMemory(path)
+        self.leases: dict[int, Tracked] = {}
+        self.creations: dict[int, Tracked] = {}
+        self.queue: deque[Tracked] = deque()
+        self.gone: deque[tuple[int, int]] = deque()
+        #: memory that is being written by a builder or buffer: private to the parent after a fork
+        self.open_memory: weakref.WeakSet[OpenMemory] = weakref.WeakSet()
+        self.handles = 0
+        self.suspect = False
+        self.ended: str | None = None
+        self.exiting = False
+        self.prepared: handover.Prepared | None = None
+        self.mutex_held_for_fork = False
+        self.draining = False
+        self._header = manifest.header
+        self.instance = self._header.instance[0]
+        self.tx = Transaction(manifest)
+        join_forks(self)
+
+    # Transactions
+
+    def run(self, operation: Callable[..., Any], *args: Any, writes: bool = True) -> Any:
+        """Call ``operation(*args)`` as one transaction under the host-wide lock, then remove the files it doomed.
+
+        Raises:
+            ClosedError: the plane was destroyed, or this process lost its part in it.
+            LockTimeout: somebody held the lock for 10 s.
+        """
+        if self.ended is not None:
+            raise ClosedError(self.ended)
+        try:
+            return self.lock.run(LOCK_TIMEOUT_S, self._inside, writes, operation, args)
+        except Lost as lost:
+            self.end(f"plane {self.name!r}: this process lost its part in it, since {lost}. Open the plane again.")
+            raise ClosedError(self.ended) from lost
+        except Busy as busy:
+            raise ClosedError(f"plane {self.name!r}: the call was {busy}; make it outside of such code") from busy
+        finally:
+            if self.tx.space.doomed:
+                self.remove_doomed()
+
+    def run_holding_mutex(self, operation: Callable[..., Any], *args: Any) -> Any:
+        """``run`` for a fork, which has taken the mutex and keeps it."""
+        return self.lock.run_holding_mutex(LOCK_TIMEOUT_S, self._inside, True, operation, args)
+
+    def _inside(self, writes: bool, operation: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        header = self._header
+        if header.destroyed[0]:
+            self.end(f"plane {self.name!r} was destroyed; open it again to make a new one")
+            raise ClosedError(self.ended)
+        header.holder[0] = self.mark
+        try:
+            if header.dirty[0] or self.suspect:
+                self._bracketed(recover, (self,))
+            now = _clock()
+            if now - header.scanned[0] > _SCAN_INTERVAL_NS:
+                self._bracketed(self._housekeeping, (now,))
+            if writes or self.queue:
+                return self._bracketed(operation, args)
+            return operation(*args)
+        except (IndexError, OverflowError, struct.error) as error:
+            raise self._corrupt(error) from error
+
+    def _bracketed(self, operation: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """Facts change only between the two stores to the dirty word."""
+        header = self._header
+        header.dirty[0] = self.mark
+        self.suspect = True
+        try:
+            if self.queue:
+                self.drain()
+            if self.gone:
+                self._forget_gone()
+            result = operation(*args)
+        except ShmplaneError:
+            # Our own errors are raised before the first store of what they refuse.
+            header.dirty[0] = 0
+            self.suspect = False
+            raise
+        header.dirty[0] = 0
+        self.suspect = False
+        return result
+
+    def _corrupt(self, error: Exception) -> PlaneCorrupt:
+        return PlaneCorrupt(
+            f"plane {self.name!r}: its tables hold impossible values ({error}). Somebody wrote over them: save what "
+            f"can still be read and remove the plane.",
+            name=self.name,
+        )
+
+    def _housekeeping(self, now: int) -> None:
+        """Once a second per host, by whoever comes by."""
+        self._header.scanned[0] = now
+        reap_dead(self)
+        self.tx.expire()
+
+    def _describe_holder(self) -> str:
+        slot = self._header.holder[0] - 1
+        if not 0 <= slot < self.manifest.limits.max_processes:
+            return "another process"
+        return f"process {self.manifest.processes.pid[slot]}"
+
+    def remove_doomed(self) -> None:
+        """Remove the files of doomed segments, outside the lock."""
+        doomed = self.tx.space.doomed
+        for segment_id, segment in list(doomed.items()):
+            self.memory.remove(segment)
+            self.gone.append((segment.segment_row, segment_id))
+            doomed.pop(segment_id, None)
+
+    def _forget_gone(self) -> None:
+        while self.gone:
+            segment_row, segment_id = self.gone[0]
+            self.tx.space.forget_segment(segment_row, segment_id)
+            self.gone.popleft()
+
+    # Leases and creations
+
+    def lease(self, row: int) -> Lease:
+        """The lease of a live block, taken or shared; under the lock."""
+        known = self.leases.get(row)
+        lease: Lease | None = known() if known is not None else None
+        if lease is None:
+            facts = self.tx.facts(row)
+            # The word is set before the object exists; an exception in between leaves it to the audit.
+            self.tx.lease(row)
+            lease = self.new_lease(facts)
+        return lease
+
+    def new_lease(self, facts: BlockFacts) -> Lease:
+        """The object for a word that is set already; under the lock."""
+        lease = Lease(self, facts)
+        self.leases[facts.row] = Tracked(lease, self._is_garbage, key=facts.row)
+        return lease
+
+    def new_creation(self, row: int, place: Place) -> Creation:
+        """The object for a row that is CREATING, or a slab that is MAKING; under the lock."""
+        creation = Creation(row, place)
+        self.creations[creation.key] = Tracked(
+            creation, self._is_garbage, key=creation.key, segment_row=place.segment_row
+        )
+        return creation
+
+    def give_up(self, creation: Creation) -> None:
+        """Take back what was to become a block."""
+        self.run(self._give_up, creation.key, creation.place.segment_row)
+
+    def _give_up(self, key: int, segment_row: int) -> None:
+        if self.creations.pop(key, None) is None:
+            return
+        if key >= 0:
+            self.tx.abandon(key)
+        else:
+            self.tx.space.give_up(segment_row)
+
+    def _is_garbage(self, known: Tracked) -> None:
+        self.queue.append(known)
+        if not (self.exiting or self.draining):
+            self.try_drain()
+
+    def drain(self) -> None:
+        """Give back the rows of objects that are garbage; under the lock."""
+        queue = self.queue
+        while queue:
+            known = queue[0]
+            if known.is_lease:
+                # A newer lease of the same row may have been taken since: then the row stays.
+                if self.leases.get(known.key) is known:
+                    self.tx.release(known.key)
+                    del self.leases[known.key]
+            elif self.creations.get(known.key) is known:
+                self._give_up(known.key, known.segment_row)
+            queue.popleft()
+
+    def try_drain(self) -> None:
+        """Drain now if nobody is in the way, else within 50 ms. Never waits, never raises."""
+        try:
+            if self.ended is None and not self.lock.owned():
+                self.lock.run(None, self._inside, False, _nothing, ())
+                if self.tx.space.doomed:
+                    self.remove_doomed()
+                self._leave_if_idle()
+                return
+        except (Busy, Lost, ShmplaneError, OSError):
+            pass
+        if self.queue and not self.draining and self.ended is None:
+            self.draining = True
+            try:
+                _thread.start_new_thread(self._drain_later, ())
+            except RuntimeError:
+                self.draining = False  # the interpreter is going down, or there are too many threads
+
+    def _drain_later(self) -> None:
+        try:
+            while self.queue and self.ended is None and not self.exiting:
+                time.sleep(_DRAIN_INTERVAL_S)
+                try:
+                    self.run(_nothing, writes=False)
+                except (ShmplaneError, OSError):
+                    continue
+        finally:
+            self.draining = False
+        self._leave_if_idle()
+
+    def open_root(self, lease: Lease) -> Any:
+        """The root of a block's views."""
+        return open_root(KINDS[lease.facts.kind], lease.frame(), lease)
+
+    # Taking part
+
+    def hold(self) -> None:
+        """One more ``Plane`` object."""
+        self.handles += 1
+
+    def unhold(self) -> None:
+        """One ``Plane`` object less."""
+        self.handles -= 1
+        self._leave_if_idle()
+
+    def _leave_if_idle(self) -> None:
+        if self.handles <= 0 and not self.leases and not self.creations and self.ended is None and not self.exiting:
+            from .lifecycle import leave
+
+            leave(self)
+
+    def take_part(self, slot: int) -> None:
+        """The slot whose token we took is ours."""
+        self.slot = slot
+        self.mark = slot + 1
+        self.tx.take_part(slot)
+
+    def release_slot(self) -> None:
+        """Our row is free again; under the lock, the last thing this process does in the plane."""
+        release_slot(self.tx, self.slot)
+
+    def end(self, why: str) -> None:
+        """No further transaction; views stay readable for as long as they live."""
+        self.ended = why
+        self.memory.drop()
+        self.close_descriptors()
+
+    def close_descriptors(self) -> None:
+        """Close what is still ours."""
+        self.token.close()
+        self.lock.close()
+        self.manifest.close()
+
+    # Fork
+
+    def before_fork(self) -> None:
+        handover.before_fork(self)
+
+    def after_fork_in_parent(self) -> None:
+        handover.after_fork_in_parent(self)
+
+    def after_fork_in_child(self) -> None:
+        handover.after_fork_in_child(self)
+
+
+def _nothing() -> None:
+    """The empty transaction: what it does is drain the queue."""
+
+

@@ -1,0 +1,220 @@
+"""``Block``: a lease on one immutable version, as users hold it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from ..codecs import as_kind, describe, open_table, present
+from ..errors import ClosedError, StaleHandle, UnsafeCodec
+from ..manifest import KINDS
+from .leases import Lease
+from .records import timestamp
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    import numpy.typing as npt
+    import pyarrow as pa
+
+    from .attachment import Attachment
+
+__all__ = ["Block"]
+
+
+class Block:
+    """A lease on one version of a block: nothing in it changes, and its memory stays, while the lease lasts.
+
+    ``with block:`` or ``close()`` ends the handle. Arrays and tables taken from it stay valid: each of them holds the
+    lease, which ends within 50 ms after the last of them is garbage.
+    """
+
+    __slots__ = ("__weakref__", "_facts", "_kept", "_lease", "_plane", "_trust_pickle")
+
+    def __init__(self, lease: Lease, *, trust_pickle: bool = False) -> None:
+        self._lease: Lease | None = lease
+        self._facts = lease.facts
+        self._plane = (lease.attachment.root, lease.attachment.name, lease.attachment.instance)
+        self._trust_pickle = trust_pickle
+        self._kept: Any = None
+
+    # Metadata, also after close
+
+    @property
+    def name(self) -> str | None:
+        """The name it had when it was leased; None: anonymous."""
+        return self._facts.name
+
+    @property
+    def version(self) -> int:
+        """How often the name had been published, with this; 0: anonymous."""
+        return self._facts.version
+
+    @property
+    def kind(self) -> str:
+        """``array``, ``table``, ``bytes``, ``json`` or ``pickle``."""
+        return KINDS[self._facts.kind]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the value."""
+        return self._facts.body_nbytes
+
+    @property
+    def created(self) -> datetime:
+        """When it was published, in local time."""
+        return timestamp(self._facts.created)
+
+    @property
+    def closed(self) -> bool:
+        return self._lease is None
+
+    @property
+    def leases(self) -> int:
+        """How many processes lease it now."""
+        lease = self._open()
+        return len(lease.attachment.run(lease.attachment.tx.holders, lease.facts.row, writes=False))
+
+    @property
+    def dtype(self) -> np.dtype[Any] | None:
+        """Of an array; else None."""
+        return self._described().dtype  # type: ignore[no-any-return]
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """Of an array, or (rows, columns) of a table; else None."""
+        return self._described().shape  # type: ignore[no-any-return]
+
+    @property
+    def schema(self) -> pa.Schema | None:
+        """Of a table; else None."""
+        return self._described().schema
+
+    def _described(self) -> Any:
+        if self._kept is None:
+            self._kept = describe(self.kind, self._open().frame())
+        return self._kept
+
+    # Values
+
+    def value(self) -> Any:
+        """The value as the kind that was put: zero-copy and read-only where the kind allows it."""
+        return present(self.kind, self._root())
+
+    def array(self) -> npt.NDArray[Any]:
+        """The value as a read-only ndarray."""
+        return as_kind(self.kind, self._root(), "array")  # type: ignore[no-any-return]
+
+    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """The value as an Arrow table, or just some of its columns; the others are not touched."""
+        if self.kind == "table":
+            lease = self._open()
+            lease.open()
+            return open_table(lease.frame(), lease, columns)
+        table = as_kind(self.kind, self._root(), "arrow")
+        return table if columns is None else table.select(columns)
+
+    def buffer(self) -> memoryview:
+        """The bytes of the value, read-only."""
+        return as_kind(self.kind, self._root(), "bytes")  # type: ignore[no-any-return]
+
+    def to_pandas(self) -> Any:
+        """The value as a pandas DataFrame."""
+        return as_kind(self.kind, self._root(), "pandas")
+
+    def to_polars(self) -> Any:
+        """The value as a polars DataFrame."""
+        return as_kind(self.kind, self._root(), "polars")
+
+    def _root(self) -> Any:
+        if self.kind == "pickle" and not self._trust_pickle:
+            raise unsafe(self.name)
+        return self._open().root()
+
+    def _open(self) -> Lease:
+        if self._lease is None:
+            raise ClosedError(f"block {self.name!r} (version {self.version}) was closed; attach it again")
+        return self._lease
+
+    # Life
+
+    def close(self) -> None:
+        """End this handle; metadata stays readable. Idempotent."""
+        self._lease = None
+
+    def __enter__(self) -> Block:
+        self._open()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else f"{self.nbytes:,} B"
+        return f"<Block {self.name!r} version {self.version}: {self.kind}, {state}>"
+
+    # Protocols
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        import numpy as np
+
+        array = self.array()
+        if copy:
+            return np.array(array, dtype=dtype)
+        if dtype is None or array.dtype == dtype:
+            return array
+        if copy is False:
+            raise ValueError(f"a copy is needed to convert {array.dtype} to {np.dtype(dtype)}")
+        return array.astype(dtype)
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self.array().__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 1, 0
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        return self.table().__arrow_c_stream__(requested_schema)
+
+    def __buffer__(self, flags: int) -> memoryview:
+        return self.buffer()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self._open()
+        root, name, instance = self._plane
+        handle = (root, name, instance, self._facts.row, self._facts.generation, self._facts.name, self._trust_pickle)
+        return attach_handle, handle
+
+
+def unsafe(name: str | None) -> UnsafeCodec:
+    return UnsafeCodec(
+        f"block {name!r} is a pickle, and reading it would run whatever code it names. Open the plane with "
+        f"trust_pickle=True if you trust everyone who writes to it.",
+        name=name,
+    )
+
+
+def attach_handle(
+    root: str, plane: str, instance: int, row: int, generation: int, name: str | None, trust_pickle: bool
+) -> Block:
+    """What unpickling a block's handle does: lease that very version, or raise ``StaleHandle``."""
+    from .handles import attachment_of_handle
+
+    attachment = attachment_of_handle(root, plane, instance, name)
+    try:
+        lease = attachment.run(_lease_if_current, attachment, row, generation)
+        if lease is None:
+            raise StaleHandle(
+                f"the version of block {name!r} in plane {plane!r} that the handle means is gone; send the handle while "
+                f"somebody leases it, or put with a longer linger=.",
+                name=name,
+                plane=plane,
+            )
+        return Block(lease, trust_pickle=trust_pickle)
+    finally:
+        attachment.unhold()
+
+
+def _lease_if_current(attachment: Attachment, row: int, generation: int) -> Lease | None:
+    return attachment.lease(row) if attachment.tx.is_current(row, generation) else None

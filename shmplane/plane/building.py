@@ -1,0 +1,223 @@
+"""``Builder`` and ``Buffer``: writing straight into shared memory.
+
+Both write through a shared mapping of a segment whose row is CREATING. Before the row leaves that state, whichever way,
+the range is laid over: with a private image of the same memory when it is published, with nothing otherwise. So an array
+that the user kept goes on working and never again reaches shared memory. A private image shows later writes to pages it
+has not copied, so it holds the lease of its block until its last view is garbage.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+from ..codecs import encode
+from ..errors import ClosedError
+from ..manifest import KIND_CODES, SMALL_NBYTES, Contents
+from ..system import Mapping, Pages, reserve
+from .block import Block
+from .memory import OpenMemory
+from .writing import Publication, begin, contents_of, publish, put
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from ..codecs import Encoded
+    from .attachment import Attachment
+    from .leases import Creation, Lease
+
+__all__ = ["Buffer", "Builder", "make_buffer", "make_builder"]
+
+#: room for the frame behind a buffer whose dtype is not known yet
+_FRAME_ROOM_NBYTES = 1024
+
+
+class _Writing:
+    """A segment that this process is writing, from reservation to publication."""
+
+    def __init__(self, attachment: Attachment, publication: Publication, nbytes: int, pages: Pages | None) -> None:
+        self.attachment = attachment
+        self.creation: Creation | None = begin(attachment, publication, nbytes)
+        place = self.creation.place
+        try:
+            if place.fresh:
+                attachment.memory.create_backed(place)
+            pages = pages if pages is not None else reserve(place.nbytes, writable=True)
+            self.mapping = Mapping(min(len(pages), place.nbytes), writable=True, pages=pages)
+            attachment.memory.lay_over(self.mapping, place)
+        except BaseException:
+            attachment.give_up(self.creation)
+            raise
+        self.memory = OpenMemory(place, self.mapping)
+        attachment.open_memory.add(self.memory)
+        self.pages = pages
+        self.pid = attachment.lock.pid
+
+    def publish(self, contents: Contents, publication: Publication) -> Lease:
+        creation = self._take()
+        attachment, memory = self.attachment, self.attachment.memory
+        try:
+            memory.write_tail(creation.place, contents)
+            self.memory.make_private(memory.path(creation.place.segment_id))
+            lease = publish(attachment, creation, contents, publication)
+        except BaseException:
+            self.mapping.lay_nothing()
+            attachment.give_up(creation)
+            raise
+        assert lease is not None
+        self.pages.kept = lease  # type: ignore[attr-defined]
+        return lease
+
+    def discard(self) -> None:
+        if self.creation is None:
+            return
+        creation, self.creation = self.creation, None
+        if self.attachment.lock.pid == self.pid:
+            self.mapping.lay_nothing()
+            self.attachment.open_memory.discard(self.memory)
+            if self.attachment.ended is None:
+                self.attachment.give_up(creation)
+
+    def _take(self) -> Creation:
+        creation, self.creation = self.creation, None
+        if creation is None:
+            raise ClosedError("it was published or discarded already; make another one")
+        self.attachment.open_memory.discard(self.memory)
+        if self.attachment.lock.pid != self.pid:
+            raise ClosedError("it belongs to the process that this one was forked from; make another one here")
+        return creation
+
+
+class Builder:
+    """An array that is written straight into shared memory and published when its ``with`` block ends cleanly.
+
+    An exception inside, or ``discard()``, leaves nothing behind. ``array`` may be kept: afterwards it can still be read and
+    written, but writes no longer reach shared memory.
+    """
+
+    def __init__(self, attachment: Attachment, name: str, encoded: Encoded, array: Any, writing: Any) -> None:
+        self._attachment, self._name = attachment, name
+        self._encoded, self._array, self._writing = encoded, array, writing
+        self._done = False
+        self._block: Block | None = None
+
+    @property
+    def array(self) -> npt.NDArray[Any]:
+        """Writable; its contents are undefined until they are written."""
+        if self._done:
+            raise ClosedError(f"the builder of {self._name!r} is finished; attach the block to read it")
+        return self._array  # type: ignore[no-any-return]
+
+    @property
+    def block(self) -> Block:
+        """The published block, after a clean end."""
+        if self._block is None:
+            raise ClosedError(f"{self._name!r} is not published yet")
+        return self._block
+
+    def publish(self) -> Block:
+        """Publish now; the same as leaving the ``with`` block."""
+        array = self.array
+        publication = Publication(self._name.encode())
+        self._done = True
+        if self._writing is None:
+            lease = put(self._attachment, encode(array), publication)
+            assert lease is not None
+        else:
+            lease = self._writing.publish(contents_of(self._encoded), publication)
+        self._block = Block(lease)
+        return self._block
+
+    def discard(self) -> None:
+        """Give the memory back without publishing. Idempotent."""
+        self._done = True
+        if self._writing is not None:
+            self._writing.discard()
+
+    def __enter__(self) -> Builder:
+        _ = self.array
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
+        if kind is not None:
+            self.discard()
+        elif not self._done:
+            self.publish()
+
+
+def make_builder(attachment: Attachment, name: str, shape: Any, dtype: Any) -> Builder:
+    """A builder for an array in C order; small ones are built privately, since they share their segment."""
+    import numpy as np
+
+    # Only dtype, shape and order matter: an array without elements of its own says them.
+    encoded = encode(np.broadcast_to(np.empty((), np.dtype(dtype)), shape))
+    contents = contents_of(encoded)
+    if contents.nbytes <= SMALL_NBYTES:
+        return Builder(attachment, name, encode(np.empty((), dtype)), np.zeros(shape, dtype), None)
+    writing = _Writing(attachment, Publication(name.encode()), contents.nbytes, None)
+    array: Any = np.ndarray(shape, dtype, buffer=writing.mapping.view)
+    return Builder(attachment, name, encoded, array, writing)
+
+
+class Buffer(Pages):
+    """A writable scratch buffer in warm shared memory; ``len(b)`` is its size in bytes, its contents are undefined.
+
+    Exports the C buffer protocol: ``np.frombuffer(b, "f4")``. ``close()`` or leaving the ``with`` block gives the memory
+    back; arrays over it that were kept stay valid but are no longer shared memory.
+    """
+
+    _writing: _Writing
+
+    def publish(self, name: str, *, dtype: Any = None, shape: Any = None) -> Block:
+        """Make the contents a block without a copy: an array of ``dtype`` and ``shape``, or bytes without them."""
+        from ..names import check_block_name
+
+        encoded_name = check_block_name(name)
+        contents = _contents_of_buffer(self, dtype, shape)
+        if contents.nbytes > self._writing.memory.place.nbytes:
+            raise ValueError(f"the description of dtype {dtype} is too large; put a copy instead")
+        return Block(self._writing.publish(contents, Publication(encoded_name)))
+
+    def close(self) -> None:
+        """Give the memory back. Idempotent."""
+        self._writing.discard()
+
+    def __enter__(self) -> Buffer:
+        if self._writing.creation is None:
+            raise ClosedError("the buffer was published or closed; make another one")
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Buffer of {len(self):,} B>"
+
+
+def _contents_of_buffer(buffer: Buffer, dtype: Any, shape: Any) -> Contents:
+    import numpy as np
+
+    if dtype is None and shape is None:
+        frame = encode(memoryview(buffer)).frame
+        return Contents(KIND_CODES["bytes"], len(buffer), frame, crc32(frame))
+    wanted = np.dtype("u1" if dtype is None else dtype)
+    if shape is None:
+        if not wanted.itemsize or len(buffer) % wanted.itemsize:
+            raise ValueError(f"{len(buffer):,} B are no whole number of {wanted} elements; give a shape")
+        shape = (len(buffer) // wanted.itemsize,)
+    encoded = encode(np.broadcast_to(np.empty((), wanted), shape))
+    if encoded.nbytes > len(buffer):
+        raise ValueError(f"{wanted} of shape {shape} needs {encoded.nbytes:,} B; the buffer has {len(buffer):,}")
+    return contents_of(encoded)
+
+
+def make_buffer(attachment: Attachment, nbytes: int) -> Buffer:
+    """A buffer of exactly ``nbytes`` bytes."""
+    if isinstance(nbytes, bool) or not isinstance(nbytes, int):
+        raise TypeError(f"nbytes is an int, not {type(nbytes).__name__}")
+    if nbytes <= 0:
+        raise ValueError(f"a buffer has at least 1 byte, not {nbytes}")
+    buffer = reserve(nbytes, writable=True, kind=Buffer)
+    assert isinstance(buffer, Buffer)
+    buffer._writing = _Writing(attachment, Publication(None), nbytes + _FRAME_ROOM_NBYTES, buffer)
+    return buffer

@@ -1,0 +1,37 @@
+"""From a pickled handle to the attachment of the plane that it means."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import PlaneNotFound, StaleHandle
+from .lifecycle import DEFAULT_LIMITS, Options, open_attachment
+
+if TYPE_CHECKING:
+    from .attachment import Attachment
+
+__all__ = ["attachment_of_handle"]
+
+_ANY = Options(None, None, DEFAULT_LIMITS)
+
+
+def attachment_of_handle(root: str, plane: str, instance: int, name: str | None) -> Attachment:
+    """Join the plane if need be, held once; ``StaleHandle`` unless it is the very plane the handle was made in."""
+    try:
+        attachment = open_attachment(root, plane, create=False, options=_ANY)
+    except PlaneNotFound as error:
+        raise StaleHandle(
+            f"the handle of block {name!r} means the plane {plane!r} in {root}, which is not there: it was destroyed, "
+            f"or the handle comes from another host or user.",
+            name=name,
+            plane=plane,
+        ) from error
+    if attachment.instance != instance:
+        attachment.unhold()
+        raise StaleHandle(
+            f"the handle of block {name!r} means a plane {plane!r} that was destroyed; the one of that name now is "
+            f"another.",
+            name=name,
+            plane=plane,
+        )
+    return attachment

@@ -1,0 +1,93 @@
+"""Leases and creations: the Python objects that stand for a process's rows.
+
+Whatever is in shared memory on behalf of this process has a Python object: a ``Lease`` for a block that is read, a
+``Creation`` for one that is being made. Both are held weakly by the attachment; when one is garbage, its weak
+reference's callback queues the row to be given back. What stands in shared memory without an object, because an
+exception came between two stores, is found by the audit in ``reaper``.
+
+Callbacks and not ``__del__``: a dying object with ``__del__`` can be found again through a weak reference by another
+thread, and its lease would end under that thread's hands. A weak reference is dead before its callback runs.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..manifest import BlockFacts, Place
+    from ..system import Mapping
+    from .attachment import Attachment
+
+__all__ = ["Creation", "Lease", "Tracked"]
+
+
+class Lease:
+    """This process's claim on one block; all views of the block share it and keep it alive.
+
+    It is what codecs call a ``Memory``: ``address`` and ``nbytes`` of the body, readable while the lease lives.
+    """
+
+    __slots__ = ("__weakref__", "_root", "address", "attachment", "facts", "mapping", "nbytes")
+
+    def __init__(self, attachment: Attachment, facts: BlockFacts) -> None:
+        self.attachment = attachment
+        self.facts = facts
+        self.mapping: Mapping | None = None
+        self.address = 0
+        self.nbytes = facts.body_nbytes
+        self._root: Callable[[], Any] | None = None
+
+    @property
+    def lease(self) -> Lease:
+        return self
+
+    def open(self) -> None:
+        """Map the block's segment, once."""
+        if self.mapping is None:
+            mapping = self.attachment.memory.readable(self.facts)
+            self.address = mapping.address + self.facts.offset
+            self.mapping = mapping
+
+    def frame(self) -> bytes:
+        """The frame, copied out and checked against its checksum."""
+        return self.attachment.memory.read_frame(self)
+
+    def root(self) -> Any:
+        """The object that all views of the block share; made once while any of them is alive."""
+        known = self._root() if self._root is not None else None
+        if known is None:
+            self.open()
+            known = self.attachment.open_root(self)
+            self._root = weakref.ref(known)
+        return known
+
+
+class Creation:
+    """A block or slab that is being made: a CREATING row, or a segment that is MAKING."""
+
+    __slots__ = ("__weakref__", "place", "row")
+
+    def __init__(self, row: int, place: Place) -> None:
+        self.row = row  #: -1 for a slab
+        self.place = place
+
+    @property
+    def key(self) -> int:
+        return self.row if self.row >= 0 else ~self.place.segment_row
+
+
+class Tracked(weakref.ref[Any]):
+    """A weak reference that still knows what it stood for."""
+
+    __slots__ = ("is_lease", "key", "segment_row")
+
+    def __new__(cls, thing: Any, callback: Callable[[Any], None], **kwargs: int) -> Tracked:
+        return super().__new__(cls, thing, callback)
+
+    def __init__(self, thing: Any, callback: Callable[[Any], None], *, key: int, segment_row: int = -1) -> None:
+        super().__init__(thing, callback)
+        self.key = key
+        self.segment_row = segment_row
+        self.is_lease = segment_row < 0

@@ -1,0 +1,262 @@
+"""This process's mappings of segments, kept while they are likely to be used again, and the sinks that fill them.
+
+Readers map read-only. Writable mappings are for the library alone: slabs it puts small blocks into, and warm segments
+it fills again; no view is ever built on one. A mapping in the cache is not a claim: its pages may be punched out by
+another process, which hurts nobody, since only who leases a block reads it. Segment ids are never used again, so a stale
+entry can never be taken for another segment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+from zlib import crc32
+
+from ..errors import PlaneCorrupt, PlaneFull
+from ..system import Mapping, allocate, create_file, open_file, punch, unlink_quietly, write_all
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from ..manifest import BlockFacts, Contents, Doomed, Place
+    from .leases import Lease
+
+__all__ = ["FileSink", "MappedSink", "OpenMemory", "SegmentMemory"]
+
+_MOST_MAPPINGS = 512
+_COPY_WITHOUT_GIL_NBYTES = 128 * 1024
+_OUT_OF_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
+
+
+class FileSink:
+    """Fills a fresh file by ``pwrite``: half the cost of faulting its pages in one by one."""
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def write(self, offset: int, data: Buffer) -> None:
+        write_all(self._fd, offset, data)
+
+
+class MappedSink:
+    """Fills warm mapped memory."""
+
+    __slots__ = ("_start", "_view")
+
+    def __init__(self, view: memoryview, start: int = 0) -> None:
+        self._view, self._start = view, start
+
+    def write(self, offset: int, data: Buffer) -> None:
+        source = memoryview(data)
+        if not source.nbytes:
+            return
+        source = source.cast("B")
+        begin = self._start + offset
+        target = self._view[begin : begin + source.nbytes]
+        numpy = sys.modules.get("numpy") if source.nbytes >= _COPY_WITHOUT_GIL_NBYTES else None
+        if numpy is None:
+            target[:] = source
+        else:
+            numpy.copyto(numpy.frombuffer(target, "u1"), numpy.frombuffer(source, "u1"))
+
+
+class OpenMemory:
+    """Shared memory that a builder or a buffer of this process is writing.
+
+    Whatever ends the writing lays something else over the range: the user may have kept an array of it, which must go
+    on working and never again reach shared memory.
+    """
+
+    __slots__ = ("__weakref__", "mapping", "place")
+
+    def __init__(self, place: Place, mapping: Mapping) -> None:
+        self.place, self.mapping = place, mapping
+
+    def make_private(self, path: str) -> None:
+        """Lay the same memory over the range privately: what is kept can be written, without reaching the block."""
+        try:
+            fd = open_file(path)
+        except OSError:
+            self.mapping.lay_nothing()
+            return
+        try:
+            self.mapping.lay(fd, self.mapping.nbytes, private=True)
+        finally:
+            os.close(fd)
+
+
+class SegmentMemory:
+    """The segments of one plane, as files and as mappings."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._readable: OrderedDict[int, Mapping] = OrderedDict()
+        self._writable: OrderedDict[int, Mapping] = OrderedDict()
+        self._mutex = threading.RLock()
+
+    def path(self, segment_id: int) -> str:
+        return f"{self._directory}/s{segment_id}"
+
+    def readable(self, facts: BlockFacts) -> Mapping:
+        """A read-only mapping of the block's segment; the caller leases the block."""
+        found = self._readable.get(facts.segment_id)
+        if found is not None:
+            return found
+        return self._map(self._readable, facts.segment_id, facts.segment_nbytes, writable=False)
+
+    def writable(self, segment_id: int, nbytes: int) -> Mapping:
+        """A writable mapping of a slab, or of a segment that a block is being written to."""
+        found = self._writable.get(segment_id)
+        return found if found is not None else self._map(self._writable, segment_id, nbytes, writable=True)
+
+    def warm(self, segment_id: int) -> Mapping | None:
+        """The writable mapping of a segment that this process has filled before."""
+        return self._writable.get(segment_id)
+
+    def _map(self, cache: OrderedDict[int, Mapping], segment_id: int, nbytes: int, *, writable: bool) -> Mapping:
+        path = self.path(segment_id)
+        try:
+            made = self._map_file(path, nbytes, writable=writable)
+        except PlaneFull:
+            # Out of mappings: let go of those that nobody uses and try once more.
+            self.drop()
+            made = self._map_file(path, nbytes, writable=writable)
+        with self._mutex:
+            cache[segment_id] = made
+            if len(cache) > _MOST_MAPPINGS:
+                cache.popitem(last=False)
+        return made
+
+    def _map_file(self, path: str, nbytes: int, *, writable: bool) -> Mapping:
+        try:
+            fd = open_file(path, writable=writable)
+        except FileNotFoundError:
+            raise PlaneCorrupt(
+                f"the segment {path} is gone although a block lies in it: somebody removed the file. "
+                f"Delete the block, or the plane.",
+                path=path,
+            ) from None
+        except OSError as error:
+            raise translate(error, f"opening the segment {path}") from error
+        try:
+            size = os.fstat(fd).st_size
+            # A file shorter than its mapping is SIGBUS for whoever reads behind its end.
+            if size < nbytes:
+                raise PlaneCorrupt(
+                    f"the segment {path} has {size:,} B and should have {nbytes:,}: somebody cut it. Delete its blocks.",
+                    path=path,
+                )
+            mapping = Mapping(nbytes, writable=writable)
+            mapping.lay(fd, mapping.nbytes)
+            return mapping
+        finally:
+            os.close(fd)
+
+    def read_frame(self, lease: Lease) -> bytes:
+        facts = lease.facts
+        lease.open()
+        assert lease.mapping is not None
+        start = facts.offset + (facts.body_nbytes + 7 & ~7)
+        frame = bytes(lease.mapping.view[start : start + facts.frame_nbytes])
+        if crc32(frame) != facts.frame_crc:
+            raise PlaneCorrupt(
+                f"the description of block {facts.name!r} (version {facts.version}) does not fit its checksum: its "
+                f"memory was written over. Delete the block.",
+                name=facts.name,
+            )
+        return frame
+
+    def create(self, place: Place) -> int:
+        """The empty file of a new segment, open for writing."""
+        try:
+            fd = create_file(self.path(place.segment_id))
+        except OSError as error:
+            raise translate(error, "making a segment") from error
+        try:
+            os.ftruncate(fd, place.nbytes)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def create_backed(self, place: Place) -> None:
+        """A new segment whose every page has memory behind it, so that stores cannot be SIGBUS."""
+        fd = self.create(place)
+        try:
+            allocate(fd, place.nbytes)
+        except OSError as error:
+            raise translate(error, f"reserving {place.nbytes:,} B") from error
+        finally:
+            os.close(fd)
+
+    def open_for_filling(self, place: Place) -> int:
+        """The file of a warm segment that this process has not mapped."""
+        try:
+            return open_file(self.path(place.segment_id), writable=True)
+        except OSError as error:
+            raise translate(error, "opening a warm segment") from error
+
+    def lay_over(self, mapping: Mapping, place: Place) -> None:
+        """Lay a segment over a range that a builder or buffer has reserved."""
+        fd = self.open_for_filling(place)
+        try:
+            mapping.lay(fd, mapping.nbytes)
+        finally:
+            os.close(fd)
+
+    def write_tail(self, place: Place, contents: Contents) -> None:
+        """Write what follows the body: the frame, and zeros up to the end of its page."""
+        fd = self.open_for_filling(place)
+        try:
+            write_all(fd, contents.body_nbytes, contents.tail())
+        finally:
+            os.close(fd)
+
+    def remove(self, doomed: Doomed, *, keep_pages: bool = False) -> None:
+        """Give the file's memory back, also where other processes still have it in their cache."""
+        with self._mutex:
+            self._readable.pop(doomed.segment_id, None)
+            self._writable.pop(doomed.segment_id, None)
+        path = self.path(doomed.segment_id)
+        if not (doomed.exported or keep_pages):
+            with contextlib.suppress(OSError):
+                fd = open_file(path, writable=True)
+                try:
+                    punch(fd, doomed.nbytes)
+                finally:
+                    os.close(fd)
+        unlink_quietly(path)
+
+    def drop(self) -> None:
+        """Forget all mappings; those in use live on with who uses them."""
+        with self._mutex:
+            self._readable.clear()
+            self._writable.clear()
+
+    def after_fork(self) -> None:
+        self._mutex = threading.RLock()
+
+
+def translate(error: OSError, what: str) -> Exception:
+    """The library's error for a failed system call."""
+    if error.errno in _OUT_OF_ROOM:
+        return PlaneFull(
+            f"{what}: the file system has no room left ({error.strerror}), although the plane's capacity is not "
+            f"reached. Free memory there, lower capacity=, or use another root=.",
+            errno=error.errno,
+        )
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return PlaneFull(
+            f"{what}: out of file descriptors ({error.strerror}). Close files or raise the limit (ulimit -n).",
+            errno=error.errno,
+        )
+    if isinstance(error, PermissionError):
+        return error
+    return PlaneCorrupt(f"{what}: {error}. If this stays, remove the plane.", errno=error.errno)

@@ -1,0 +1,382 @@
+"""``Plane``: named blocks that the processes of one host share."""
+
+from __future__ import annotations
+
+import secrets
+import weakref
+from collections.abc import Iterator, MutableMapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ..codecs import as_kind, encode, present
+from ..errors import ClosedError, PlaneFull, StaleHandle
+from ..manifest import KINDS, BlockFacts, not_found
+from ..names import check_block_name, check_plane_name, parse_nbytes
+from . import lifecycle
+from .block import Block, unsafe
+from .building import Buffer, Builder, make_buffer, make_builder
+from .records import BlockInfo, PlaneStatistics, Reclaimed, block_infos, statistics
+from .reaper import count, reap_dead
+from .writing import Publication, put
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from .attachment import Attachment
+    from .leases import Lease
+
+__all__ = ["Plane"]
+
+_MOST_REMEMBERED = 65_536
+_SMALL_COPY_NBYTES = 64 * 1024
+
+
+class Plane(MutableMapping[str, Any]):
+    """A named region of shared memory on this host, like a directory of immutable blocks.
+
+    It is opened, or created, by any process of the same user; there is no server. It stays until ``destroy()``,
+    ``shmplane rm`` or a reboot.
+
+    Args:
+        name: 1 to 64 of ``A-Z a-z 0-9 . _ -``, not starting with a dot.
+        create: False: raise ``PlaneNotFound`` when it is not there.
+        capacity: the most bytes of segments, an int or text such as ``"4GiB"``; default: half of what the file system had
+            free at creation.
+        root: a directory on a memory-mappable file system; default ``$SHMPLANE_ROOT`` or ``/dev/shm``.
+        max_blocks: how many blocks there can be at once.
+        max_processes: how many processes can be attached at once.
+        recycle: how many freed bytes stay warm for the next blocks; default: a quarter of the capacity.
+        trust_pickle: allow reading blocks that were put with ``codec="pickle"``.
+
+    Raises:
+        PlaneNotFound, PlaneMismatch, PlaneCorrupt, PlaneSecurityError, PlaneFull, UnsupportedPlatform.
+
+    Cost: joining takes about 1 ms; all ``Plane`` objects of a process share one attachment.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        create: bool = True,
+        capacity: int | str | None = None,
+        root: str | None = None,
+        max_blocks: int = lifecycle.DEFAULT_LIMITS.max_blocks,
+        max_processes: int = lifecycle.DEFAULT_LIMITS.max_processes,
+        recycle: int | str | None = None,
+        trust_pickle: bool = False,
+        _temporary: bool = False,
+    ) -> None:
+        options = lifecycle.Options(
+            capacity=None if capacity is None else parse_nbytes(capacity, "capacity"),
+            recycle=None if recycle is None else parse_nbytes(recycle, "recycle"),
+            limits=lifecycle.Limits(max_blocks, max_processes),
+            temporary=_temporary,
+        )
+        self.name = check_plane_name(name)
+        self.root = root or lifecycle.default_root()
+        self._trust_pickle = trust_pickle
+        self._recent: dict[str, tuple[int, int, Any, Any]] = {}
+        attachment = lifecycle.open_attachment(self.root, name, create=create, options=options)
+        self._attachment = attachment
+        self._words = attachment.manifest.names.word
+        self._close = weakref.finalize(self, attachment.unhold)
+        self._close.atexit = False
+
+    @classmethod
+    def temporary(cls, **options: Any) -> Plane:
+        """An unnamed plane, destroyed when its last process closes it or dies.
+
+        When all its processes were killed, the next ``gc`` of any plane of the same user removes it.
+        """
+        return cls(f"{lifecycle.TEMPORARY_PREFIX}{secrets.token_hex(8)}", _temporary=True, **options)
+
+    # Putting and getting
+
+    def put(
+        self,
+        name: str | None,
+        value: Any,
+        *,
+        codec: str | None = None,
+        evictable: bool = False,
+        expected_version: int | None = None,
+        linger: float = 30.0,
+    ) -> Block:
+        """Copy ``value`` into shared memory and publish it under ``name``; an older version stays with who leases it.
+
+        Args:
+            name: 1 to 120 bytes of UTF-8 without control characters; None: an anonymous block, which outlives its last
+                lease by ``linger`` seconds, so that a handle in a queue arrives, also when its maker was killed.
+            value: ndarray of any shape and fixed-size dtype, Arrow table, DataFrame, buffer or JSON value.
+            codec: force a kind; ``"pickle"`` stores any object, readable only with ``trust_pickle=True``.
+            evictable: may be deleted when the plane is full and nobody leases it.
+            expected_version: ``Conflict`` unless the name is at it; 0: absent.
+
+        Raises:
+            PlaneFull: no room, even after reclaiming.
+            UnsupportedValue: no codec stores such a value.
+
+        Cost: one copy and two short holds of the plane's lock; one hold up to 64 KiB.
+        """
+        attachment = self._open()
+        encoded_name = None if name is None else check_block_name(name)
+        if linger < 0:
+            raise ValueError(f"linger is a time of 0 or more seconds, not {linger}")
+        publication = Publication(
+            encoded_name, expected_version, int(linger * 1e9) if name is None else 0, evictable=evictable
+        )
+        lease = put(attachment, encode(value, codec), publication)
+        assert lease is not None
+        return Block(lease, trust_pickle=self._trust_pickle)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        put(self._open(), encode(value), Publication(check_block_name(name), lease=False))
+
+    def __getitem__(self, name: str) -> Any:
+        known = self._recent.get(name)
+        if known is not None:
+            # One word tells whether the name still points to the block that a living view of ours leases.
+            name_row, word, find_root, show = known
+            if self._words[name_row] == word:
+                root = find_root()
+                if root is not None:
+                    return show(root)
+        return self._get(name)
+
+    def _get(self, name: str) -> Any:
+        attachment = self._open()
+        encoded = check_block_name(name)
+        found = attachment.run(_lease_current, attachment, encoded, writes=False)
+        if found is None:
+            raise not_found(encoded)
+        lease, name_row, word = found
+        kind = _kind(lease.facts)
+        if kind == "pickle" and not self._trust_pickle:
+            raise unsafe(name)
+        root = lease.root()
+        show = partial(present, kind)
+        if kind == "json" and lease.nbytes <= _SMALL_COPY_NBYTES:
+            # Its text was copied, and the word tells every version from all others: it needs no lease to be right.
+            self._remember(name, (name_row, word, lambda: root, show))
+        else:
+            self._remember(name, (name_row, word, weakref.ref(root), show))
+        return show(root)
+
+    def _remember(self, name: str, known: tuple[int, int, Any, Any]) -> None:
+        if len(self._recent) >= _MOST_REMEMBERED:
+            self._recent.clear()
+        self._recent[name] = known
+
+    def get(self, name: str, default: Any = None, *, as_: str | None = None) -> Any:
+        """The current version, as the kind that was put, or ``default``.
+
+        Args:
+            as_: ``array``, ``arrow``, ``pandas``, ``polars``, ``bytes`` or ``python`` converts; ``UnsupportedValue`` when
+                the kind cannot be shown like that.
+
+        Cost: one comparison and a new view while this process holds the block; else a short hold of the lock.
+        """
+        try:
+            if as_ is None:
+                return self[name]
+            with self.attach(name) as block:
+                return as_kind(block.kind, block._root(), as_)
+        except KeyError:
+            return default
+
+    def attach(self, name: str | Block) -> Block:
+        """Lease the current version of ``name``, or the version that a handle means.
+
+        Raises:
+            BlockNotFound: no such name.
+            StaleHandle: the handle's version is gone.
+        """
+        attachment = self._open()
+        if isinstance(name, Block):
+            if name._plane[2] != attachment.instance:
+                raise StaleHandle(f"the handle of {name.name!r} means another plane than {self.name!r}", name=name.name)
+            return Block(name._open(), trust_pickle=self._trust_pickle)
+        encoded = check_block_name(name)
+        found = attachment.run(_lease_current, attachment, encoded, writes=False)
+        if found is None:
+            raise not_found(encoded)
+        return Block(found[0], trust_pickle=self._trust_pickle)
+
+    def create(self, name: str, shape: Any, dtype: Any) -> Builder:
+        """Write an array straight into shared memory: published on a clean end of ``with``, gone on an exception."""
+        check_block_name(name)
+        return make_builder(self._open(), name, shape, dtype)
+
+    def buffer(self, nbytes: int) -> Buffer:
+        """A writable scratch buffer of warm recycled pages; its contents are undefined."""
+        return make_buffer(self._open(), nbytes)
+
+    # Names
+
+    def delete(self, name: str) -> None:
+        """Take the name away; memory that somebody leases lives until the last lease ends."""
+        attachment = self._open()
+        attachment.run(attachment.tx.delete, check_block_name(name))
+
+    def __delitem__(self, name: str) -> None:
+        self.delete(name)
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a block another name, replacing what had it, atomically."""
+        attachment = self._open()
+        attachment.run(attachment.tx.rename, check_block_name(old), check_block_name(new))
+
+    def names(self, prefix: str = "") -> list[str]:
+        """The names with a block, sorted."""
+        attachment = self._open()
+        names: list[str] = attachment.run(attachment.tx.all_names, writes=False)
+        return sorted(name for name in names if name.startswith(prefix))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def __len__(self) -> int:
+        attachment = self._open()
+        return attachment.run(attachment.tx.count_names, writes=False)  # type: ignore[no-any-return]
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __contains__(self, name: object) -> bool:
+        attachment = self._open()
+        if not isinstance(name, str):
+            return False
+        try:
+            encoded = check_block_name(name)
+        except ValueError:
+            return False
+        return attachment.run(attachment.tx.current, encoded, writes=False)[1] >= 0  # type: ignore[no-any-return]
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    # Upkeep
+
+    def blocks(self) -> list[BlockInfo]:
+        """A row per block, also those without a name that somebody still leases."""
+        attachment = self._open()
+        return attachment.run(block_infos, attachment.tx, writes=False)  # type: ignore[no-any-return]
+
+    def stats(self) -> PlaneStatistics:
+        """Totals over all processes."""
+        attachment = self._open()
+        return attachment.run(statistics, attachment.tx, writes=False)  # type: ignore[no-any-return]
+
+    def resize(self, capacity: int | str) -> None:
+        """Change the capacity live; ``PlaneFull`` when more than that is in use."""
+        attachment = self._open()
+        attachment.run(_resize, attachment, parse_nbytes(capacity, "capacity"))
+
+    def gc(self) -> Reclaimed:
+        """Reclaim what dead processes held, in this plane and of temporary planes nobody lives in any more."""
+        attachment = self._open()
+        reclaimed: Reclaimed = attachment.run(_collect, attachment)
+        planes = lifecycle.remove_orphans(self.root)
+        return Reclaimed(
+            reclaimed.processes, reclaimed.leases, reclaimed.permits, reclaimed.blocks, reclaimed.nbytes, planes
+        )
+
+    def trim(self, nbytes: int = 0) -> int:
+        """Give recycled memory back to the system until at most ``nbytes`` stay warm; how many bytes that was."""
+        attachment = self._open()
+        return attachment.run(_trim, attachment, parse_nbytes(nbytes, "nbytes"))  # type: ignore[no-any-return]
+
+    # Life
+
+    @property
+    def closed(self) -> bool:
+        return not self._close.alive
+
+    def _open(self) -> Attachment:
+        if not self._close.alive:
+            raise ClosedError(f"this Plane object of {self.name!r} was closed; open the plane again")
+        if self._attachment.ended is not None:
+            raise ClosedError(self._attachment.ended)
+        return self._attachment
+
+    def close(self) -> None:
+        """End this object; views handed out before stay valid. Idempotent."""
+        self._recent = {}
+        self._close()
+
+    def destroy(self) -> None:
+        """End the plane for every process; views handed out before stay valid. Idempotent."""
+        if self._attachment.ended is None:
+            lifecycle.destroy(self._attachment)
+        self.close()
+
+    def __enter__(self) -> Plane:
+        self._open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (self.name, self.root, self._trust_pickle)
+
+    def __repr__(self) -> str:
+        state = " closed" if self.closed else ""
+        return f"<Plane {self.name!r} in {self.root}{state}>"
+
+
+def _reopen(name: str, root: str, trust_pickle: bool) -> Plane:
+    return Plane(name, root=root, create=False, trust_pickle=trust_pickle)
+
+
+def _kind(facts: BlockFacts) -> str:
+    return KINDS[facts.kind]
+
+
+def _lease_current(attachment: Attachment, name: bytes) -> tuple[Lease, int, int] | None:
+    """Under the lock: lease what the name points to."""
+    tx = attachment.tx
+    name_row, row = tx.current(name)
+    if row < 0:
+        return None
+    word = tx.names.word[name_row]
+    return attachment.lease(row), name_row, word
+
+
+def _resize(attachment: Attachment, capacity: int) -> None:
+    tx = attachment.tx
+    used = tx.header.used_nbytes[0]
+    if capacity < used:
+        raise PlaneFull(
+            f"capacity cannot become {capacity:,} B: {used:,} B are in use. Delete blocks first.",
+            needed=used,
+            capacity=capacity,
+        )
+    excess = used + tx.header.recycled_nbytes[0] - capacity
+    if excess > 0:
+        tx.space.cool(excess)
+    tx.header.capacity[0] = capacity
+
+
+def _collect(attachment: Attachment) -> Reclaimed:
+    before = count(attachment.tx)
+    reap_dead(attachment)
+    attachment.tx.expire()
+    after = count(attachment.tx)
+    return Reclaimed(
+        processes=before.processes - after.processes,
+        leases=before.leases - after.leases,
+        blocks=before.blocks - after.blocks,
+        nbytes=before.nbytes - after.nbytes,
+    )
+
+
+def _trim(attachment: Attachment, keep: int) -> int:
+    excess = attachment.tx.header.recycled_nbytes[0] - keep
+    return attachment.tx.space.cool(excess) if excess > 0 else 0
+

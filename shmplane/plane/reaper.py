@@ -1,0 +1,86 @@
+"""What returns the things of the dead, and of the living whose work was interrupted. Runs under the host-wide lock.
+
+* ``recover``: a transaction was left unfinished. Judge everything from the facts.
+* ``reap_dead``: a token is free. Give back what its holder's row says.
+* ``audit``: an exception left one of our own transactions, so a row may stand without its Python object.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..manifest import (
+    CREATING,
+    DOOMED,
+    MAKING,
+    Transaction,
+    held_rows,
+    reap,
+    rebuild,
+    release_slot,
+    rows_of_owner,
+)
+
+if TYPE_CHECKING:
+    from .attachment import Attachment
+
+__all__ = ["Counts", "audit", "count", "dead_slots", "reap_dead", "recover"]
+
+
+class Counts(NamedTuple):
+    """What there is, to be subtracted from what there was."""
+
+    processes: int
+    leases: int
+    blocks: int
+    nbytes: int
+
+
+def count(tx: Transaction) -> Counts:
+    """Totals over all processes; proportional to the rows ever used."""
+    slots = tx.space.slots_in_use()
+    leases = sum(len(held_rows(tx, slot)) for slot in slots)
+    return Counts(len(slots), leases, tx.header.live_blocks[0], tx.header.used_nbytes[0])
+
+
+def dead_slots(attachment: Attachment) -> list[int]:
+    """Slots in use whose token nobody holds."""
+    return [slot for slot in attachment.tx.space.slots_in_use() if not attachment.token.is_held(slot)]
+
+
+def reap_dead(attachment: Attachment) -> int:
+    """Return what dead processes held; how many they were."""
+    dead = dead_slots(attachment)
+    for slot in dead:
+        reap(attachment.tx, slot)
+    return len(dead)
+
+
+def recover(attachment: Attachment) -> None:
+    """Bring a plane whose last transaction was left unfinished to a state that every fact agrees with."""
+    tx = attachment.tx
+    dead = dead_slots(attachment)
+    rebuild(tx, set(tx.space.slots_in_use()) - set(dead))
+    for slot in dead:
+        release_slot(tx, slot)
+    if attachment.slot >= 0:
+        audit(attachment)
+
+
+def audit(attachment: Attachment) -> None:
+    """Give back every row of ours that no Python object stands for."""
+    tx, blocks, segments = attachment.tx, attachment.tx.blocks, attachment.tx.segments
+    for row in held_rows(tx, attachment.slot):
+        if row not in attachment.leases:
+            tx.release(row)
+    for row in rows_of_owner(blocks.owner, tx.header.blocks_high[0], attachment.slot):
+        if blocks.state[row] == CREATING and row not in attachment.creations:
+            tx.abandon(row)
+    for row in rows_of_owner(segments.owner, tx.header.segments_high[0], attachment.slot):
+        if segments.state[row] == DOOMED:
+            tx.space.doom(row)
+        elif segments.state[row] == MAKING and segments.slab[row] and ~row not in attachment.creations:
+            tx.space.give_up(row)
+    for known in [*attachment.leases.values(), *attachment.creations.values()]:
+        if known() is None:
+            attachment.queue.append(known)
