@@ -26,9 +26,7 @@ def check_plane_name(name: object) -> str:
     if not isinstance(name, str):
         raise TypeError(f"a plane's name is a str, not {type(name).__name__}")
     if not _PLANE_NAME.fullmatch(name):
-        raise ValueError(
-            f"plane name {name!r}: use 1 to 64 of A-Z a-z 0-9 . _ - and do not start with a dot"
-        )
+        raise ValueError(f"plane name {name!r}: use 1 to 64 of A-Z a-z 0-9 . _ - and do not start with a dot")
     return name
 
 

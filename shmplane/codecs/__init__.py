@@ -8,7 +8,7 @@ from shmplane.codecs.base import Codec, Encoded, Memory, Sink
 from shmplane.codecs.choice import KINDS, encode
 from shmplane.codecs.convert import AS_KINDS, as_kind
 from shmplane.codecs.describe import Description, describe
-from shmplane.codecs.opening import open_root, open_table, present
+from shmplane.codecs.opening import open_root, open_table, present, presenter
 from shmplane.codecs.table import check_table
 
 __all__ = [
@@ -26,4 +26,5 @@ __all__ = [
     "open_root",
     "open_table",
     "present",
+    "presenter",
 ]

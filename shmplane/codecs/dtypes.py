@@ -24,7 +24,7 @@ __all__ = ["is_storable", "pack_dtype", "unpack_dtype"]
 MAX_DEPTH = 32  #: of structures within structures
 
 _SIMPLE = re.compile(
-    r"[<>|](?:[?bBiufcSUV]\d{1,10}|[mM]8(?:\[\d{0,10}(?:Y|M|W|D|h|m|s|ms|us|μs|ns|ps|fs|as)\])?)"
+    r"[<>|](?:[?bBiufcSUV]\d{1,10}|[mM]8(?:\[(?:[1-9]\d{0,8})?(?:Y|M|W|D|h|m|s|ms|us|μs|ns|ps|fs|as)\])?)"
 )
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from shmplane.codecs.base import Memory
 
-__all__ = ["open_root", "open_table", "present"]
+__all__ = ["open_root", "open_table", "present", "presenter"]
 
 _OPEN: dict[str, Callable[[bytes, Memory], Any]] = {
     "array": array.open_array,
@@ -53,6 +53,11 @@ def open_root(kind: str, frame: bytes, memory: Memory) -> Any:
 def present(kind: str, root: Any) -> Any:
     """A new view or decoded value for one reader. ``pickle`` runs code: the caller checks trust first."""
     return _PRESENT[kind](root)
+
+
+def presenter(kind: str) -> Callable[[Any], Any]:
+    """What ``present`` does for a kind, looked up once."""
+    return _PRESENT[kind]
 
 
 def open_table(frame: bytes, memory: Memory, columns: Sequence[str] | None = None) -> pa.Table:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["EncodedTable", "TableFrame", "check_table", "encode_table", "parse_table", "read_table"]
 
+MAX_DEPTH = 62  #: of types within types; what the IPC format can write
+
 ORIGINS = ("arrow", "column", "pandas", "pandas-series", "polars", "polars-series")
 
 _HEAD = struct.Struct("<BQIQI")  #: origin, rows, columns, bytes of the stream, bytes of the recipe
@@ -93,7 +95,9 @@ def encode_table(table: pa.Table, origin: str = "arrow", recipe: bytes = b"") ->
         raise UnsupportedValue(f"Arrow cannot write this table as an IPC stream: {error}") from error
 
 
-def _check_type(kind: pa.DataType, column: str) -> None:
+def _check_type(kind: pa.DataType, column: str, depth: int = 0) -> None:
+    if depth > MAX_DEPTH:
+        raise UnsupportedValue(f"column {column!r} is nested more than {MAX_DEPTH} deep", column=column)
     name = getattr(kind, "extension_name", None)
     if name is not None and name not in _KNOWN_EXTENSIONS:
         raise UnsupportedValue(
@@ -102,12 +106,12 @@ def _check_type(kind: pa.DataType, column: str) -> None:
             column=column,
         )
     if name is not None:
-        _check_type(kind.storage_type, column)
+        _check_type(kind.storage_type, column, depth + 1)
     for index in range(kind.num_fields):
-        _check_type(kind.field(index).type, column)
+        _check_type(kind.field(index).type, column, depth + 1)
     value_type = getattr(kind, "value_type", None)
     if value_type is not None and not kind.num_fields:
-        _check_type(value_type, column)
+        _check_type(value_type, column, depth + 1)
 
 
 @lru_cache(maxsize=1024)

@@ -83,11 +83,9 @@ def judge(facts: Snapshot) -> Verdict:
     _judge_names(facts, verdict)
     roots = set(verdict.named)
     for row, state in enumerate(states):
-        if state == LIVE and (
+        if (state == LIVE and (
             row in facts.leased or (facts.block_lingers[row] and facts.block_expiries[row] > facts.now)
-        ):
-            roots.add(row)
-        elif state == CREATING and facts.block_owners[row] - 1 in facts.alive:
+        )) or (state == CREATING and facts.block_owners[row] - 1 in facts.alive):
             roots.add(row)
     _reach(facts, roots, verdict)
     verdict.freed = [row for row, state in enumerate(states) if state != FREE and row not in verdict.living]
@@ -141,9 +139,7 @@ def _judge_segments(facts: Snapshot, verdict: Verdict) -> None:
         alive = facts.segment_owners[row] - 1 in facts.alive
         if state == WARM or (state == USED and not facts.segment_slabs[row] and row not in used):
             (verdict.doomed if facts.segment_exported[row] else verdict.warm).append(row)
-        elif (state == DOOMED and not alive) or (state == MAKING and not alive and row not in used):
-            verdict.doomed.append(row)
-        elif state == MAKING and not facts.segment_slabs[row] and row not in used:
+        elif (state == DOOMED and not alive) or (state == MAKING and not alive and row not in used) or (state == MAKING and not facts.segment_slabs[row] and row not in used):
             verdict.doomed.append(row)
 
 

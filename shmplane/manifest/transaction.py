@@ -388,11 +388,7 @@ class Transaction:
 
     def _is_rooted(self, row: int) -> bool:
         blocks = self.blocks
-        return (
-            self.is_named(row)
-            or self.is_leased(row)
-            or bool(blocks.linger[row] and blocks.expires[row] > _clock())
-        )
+        return self.is_named(row) or self.is_leased(row) or bool(blocks.linger[row] and blocks.expires[row] > _clock())
 
     def unleased_segments(self) -> list[Doomed]:
         """Segments that no process reads, of a plane that has ended."""

@@ -17,11 +17,11 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
+from os import getpid
 from typing import TYPE_CHECKING, Any
 
-from ..codecs import open_root
 from ..errors import ClosedError, PlaneCorrupt, ShmplaneError
-from ..manifest import KINDS, Manifest, Transaction, release_slot
+from ..manifest import Manifest, Transaction, release_slot
 from ..system import Busy, HostLock, Lost, Token, join_forks
 from . import handover
 from .leases import Creation, Lease, Tracked
@@ -36,6 +36,8 @@ __all__ = ["Attachment"]
 
 LOCK_TIMEOUT_S = 10.0
 _DRAIN_INTERVAL_S = 0.02
+_DRAIN_AGAIN_NS = 2_000_000
+_IDLE_ROUNDS = 5
 #: marks the dirty word for a process that has no slot yet
 _JOINING = 2**32
 _SCAN_INTERVAL_NS = 1_000_000_000
@@ -45,7 +47,17 @@ _clock = time.monotonic_ns
 class Attachment:
     """One process in one plane. Made by ``lifecycle``; everything below ``run`` happens under the lock."""
 
-    def __init__(self, root: str, name: str, path: str, *, manifest: Manifest, token: Token, lock_fd: int) -> None:
+    def __init__(
+        self,
+        root: str,
+        name: str,
+        path: str,
+        *,
+        manifest: Manifest,
+        token: Token,
+        lock_fd: int,
+        on_idle: Callable[[Attachment], None],
+    ) -> None:
         self.root, self.name, self.path = root, name, path
         self.manifest, self.token = manifest, token
         self.slot = token.slot
@@ -59,12 +71,14 @@ class Attachment:
         #: memory that is being written by a builder or buffer: private to the parent after a fork
         self.open_memory: weakref.WeakSet[OpenMemory] = weakref.WeakSet()
         self.handles = 0
+        self._on_idle = on_idle
         self.suspect = False
         self.ended: str | None = None
         self.exiting = False
         self.prepared: handover.Prepared | None = None
         self.mutex_held_for_fork = False
         self.draining = False
+        self.tried_draining = 0
         self._header = manifest.header
         self.instance = self._header.instance[0]
         self.tx = Transaction(manifest)
@@ -85,7 +99,7 @@ class Attachment:
             return self.lock.run(LOCK_TIMEOUT_S, self._inside, writes, operation, args)
         except Lost as lost:
             self.end(f"plane {self.name!r}: this process lost its part in it, since {lost}. Open the plane again.")
-            raise ClosedError(self.ended) from lost
+            raise ClosedError(str(self.ended)) from lost
         except Busy as busy:
             raise ClosedError(f"plane {self.name!r}: the call was {busy}; make it outside of such code") from busy
         finally:
@@ -100,39 +114,49 @@ class Attachment:
         header = self._header
         if header.destroyed[0]:
             self.end(f"plane {self.name!r} was destroyed; open it again to make a new one")
-            raise ClosedError(self.ended)
+            raise ClosedError(str(self.ended))
         header.holder[0] = self.mark
         try:
             if header.dirty[0] or self.suspect:
-                self._bracketed(recover, (self,))
+                self._recover()
+            self.suspect = True
             now = _clock()
-            if now - header.scanned[0] > _SCAN_INTERVAL_NS:
-                self._bracketed(self._housekeeping, (now,))
-            if writes or self.queue:
-                return self._bracketed(operation, args)
-            return operation(*args)
+            if writes or self.queue or now - header.scanned[0] > _SCAN_INTERVAL_NS:
+                header.dirty[0] = self.mark
+                self._keep_house(now)
+                result = operation(*args)
+                header.dirty[0] = 0
+            else:
+                result = operation(*args)
+            self.suspect = False
         except (IndexError, OverflowError, struct.error) as error:
             raise self._corrupt(error) from error
-
-    def _bracketed(self, operation: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        """Facts change only between the two stores to the dirty word."""
-        header = self._header
-        header.dirty[0] = self.mark
-        self.suspect = True
-        try:
-            if self.queue:
-                self.drain()
-            if self.gone:
-                self._forget_gone()
-            result = operation(*args)
+        except PlaneCorrupt:
+            raise
         except ShmplaneError:
-            # Our own errors are raised before the first store of what they refuse.
+            # Other errors of ours are raised before the first store of what they refuse.
             header.dirty[0] = 0
             self.suspect = False
             raise
-        header.dirty[0] = 0
-        self.suspect = False
         return result
+
+    def _recover(self) -> None:
+        """First of all: nothing derived can be used before it."""
+        self._header.dirty[0] = self.mark
+        self.suspect = True
+        recover(self)
+        self._header.dirty[0] = 0
+
+    def _keep_house(self, now: int) -> None:
+        """What every writer does first: give back what is garbage here and, once a second per host, what the dead held."""
+        if self.queue:
+            self.drain()
+        if self.gone:
+            self._forget_gone()
+        if now - self._header.scanned[0] > _SCAN_INTERVAL_NS:
+            self._header.scanned[0] = now
+            reap_dead(self)
+            self.tx.expire()
 
     def _corrupt(self, error: Exception) -> PlaneCorrupt:
         return PlaneCorrupt(
@@ -140,12 +164,6 @@ class Attachment:
             f"can still be read and remove the plane.",
             name=self.name,
         )
-
-    def _housekeeping(self, now: int) -> None:
-        """Once a second per host, by whoever comes by."""
-        self._header.scanned[0] = now
-        reap_dead(self)
-        self.tx.expire()
 
     def _describe_holder(self) -> str:
         slot = self._header.holder[0] - 1
@@ -206,10 +224,30 @@ class Attachment:
         else:
             self.tx.space.give_up(segment_row)
 
+    def revive(self, known: Tracked, facts: BlockFacts, *, name_row: int, word: int) -> Lease | None:
+        """The lease of a block that we held a moment ago: while its word still stands, no lock of the host is needed.
+
+        None when the word was given back, the name moved on, or we are inside a transaction.
+        """
+        if self.lock.owned() or getpid() != self.lock.pid:
+            return None
+        with self.lock.mutex:
+            if self.leases.get(facts.row) is not known or self.manifest.names.word[name_row] != word:
+                return None
+            lease: Lease | None = known()
+            return lease if lease is not None else self.new_lease(facts)
+
     def _is_garbage(self, known: Tracked) -> None:
+        """A lease or creation is garbage. The first gives its row back at once, those that follow closely in a while."""
         self.queue.append(known)
-        if not (self.exiting or self.draining):
+        if self.exiting:
+            return
+        now = _clock()
+        if now - self.tried_draining > _DRAIN_AGAIN_NS:
+            self.tried_draining = now
             self.try_drain()
+        else:
+            self._drain_soon()
 
     def drain(self) -> None:
         """Give back the rows of objects that are garbage; under the lock."""
@@ -236,28 +274,32 @@ class Attachment:
                 return
         except (Busy, Lost, ShmplaneError, OSError):
             pass
-        if self.queue and not self.draining and self.ended is None:
-            self.draining = True
-            try:
-                _thread.start_new_thread(self._drain_later, ())
-            except RuntimeError:
-                self.draining = False  # the interpreter is going down, or there are too many threads
+        self._drain_soon()
+
+    def _drain_soon(self) -> None:
+        """Start the timer unless it runs. Never waits, never raises."""
+        if self.draining or self.ended is not None:
+            return
+        self.draining = True
+        try:
+            _thread.start_new_thread(self._drain_later, ())
+        except RuntimeError:
+            self.draining = False  # the interpreter is going down, or there are too many threads
 
     def _drain_later(self) -> None:
-        try:
-            while self.queue and self.ended is None and not self.exiting:
-                time.sleep(_DRAIN_INTERVAL_S)
+        idle = 0
+        while idle < _IDLE_ROUNDS and self.ended is None and not self.exiting:
+            time.sleep(_DRAIN_INTERVAL_S)
+            idle = 0 if self.queue else idle + 1
+            if self.queue:
                 try:
                     self.run(_nothing, writes=False)
                 except (ShmplaneError, OSError):
                     continue
-        finally:
-            self.draining = False
+        self.draining = False
+        if self.queue:
+            self.try_drain()
         self._leave_if_idle()
-
-    def open_root(self, lease: Lease) -> Any:
-        """The root of a block's views."""
-        return open_root(KINDS[lease.facts.kind], lease.frame(), lease)
 
     # Taking part
 
@@ -272,9 +314,7 @@ class Attachment:
 
     def _leave_if_idle(self) -> None:
         if self.handles <= 0 and not self.leases and not self.creations and self.ended is None and not self.exiting:
-            from .lifecycle import leave
-
-            leave(self)
+            self._on_idle(self)
 
     def take_part(self, slot: int) -> None:
         """The slot whose token we took is ours."""
@@ -312,5 +352,3 @@ class Attachment:
 
 def _nothing() -> None:
     """The empty transaction: what it does is drain the queue."""
-
-

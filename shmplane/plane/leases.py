@@ -15,6 +15,9 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ..codecs import open_root
+from ..manifest import KINDS
+
 if TYPE_CHECKING:
     from ..manifest import BlockFacts, Place
     from ..system import Mapping
@@ -29,7 +32,7 @@ class Lease:
     It is what codecs call a ``Memory``: ``address`` and ``nbytes`` of the body, readable while the lease lives.
     """
 
-    __slots__ = ("__weakref__", "_root", "address", "attachment", "facts", "mapping", "nbytes")
+    __slots__ = ("__weakref__", "_frame", "_root", "address", "attachment", "facts", "mapping", "nbytes")
 
     def __init__(self, attachment: Attachment, facts: BlockFacts) -> None:
         self.attachment = attachment
@@ -37,6 +40,7 @@ class Lease:
         self.mapping: Mapping | None = None
         self.address = 0
         self.nbytes = facts.body_nbytes
+        self._frame: bytes | None = None
         self._root: Callable[[], Any] | None = None
 
     @property
@@ -52,16 +56,26 @@ class Lease:
 
     def frame(self) -> bytes:
         """The frame, copied out and checked against its checksum."""
-        return self.attachment.memory.read_frame(self)
+        if self._frame is None:
+            self._frame = self.attachment.memory.read_frame(self)
+        return self._frame
 
     def root(self) -> Any:
         """The object that all views of the block share; made once while any of them is alive."""
         known = self._root() if self._root is not None else None
         if known is None:
             self.open()
-            known = self.attachment.open_root(self)
+            known = open_root(KINDS[self.facts.kind], self.frame(), self)
             self._root = weakref.ref(known)
         return known
+
+    def revive(self, frame: bytes, mapping: Mapping | None) -> Any:
+        """The root, with what an earlier lease of the same block has found out already."""
+        self._frame = frame
+        if self.mapping is None and mapping is not None:
+            self.mapping = mapping
+            self.address = mapping.address + self.facts.offset
+        return self.root()
 
 
 class Creation:
@@ -87,7 +101,7 @@ class Tracked(weakref.ref[Any]):
         return super().__new__(cls, thing, callback)
 
     def __init__(self, thing: Any, callback: Callable[[Any], None], *, key: int, segment_row: int = -1) -> None:
-        super().__init__(thing, callback)
+        super().__init__(thing, callback)  # type: ignore[call-arg]
         self.key = key
         self.segment_row = segment_row
         self.is_lease = segment_row < 0

@@ -35,7 +35,17 @@ from .joining import take_slot
 from .memory import translate
 from .reaper import reap_dead
 
-__all__ = ["Options", "destroy", "directory_of", "leave", "open_attachment", "plane_names", "remove_orphans"]
+__all__ = [
+    "DEFAULT_LIMITS",
+    "Limits",
+    "Options",
+    "destroy",
+    "directory_of",
+    "leave",
+    "open_attachment",
+    "plane_names",
+    "remove_orphans",
+]
 
 DEFAULT_LIMITS = Limits(max_blocks=65_536, max_processes=256)
 TEMPORARY_PREFIX = "temporary-"
@@ -106,7 +116,9 @@ def _join_or_create(root: str, name: str, *, create: bool, options: Options) -> 
                 return joined
             if not create:
                 raise PlaneNotFound(
-                    f"there is no plane {name!r} in {root}; open it without create=False to make it", name=name, root=root
+                    f"there is no plane {name!r} in {root}; open it without create=False to make it",
+                    name=name,
+                    root=root,
                 )
             created = _try_create(root, name, path, options)
             if created is not None:
@@ -153,7 +165,7 @@ def _try_join(root: str, name: str, path: str) -> Attachment | None:
             _remove_if_empty(path)
             return None
         manifest = Manifest.open(manifest_fd, f"{path}/manifest")
-        joining = Attachment(root, name, path, manifest=manifest, token=token, lock_fd=lock_fd)
+        joining = Attachment(root, name, path, manifest=manifest, token=token, lock_fd=lock_fd, on_idle=leave)
         try:
             joined = joining.run(_take_part, joining)
         except ClosedError:
@@ -227,7 +239,7 @@ def _try_create(root: str, name: str, path: str, options: Options) -> Attachment
         manifest = Manifest.create(
             manifest_fd, options.limits, capacity=capacity, recycle=recycle, temporary=options.temporary
         )
-        created = Attachment(root, name, path, manifest=manifest, token=token, lock_fd=lock_fd)
+        created = Attachment(root, name, path, manifest=manifest, token=token, lock_fd=lock_fd, on_idle=leave)
         created.run(_take_first_slot, created)
         try:
             os.rename(private, path)

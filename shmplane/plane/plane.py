@@ -5,30 +5,29 @@ from __future__ import annotations
 import secrets
 import weakref
 from collections.abc import Iterator, MutableMapping
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..codecs import as_kind, encode, present
+from ..codecs import as_kind, encode, presenter
 from ..errors import ClosedError, PlaneFull, StaleHandle
-from ..manifest import KINDS, BlockFacts, not_found
+from ..manifest import KINDS, not_found
 from ..names import check_block_name, check_plane_name, parse_nbytes
 from . import lifecycle
 from .block import Block, unsafe
 from .building import Buffer, Builder, make_buffer, make_builder
-from .records import BlockInfo, PlaneStatistics, Reclaimed, block_infos, statistics
 from .reaper import count, reap_dead
+from .records import BlockInfo, PlaneStatistics, Reclaimed, block_infos, statistics
 from .writing import Publication, put
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from .attachment import Attachment
-    from .leases import Lease
+    from .leases import Lease, Tracked
 
 __all__ = ["Plane"]
 
-_MOST_REMEMBERED = 65_536
-_SMALL_COPY_NBYTES = 64 * 1024
+_MOST_REMEMBERED = 16_384
+_SMALL_COPY_NBYTES = 16 * 1024
 
 
 class Plane(MutableMapping[str, Any]):
@@ -76,7 +75,7 @@ class Plane(MutableMapping[str, Any]):
         self.name = check_plane_name(name)
         self.root = root or lifecycle.default_root()
         self._trust_pickle = trust_pickle
-        self._recent: dict[str, tuple[int, int, Any, Any]] = {}
+        self._recent: dict[str, tuple[int, int, Any, Any, Any]] = {}
         attachment = lifecycle.open_attachment(self.root, name, create=create, options=options)
         self._attachment = attachment
         self._words = attachment.manifest.names.word
@@ -137,12 +136,27 @@ class Plane(MutableMapping[str, Any]):
         known = self._recent.get(name)
         if known is not None:
             # One word tells whether the name still points to the block that a living view of ours leases.
-            name_row, word, find_root, show = known
+            name_row, word, find_root, show, _ = known
             if self._words[name_row] == word:
                 root = find_root()
                 if root is not None:
                     return show(root)
+                revived = self._revive(name, known)
+                if revived is not None:
+                    return show(revived)
         return self._get(name)
+
+    def _revive(self, name: str, known: tuple[int, int, Any, Any, Any]) -> Any:
+        """A root for a block whose last view has just become garbage; None when its lease has gone too."""
+        name_row, word, _, show, (tracked, facts, frame, mapping) = known
+        attachment = self._open()
+        lease = attachment.revive(tracked, facts, name_row=name_row, word=word)
+        if lease is None:
+            return None
+        root = lease.revive(frame, mapping())
+        held = (attachment.leases[facts.row], facts, frame, mapping)
+        self._recent[name] = (name_row, word, weakref.ref(root), show, held)
+        return root
 
     def _get(self, name: str) -> Any:
         attachment = self._open()
@@ -150,20 +164,21 @@ class Plane(MutableMapping[str, Any]):
         found = attachment.run(_lease_current, attachment, encoded, writes=False)
         if found is None:
             raise not_found(encoded)
-        lease, name_row, word = found
-        kind = _kind(lease.facts)
+        lease, tracked, name_row, word = found
+        kind = KINDS[lease.facts.kind]
         if kind == "pickle" and not self._trust_pickle:
             raise unsafe(name)
         root = lease.root()
-        show = partial(present, kind)
+        show = presenter(kind)
+        held = (tracked, lease.facts, lease.frame(), weakref.ref(lease.mapping))
         if kind == "json" and lease.nbytes <= _SMALL_COPY_NBYTES:
             # Its text was copied, and the word tells every version from all others: it needs no lease to be right.
-            self._remember(name, (name_row, word, lambda: root, show))
+            self._remember(name, (name_row, word, lambda: root, show, held))
         else:
-            self._remember(name, (name_row, word, weakref.ref(root), show))
+            self._remember(name, (name_row, word, weakref.ref(root), show, held))
         return show(root)
 
-    def _remember(self, name: str, known: tuple[int, int, Any, Any]) -> None:
+    def _remember(self, name: str, known: tuple[int, int, Any, Any, Any]) -> None:
         if len(self._recent) >= _MOST_REMEMBERED:
             self._recent.clear()
         self._recent[name] = known
@@ -334,18 +349,15 @@ def _reopen(name: str, root: str, trust_pickle: bool) -> Plane:
     return Plane(name, root=root, create=False, trust_pickle=trust_pickle)
 
 
-def _kind(facts: BlockFacts) -> str:
-    return KINDS[facts.kind]
-
-
-def _lease_current(attachment: Attachment, name: bytes) -> tuple[Lease, int, int] | None:
+def _lease_current(attachment: Attachment, name: bytes) -> tuple[Lease, Tracked, int, int] | None:
     """Under the lock: lease what the name points to."""
     tx = attachment.tx
     name_row, row = tx.current(name)
     if row < 0:
         return None
     word = tx.names.word[name_row]
-    return attachment.lease(row), name_row, word
+    lease = attachment.lease(row)
+    return lease, attachment.leases[row], name_row, word
 
 
 def _resize(attachment: Attachment, capacity: int) -> None:
@@ -379,4 +391,3 @@ def _collect(attachment: Attachment) -> Reclaimed:
 def _trim(attachment: Attachment, keep: int) -> int:
     excess = attachment.tx.header.recycled_nbytes[0] - keep
     return attachment.tx.space.cool(excess) if excess > 0 else 0
-

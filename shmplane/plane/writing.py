@@ -71,20 +71,20 @@ def _reclaim(attachment: Attachment, full: PlaneFull) -> None:
 # Small blocks
 
 
-def _put_small(
-    attachment: Attachment, encoded: Encoded, contents: Contents, publication: Publication
-) -> Lease | None:
+def _put_small(attachment: Attachment, encoded: Encoded, contents: Contents, publication: Publication) -> Lease | None:
     payload = bytearray(contents.nbytes)
     encoded.write_to(MappedSink(memoryview(payload)))
     payload[contents.nbytes - len(contents.frame) :] = contents.frame
-    return retry_after_reclaim(
-        attachment, lambda: _put_payload(attachment, payload, contents, publication)
-    )
-
-
-def _put_payload(
-    attachment: Attachment, payload: bytearray, contents: Contents, publication: Publication
-) -> Lease | None:
+    while True:
+        try:
+            done, lease = attachment.run(_put_in_cell, attachment, payload, contents, publication)
+            if done:
+                return lease
+            make_slab(attachment, contents.nbytes)
+        except PlaneFull as full:
+            attachment.run(_reclaim, attachment, full)
+            break
+    # Once more, after what dead processes held has come back; now it counts.
     while True:
         done, lease = attachment.run(_put_in_cell, attachment, payload, contents, publication)
         if done:
@@ -161,9 +161,7 @@ def _begin_large(attachment: Attachment, publication: Publication, nbytes: int) 
     return attachment.new_creation(row, place)
 
 
-def _put_large(
-    attachment: Attachment, encoded: Encoded, contents: Contents, publication: Publication
-) -> Lease | None:
+def _put_large(attachment: Attachment, encoded: Encoded, contents: Contents, publication: Publication) -> Lease | None:
     def attempt() -> Lease | None:
         creation = begin(attachment, publication, contents.nbytes)
         try:
@@ -201,17 +199,13 @@ def _write(attachment: Attachment, creation: Creation, encoded: Encoded, content
         memory.writable(place.segment_id, place.nbytes)
 
 
-def publish(
-    attachment: Attachment, creation: Creation, contents: Contents, publication: Publication
-) -> Lease | None:
+def publish(attachment: Attachment, creation: Creation, contents: Contents, publication: Publication) -> Lease | None:
     """A written creation becomes a live block."""
     lease: Lease | None = attachment.run(_publish, attachment, creation, contents, publication)
     return lease
 
 
-def _publish(
-    attachment: Attachment, creation: Creation, contents: Contents, publication: Publication
-) -> Lease | None:
+def _publish(attachment: Attachment, creation: Creation, contents: Contents, publication: Publication) -> Lease | None:
     tx, (name, expected, linger_ns, wants_lease, evictable) = attachment.tx, publication
     name_row = -1
     if name is not None:

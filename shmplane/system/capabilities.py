@@ -6,6 +6,7 @@ Linux on a 64-bit little-endian machine: aligned 8-byte stores are then single s
 
 from __future__ import annotations
 
+import mmap
 import platform
 import sys
 
@@ -15,10 +16,7 @@ __all__ = ["MACHINES", "PAGE_NBYTES", "require_platform"]
 
 MACHINES = ("x86_64", "aarch64", "arm64")
 
-try:
-    from mmap import PAGESIZE as PAGE_NBYTES
-except ImportError:  # a Python without mmap cannot run the library; require_platform says so
-    PAGE_NBYTES = 4096
+PAGE_NBYTES = mmap.PAGESIZE
 
 
 def require_platform() -> None:

@@ -84,7 +84,8 @@ class HostLock:
         if mutex._is_owned():  # type: ignore[attr-defined]
             raise Busy("re-entered by the thread that holds it (signal handler, finalizer or fork hook)")
         try:
-            self._take_mutex(timeout)
+            if not mutex.acquire(False):
+                self._wait_for_mutex(timeout)
             try:
                 if _fcntl(fd, _SETLK, flock.lock_pointer) != 0:
                     self._contend(timeout)
@@ -107,12 +108,10 @@ class HostLock:
         finally:
             _fcntl(self._fd, _SETLK, self._range.unlock_pointer)
 
-    def _take_mutex(self, timeout: float | None) -> None:
-        if not self.mutex.acquire(blocking=False) and (
-            timeout is None or not self.mutex.acquire(timeout=timeout)
-        ):
-            if timeout is None:
-                raise Busy("held by another thread")
+    def _wait_for_mutex(self, timeout: float | None) -> None:
+        if timeout is None:
+            raise Busy("held by another thread")
+        if not self.mutex.acquire(timeout=timeout):
             raise self._timed_out(timeout, "another thread of this process")
 
     def _contend(self, timeout: float | None) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import errno
 import mmap
-from typing import Any, NoReturn
+from typing import Any
 
 from ..errors import PlaneFull
 from . import libc
@@ -33,10 +33,14 @@ def round_to_pages(nbytes: int) -> int:
 class Pages(mmap.mmap):
     """A reservation that cannot be closed by whoever gets hold of it; its subclasses export the C buffer protocol."""
 
-    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
+    def _refuse(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError("memory of a plane is given back by garbage collection; it cannot be closed or resized")
 
-    close = resize = move = __enter__ = __exit__ = _refuse  # type: ignore[assignment]
+    close: Any = _refuse
+    resize: Any = _refuse
+    move: Any = _refuse
+    __enter__: Any = _refuse
+    __exit__: Any = _refuse
 
 
 def reserve(nbytes: int, *, writable: bool, kind: type[Pages] = Pages) -> Pages:

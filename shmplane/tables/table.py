@@ -65,7 +65,7 @@ class Text:
 
 def view_column(words: memoryview, first: int, step: int, rows: int) -> Column:
     """The words of one column. Tests put a column in its place that kills its process at the k-th store."""
-    return words[first : first + (rows - 1) * step + 1 : step]  # type: ignore[return-value]
+    return words[first : first + (rows - 1) * step + 1 : step]
 
 
 class Table:
@@ -80,9 +80,7 @@ class Table:
     row_words: ClassVar[int] = 0
 
     def __init_subclass__(cls) -> None:
-        cls.declared = {
-            name: value for name, value in vars(cls).items() if isinstance(value, _Declared)
-        }
+        cls.declared = {name: value for name, value in vars(cls).items() if isinstance(value, _Declared)}
         for name in cls.declared:
             delattr(cls, name)
         cls.row_words = sum(item.words for item in cls.declared.values())

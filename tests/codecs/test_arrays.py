@@ -17,15 +17,22 @@ Array = np.ndarray[Any, Any]
 
 SCALAR_TYPES = st.one_of(
     hnp.scalar_dtypes(),
-    hnp.byte_string_dtypes(),
-    hnp.unicode_string_dtypes(),
-    st.sampled_from([np.dtype(text) for text in ("g", "G", "V7", "V0", "M8[25s]", "m8", ">c16")]),
+    hnp.byte_string_dtypes(min_len=1),
+    hnp.unicode_string_dtypes(min_len=1),
+    st.sampled_from([np.dtype(text) for text in ("g", "G", "V7", "M8[25s]", "m8", ">c16")]),
 )
-DTYPES = st.one_of(SCALAR_TYPES, hnp.array_dtypes(SCALAR_TYPES, allow_subarrays=True, max_size=4))
+DTYPES = st.one_of(
+    SCALAR_TYPES,
+    st.sampled_from([np.dtype("V0"), np.dtype("S0"), np.dtype("U0")]),
+    hnp.array_dtypes(SCALAR_TYPES, allow_subarrays=True, max_size=4),
+)
 
 
 def bits(array: Array) -> bytes:
-    return array.tobytes()
+    """The bytes of all elements in C order, without the padding of structures, which NumPy does not copy."""
+    if array.dtype.names is None:
+        return array.tobytes()
+    return b"".join(bits(array[name]) for name in array.dtype.names)
 
 
 @st.composite
@@ -33,7 +40,10 @@ def arrays(draw: st.DrawFn) -> Array:
     """Arrays of any dtype and any strides, negative ones too."""
     dtype = draw(DTYPES)
     shape = draw(hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5))
-    array = draw(hnp.arrays(dtype if dtype.subdtype is None else [("f", dtype)], shape))
+    array = np.zeros(shape, dtype if dtype.subdtype is None else [("f", dtype)])
+    if array.nbytes:
+        random = np.random.default_rng(draw(st.integers(0, 2**32)))
+        array.reshape(-1).view("u1")[:] = random.integers(0, 256, array.nbytes)
     array = array.transpose(draw(st.permutations(range(array.ndim))))
     steps = draw(st.tuples(*(st.sampled_from([1, 1, 2, -1, -2]) for _ in array.shape)))
     return array[(*(slice(None, None, step) for step in steps), ...)]
@@ -46,8 +56,7 @@ def test_an_array_of_any_dtype_shape_and_strides_comes_back_equal(array: Array) 
     assert type(back) is np.ndarray
     assert back.dtype == array.dtype
     assert back.shape == array.shape
-    # The padding of structures is not compared: NumPy does not copy it either.
-    assert bits(back.copy()) == bits(array.copy()) or (back.dtype.names and np.array_equal(back, array))
+    assert bits(back) == bits(array)
     assert not back.flags.writeable
     assert back.flags.c_contiguous or back.flags.f_contiguous
 
@@ -96,10 +105,14 @@ def test_a_numpy_scalar_is_an_array_without_dimensions(scalar: Any) -> None:
     assert back[()] == scalar
 
 
+class Subclass(np.ndarray[Any, Any]):
+    pass
+
+
 def test_subclasses_come_back_as_plain_arrays() -> None:
     record = np.rec.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")])
     assert type(round_trip(record)) is np.ndarray
-    assert type(round_trip(np.asmatrix([[1, 2]]))) is np.ndarray
+    assert type(round_trip(np.ones(2).view(Subclass))) is np.ndarray
 
 
 def test_masked_arrays_are_refused_since_their_mask_would_be_lost() -> None:

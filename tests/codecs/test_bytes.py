@@ -25,7 +25,6 @@ from tests.codecs.harness import body_of, points_into, round_trip, store
         array.array("d"),
         memoryview(np.empty((0, 3))),
     ],
-    ids=lambda value: type(value).__name__,
 )
 def test_a_buffer_comes_back_as_its_bytes_in_c_order(value: Any) -> None:
     back = round_trip(value)
@@ -34,7 +33,7 @@ def test_a_buffer_comes_back_as_its_bytes_in_c_order(value: Any) -> None:
     assert back.tobytes() == memoryview(value).tobytes()
 
 
-@pytest.mark.parametrize("value", [np.arange(3).astype("M8[s]"), np.ones((4, 4))[::2], np.array(1.0)], ids=repr)
+@pytest.mark.parametrize("value", [np.arange(3).astype("M8[s]"), np.ones((4, 4))[::2], np.array(1.0)])
 def test_an_array_can_be_put_as_bytes(value: Any) -> None:
     assert bytes(body_of(codecs.encode(value, "bytes"))) == value.tobytes()
 

@@ -55,7 +55,6 @@ class _Broken:
         ((1, 2), "json"),
         ({"a": 1}, "json"),
     ],
-    ids=lambda value: type(value).__name__ if not isinstance(value, str) else value,
 )
 def test_the_first_codec_that_takes_a_value_stores_it(value: Any, kind: str) -> None:
     assert codecs.encode(value).kind == kind
@@ -66,7 +65,7 @@ def test_a_record_batch_comes_back_as_a_table() -> None:
     assert round_trip(batch).equals(pa.Table.from_batches([batch]))
 
 
-@pytest.mark.parametrize("value", [object(), {1, 2}, 1j, lambda: 0, object], ids=repr)
+@pytest.mark.parametrize("value", [object(), {1, 2}, 1j, lambda: 0, object])
 def test_what_no_codec_takes_is_refused_with_the_kinds_there_are(value: Any) -> None:
     with pytest.raises(UnsupportedValue, match=r"NumPy arrays.*JSON.*pickle"):
         codecs.encode(value)
@@ -83,7 +82,6 @@ def test_what_no_codec_takes_is_refused_with_the_kinds_there_are(value: Any) -> 
         (b"x", "pickle", "pickle"),
         ([1], "json", "json"),
     ],
-    ids=repr,
 )
 def test_a_named_codec_is_used(value: Any, codec: str, kind: str) -> None:
     assert codecs.encode(value, codec).kind == kind
@@ -92,7 +90,6 @@ def test_a_named_codec_is_used(value: Any, codec: str, kind: str) -> None:
 @pytest.mark.parametrize(
     ("value", "codec"),
     [({}, "array"), ("x", "array"), (np.ones(2), "table"), (1, "bytes"), ("x", "bytes"), (b"", "json")],
-    ids=repr,
 )
 def test_a_named_codec_refuses_what_it_cannot_take(value: Any, codec: str) -> None:
     with pytest.raises(UnsupportedValue):

@@ -65,7 +65,8 @@ def test_a_view_keeps_its_lease_alive_and_the_last_one_lets_it_go(value: Any, co
     view = codecs.present(kind, root)
     del memory, root
     gc.collect()
-    if kind != "json":
+    # A document is copied, and a table without rows has nothing in the memory.
+    if kind != "json" and not (kind == "table" and not len(view)):
         assert lease() is not None
     del view
     gc.collect()
@@ -140,7 +141,8 @@ def _assert_leads_to_nothing_writable(owner: Any) -> None:
     if hasattr(type(owner), "__array_interface__"):
         assert not np.asarray(owner).flags.writeable
     else:
-        assert memoryview(owner).readonly
+        buffers = owner.buffers() if isinstance(owner, pa.Array) else [owner]
+        assert all(memoryview(buffer).readonly for buffer in buffers if buffer is not None)
 
 
 def test_a_memoryview_of_bytes_leads_to_nothing_writable() -> None:
