@@ -9,6 +9,7 @@ from shmplane.codecs.choice import KINDS, encode
 from shmplane.codecs.convert import AS_KINDS, as_kind
 from shmplane.codecs.describe import Description, describe
 from shmplane.codecs.opening import open_root, open_table, present, presenter
+from shmplane.codecs.raw import open_body
 from shmplane.codecs.table import check_table
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "check_table",
     "describe",
     "encode",
+    "open_body",
     "open_root",
     "open_table",
     "present",

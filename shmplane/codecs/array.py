@@ -87,8 +87,7 @@ def encode_array_like(value: Any) -> EncodedArray:
     masked = sys.modules.get("numpy.ma")
     if masked is not None and isinstance(value, masked.MaskedArray):
         raise UnsupportedValue(
-            "a masked array cannot be stored, its mask would be lost; "
-            "put value.filled(...), or data and mask apart"
+            "a masked array cannot be stored, its mask would be lost; put value.filled(...), or data and mask apart"
         )
     if not isinstance(value, (np.ndarray, np.generic)) and hasattr(type(value), "__dlpack__"):
         try:
@@ -104,9 +103,7 @@ def _as_array(value: Any) -> npt.NDArray[Any]:
     try:
         return np.asarray(value)
     except Exception as error:
-        raise UnsupportedValue(
-            f"NumPy cannot make an array of this {type(value).__name__}: {error}"
-        ) from error
+        raise UnsupportedValue(f"NumPy cannot make an array of this {type(value).__name__}: {error}") from error
 
 
 def _is_closer_to_fortran(array: npt.NDArray[Any]) -> bool:

@@ -64,9 +64,7 @@ def _encode_by_rank(value: Any) -> Encoded:
         return array.encode_array_like(value)
     if _exports_buffer(value):
         return raw.encode_buffer(value)
-    raise UnsupportedValue(
-        f"{type(value).__name__} cannot be stored. {_CAN_STORE}", type=type(value).__name__
-    )
+    raise UnsupportedValue(f"{type(value).__name__} cannot be stored. {_CAN_STORE}", type=type(value).__name__)
 
 
 def _encode_as(value: Any, codec: str) -> Encoded:
@@ -98,11 +96,7 @@ def _as_table(value: Any) -> Encoded | None:
 
 
 def _as_array(value: Any) -> Encoded | None:
-    if (
-        _exports_array(value)
-        or isinstance(value, (list, tuple, int, float, complex))
-        or _exports_buffer(value)
-    ):
+    if _exports_array(value) or isinstance(value, (list, tuple, int, float, complex)) or _exports_buffer(value):
         return array.encode_array_like(value)
     return None
 

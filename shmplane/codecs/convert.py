@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from shmplane.codecs.array import present_array
 from shmplane.codecs.frames import TableRoot, present_table
 from shmplane.codecs.raw import present_bytes
-from shmplane.errors import UnsupportedValue
+from shmplane.errors import ShmplaneError, UnsupportedValue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,17 +46,22 @@ def as_kind(kind: str, root: Any, as_: str) -> Any:
         return convert(root)
     except _NoForm as error:
         _refuse(kind, as_, str(error))
+    except (ValueError, TypeError, NotImplementedError, OverflowError) as error:
+        # What a pickle's own code raises is its user's; the rest is a library that cannot convert this value.
+        if kind == "pickle" or isinstance(error, ShmplaneError):
+            raise
+        _refuse(kind, as_, str(error), error)
 
 
 class _NoForm(Exception):
     """This very value has no such form, though others of its kind may."""
 
 
-def _refuse(kind: str, as_: str, why: str) -> NoReturn:
+def _refuse(kind: str, as_: str, why: str, cause: Exception | None = None) -> NoReturn:
     possible = ", ".join(_CONVERT[kind])
     raise UnsupportedValue(
         f"a block of kind {kind!r} cannot be had as_={as_!r}: {why}. Possible: {possible}."
-    )
+    ) from cause
 
 
 def _array_as_arrow(root: Any) -> Any:

@@ -41,18 +41,12 @@ def encode_document(value: Any) -> EncodedBytes:
     """Describe a JSON value, or raise ``UnsupportedValue`` saying what in it is none."""
     _check(value)
     try:
-        text = json.dumps(
-            value, ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
-        )
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":"))
         encoded = text.encode()
     except UnicodeEncodeError as error:
-        raise UnsupportedValue(
-            f"the text is not valid Unicode (it has a lone surrogate): {error.reason}"
-        ) from error
+        raise UnsupportedValue(f"the text is not valid Unicode (it has a lone surrogate): {error.reason}") from error
     except ValueError as error:
-        raise UnsupportedValue(
-            f"JSON has no such number: {error}; replace it, for example by None"
-        ) from error
+        raise UnsupportedValue(f"JSON has no such number: {error}; replace it, for example by None") from error
     except RecursionError as error:
         raise UnsupportedValue("the value is nested too deeply to be written from here") from error
     return EncodedBytes(encoded, len(encoded), "json", b"J")

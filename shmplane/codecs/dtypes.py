@@ -40,9 +40,7 @@ def is_storable(dtype: np.dtype[Any]) -> bool:
 def pack_dtype(dtype: np.dtype[Any]) -> bytes:
     """The bytes that ``unpack_dtype`` turns into an equal dtype."""
     described = _describe(dtype)
-    return (
-        described if isinstance(described, str) else json.dumps(described, separators=(",", ":"))
-    ).encode()
+    return (described if isinstance(described, str) else json.dumps(described, separators=(",", ":"))).encode()
 
 
 def _describe(dtype: np.dtype[Any]) -> Any:

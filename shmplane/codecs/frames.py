@@ -60,9 +60,7 @@ def encode_arrow_like(value: Any) -> EncodedTable:
         table = pa.table(value)
     except Exception as error:  # noqa: BLE001 - foreign code may raise anything
         try:
-            table = _one_column(
-                pa.chunked_array(value) if hasattr(value, "__arrow_c_stream__") else pa.array(value)
-            )
+            table = _one_column(pa.chunked_array(value) if hasattr(value, "__arrow_c_stream__") else pa.array(value))
         except Exception:  # noqa: BLE001 - the first error says more
             raise UnsupportedValue(f"this {type(value).__name__} exports no Arrow table: {error}") from error
     return encode_table(table)

@@ -58,9 +58,7 @@ def _pack(series: list[Any], names: list[Any], index: Any, recipe: dict[str, Any
     arrays = [array for array, _ in lowered] + index_arrays
     titles = indexes.titles(names, index.names[: len(index_arrays)])
     table = pa.Table.from_arrays(arrays, names=titles)
-    return table, json.dumps(recipe, ensure_ascii=False, separators=(",", ":")).encode(
-        "utf-8", "surrogatepass"
-    )
+    return table, json.dumps(recipe, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
 
 
 def _pack_attrs(value: Any) -> dict[str, Any]:
@@ -72,7 +70,7 @@ def _pack_attrs(value: Any) -> dict[str, Any]:
     return {"attrs": value.attrs}
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _parse(recipe: bytes) -> dict[str, Any]:
     parsed: dict[str, Any] = json.loads(recipe.decode("utf-8", "surrogatepass"))
     return parsed

@@ -265,9 +265,7 @@ def _elevate_interval(column: Any, how: How) -> Any:
     import pandas as pd
 
     left, right = combined(column).flatten()
-    return pd.arrays.IntervalArray.from_arrays(
-        elevate(left, how["of"]), elevate(right, how["of"]), how["interval"]
-    )
+    return pd.arrays.IntervalArray.from_arrays(elevate(left, how["of"]), elevate(right, how["of"]), how["interval"])
 
 
 def _elevate_string(column: Any, how: How) -> Any:
@@ -292,9 +290,7 @@ def _elevate_named(column: Any, how: How) -> Any:
         return pd.array(buffer_of(combined(column), "i8"), dtype=dtype, copy=False)
     if isinstance(dtype, pd.PeriodDtype):
         return pd.arrays.PeriodArray(buffer_of(combined(column), "i8"), dtype=dtype)
-    kind = {"i": pd.arrays.IntegerArray, "u": pd.arrays.IntegerArray, "f": pd.arrays.FloatingArray}.get(
-        dtype.kind
-    )
+    kind = {"i": pd.arrays.IntegerArray, "u": pd.arrays.IntegerArray, "f": pd.arrays.FloatingArray}.get(dtype.kind)
     if kind is None or not hasattr(dtype, "numpy_dtype"):
         return dtype.__from_arrow__(column)
     array = combined(column)

@@ -72,9 +72,7 @@ def _starts(lengths: Sequence[int]) -> Iterator[int]:
 
 def _end(lengths: Sequence[int]) -> int:
     """Where the last part ends; parts without bytes at the end do not count."""
-    return max(
-        start + length if length else 0 for start, length in zip(_starts(lengths), lengths, strict=True)
-    )
+    return max(start + length if length else 0 for start, length in zip(_starts(lengths), lengths, strict=True))
 
 
 def encode_pickle(value: Any) -> EncodedPickle:
@@ -101,9 +99,7 @@ def open_pickle(frame: bytes, memory: Memory) -> Pickled:
     if _end(lengths) > memory.nbytes:
         corrupt(f"its frame claims {_end(lengths):,} bytes of {memory.nbytes:,}")
     starts = [start if length else 0 for start, length in zip(_starts(lengths), lengths, strict=True)]
-    return Pickled(
-        [borrow_bytes(memory, start, length) for start, length in zip(starts, lengths, strict=True)]
-    )
+    return Pickled([borrow_bytes(memory, start, length) for start, length in zip(starts, lengths, strict=True)])
 
 
 def present_pickle(root: Pickled) -> Any:

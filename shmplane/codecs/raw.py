@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from shmplane.codecs.base import Memory, Sink
 
-__all__ = ["EncodedBytes", "encode_buffer", "encode_bytes", "open_bytes", "parse_length", "present_bytes"]
+__all__ = ["EncodedBytes", "encode_buffer", "encode_bytes", "open_body", "open_bytes", "parse_length", "present_bytes"]
 
 
 class EncodedBytes:
@@ -110,3 +110,8 @@ def open_bytes(frame: bytes, memory: Memory, tag: bytes = b"B") -> npt.NDArray[n
 def present_bytes(root: npt.NDArray[np.uint8]) -> memoryview:
     """A new read-only ``memoryview`` of bytes, which keeps ``root`` alive."""
     return memoryview(root)  # type: ignore[arg-type]
+
+
+def open_body(memory: Memory) -> memoryview:
+    """The body of a block of any kind, as it was written: a read-only ``memoryview`` that keeps the lease."""
+    return borrow_bytes(memory).data

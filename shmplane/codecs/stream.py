@@ -77,13 +77,22 @@ def write_stream(file: Any, schema: pa.Schema, batches: Callable[[], Iterable[pa
 
 def plan_batches(table: pa.Table) -> Callable[[], Iterable[pa.RecordBatch]]:
     """How to cut ``table`` into batches; called once for the size and once to write, it gives the same."""
-    batches = _unify(table).to_batches()
+    batches = _unify(table).to_batches() or _empty_batch(table)
     if len(batches) <= FEW_BATCHES:
         return lambda: batches
     row_nbytes = max(table.get_total_buffer_size() // table.num_rows, 1)
     wanted_nbytes = max(SMALLEST_BATCH_NBYTES, row_nbytes * table.num_rows // FEW_BATCHES)
     enough_rows = min(wanted_nbytes, LARGEST_COPY_NBYTES) // row_nbytes
     return lambda: _combine(batches, enough_rows)
+
+
+def _empty_batch(table: pa.Table) -> list[pa.RecordBatch]:
+    """No rows, but the dictionaries of the columns, which live in batches alone."""
+    import pyarrow as pa
+
+    if not table.num_columns or any(column.num_chunks == 0 for column in table.columns):
+        return []
+    return [pa.RecordBatch.from_arrays([column.chunk(0) for column in table.columns], schema=table.schema)]
 
 
 def _unify(table: pa.Table) -> pa.Table:

@@ -114,7 +114,7 @@ def _check_type(kind: pa.DataType, column: str, depth: int = 0) -> None:
         _check_type(value_type, column, depth + 1)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=128)
 def parse_table(frame: bytes) -> TableFrame:
     """What a table's frame says, or ``PlaneCorrupt``; the schema is not decoded."""
     payload = unseal(b"T", frame)
@@ -128,7 +128,7 @@ def parse_table(frame: bytes) -> TableFrame:
     return TableFrame(ORIGINS[origin], num_rows, num_columns, nbytes, recipe, schema)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=128)
 def parse_schema(message: bytes) -> pa.Schema:
     """The schema in a frame, or ``PlaneCorrupt``."""
     import pyarrow as pa
@@ -166,9 +166,7 @@ def read_table(frame: bytes, memory: Memory, columns: Sequence[str] | None = Non
 def _read_stream(memory: Memory, nbytes: int, columns: Sequence[int] | None) -> pa.Table:
     import pyarrow as pa
 
-    options = (
-        pa.ipc.IpcReadOptions(use_threads=False, included_fields=sorted(set(columns))) if columns else None
-    )
+    options = pa.ipc.IpcReadOptions(use_threads=False, included_fields=sorted(set(columns))) if columns else None
     try:
         # Safety: the caller compared nbytes with the memory; the buffer is immutable and keeps the lease.
         body = pa.foreign_buffer(memory.address, nbytes, base=memory.lease)

@@ -46,7 +46,8 @@ def arrays(draw: st.DrawFn) -> Array:
         array.reshape(-1).view("u1")[:] = random.integers(0, 256, array.nbytes)
     array = array.transpose(draw(st.permutations(range(array.ndim))))
     steps = draw(st.tuples(*(st.sampled_from([1, 1, 2, -1, -2]) for _ in array.shape)))
-    return array[(*(slice(None, None, step) for step in steps), ...)]
+    view: Array = array[(*(slice(None, None, step) for step in steps), ...)]  # type: ignore[arg-type]
+    return view
 
 
 @settings(max_examples=300, deadline=None)

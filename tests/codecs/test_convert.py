@@ -105,6 +105,21 @@ def test_what_has_no_such_form_is_refused_with_what_is_possible(value: Any, as_:
         convert(value, as_)
 
 
+def test_a_library_that_cannot_convert_is_a_refusal_with_its_reason() -> None:
+    far = pa.table({"t": pa.array([2**62], pa.timestamp("s"))})
+    with pytest.raises(UnsupportedValue, match="cannot be had as_='python'"):
+        convert(far, "python")
+
+
+@pytest.mark.parametrize("value", [np.arange(3.0), RECORDS, COLUMN, TABLE, b"abc"])
+def test_nothing_converted_can_be_written(value: Any) -> None:
+    if isinstance(value, bytes | np.ndarray):
+        assert convert(value, "bytes").readonly
+    if isinstance(arrow := convert(value, "arrow"), pa.Array | pa.ChunkedArray):
+        chunks = arrow.chunks if isinstance(arrow, pa.ChunkedArray) else [arrow]
+        assert not any(buffer.is_mutable for chunk in chunks for buffer in chunk.buffers() if buffer)
+
+
 def test_an_unknown_kind_is_a_bad_argument() -> None:
     with pytest.raises(ValueError, match="array, arrow, pandas, polars, bytes, python"):
         convert(b"abc", "numpy")

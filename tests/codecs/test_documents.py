@@ -10,9 +10,7 @@ from shmplane import codecs
 from shmplane.errors import UnsupportedValue
 from tests.codecs.harness import body_of, open_stored, round_trip
 
-LEAVES = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text()
-)
+LEAVES = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text())
 JSON = st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20)
 
 
@@ -71,7 +69,20 @@ def test_the_body_is_json_text() -> None:
         (nested(202), "deep"),
         (itself(), "contains itself"),
     ],
-    ids=["nan", "inf", "int key", "None key", "surrogate", "surrogate key", "set", "bytes", "huge", "bomb", "deep", "cycle"],
+    ids=[
+        "nan",
+        "inf",
+        "int key",
+        "None key",
+        "surrogate",
+        "surrogate key",
+        "set",
+        "bytes",
+        "huge",
+        "bomb",
+        "deep",
+        "cycle",
+    ],
 )
 def test_what_json_cannot_hold_is_refused(value: Any, says: str) -> None:
     with pytest.raises(UnsupportedValue, match=says):

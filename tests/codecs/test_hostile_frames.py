@@ -93,8 +93,10 @@ def test_a_forged_frame_is_corrupt_or_reads_within_its_memory(value: Any, codec:
 
 @pytest.mark.parametrize(
     "dtype",
-    [b"|O", b"O", b"<f8,O", b"object", b'{"of":"|O","shape":[2]}', b'{"fields":[["a","|O",0]],"nbytes":8,"aligned":false}',
-     b'{"fields":[["a","<f8",-8]],"nbytes":8,"aligned":false}', b'{"fields":[["a","<f8",4]],"nbytes":8,"aligned":false}',
+    [b"|O", b"O", b"<f8,O", b"object", b'{"of":"|O","shape":[2]}',
+     b'{"fields":[["a","|O",0]],"nbytes":8,"aligned":false}',
+     b'{"fields":[["a","<f8",-8]],"nbytes":8,"aligned":false}',
+     b'{"fields":[["a","<f8",4]],"nbytes":8,"aligned":false}',
      b"[" * 5000, b'{"of":' * 5000, b"<f99", b"|S99999999999", b"<M8[0s]", b"T", b"\xff", b"", b"{}"],
 )  # fmt: skip
 def test_a_frame_that_names_no_plain_dtype_is_corrupt(dtype: bytes) -> None:
@@ -103,7 +105,9 @@ def test_a_frame_that_names_no_plain_dtype_is_corrupt(dtype: bytes) -> None:
         codecs.open_root("array", frame, LeasedMemory(bytes(64)))
 
 
-@pytest.mark.parametrize("shape", [(9,), (2**63,), (2**32, 2**32), (2**64 - 1, 2**64 - 1), (0, 2**63), (0, 2**62, 2**62)])
+@pytest.mark.parametrize(
+    "shape", [(9,), (2**63,), (2**32, 2**32), (2**64 - 1, 2**64 - 1), (0, 2**63), (0, 2**62, 2**62)]
+)
 def test_a_shape_that_is_larger_than_the_memory_is_corrupt(shape: tuple[int, ...]) -> None:
     sides = b"".join(side.to_bytes(8, "little") for side in shape)
     frame = seal(b"A", b"C" + bytes([len(shape)]) + b"\3\0" + sides + b"<f8")

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-import datetime
+import contextlib
+import datetime as dt
 import decimal
-import uuid
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ COLUMNS: dict[str, Any] = {
     "datetime": pd.to_datetime(["2020", None, "2021", "2022"]),
     "datetime seconds": pd.date_range("2020", periods=4, unit="s"),
     "time zone": pd.to_datetime(["2020", None, "2021", "2022"]).tz_localize("Europe/Berlin"),
-    "fixed offset": pd.date_range("2020", periods=4, tz=datetime.timezone(datetime.timedelta(hours=3))),
+    "fixed offset": pd.date_range("2020", periods=4, tz=dt.timezone(dt.timedelta(hours=3))),
     "timedelta": pd.to_timedelta([1, None, 3, 4], unit="s"),
     "period": pd.PeriodIndex(["2020-01", None, "2020-03", "2020-04"], freq="M"),
     "interval": pd.arrays.IntervalArray.from_tuples([(0, 1), np.nan, (2, 3), (3, 4)], closed="left"),
@@ -61,9 +61,9 @@ COLUMNS: dict[str, Any] = {
     "objects: bool": objects(True, True, False, True),
     "objects: bytes": objects(b"a", b"", None, b"b"),
     "objects: decimal": objects(decimal.Decimal("1.5"), decimal.Decimal("1.25"), None, decimal.Decimal(1)),
-    "objects: date": objects(*[datetime.date(2020, 1, 1)] * 4),
-    "objects: time": objects(*[datetime.time(1, 2, 3, 4)] * 4),
-    "objects: datetime": objects(*[datetime.datetime(2020, 1, 1)] * 4),  # noqa: DTZ001 - pandas has naive times
+    "objects: date": objects(*[dt.date(2020, 1, 1)] * 4),
+    "objects: time": objects(*[dt.time(1, 2, 3, 4)] * 4),
+    "objects: datetime": objects(*[dt.datetime(2020, 1, 1)] * 4),  # noqa: DTZ001 - pandas has naive times
     "objects: list": objects([1], None, [], [2, 3]),
     "objects: dict": objects({"a": 1}, {"a": 2}, {"a": 1}, {"a": 3}),
     "objects: None": objects(None, None, None, None),
@@ -192,17 +192,6 @@ def test_what_would_come_back_changed_is_refused_naming_the_column(column: Any) 
         codecs.encode(pd.Series(column, name="bad one"))
 
 
-def test_uuids_come_back_where_arrow_knows_them() -> None:
-    frame = pd.DataFrame({"id": objects(uuid.UUID(int=1), None)})
-    try:
-        encoded = codecs.encode(frame)
-    except UnsupportedValue as refused:
-        assert "'id'" in str(refused)
-    else:
-        assert encoded.kind == "table"
-        assert_equal(round_trip(frame), frame)
-
-
 def test_duplicate_columns_are_refused_by_name() -> None:
     with pytest.raises(UnsupportedValue, match="more than one column 'twice'"):
         codecs.encode(pd.DataFrame([[1, 2]], columns=["twice", "twice"]))
@@ -227,7 +216,7 @@ def test_writing_and_reading_copy_no_column_that_the_libraries_share() -> None:
     for name in ("int", "float", "time"):
         assert inside(back[name].to_numpy().__array_interface__["data"][0]), name
     assert inside(back["zone"].array.asi8.__array_interface__["data"][0])
-    assert inside(back["code"].cat.codes.to_numpy().__array_interface__["data"][0])
+    assert inside(back["code"].array.codes.__array_interface__["data"][0])
     assert_equal(back, frame)
 
 
@@ -239,9 +228,7 @@ def test_a_frame_cannot_be_written_through() -> None:
         back["a"].to_numpy()[0] = 9
     with pytest.raises(ValueError, match="WRITEABLE"):
         back["a"].to_numpy().flags.writeable = True
-    try:
-        back.iloc[0, 0] = 9
-    except ValueError:
-        pass
+    with contextlib.suppress(ValueError):
+        back.iloc[0, 0] = 9  # some versions copy on write, others refuse
     back["b"] = 0
     assert_equal(codecs.present(kind, root), frame)

@@ -37,7 +37,7 @@ def test_opening_runs_no_code_and_presenting_does() -> None:
 
 
 def test_large_buffers_lie_aligned_in_the_body_and_come_back_without_a_copy() -> None:
-    value = {"a": np.arange(1000.0), "b": b"in band", "c": np.arange(7, dtype="i1"), "d": np.empty(0)}
+    value: dict[str, Any] = {"a": np.arange(1000.0), "b": b"in band", "c": np.arange(7, dtype="i1"), "d": np.empty(0)}
     encoded, memory = store(value, "pickle")
     back = codecs.present("pickle", codecs.open_root("pickle", encoded.frame, memory))
     for name in ("a", "c"):

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import decimal
 from typing import Any
 
@@ -13,7 +13,7 @@ from tests.codecs.harness import points_into, round_trip, store
 
 pl: Any = pytest.importorskip("polars")
 
-WHEN = datetime.datetime(2020, 1, 1)  # noqa: DTZ001 - Polars has naive times
+WHEN = dt.datetime(2020, 1, 1)  # noqa: DTZ001 - Polars has naive times
 
 COLUMNS: dict[str, Any] = {
     "int": pl.Series([1, None, 3]),
@@ -24,10 +24,10 @@ COLUMNS: dict[str, Any] = {
     "category": pl.Series(["x", "y", None, "x"], dtype=pl.Categorical),
     "enum": pl.Series(["x", None], dtype=pl.Enum(["y", "x"])),
     "date": pl.Series([WHEN.date(), None]),
-    "time": pl.Series([datetime.time(1, 2, 3), None]),
+    "time": pl.Series([dt.time(1, 2, 3), None]),
     "datetime": pl.Series([WHEN, None]).cast(pl.Datetime("ms")),
     "time zone": pl.Series([WHEN, None]).dt.replace_time_zone("Europe/Berlin"),
-    "duration": pl.Series([datetime.timedelta(1), None]),
+    "duration": pl.Series([dt.timedelta(1), None]),
     "decimal": pl.Series([decimal.Decimal("1.5"), None]),
     "list": pl.Series([[1], None, [2, 3]]),
     "array": pl.Series([[1, 2], None], dtype=pl.Array(pl.Int32, 2)),

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import decimal
 from typing import Any
 
@@ -34,8 +34,8 @@ ARRAYS: dict[str, Any] = {
     "fixed size binary": pa.array([b"abc", None], pa.binary(3)),
     "decimal": pa.array([decimal.Decimal("1.25"), None]),
     "decimal256": pa.array([decimal.Decimal("1.25")], pa.decimal256(50, 2)),
-    "date": pa.array([datetime.date(2026, 1, 1), None]),
-    "time": pa.array([datetime.time(1, 2, 3)], pa.time64("us")),
+    "date": pa.array([dt.date(2026, 1, 1), None]),
+    "time": pa.array([dt.time(1, 2, 3)], pa.time64("us")),
     "timestamp": pa.array([1, None], pa.timestamp("ns", "Europe/Berlin")),
     "duration": pa.array([1, None], pa.duration("ms")),
     "interval": pa.array([pa.MonthDayNano([1, 2, 3]), None]),
@@ -50,9 +50,7 @@ ARRAYS: dict[str, Any] = {
     "nested dictionary": pa.array([["a"], ["b", "a"]], pa.list_(pa.dictionary(pa.int8(), pa.string()))),
     "run end encoded": run_ends(),
     "dense union": dense_union(),
-    "sparse union": pa.UnionArray.from_sparse(
-        pa.array([0, 1], pa.int8()), [pa.array([1, 2]), pa.array(["x", "y"])]
-    ),
+    "sparse union": pa.UnionArray.from_sparse(pa.array([0, 1], pa.int8()), [pa.array([1, 2]), pa.array(["x", "y"])]),
 }
 TYPES = pytest.mark.parametrize("array", ARRAYS.values(), ids=ARRAYS.keys())
 
@@ -181,6 +179,7 @@ def test_a_table_is_described_without_its_body() -> None:
     table = pa.table({"a": [1, 2], "b": ["x", "y"]}, metadata={"k": "v"})
     said = codecs.describe("table", codecs.encode(table).frame)
     assert (said.dtype, said.shape, said.origin) == (None, (2, 2), "arrow")
+    assert said.schema is not None
     assert said.schema.equals(table.schema, check_metadata=True)
 
 
@@ -196,7 +195,9 @@ class Foreign(pa.ExtensionType):  # type: ignore[misc]
         return cls()
 
 
-@pytest.mark.parametrize("wrap", [lambda array: array, lambda array: pa.ListArray.from_arrays([0, 1, 2], array)], ids=["plain", "nested"])
+@pytest.mark.parametrize(
+    "wrap", [lambda array: array, lambda array: pa.ListArray.from_arrays([0, 1, 2], array)], ids=["plain", "nested"]
+)
 def test_foreign_extension_types_are_refused_by_column_however_deep(wrap: Any) -> None:
     array = wrap(pa.ExtensionArray.from_storage(Foreign(), pa.array([1, 2])))
     with pytest.raises(UnsupportedValue, match=r"'odd'.*tests\.foreign.*storage"):
