@@ -31,7 +31,7 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
-    from .plane import Block, BlockInfo, Buffer, Builder, Plane, PlaneStatistics, Reclaimed
+    from .plane import Block, BlockInfo, Buffer, Builder, Plane, PlaneStatistics, Reclaimed, Semaphore
 
 __version__ = "0.1.0"
 
@@ -43,6 +43,7 @@ _LAZY = {
     "Plane": "plane",
     "PlaneStatistics": "plane",
     "Reclaimed": "plane",
+    "Semaphore": "plane",
 }
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "PoolClosed",
     "PoolTimeout",
     "Reclaimed",
+    "Semaphore",
     "ShmplaneError",
     "StaleHandle",
     "TooManyWaiters",

@@ -1,6 +1,7 @@
 """The shared truth of a plane: schema, states, the only writer, and recovery."""
 
 from .allocation import Doomed, Place
+from .coordination import Coordination, watch_bit
 from .recovery import reap, rebuild, release_slot, rows_of_owner
 from .space import CELL_NBYTES, SMALL_NBYTES
 from .states import BLOCK_STATES, CREATING, DOOMED, FREE, KIND_CODES, KINDS, LIVE, MAKING, SEGMENT_STATES, USED, WARM
@@ -24,6 +25,7 @@ __all__ = [
     "WARM",
     "BlockFacts",
     "Contents",
+    "Coordination",
     "Doomed",
     "Limits",
     "Manifest",
@@ -35,4 +37,5 @@ __all__ = [
     "rebuild",
     "release_slot",
     "rows_of_owner",
+    "watch_bit",
 ]

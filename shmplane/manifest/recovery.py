@@ -180,6 +180,7 @@ def rebuild(tx: Transaction, alive: set[int]) -> Verdict:
     for slot in tx.space.slots_in_use():
         if slot not in alive:
             _clear_leases(tx, slot)
+            tx.coordination.clear(slot)
     verdict = judge(take_snapshot(tx, alive))
     blocks, segments, names = tx.blocks, tx.segments, tx.names
     for name_row in verdict.emptied_names:
@@ -197,6 +198,7 @@ def rebuild(tx: Transaction, alive: set[int]) -> Verdict:
     _rebuild_blocks(tx, verdict)
     _rebuild_segments(tx, verdict)
     _rebuild_names(tx)
+    tx.coordination.count_watchers()
     return verdict
 
 
@@ -212,6 +214,7 @@ def reap(tx: Transaction, slot: int) -> None:
             space.give_up(row)
         elif segments.state[row] == DOOMED:
             space.doom(row)
+    tx.coordination.clear(slot)
     release_slot(tx, slot)
 
 

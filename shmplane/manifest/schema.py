@@ -9,7 +9,21 @@ from __future__ import annotations
 
 from ..tables import Column, Table, Text, column, text
 
-__all__ = ["Blocks", "Buckets", "Classes", "Header", "Leases", "Names", "Processes", "Recycled", "Segments"]
+__all__ = [
+    "Blocks",
+    "Buckets",
+    "Classes",
+    "Header",
+    "Leases",
+    "Names",
+    "Permits",
+    "Processes",
+    "Recycled",
+    "Segments",
+    "Semaphores",
+    "Tickets",
+    "Wakes",
+]
 
 #: blocks that one block may refer to; more are merged
 MAX_REFERENCES = 8
@@ -38,6 +52,8 @@ class Header(Table):
     segments_reserved: Column = column("segment rows backed by memory")
     names_high: Column = column("name rows ever used")
     names_reserved: Column = column("name rows backed by memory")
+    semaphores_high: Column = column("semaphore rows ever used")
+    semaphores_reserved: Column = column("semaphore rows backed by memory")
     free_blocks: Column = column("derived: chain of free rows that own no cell, row + 1")
     free_segments: Column = column("derived: chain of free segment rows, row + 1")
     tombstones_head: Column = column("derived: oldest name row without a block, row + 1")
@@ -47,6 +63,8 @@ class Header(Table):
     recycled_nbytes: Column = column("derived: B of segments kept warm")
     live_blocks: Column = column("derived: blocks that are not free")
     live_names: Column = column("derived: names with a block")
+    next_ticket: Column = column("the last ticket given to a waiter; smaller tickets are served first")
+    watchers: Column = column("derived: processes with a nonzero watching word")
     lingering: Column = column("derived: blocks with a linger time")
 
 
@@ -55,6 +73,8 @@ class Processes(Table):
     pid: Column = column("as the process sees itself; for display only")
     namespace: Column = column("inode of its PID namespace; for display only")
     joined: Column = column("time_ns")
+    coordinates: Column = column("1: its permit and ticket rows are backed by memory and may be read")
+    watching: Column = column("a bit per hash of a name that it waits for; by its owner, under the lock")
 
 
 class Blocks(Table):
@@ -124,6 +144,34 @@ class Classes(Table):
 
 class Recycled(Table):
     first: Column = column("derived: first recycled segment of the size bucket, row + 1")
+
+
+class Wakes(Table):
+    """A word per process to wait on; apart from the process table, since whoever wakes it writes here."""
+
+    sequence: Column = column("+1 whenever something that the process waits for may have come; a futex")
+
+
+class Semaphores(Table):
+    state: Column = column("1: in use; stored last")
+    permits: Column = column("how many may be held in all")
+    generation: Column = column("+1 per reuse of the row")
+    freed: Column = column("monotonic_ns of the last change that left permits free")
+    hash: Column = column("crc32 of the name")
+    length: Column = column("B of the name")
+    text: Text = text(17, "UTF-8 of the name, with a letter that says whose it is")
+
+
+class Permits(Table):
+    """A row per process, a word per semaphore."""
+
+    held: Column = column("how many permits the process holds; by its owner, cleared once its token is free")
+
+
+class Tickets(Table):
+    """A row per process, a word per semaphore."""
+
+    oldest: Column = column("ticket of its oldest waiter, 0: none; by its owner, cleared once its token is free")
 
 
 class Leases(Table):

@@ -19,6 +19,8 @@ BLOCK_STATES = {FREE: "free", CREATING: "creating", LIVE: "live", DEAD: "dead"}
 SEGMENT_STATES = {FREE: "free", MAKING: "making", USED: "used", WARM: "warm", DOOMED: "doomed"}
 
 KINDS = {1: "array", 2: "table", 3: "bytes", 4: "json", 5: "pickle", 6: "mutable"}
+#: how the bytes of a kind are read, where it is not by the codec of the same name
+READ_AS = {"mutable": "array"}
 KIND_CODES = {name: code for code, name in KINDS.items()}
 
 MAX_BLOCKS = 2**24 - 2

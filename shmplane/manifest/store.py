@@ -15,7 +15,21 @@ from ..errors import PlaneCorrupt, PlaneFull
 from ..system import PAGE_NBYTES, Mapping, allocate, close_own, identity_of, round_to_pages
 from ..tables import WORD_NBYTES, Column, Table, fingerprint
 from ..tables.table import view_column
-from .schema import Blocks, Buckets, Classes, Header, Leases, Names, Processes, Recycled, Segments
+from .schema import (
+    Blocks,
+    Buckets,
+    Classes,
+    Header,
+    Leases,
+    Names,
+    Permits,
+    Processes,
+    Recycled,
+    Segments,
+    Semaphores,
+    Tickets,
+    Wakes,
+)
 from .space import CELL_NBYTES, RECYCLE_BUCKETS
 from .states import MAX_BLOCKS
 
@@ -32,8 +46,14 @@ TABLES: list[type[Table]] = [
     Blocks,
     Segments,
     Names,
+    Semaphores,
+    Wakes,
     Leases,
+    Permits,
+    Tickets,
 ]
+#: locks and semaphores that are in use at once
+MAX_SEMAPHORES = 512
 MAX_PROCESSES = 4096
 
 
@@ -55,12 +75,14 @@ class Limits(NamedTuple):
             Processes: self.max_processes,
             Classes: len(CELL_NBYTES),
             Recycled: RECYCLE_BUCKETS,
+            Wakes: self.max_processes,
             Buckets: 1 << max(6, (self.max_blocks // 8).bit_length()),
             Blocks: self.max_blocks,
             # A segment being removed does not hold up the next one.
             Segments: self.max_blocks + 64,
             # Names outlive their blocks for a while, to go on counting versions.
             Names: self.max_blocks + max(64, self.max_blocks // 8),
+            Semaphores: MAX_SEMAPHORES,
         }
 
 
@@ -85,6 +107,9 @@ class Manifest:
         self.blocks = Blocks(words, self._starts[Blocks], rows[Blocks])
         self.segments = Segments(words, self._starts[Segments], rows[Segments])
         self.names = Names(words, self._starts[Names], rows[Names])
+        self.semaphores = Semaphores(words, self._starts[Semaphores], rows[Semaphores])
+        self.wakes = Wakes(words, self._starts[Wakes], rows[Wakes])
+        self._permit_rows: dict[int, tuple[Column, Column]] = {}
         self.bucket_mask = rows[Buckets] - 1
         self._lease_row_words = round_to_pages(limits.max_blocks * WORD_NBYTES) // WORD_NBYTES
         self._lease_rows: dict[int, Column] = {}
@@ -174,6 +199,28 @@ class Manifest:
             row = self._lease_rows[slot] = view_column(self._words, first, 1, self.limits.max_blocks)
         return row
 
+    def permit_rows(self, slot: int) -> tuple[Column, Column]:
+        """Permits held and oldest tickets of one process; only while it ``coordinates``."""
+        rows = self._permit_rows.get(slot)
+        if rows is None:
+            first = self._permits_start(slot)
+            rows = self._permit_rows[slot] = (
+                view_column(self._words, first, 1, MAX_SEMAPHORES),
+                view_column(self._words, first + MAX_SEMAPHORES, 1, MAX_SEMAPHORES),
+            )
+        return rows
+
+    def _permits_start(self, slot: int) -> int:
+        return self._leases_start + self.limits.max_processes * self._lease_row_words + slot * 2 * MAX_SEMAPHORES
+
+    def reserve_permit_rows(self, slot: int) -> None:
+        """Back a process's permit and ticket rows with memory."""
+        self._allocate(self._permits_start(slot) * WORD_NBYTES, 2 * MAX_SEMAPHORES * WORD_NBYTES)
+
+    def wake_address(self, slot: int) -> int:
+        """Where the process's futex lies: the low half of its wake word."""
+        return self.address + self.wakes.span(slot, 1)[0]
+
     def reserve(self, table: Table, rows: int) -> None:
         """Back the rows below ``rows`` with memory; ``PlaneFull`` when the file system has none."""
         offset, nbytes = table.span(0, rows)
@@ -213,4 +260,5 @@ def _place(limits: Limits) -> tuple[dict[type[Table], int], int, int]:
         starts[table] = position
         position += -(-rows * table.row_words // page) * page
     lease_words = -(-limits.max_blocks // page) * page
-    return starts, position, (position + limits.max_processes * lease_words) * WORD_NBYTES
+    words_per_process = lease_words + 2 * MAX_SEMAPHORES
+    return starts, position, (position + limits.max_processes * words_per_process) * WORD_NBYTES

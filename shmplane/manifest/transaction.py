@@ -16,6 +16,7 @@ from typing import NamedTuple
 from ..errors import BlockNotFound, Conflict, PlaneCorrupt
 from ..system import PAGE_NBYTES
 from .allocation import Allocation, Doomed, Place
+from .coordination import Coordination
 from .index import NameIndex
 from .schema import MAX_REFERENCES
 from .space import class_of
@@ -25,6 +26,7 @@ from .states import (
     FREE,
     KINDS,
     LIVE,
+    READ_AS,
     pack_name_word,
     row_of_name_word,
 )
@@ -71,6 +73,12 @@ class BlockFacts(NamedTuple):
     created: int
     name: str | None
 
+    @property
+    def codec(self) -> str:
+        """The kind whose codec reads it."""
+        kind = KINDS[self.kind]
+        return READ_AS.get(kind, kind)
+
 
 class Transaction:
     def __init__(self, manifest: Manifest) -> None:
@@ -80,12 +88,13 @@ class Transaction:
         self.segments = manifest.segments
         self.index = NameIndex(manifest)
         self.space = Allocation(manifest)
+        self.coordination = Coordination(manifest)
         self._membership = -1
         self._lease_rows: list[tuple[int, object]] = []
 
     def take_part(self, slot: int) -> None:
         """Act for the process of ``slot`` from now on."""
-        self.slot = self.space.slot = slot
+        self.slot = self.space.slot = self.coordination.slot = slot
         self._own_leases = self.manifest.lease_row(slot)
 
     # Reading
@@ -301,6 +310,8 @@ class Transaction:
         names.word[name_row] = pack_name_word(row, self.blocks.generation[row], names.generation[name_row])
         if previous < 0:
             self.header.live_names[0] += 1
+        if self.header.watchers[0]:
+            self.coordination.wake_watchers(names.hash[name_row])
         return previous
 
     def abandon(self, row: int) -> None:

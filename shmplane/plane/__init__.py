@@ -5,6 +5,7 @@ from .building import Buffer, Builder
 from .lifecycle import directory_of, plane_names
 from .plane import Plane
 from .records import BlockInfo, PlaneStatistics, Reclaimed
+from .semaphores import Semaphore
 
 __all__ = [
     "Block",
@@ -14,6 +15,7 @@ __all__ = [
     "Plane",
     "PlaneStatistics",
     "Reclaimed",
+    "Semaphore",
     "directory_of",
     "plane_names",
 ]

@@ -22,15 +22,17 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ClosedError, PlaneCorrupt, ShmplaneError
 from ..manifest import Manifest, Transaction, release_slot
-from ..system import Busy, HostLock, Lost, Token, join_forks
+from ..system import Busy, HostLock, Lost, Token, join_forks, wake_all
 from . import handover
 from .leases import Creation, Lease, Tracked
 from .memory import SegmentMemory
 from .reaper import reap_dead, recover
+from .waker import Waker
 
 if TYPE_CHECKING:
     from ..manifest import BlockFacts, Place
     from .memory import OpenMemory
+    from .semaphores import LocalPart
 
 __all__ = ["Attachment"]
 
@@ -38,6 +40,7 @@ LOCK_TIMEOUT_S = 10.0
 _DRAIN_INTERVAL_S = 0.02
 _DRAIN_AGAIN_NS = 2_000_000
 _IDLE_ROUNDS = 5
+_REAP_FOR_WAITERS_NS = 90_000_000
 #: marks the dirty word for a process that has no slot yet
 _JOINING = 2**32
 _SCAN_INTERVAL_NS = 1_000_000_000
@@ -82,6 +85,10 @@ class Attachment:
         self._header = manifest.header
         self.instance = self._header.instance[0]
         self.tx = Transaction(manifest)
+        self.semaphores: dict[bytes, LocalPart] = {}
+        self.watches: set[Any] = set()
+        self.waker = Waker(self.wake_address, lambda: self.tx.coordination.sequence())
+        self.reaped = 0
         join_forks(self)
 
     # Transactions
@@ -103,8 +110,8 @@ class Attachment:
         except Busy as busy:
             raise ClosedError(f"plane {self.name!r}: the call was {busy}; make it outside of such code") from busy
         finally:
-            if self.tx.space.doomed:
-                self.remove_doomed()
+            if self.tx.space.doomed or self.tx.coordination.woken:
+                self.follow_up()
 
     def run_holding_mutex(self, operation: Callable[..., Any], *args: Any) -> Any:
         """``run`` for a fork, which has taken the mutex and keeps it."""
@@ -170,6 +177,25 @@ class Attachment:
         if not 0 <= slot < self.manifest.limits.max_processes:
             return "another process"
         return f"process {self.manifest.processes.pid[slot]}"
+
+    def follow_up(self) -> None:
+        """What a transaction decided and the lock is not needed for: wake processes, remove files."""
+        woken = self.tx.coordination.woken
+        while woken:
+            wake_all(self.manifest.wake_address(woken.pop()))
+        if self.tx.space.doomed:
+            self.remove_doomed()
+
+    def wake_address(self) -> int:
+        """The futex that others wake this process by."""
+        return self.manifest.wake_address(self.slot)
+
+    def reap_if_due(self) -> None:
+        """A waiter's look at who is still alive, at most ten times a second; under the lock."""
+        now = _clock()
+        if now - self.reaped > _REAP_FOR_WAITERS_NS:
+            self.reaped = now
+            reap_dead(self)
 
     def remove_doomed(self) -> None:
         """Remove the files of doomed segments, outside the lock."""
@@ -268,9 +294,8 @@ class Attachment:
         try:
             if self.ended is None and not self.lock.owned():
                 self.lock.run(None, self._inside, False, _nothing, ())
-                if self.tx.space.doomed:
-                    self.remove_doomed()
-                self._leave_if_idle()
+                self.follow_up()
+                self.leave_if_idle()
                 return
         except (Busy, Lost, ShmplaneError, OSError):
             pass
@@ -299,7 +324,7 @@ class Attachment:
         self.draining = False
         if self.queue:
             self.try_drain()
-        self._leave_if_idle()
+        self.leave_if_idle()
 
     # Taking part
 
@@ -310,11 +335,14 @@ class Attachment:
     def unhold(self) -> None:
         """One ``Plane`` object less."""
         self.handles -= 1
-        self._leave_if_idle()
+        self.leave_if_idle()
 
-    def _leave_if_idle(self) -> None:
-        if self.handles <= 0 and not self.leases and not self.creations and self.ended is None and not self.exiting:
-            self._on_idle(self)
+    def leave_if_idle(self) -> None:
+        if self.handles > 0 or self.leases or self.creations or self.ended is not None or self.exiting:
+            return
+        if self.watches or not all(part.is_idle for part in self.semaphores.values()):
+            return
+        self._on_idle(self)
 
     def take_part(self, slot: int) -> None:
         """The slot whose token we took is ours."""
@@ -324,6 +352,7 @@ class Attachment:
 
     def release_slot(self) -> None:
         """Our row is free again; under the lock, the last thing this process does in the plane."""
+        self.tx.coordination.clear(self.slot)
         release_slot(self.tx, self.slot)
 
     def end(self, why: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ..codecs import as_kind, describe, open_table, present
+from ..codecs import as_kind, describe, open_body, open_table, present
 from ..errors import ClosedError, StaleHandle, UnsafeCodec
 from ..manifest import KINDS
 from .leases import Lease
@@ -93,18 +93,18 @@ class Block:
 
     def _described(self) -> Any:
         if self._kept is None:
-            self._kept = describe(self.kind, self._open().frame())
+            self._kept = describe(self._facts.codec, self._open().frame())
         return self._kept
 
     # Values
 
     def value(self) -> Any:
         """The value as the kind that was put: zero-copy and read-only where the kind allows it."""
-        return present(self.kind, self._root())
+        return present(self._facts.codec, self._root())
 
     def array(self) -> npt.NDArray[Any]:
         """The value as a read-only ndarray."""
-        return as_kind(self.kind, self._root(), "array")  # type: ignore[no-any-return]
+        return as_kind(self._facts.codec, self._root(), "array")  # type: ignore[no-any-return]
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """The value as an Arrow table, or just some of its columns; the others are not touched."""
@@ -112,20 +112,22 @@ class Block:
             lease = self._open()
             lease.open()
             return open_table(lease.frame(), lease, columns)
-        table = as_kind(self.kind, self._root(), "arrow")
+        table = as_kind(self._facts.codec, self._root(), "arrow")
         return table if columns is None else table.select(columns)
 
     def buffer(self) -> memoryview:
-        """The bytes of the value, read-only."""
-        return as_kind(self.kind, self._root(), "bytes")  # type: ignore[no-any-return]
+        """The bytes as they are stored, read-only: array elements, an Arrow IPC stream, JSON text, the bytes put."""
+        lease = self._open()
+        lease.open()
+        return open_body(lease)
 
     def to_pandas(self) -> Any:
         """The value as a pandas DataFrame."""
-        return as_kind(self.kind, self._root(), "pandas")
+        return as_kind(self._facts.codec, self._root(), "pandas")
 
     def to_polars(self) -> Any:
         """The value as a polars DataFrame."""
-        return as_kind(self.kind, self._root(), "polars")
+        return as_kind(self._facts.codec, self._root(), "polars")
 
     def _root(self) -> Any:
         if self.kind == "pickle" and not self._trust_pickle:

@@ -79,6 +79,10 @@ def after_fork_in_child(attachment: Attachment) -> None:
     for memory in list(attachment.open_memory):
         memory.make_private(attachment.memory.path(memory.place.segment_id))
     attachment.creations.clear()
+    # Permits and places in a line are the parent's.
+    attachment.semaphores.clear()
+    attachment.watches.clear()
+    attachment.waker.after_fork()
     attachment.gone.clear()
     attachment.suspect = attachment.draining = False
     if prepared is not None and prepared.ready:

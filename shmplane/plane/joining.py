@@ -22,6 +22,8 @@ def take_slot(tx: Transaction, token: Token) -> int:
         leases = manifest.lease_row(slot)
         for row in held_rows(tx, slot):
             leases[row] = 0
+        processes.coordinates[slot] = 0
+        processes.watching[slot] = 0
         processes.pid[slot] = os.getpid()
         processes.namespace[slot] = _pid_namespace()
         processes.joined[slot] = time.time_ns()

@@ -16,8 +16,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..codecs import open_root
-from ..manifest import KINDS
-
 if TYPE_CHECKING:
     from ..manifest import BlockFacts, Place
     from ..system import Mapping
@@ -65,7 +63,7 @@ class Lease:
         known = self._root() if self._root is not None else None
         if known is None:
             self.open()
-            known = open_root(KINDS[self.facts.kind], self.frame(), self)
+            known = open_root(self.facts.codec, self.frame(), self)
             self._root = weakref.ref(known)
         return known
 

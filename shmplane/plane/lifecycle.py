@@ -308,6 +308,7 @@ def _destroy(attachment: Attachment) -> list[Doomed]:
     """Set the word that ends the plane; returns the segments that nobody reads any more."""
     tx = attachment.tx
     tx.header.destroyed[0] = 1
+    tx.coordination.wake_everybody()
     # Who holds a block compares its name's word and nothing else: make it differ.
     for name_row in range(tx.header.names_high[0]):
         if tx.names.word[name_row]:

@@ -198,18 +198,25 @@ class SegmentMemory:
 
     def open_for_filling(self, place: Place) -> int:
         """The file of a warm segment that this process has not mapped."""
-        try:
-            return open_file(self.path(place.segment_id), writable=True)
-        except OSError as error:
-            raise translate(error, "opening a warm segment") from error
+        return self.open_writable(place.segment_id)
 
-    def lay_over(self, mapping: Mapping, place: Place) -> None:
-        """Lay a segment over a range that a builder or buffer has reserved."""
-        fd = self.open_for_filling(place)
+    def open_writable(self, segment_id: int) -> int:
+        try:
+            return open_file(self.path(segment_id), writable=True)
+        except OSError as error:
+            raise translate(error, "opening a segment to write it") from error
+
+    def lay_segment(self, mapping: Mapping, segment_id: int) -> None:
+        """Lay a whole segment over a range."""
+        fd = self.open_writable(segment_id)
         try:
             mapping.lay(fd, mapping.nbytes)
         finally:
             os.close(fd)
+
+    def lay_over(self, mapping: Mapping, place: Place) -> None:
+        """Lay a segment over a range that a builder or buffer has reserved."""
+        self.lay_segment(mapping, place.segment_id)
 
     def write_tail(self, place: Place, contents: Contents) -> None:
         """Write what follows the body: the frame, and zeros up to the end of its page."""

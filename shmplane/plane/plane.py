@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import secrets
 import weakref
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from ..codecs import as_kind, encode, presenter
 from ..errors import ClosedError, PlaneFull, StaleHandle
-from ..manifest import KINDS, not_found
+from ..manifest import not_found
 from ..names import check_block_name, check_plane_name, parse_nbytes
-from . import lifecycle
+from . import lifecycle, watching
 from .block import Block, unsafe
 from .building import Buffer, Builder, make_buffer, make_builder
 from .reaper import count, reap_dead
+from .mutables import open_mutable
 from .records import BlockInfo, PlaneStatistics, Reclaimed, block_infos, statistics
+from .semaphores import Semaphore, check_permits, open_semaphore
 from .writing import Publication, put
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    import numpy.typing as npt
 
     from .attachment import Attachment
     from .leases import Lease, Tracked
@@ -165,7 +169,7 @@ class Plane(MutableMapping[str, Any]):
         if found is None:
             raise not_found(encoded)
         lease, tracked, name_row, word = found
-        kind = KINDS[lease.facts.kind]
+        kind = lease.facts.codec
         if kind == "pickle" and not self._trust_pickle:
             raise unsafe(name)
         root = lease.root()
@@ -196,7 +200,7 @@ class Plane(MutableMapping[str, Any]):
             if as_ is None:
                 return self[name]
             with self.attach(name) as block:
-                return as_kind(block.kind, block._root(), as_)
+                return as_kind(block._facts.codec, block._root(), as_)
         except KeyError:
             return default
 
@@ -272,6 +276,73 @@ class Plane(MutableMapping[str, Any]):
 
     def __eq__(self, other: object) -> bool:
         return self is other
+
+    # Coordination
+
+    def wait(self, name: str, *, newer_than: int = 0, timeout: float | None = None) -> Block:
+        """Block until ``name`` has a version newer than ``newer_than``, and lease it. Goes on through a delete.
+
+        Raises:
+            TimeoutError: none came within ``timeout`` seconds.
+            ClosedError: the plane was destroyed.
+
+        Cost: woken by whoever publishes, within about 0.1 ms.
+        """
+        lease = watching.wait(self._open(), check_block_name(name), newer_than=newer_than, timeout=timeout)
+        return Block(lease, trust_pickle=self._trust_pickle)
+
+    async def wait_async(self, name: str, *, newer_than: int = 0, timeout: float | None = None) -> Block:
+        """``wait`` for asyncio; it can be cancelled at any time."""
+        encoded = check_block_name(name)
+        lease = await watching.wait_async(self._open(), encoded, newer_than=newer_than, timeout=timeout)
+        return Block(lease, trust_pickle=self._trust_pickle)
+
+    def follow(self, name: str, *, newer_than: int = 0, timeout: float | None = None) -> Iterator[Block]:
+        """Yield the newest version whenever there is a newer one; may skip versions; ends with ``TimeoutError``."""
+        while True:
+            block = self.wait(name, newer_than=newer_than, timeout=timeout)
+            newer_than = block.version
+            yield block
+
+    def lock(self, name: str) -> Semaphore:
+        """A host-wide lock: first come, first served; a killed holder's comes back by itself. Not re-entrant."""
+        return open_semaphore(self._open(), b"l:" + check_block_name(name), 1, f"lock {name!r} of plane {self.name!r}")
+
+    def semaphore(self, name: str, permits: int) -> Semaphore:
+        """A host-wide semaphore of ``permits``; ``PlaneMismatch`` when others hold or wait with another count."""
+        check_permits(permits)
+        title = f"semaphore {name!r} of plane {self.name!r}"
+        return open_semaphore(self._open(), b"s:" + check_block_name(name), permits, title)
+
+    def get_or_put(self, name: str, fn: Callable[..., Any], *args: Any) -> Any:
+        """The value of ``name``, or what ``fn(*args)`` returns, put once per host however many processes ask at once.
+
+        An exception of ``fn`` reaches its caller and the others try in turn; a killed loader's work passes to the next.
+        """
+        encoded = check_block_name(name)
+        missing = object()
+        value = self.get(name, missing)
+        if value is not missing:
+            return value
+        title = f"the loading of {name!r} in plane {self.name!r}"
+        with open_semaphore(self._open(), b"g:" + encoded, 1, title):
+            value = self.get(name, missing)
+            if value is missing:
+                self[name] = fn(*args)
+                value = self[name]
+            return value
+
+    def mutable(self, name: str, shape: Any = None, dtype: Any = None) -> npt.NDArray[Any]:
+        """Create (zero-filled) or attach one array that every process sees change; guard it with ``lock``.
+
+        Args:
+            shape, dtype: what it is to be; None: whatever is there.
+
+        Raises:
+            PlaneMismatch: it is there with another shape or dtype, or is not mutable.
+            BlockNotFound: it is not there and ``shape`` is None.
+        """
+        return open_mutable(self._open(), name, shape, dtype)
 
     # Upkeep
 

@@ -81,6 +81,10 @@ def audit(attachment: Attachment) -> None:
             tx.space.doom(row)
         elif segments.state[row] == MAKING and segments.slab[row] and ~row not in attachment.creations:
             tx.space.give_up(row)
+    for part in attachment.semaphores.values():
+        if tx.coordination.is_current(part.row, part.generation):
+            tx.coordination.set_held(part.row, part.held)
+            tx.coordination.show_ticket(part.row, part.waiters[0].ticket if part.waiters else 0)
     for known in [*attachment.leases.values(), *attachment.creations.values()]:
         if known() is None:
             attachment.queue.append(known)

@@ -17,6 +17,7 @@ from .forking import join_forks
 from .hostlock import Busy, HostLock, Lost
 from .mapping import Mapping, Pages, reserve, round_to_pages
 from .tokens import Token
+from .waiting import wait_for_change, wake_all
 
 __all__ = [
     "PAGE_NBYTES",
@@ -39,5 +40,7 @@ __all__ = [
     "reserve",
     "round_to_pages",
     "unlink_quietly",
+    "wait_for_change",
+    "wake_all",
     "write_all",
 ]

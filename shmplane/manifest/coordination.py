@@ -1,0 +1,257 @@
+"""Permits of host-wide semaphores, tickets of those who wait for them, and who is to be woken.
+
+A permit is counted in a word of its holder's row, so a killed holder's permits come back when its row is cleared; no shared
+counter can be left wrong. Waiters are served in the order of their tickets: a process shows the ticket of its oldest waiter,
+the others wait behind it inside the process.
+
+A waiter that does not take its turn (its process is stopped) is passed over, one more for each second that a permit has
+been free. Waking is a hint: waiters look again every 100 ms by themselves.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+from zlib import crc32
+
+from ..errors import PlaneFull
+
+if TYPE_CHECKING:
+    from ..tables import Column
+    from .store import Manifest
+
+__all__ = ["Coordination", "watch_bit"]
+
+_PASSED_OVER_AFTER_NS = 1_000_000_000
+_clock = time.monotonic_ns
+
+
+class Coordination:
+    """Everything here runs under the lock. ``woken`` collects the slots to be woken after it is released."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._header, self._processes = manifest.header, manifest.processes
+        self._semaphores, self._wakes = manifest.semaphores, manifest.wakes
+        self.slot = -1
+        self.woken: set[int] = set()
+        self._membership = -1
+        self._taking_part: list[tuple[int, Column, Column]] = []
+
+    # Semaphores
+
+    def open(self, name: bytes, permits: int) -> int:
+        """The row of a semaphore, made when it is missing; one that nobody uses takes the new count."""
+        row = self.find(name)
+        if row < 0:
+            row = self._new_row(name)
+        elif self._semaphores.permits[row] == permits:
+            return row
+        elif self.is_used(row):
+            return row
+        self._semaphores.permits[row] = permits
+        self._semaphores.freed[row] = _clock()
+        self._semaphores.state[row] = 1
+        return row
+
+    def find(self, name: bytes) -> int:
+        """The row of a semaphore's name, or -1."""
+        semaphores, hashed = self._semaphores, crc32(name)
+        for row, found in enumerate(semaphores.hash[: self._header.semaphores_high[0]].tolist()):
+            if (
+                found == hashed
+                and semaphores.state[row]
+                and semaphores.text.read(row, semaphores.length[row]) == name
+            ):
+                return row
+        return -1
+
+    def is_current(self, row: int, generation: int) -> bool:
+        """Whether the row still stands for the semaphore that it stood for at ``generation``."""
+        return bool(self._semaphores.state[row]) and self._semaphores.generation[row] == generation
+
+    def _new_row(self, name: bytes) -> int:
+        semaphores = self._semaphores
+        row = self._free_row()
+        semaphores.state[row] = 0
+        semaphores.generation[row] += 1
+        semaphores.hash[row] = crc32(name)
+        semaphores.length[row] = len(name)
+        semaphores.text.write(row, name)
+        return row
+
+    def _free_row(self) -> int:
+        header, semaphores = self._header, self._semaphores
+        high = header.semaphores_high[0]
+        if high == header.semaphores_reserved[0] and high < semaphores.rows:
+            reserved = min(semaphores.rows, max(16, 2 * high))
+            self._manifest.reserve(semaphores, reserved)
+            header.semaphores_reserved[0] = reserved
+        if high < semaphores.rows:
+            header.semaphores_high[0] = high + 1
+            return high
+        for row in range(high):
+            if not self.is_used(row):
+                return row
+        raise PlaneFull(f"all {semaphores.rows} locks and semaphores of the plane are in use at once; release some")
+
+    def is_used(self, row: int) -> bool:
+        """Whether anybody holds or waits."""
+        return any(permits[row] or tickets[row] for _, permits, tickets in self._rows())
+
+    def _rows(self) -> list[tuple[int, Column, Column]]:
+        """Slot, permits and tickets of every process that uses semaphores."""
+        processes, membership = self._processes, self._header.membership[0]
+        if membership != self._membership:
+            self._taking_part = [
+                (slot, *self._manifest.permit_rows(slot))
+                for slot, state in enumerate(processes.state.tolist())
+                if state and processes.coordinates[slot]
+            ]
+            self._membership = membership
+        return self._taking_part
+
+    def holders(self, row: int) -> dict[int, int]:
+        """Permits by slot, of those who hold any."""
+        return {slot: permits[row] for slot, permits, _ in self._rows() if permits[row]}
+
+    def generation(self, row: int) -> int:
+        return self._semaphores.generation[row]
+
+    def permits(self, row: int) -> int:
+        return self._semaphores.permits[row]
+
+    def free(self, row: int) -> int:
+        """Permits that nobody holds; negative after a ``resize`` below what is held."""
+        return self._semaphores.permits[row] - sum(self.holders(row).values())
+
+    # Taking and giving
+
+    def take_part(self) -> None:
+        """This process's rows are about to be used."""
+        if not self._processes.coordinates[self.slot]:
+            self._manifest.reserve_permit_rows(self.slot)
+            for column in self._manifest.permit_rows(self.slot):
+                for row in range(len(column)):
+                    if column[row]:
+                        column[row] = 0
+            self._processes.coordinates[self.slot] = 1
+            self._header.membership[0] += 1
+
+    def try_take(self, row: int, ticket: int, ahead: int) -> bool:
+        """Take a permit if it is our turn.
+
+        Args:
+            ticket: ours, or 0 for somebody who does not wait and goes behind all who do.
+            ahead: how many wait before us inside this process.
+        """
+        held = ahead_of_us = 0
+        ours = None
+        for slot, permits, tickets in self._rows():
+            held += permits[row]
+            other = tickets[row]
+            if slot == self.slot:
+                ours = permits
+            elif other and (not ticket or other < ticket):
+                ahead_of_us += 1
+        free = self._semaphores.permits[row] - held
+        if free <= 0 or ours is None:
+            return False
+        waited = (_clock() - self._semaphores.freed[row]) // _PASSED_OVER_AFTER_NS if ticket else 0
+        if ahead + ahead_of_us >= free + waited:
+            return False
+        ours[row] += 1
+        self._semaphores.freed[row] = _clock()
+        return True
+
+    def give(self, row: int) -> None:
+        """Give one of our permits back and wake whose turn it is."""
+        permits, _ = self._manifest.permit_rows(self.slot)
+        permits[row] -= 1
+        self.offer(row)
+
+    def offer(self, row: int) -> None:
+        """Permits are free: wake those who are next."""
+        self._semaphores.freed[row] = _clock()
+        waiting = [(tickets[row], slot) for slot, _, tickets in self._rows() if tickets[row]]
+        if waiting:
+            waiting.sort()
+            for _, slot in waiting[: max(1, self.free(row))]:
+                self.wake(slot)
+
+    def resize(self, row: int, permits: int) -> None:
+        self._semaphores.permits[row] = permits
+        self.offer(row)
+
+    def new_ticket(self) -> int:
+        ticket = self._header.next_ticket[0] + 1
+        self._header.next_ticket[0] = ticket
+        return ticket
+
+    def show_ticket(self, row: int, ticket: int) -> None:
+        """The ticket of our oldest waiter; 0 when nobody waits."""
+        self._manifest.permit_rows(self.slot)[1][row] = ticket
+
+    def set_held(self, row: int, count: int) -> None:
+        """Set what we hold to what this process knows it holds, after an interrupted call."""
+        permits, _ = self._manifest.permit_rows(self.slot)
+        if permits[row] != count:
+            permits[row] = count
+            self.offer(row)
+
+    def clear(self, slot: int) -> int:
+        """Permits and tickets of a dead process come back; how many permits that were. Proportional to what is in use."""
+        processes, returned = self._processes, 0
+        if processes.watching[slot]:
+            processes.watching[slot] = 0
+            self.count_watchers()
+        if not processes.coordinates[slot]:
+            return 0
+        high = self._header.semaphores_high[0]
+        permits, tickets = self._manifest.permit_rows(slot)
+        for row in range(high):
+            if tickets[row]:
+                tickets[row] = 0
+            if permits[row]:
+                returned += permits[row]
+                permits[row] = 0
+                self.offer(row)
+        processes.coordinates[slot] = 0
+        self._header.membership[0] += 1
+        return returned
+
+    # Waking
+
+    def wake(self, slot: int) -> None:
+        """Something that the process waits for may have come."""
+        self._wakes.sequence[slot] = self._wakes.sequence[slot] + 1 & 0xFFFF_FFFF
+        self.woken.add(slot)
+
+    def sequence(self) -> int:
+        """Our wake word as it is now; waiting is for it to change."""
+        return self._wakes.sequence[self.slot]
+
+    def watch(self, mask: int) -> None:
+        """Which names this process waits for, a bit per hash."""
+        self._processes.watching[self.slot] = mask
+        self.count_watchers()
+
+    def count_watchers(self) -> None:
+        states = zip(self._processes.state.tolist(), self._processes.watching.tolist(), strict=True)
+        self._header.watchers[0] = sum(1 for state, mask in states if state and mask)
+
+    def wake_watchers(self, hashed: int) -> None:
+        """A name with this hash has a new version."""
+        bit = watch_bit(hashed)
+        for slot, mask in enumerate(self._processes.watching.tolist()):
+            if mask & bit:
+                self.wake(slot)
+
+    def wake_everybody(self) -> None:
+        for slot, state in enumerate(self._processes.state.tolist()):
+            if state:
+                self.wake(slot)
+
+
+def watch_bit(hashed: int) -> int:
+    return 1 << (hashed & 63)
