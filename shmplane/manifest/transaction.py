@@ -73,6 +73,10 @@ class BlockFacts(NamedTuple):
     created: int
     name: str | None
 
+    def contents(self, frame: bytes) -> Contents:
+        """What a copy of the block holds."""
+        return Contents(self.kind, self.body_nbytes, frame, self.frame_crc)
+
     @property
     def codec(self) -> str:
         """The kind whose codec reads it."""
@@ -411,6 +415,11 @@ class Transaction:
             for row in range(self.header.segments_high[0])
             if segments.state[row] != FREE and row not in kept
         ]
+
+    def exported_segments(self) -> list[int]:
+        """Ids of the segments that have a link for other programs."""
+        segments, high = self.segments, self.header.segments_high[0]
+        return [segments.id[row] for row in range(high) if segments.state[row] != FREE and segments.exported[row]]
 
     def _with_references(self, rows: set[int]) -> set[int]:
         found, pending = set(rows), list(rows)

@@ -24,6 +24,7 @@ from ..errors import ClosedError, PlaneCorrupt, ShmplaneError
 from ..manifest import Manifest, Transaction, release_slot
 from ..system import Busy, HostLock, Lost, Token, join_forks, wake_all
 from . import handover
+from .exporting import link_prefix
 from .leases import Creation, Lease, Tracked
 from .memory import SegmentMemory
 from .reaper import reap_dead, recover
@@ -66,7 +67,7 @@ class Attachment:
         self.slot = token.slot
         self.mark = _JOINING
         self.lock = HostLock(lock_fd, self._describe_holder)
-        self.memory = SegmentMemory(path)
+        self.memory = SegmentMemory(path, link_prefix(root, name))
         self.leases: dict[int, Tracked] = {}
         self.creations: dict[int, Tracked] = {}
         self.queue: deque[Tracked] = deque()

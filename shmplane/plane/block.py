@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 from ..codecs import as_kind, describe, open_body, open_table, present
 from ..errors import ClosedError, StaleHandle, UnsafeCodec
 from ..manifest import KINDS
+from .exporting import export
 from .leases import Lease
 from .records import timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from multiprocessing.shared_memory import SharedMemory
 
     import numpy as np
     import numpy.typing as npt
@@ -30,7 +32,7 @@ class Block:
     lease, which ends within 50 ms after the last of them is garbage.
     """
 
-    __slots__ = ("__weakref__", "_facts", "_kept", "_lease", "_plane", "_trust_pickle")
+    __slots__ = ("__weakref__", "_exported", "_facts", "_kept", "_lease", "_plane", "_trust_pickle")
 
     def __init__(self, lease: Lease, *, trust_pickle: bool = False) -> None:
         self._lease: Lease | None = lease
@@ -38,6 +40,7 @@ class Block:
         self._plane = (lease.attachment.root, lease.attachment.name, lease.attachment.instance)
         self._trust_pickle = trust_pickle
         self._kept: Any = None
+        self._exported: Lease | None = None
 
     # Metadata, also after close
 
@@ -139,11 +142,37 @@ class Block:
             raise ClosedError(f"block {self.name!r} (version {self.version}) was closed; attach it again")
         return self._lease
 
+    # As the standard library sees it
+
+    @property
+    def shm_name(self) -> str:
+        """The name for ``multiprocessing.shared_memory.SharedMemory(name=...)`` in any program of the same user.
+
+        Makes the name again when another program's resource tracker removed it. A program that opens it can write through
+        it. The value starts at ``shm_offset``. Needs root ``/dev/shm``.
+        """
+        self._exported, name = export(self._exported or self._open())
+        return name
+
+    @property
+    def shm_offset(self) -> int:
+        """Where the value starts in the segment of ``shm_name``, in bytes."""
+        if self._exported is None:
+            self._exported, _ = export(self._open())
+        return self._exported.facts.offset
+
+    def shared_memory(self) -> SharedMemory:
+        """The segment as the standard library attaches it, without its resource tracker. It holds no lease: keep the block."""
+        from ..system.standard import attach_untracked
+
+        name = self.shm_name
+        return attach_untracked(name, f"{self._plane[0]}/{name}")
+
     # Life
 
     def close(self) -> None:
         """End this handle; metadata stays readable. Idempotent."""
-        self._lease = None
+        self._lease = self._exported = None
 
     def __enter__(self) -> Block:
         self._open()

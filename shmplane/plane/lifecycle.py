@@ -31,6 +31,7 @@ from ..system import (
     unlink_quietly,
 )
 from .attachment import Attachment
+from .exporting import remove_dead_links
 from .joining import take_slot
 from .memory import translate
 from .reaper import reap_dead
@@ -325,6 +326,8 @@ def _forget(attachment: Attachment) -> None:
 def _remove_plane(attachment: Attachment, unleased: list[Doomed]) -> None:
     for segment in unleased:
         attachment.memory.remove(segment)
+    for segment_id in attachment.tx.exported_segments():
+        unlink_quietly(attachment.memory.link(segment_id))
     _remove_directory(attachment.path, attachment.manifest)
 
 
@@ -380,6 +383,7 @@ def remove_orphans(root: str) -> int:
                 if joined is not None:
                     leave(joined)
                     removed += 1
+    remove_dead_links(root)
     return removed
 
 

@@ -95,14 +95,19 @@ class OpenMemory:
 class SegmentMemory:
     """The segments of one plane, as files and as mappings."""
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, link_prefix: str) -> None:
         self._directory = directory
+        self._link_prefix = link_prefix
         self._readable: OrderedDict[int, Mapping] = OrderedDict()
         self._writable: OrderedDict[int, Mapping] = OrderedDict()
         self._mutex = threading.RLock()
 
     def path(self, segment_id: int) -> str:
         return f"{self._directory}/s{segment_id}"
+
+    def link(self, segment_id: int) -> str:
+        """Where the standard library finds an exported segment."""
+        return f"{self._link_prefix}{segment_id}"
 
     def readable(self, facts: BlockFacts) -> Mapping:
         """A read-only mapping of the block's segment; the caller leases the block."""
@@ -239,6 +244,8 @@ class SegmentMemory:
                     punch(fd, doomed.nbytes)
                 finally:
                     os.close(fd)
+        if doomed.exported:
+            unlink_quietly(self.link(doomed.segment_id))
         unlink_quietly(path)
 
     def drop(self) -> None:

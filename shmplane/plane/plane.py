@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import weakref
 from collections.abc import Callable, Iterator, MutableMapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from ..codecs import as_kind, encode, presenter
 from ..errors import ClosedError, PlaneFull, StaleHandle
@@ -24,11 +25,14 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     import numpy.typing as npt
+    import pyarrow as pa
 
     from .attachment import Attachment
     from .leases import Lease, Tracked
 
 __all__ = ["Plane"]
+
+D = TypeVar("D")
 
 _MOST_REMEMBERED = 16_384
 _SMALL_COPY_NBYTES = 16 * 1024
@@ -63,7 +67,7 @@ class Plane(MutableMapping[str, Any]):
         *,
         create: bool = True,
         capacity: int | str | None = None,
-        root: str | None = None,
+        root: str | os.PathLike[str] | None = None,
         max_blocks: int = lifecycle.DEFAULT_LIMITS.max_blocks,
         max_processes: int = lifecycle.DEFAULT_LIMITS.max_processes,
         recycle: int | str | None = None,
@@ -77,7 +81,7 @@ class Plane(MutableMapping[str, Any]):
             temporary=_temporary,
         )
         self.name = check_plane_name(name)
-        self.root = root or lifecycle.default_root()
+        self.root = os.path.abspath(root if root is not None else lifecycle.default_root())
         self._trust_pickle = trust_pickle
         self._recent: dict[str, tuple[int, int, Any, Any, Any]] = {}
         attachment = lifecycle.open_attachment(self.root, name, create=create, options=options)
@@ -187,6 +191,22 @@ class Plane(MutableMapping[str, Any]):
             self._recent.clear()
         self._recent[name] = known
 
+    @overload
+    def get(self, name: str, default: Any = None, *, as_: None = None) -> Any: ...
+    @overload
+    def get(self, name: str, default: D, *, as_: Literal["array"]) -> npt.NDArray[Any] | D: ...
+    @overload
+    def get(self, name: str, default: None = None, *, as_: Literal["array"]) -> npt.NDArray[Any] | None: ...
+    @overload
+    def get(self, name: str, default: D, *, as_: Literal["bytes"]) -> memoryview | D: ...
+    @overload
+    def get(self, name: str, default: None = None, *, as_: Literal["bytes"]) -> memoryview | None: ...
+    @overload
+    def get(self, name: str, default: D, *, as_: Literal["arrow"]) -> pa.Table | D: ...
+    @overload
+    def get(self, name: str, default: None = None, *, as_: Literal["arrow"]) -> pa.Table | None: ...
+    @overload
+    def get(self, name: str, default: Any = None, *, as_: Literal["pandas", "polars", "python"]) -> Any: ...
     def get(self, name: str, default: Any = None, *, as_: str | None = None) -> Any:
         """The current version, as the kind that was put, or ``default``.
 

@@ -1,0 +1,92 @@
+"""Blocks as segments of the standard library: ``SharedMemory(name=block.shm_name)`` in any program of the same user.
+
+The segment is flagged first and then gets a second link where the standard library looks. A flagged segment is never used
+again, only removed, since another program may have it open read-write and holds no lease. A block that shares a slab, or
+is composed of several segments, is first copied to a segment of its own, which lives as long as the ``Block`` it was
+asked from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from ..errors import UnsupportedValue
+from ..system import write_all
+from .writing import Publication, begin, publish
+
+if TYPE_CHECKING:
+    from ..manifest import Contents
+    from .attachment import Attachment
+    from .leases import Lease
+
+__all__ = ["export", "link_prefix", "remove_dead_links"]
+
+_STANDARD_ROOT = "/dev/shm"  # noqa: S108 - where shm_open(3) has its names on Linux
+
+
+def link_prefix(root: str, plane: str) -> str:
+    """The path of a plane's links, up to the segment's id."""
+    return f"{root}/shmplane.{os.geteuid()}.{plane}."
+
+
+def export(lease: Lease) -> tuple[Lease, str]:
+    """The lease whose segment has a name of its own, and that name; makes the link again when somebody removed it."""
+    attachment = lease.attachment
+    if os.path.realpath(attachment.root) != _STANDARD_ROOT:
+        raise UnsupportedValue(
+            f"the standard library only finds segments in {_STANDARD_ROOT}; plane {attachment.name!r} is in "
+            f"{attachment.root}. Use a plane with root={_STANDARD_ROOT!r}."
+        )
+    if lease.facts.in_slab or getattr(lease.facts, "references", ()):
+        lease = _copy(lease)
+    facts = lease.facts
+    attachment.run(_flag, attachment, facts.row)
+    link = attachment.memory.link(facts.segment_id)
+    with contextlib.suppress(FileExistsError):
+        os.link(attachment.memory.path(facts.segment_id), link)
+    return lease, os.path.basename(link)
+
+
+def _flag(attachment: Attachment, row: int) -> None:
+    attachment.tx.segments.exported[attachment.tx.blocks.segment[row] - 1] = 1
+
+
+def _copy(lease: Lease) -> Lease:
+    """The same bytes in a segment of their own, as an anonymous block."""
+    from ..codecs import open_body
+
+    attachment, facts, frame = lease.attachment, lease.facts, lease.frame()
+    lease.open()
+    contents: Contents = facts.contents(frame)
+    publication = Publication(None)
+    creation = begin(attachment, publication, contents.nbytes)
+    try:
+        place, memory = creation.place, attachment.memory
+        fd = memory.create(place) if place.fresh else memory.open_for_filling(place)
+        try:
+            write_all(fd, 0, open_body(lease))
+            write_all(fd, contents.body_nbytes, contents.tail())
+        finally:
+            os.close(fd)
+        copied = publish(attachment, creation, contents, publication)
+    except BaseException:
+        attachment.give_up(creation)
+        raise
+    if copied is None:
+        raise AssertionError("a publication with a lease returned none")
+    return copied
+
+
+def remove_dead_links(root: str) -> None:
+    """Remove links of planes that are gone: a link whose segment has no other name belongs to nobody."""
+    prefix = f"shmplane.{os.geteuid()}."
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(root):
+            if entry.name.startswith(prefix):
+                with contextlib.suppress(OSError):
+                    found = entry.stat(follow_symlinks=False)
+                    if stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_uid == os.geteuid():
+                        os.unlink(entry.path)
