@@ -12,6 +12,7 @@ Rule 4. At interpreter exit nothing is given back: the kernel does it after the 
 from __future__ import annotations
 
 import _thread
+import itertools
 import struct
 import time
 import weakref
@@ -46,6 +47,7 @@ _REAP_FOR_WAITERS_NS = 90_000_000
 _JOINING = 2**32
 _SCAN_INTERVAL_NS = 1_000_000_000
 _clock = time.monotonic_ns
+_handles = itertools.count()
 
 
 class Attachment:
@@ -74,7 +76,7 @@ class Attachment:
         self.gone: deque[tuple[int, int]] = deque()
         #: memory that is being written by a builder or buffer: private to the parent after a fork
         self.open_memory: weakref.WeakSet[OpenMemory] = weakref.WeakSet()
-        self.handles = 0
+        self.handles: set[int] = set()
         self._on_idle = on_idle
         self.suspect = False
         self.ended: str | None = None
@@ -329,21 +331,31 @@ class Attachment:
 
     # Taking part
 
-    def hold(self) -> None:
-        """One more ``Plane`` object."""
-        self.handles += 1
+    def hold(self) -> int:
+        """One more ``Plane`` object; the number is for ``unhold``."""
+        handle = next(_handles)
+        self.handles.add(handle)
+        return handle
 
-    def unhold(self) -> None:
-        """One ``Plane`` object less."""
-        self.handles -= 1
+    def unhold(self, handle: int) -> None:
+        """That ``Plane`` object is closed or garbage."""
+        self.handles.discard(handle)
         self.leave_if_idle()
 
+    @property
+    def is_idle(self) -> bool:
+        """Nothing of this process needs the plane any more."""
+        if self.handles or self.leases or self.creations or self.watches or self.ended is not None:
+            return False
+        return all(part.is_idle for part in list(self.semaphores.values()))
+
     def leave_if_idle(self) -> None:
-        if self.handles > 0 or self.leases or self.creations or self.ended is not None or self.exiting:
+        if not self.is_idle or self.exiting:
             return
-        if self.watches or not all(part.is_idle for part in self.semaphores.values()):
-            return
-        self._on_idle(self)
+        if self.lock.owned():
+            self._drain_soon()  # a finalizer inside a transaction: the timer's thread leaves
+        else:
+            self._on_idle(self)
 
     def take_part(self, slot: int) -> None:
         """The slot whose token we took is ours."""

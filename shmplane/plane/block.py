@@ -232,7 +232,7 @@ def attach_handle(
     """What unpickling a block's handle does: lease that very version, or raise ``StaleHandle``."""
     from .handles import attachment_of_handle
 
-    attachment = attachment_of_handle(root, plane, instance, name)
+    attachment, handle = attachment_of_handle(root, plane, instance, name)
     try:
         lease = attachment.run(_lease_if_current, attachment, row, generation)
         if lease is None:
@@ -244,7 +244,7 @@ def attach_handle(
             )
         return Block(lease, trust_pickle=trust_pickle)
     finally:
-        attachment.unhold()
+        attachment.unhold(handle)
 
 
 def _lease_if_current(attachment: Attachment, row: int, generation: int) -> Lease | None:

@@ -15,10 +15,10 @@ __all__ = ["attachment_of_handle"]
 _ANY = Options(None, None, DEFAULT_LIMITS)
 
 
-def attachment_of_handle(root: str, plane: str, instance: int, name: str | None) -> Attachment:
+def attachment_of_handle(root: str, plane: str, instance: int, name: str | None) -> tuple[Attachment, int]:
     """Join the plane if need be, held once; ``StaleHandle`` unless it is the very plane the handle was made in."""
     try:
-        attachment = open_attachment(root, plane, create=False, options=_ANY)
+        attachment, handle = open_attachment(root, plane, create=False, options=_ANY)
     except PlaneNotFound as error:
         raise StaleHandle(
             f"the handle of block {name!r} means the plane {plane!r} in {root}, which is not there: it was destroyed, "
@@ -27,11 +27,11 @@ def attachment_of_handle(root: str, plane: str, instance: int, name: str | None)
             plane=plane,
         ) from error
     if attachment.instance != instance:
-        attachment.unhold()
+        attachment.unhold(handle)
         raise StaleHandle(
             f"the handle of block {name!r} means a plane {plane!r} that was destroyed; the one of that name now is "
             f"another.",
             name=name,
             plane=plane,
         )
-    return attachment
+    return attachment, handle

@@ -75,8 +75,8 @@ def directory_of(root: str) -> str:
     return f"{root}/shmplane-{os.geteuid()}"
 
 
-def open_attachment(root: str, name: str, *, create: bool, options: Options) -> Attachment:
-    """This process's attachment to the plane, joined or made if need be, held once more."""
+def open_attachment(root: str, name: str, *, create: bool, options: Options) -> tuple[Attachment, int]:
+    """This process's attachment to the plane, joined or made if need be, and the number by which it is held."""
     require_platform()
     options.limits.check()
     with _opening:
@@ -86,8 +86,7 @@ def open_attachment(root: str, name: str, *, create: bool, options: Options) -> 
         else:
             known = _join_or_create(root, name, create=create, options=options)
             _attached[root, name] = known
-        known.hold()
-        return known
+        return known, known.hold()
 
 
 def _still_there(known: Attachment) -> bool:
@@ -272,7 +271,8 @@ def _half_of_free(root: str) -> int:
 def leave(attachment: Attachment) -> None:
     """End this process's part; a temporary plane whose last process leaves is destroyed."""
     with _opening:
-        if attachment.ended is not None:
+        # Between its last use and here somebody may have opened the plane again.
+        if not attachment.is_idle:
             return
         try:
             destroyed = attachment.run(_leave, attachment)

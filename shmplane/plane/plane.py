@@ -84,10 +84,10 @@ class Plane(MutableMapping[str, Any]):
         self.root = os.path.abspath(root if root is not None else lifecycle.default_root())
         self._trust_pickle = trust_pickle
         self._recent: dict[str, tuple[int, int, Any, Any, Any]] = {}
-        attachment = lifecycle.open_attachment(self.root, name, create=create, options=options)
+        attachment, handle = lifecycle.open_attachment(self.root, name, create=create, options=options)
         self._attachment = attachment
         self._words = attachment.manifest.names.word
-        self._close = weakref.finalize(self, attachment.unhold)
+        self._close = weakref.finalize(self, attachment.unhold, handle)
         self._close.atexit = False
 
     @classmethod

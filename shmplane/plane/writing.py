@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from zlib import crc32
 
 from ..errors import PlaneFull
@@ -79,7 +79,7 @@ def _put_small(attachment: Attachment, encoded: Encoded, contents: Contents, pub
         try:
             done, lease = attachment.run(_put_in_cell, attachment, payload, contents, publication)
             if done:
-                return lease
+                return cast("Lease | None", lease)
             make_slab(attachment, contents.nbytes)
         except PlaneFull as full:
             attachment.run(_reclaim, attachment, full)
@@ -88,7 +88,7 @@ def _put_small(attachment: Attachment, encoded: Encoded, contents: Contents, pub
     while True:
         done, lease = attachment.run(_put_in_cell, attachment, payload, contents, publication)
         if done:
-            return lease
+            return cast("Lease | None", lease)
         make_slab(attachment, contents.nbytes)
 
 
