@@ -1,0 +1,1 @@
+"""One question a file; each says its question, its baseline and its peer in its first lines."""

@@ -1,0 +1,103 @@
+"""Every test runs in its process's own plane root, and under the leak guard (``tests/support/guard.py``)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support import guard, requires
+from tests.support.roots import RUN, make_session_root, remove_session_root
+
+if TYPE_CHECKING:
+    import shmplane
+
+_ROOT = pytest.StashKey[Path]()
+_FAILED = pytest.StashKey[bool]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_ROOT] = make_session_root()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    remove_session_root(config.stash[_ROOT])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    report = yield
+    if report.when in {"setup", "call"} and report.failed:
+        item.stash[_FAILED] = True
+    return report
+
+
+@pytest.fixture(autouse=True)
+def _leak_guard(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves files, descriptors, mappings, leases or processes behind."""
+    root = request.config.stash[_ROOT]
+    planes = guard.planes_below(root)
+    before = guard.take_snapshot(root, planes=planes)
+    yield
+    if request.node.stash.get(_FAILED, False):
+        return  # its traceback keeps objects alive; one failure is enough
+    # Every other fixture of the test has ended; pytest itself would keep their values for a moment longer.
+    request.node.funcargs.clear()
+    leaks = guard.leaked_since(before, root, planes=planes)
+    for marker in request.node.iter_markers("guard_ignores"):
+        assert marker.kwargs.get("reason"), "guard_ignores needs a reason"
+        for kind in marker.args:
+            leaks.pop(kind, None)
+    if leaks:
+        pytest.fail(guard.describe(leaks), pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def _default_root(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests marked ``default_root`` see the library as users do who set no root."""
+    if request.node.get_closest_marker("default_root"):
+        monkeypatch.delenv("SHMPLANE_ROOT")
+
+
+@pytest.fixture
+def plane_root(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty root in shared memory, also for the children that the test starts; removed afterwards."""
+    root = Path(tempfile.mkdtemp(prefix="root-", dir=request.config.stash[_ROOT]))
+    monkeypatch.setenv("SHMPLANE_ROOT", str(root))
+    yield root
+    shutil.rmtree(root)
+
+
+@pytest.fixture
+def plane_name(request: pytest.FixtureRequest) -> str:
+    """A plane name that nobody else uses, also in the default root."""
+    return f"{RUN}.{os.urandom(4).hex()}"
+
+
+@pytest.fixture
+def plane() -> Iterator[shmplane.Plane]:
+    """A temporary plane, closed afterwards."""
+    import shmplane
+
+    with shmplane.Plane.temporary() as plane:
+        yield plane
+
+
+@pytest.fixture
+def needs_root() -> None:
+    requires.require(requires.is_root(), "needs root")
+
+
+@pytest.fixture
+def needs_pid_namespaces() -> None:
+    requires.require(requires.can_unshare_pids(), "needs `unshare --pid`")
+
+
+@pytest.fixture
+def needs_mounts() -> None:
+    requires.require(requires.can_mount_tmpfs(), "needs `unshare --mount` and mounting a tmpfs")

@@ -1,0 +1,251 @@
+"""A full recount of a plane: every derived word against the facts, every file against its row.
+
+``faults_of`` takes the lock and returns a sentence per thing that is wrong; a plane at rest has none. It shares no
+code with recovery, so that both cannot be wrong in the same way.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from shmplane.manifest import CELL_NBYTES, CREATING, DOOMED, FREE, LIVE, MAKING, USED, WARM
+
+_ROW = 2**24 - 1
+
+
+def faults_of(plane: Any) -> list[str]:
+    """What is wrong with a plane in which nobody is at work now."""
+    attachment = plane._attachment
+    found: list[str] = attachment.run(_recount, attachment, writes=False)
+    return found
+
+
+def _recount(attachment: Any) -> list[str]:
+    tx = attachment.tx
+    return [
+        *_wrong_blocks(attachment),
+        *_wrong_names(tx),
+        *_wrong_segments(tx),
+        *_wrong_chains(tx),
+        *_wrong_processes(attachment),
+        *_wrong_files(attachment),
+    ]
+
+
+def _leased_rows(tx: Any) -> Counter[int]:
+    leased: Counter[int] = Counter()
+    high = tx.header.blocks_high[0]
+    for slot, state in enumerate(tx.manifest.processes.state.tolist()):
+        if state:
+            words = tx.manifest.lease_row(slot)[:high].tolist() if high else []
+            leased.update(row for row, word in enumerate(words) if word)
+    return leased
+
+
+def _pointed(tx: Any) -> dict[int, int]:
+    """Block row of each name row with a word."""
+    words = tx.names.word[: tx.header.names_high[0]].tolist() if tx.header.names_high[0] else []
+    return {row: (word & _ROW) - 1 for row, word in enumerate(words) if word}
+
+
+def _wrong_blocks(attachment: Any) -> Iterator[str]:
+    tx = attachment.tx
+    blocks, header = tx.blocks, tx.header
+    leased, pointed = _leased_rows(tx), set(_pointed(tx).values())
+    referenced: Counter[int] = Counter()
+    used = lingering = 0
+    for row in range(header.blocks_high[0]):
+        state = blocks.state[row]
+        if state == FREE:
+            if leased[row]:
+                yield f"the free block row {row} is leased"
+            continue
+        used += 1
+        lingering += bool(blocks.linger[row])
+        referenced.update(getattr(blocks, f"reference_{i}")[row] - 1 for i in range(blocks.references[row]))
+        if state == CREATING:
+            if blocks.owner[row] - 1 != attachment.slot or row not in attachment.creations:
+                yield f"block row {row} is CREATING for slot {blocks.owner[row] - 1} and nobody stands for it"
+        elif state != LIVE:
+            yield f"block row {row} is in state {state}"
+        elif not (row in pointed or leased[row] or blocks.referenced[row]):
+            if not (blocks.linger[row] and blocks.expires[row] > time.monotonic_ns()):
+                yield f"nothing holds the live block row {row}"
+    for row in range(header.blocks_high[0]):
+        if blocks.state[row] != FREE and blocks.referenced[row] != referenced[row]:
+            yield f"block row {row} counts {blocks.referenced[row]} references, there are {referenced[row]}"
+    if header.live_blocks[0] != used:
+        yield f"live_blocks is {header.live_blocks[0]}, there are {used}"
+    if header.lingering[0] != lingering:
+        yield f"lingering is {header.lingering[0]}, there are {lingering}"
+
+
+def _wrong_names(tx: Any) -> Iterator[str]:
+    names, blocks, header = tx.names, tx.blocks, tx.header
+    pointed = _pointed(tx)
+    for name_row, row in pointed.items():
+        word = names.word[name_row]
+        if blocks.state[row] != LIVE:
+            yield f"name row {name_row} points to block row {row}, which is not live"
+        elif (word >> 24) & 0xFFFF_FFFF != blocks.generation[row] & 0xFFFF_FFFF:
+            yield f"name row {name_row} means another generation of block row {row}"
+        elif blocks.name[row] != name_row + 1:
+            yield f"block row {row} has name row {blocks.name[row] - 1}, but name row {name_row} points to it"
+        if names.version[name_row] != blocks.version[row]:
+            yield f"name row {name_row} is at {names.version[name_row]}, its block at {blocks.version[row]}"
+    for row, count in Counter(pointed.values()).items():
+        if count > 1:
+            yield f"{count} names point to block row {row}"
+    queued = 0
+    for name_row in range(header.names_high[0]):
+        if names.length[name_row]:
+            if tx.index.find(names.text.read(name_row, names.length[name_row])) != name_row:
+                yield f"the index does not find name row {name_row}"
+        if not names.word[name_row] and not names.queued[name_row]:
+            yield f"name row {name_row} has no block and is not among the tombstones"
+        queued += bool(names.queued[name_row])
+    chain = list(_chain(header.tombstones_head[0], names.next_tombstone, names.rows))
+    if not len(chain) == len(set(chain)) == header.tombstones[0] == queued:
+        yield f"{len(chain)} tombstones in the chain, {header.tombstones[0]} counted, {queued} marked"
+    if header.tombstones_tail[0] != (chain[-1] + 1 if chain else 0):
+        yield "the tail of the tombstones is not their last one"
+    if header.live_names[0] != len(pointed):
+        yield f"live_names is {header.live_names[0]}, there are {len(pointed)}"
+
+
+def _wrong_segments(tx: Any) -> Iterator[str]:
+    segments, blocks, header = tx.segments, tx.blocks, tx.header
+    alone: Counter[int] = Counter()
+    cells: Counter[int] = Counter()
+    for row in range(header.blocks_high[0]):
+        if blocks.state[row] != FREE:
+            (cells if blocks.cell[row] else alone)[blocks.segment[row] - 1] += 1
+    used = recycled = 0
+    for row in range(header.segments_high[0]):
+        state, nbytes, slab = segments.state[row], segments.nbytes[row], segments.slab[row]
+        if state == USED and slab:
+            if segments.cells[row] != cells[row]:
+                yield f"slab {row} counts {segments.cells[row]} cells in use, there are {cells[row]}"
+            used, recycled = (used + nbytes, recycled) if cells[row] else (used, recycled + nbytes)
+        elif state == USED:
+            used += nbytes
+            if alone[row] != 1:
+                yield f"segment {row} is in use by {alone[row]} blocks"
+        elif state == MAKING:
+            used += nbytes
+            if not slab and alone[row] != 1:
+                yield f"segment {row} is being made for {alone[row]} blocks"
+        elif state == WARM:
+            recycled += nbytes
+        elif state == DOOMED:
+            yield f"segment {row} is still doomed"
+        if state in (FREE, WARM, DOOMED) and (alone[row] or cells[row]):
+            yield f"{alone[row] + cells[row]} blocks lie in segment {row}, which is in state {state}"
+    capacity = header.capacity[0]
+    if (header.used_nbytes[0], header.recycled_nbytes[0]) != (used, recycled):
+        yield (
+            f"used and recycled are {header.used_nbytes[0]:,} and {header.recycled_nbytes[0]:,} B, a recount gives "
+            f"{used:,} and {recycled:,}"
+        )
+    if used + recycled > capacity:
+        yield f"{used + recycled:,} B of {capacity:,} in use"
+
+
+def _wrong_chains(tx: Any) -> Iterator[str]:
+    segments, blocks, header = tx.segments, tx.blocks, tx.header
+    free = {row for row in range(header.blocks_high[0]) if blocks.state[row] == FREE}
+    seen: Counter[int] = Counter(_chain(header.free_blocks[0], blocks.next, blocks.rows))
+    for row in seen:
+        if blocks.cell[row]:
+            yield f"block row {row} owns a cell and is among those without"
+    places: Counter[tuple[int, int]] = Counter()
+    for row in range(header.blocks_high[0]):
+        if blocks.state[row] != FREE and blocks.cell[row]:
+            places[blocks.segment[row] - 1, blocks.offset[row]] += 1
+    for index, first in enumerate(tx.manifest.classes.free.tolist()):
+        for row in _chain(first, blocks.next, blocks.rows):
+            seen[row] += 1
+            slab = blocks.segment[row] - 1
+            places[slab, blocks.offset[row]] += 1
+            if blocks.cell[row] != CELL_NBYTES[index] or segments.slab[slab] != index + 1:
+                yield f"block row {row} is in the chain of another class than its cell"
+            if segments.state[slab] != USED:
+                yield f"block row {row} owns a cell of segment {slab}, which is in state {segments.state[slab]}"
+    if set(seen) != free or any(count > 1 for count in seen.values()):
+        yield f"free block rows {sorted(free)}, in chains {sorted(seen.elements())}"
+    for (slab, offset), count in places.items():
+        cell = CELL_NBYTES[segments.slab[slab] - 1]
+        if count > 1 or offset % cell or offset + cell > segments.bump[slab] or segments.bump[slab] > segments.nbytes[slab]:
+            yield f"cell {offset} of slab {slab} is owned {count} times, or lies outside"
+    yield from _lost_cells(tx, Counter(slab for slab, _ in places))
+    free_segments = [row for row in range(header.segments_high[0]) if segments.state[row] == FREE]
+    chained = sorted(_chain(header.free_segments[0], segments.next, segments.rows))
+    if chained != free_segments:
+        yield f"free segment rows {free_segments}, in the chain {chained}"
+    warm = [row for row in range(header.segments_high[0]) if segments.state[row] == WARM]
+    buckets = sorted(
+        row for first in tx.manifest.recycled.first.tolist() for row in _chain(first, segments.next, segments.rows)
+    )
+    if buckets != warm:
+        yield f"warm segment rows {warm}, in buckets {buckets}"
+
+
+def _lost_cells(tx: Any, owned: Counter[int]) -> Iterator[str]:
+    segments, classes = tx.segments, tx.manifest.classes
+    slabs: Counter[int] = Counter()
+    for slab in range(tx.header.segments_high[0]):
+        if segments.state[slab] == USED and segments.slab[slab]:
+            index = segments.slab[slab] - 1
+            slabs[index] += 1
+            cut = segments.bump[slab] // CELL_NBYTES[index]
+            if cut != owned[slab] + segments.orphans[slab]:
+                yield f"slab {slab}: {cut} cells cut, {owned[slab]} owned, {segments.orphans[slab]} orphans"
+    for index, count in enumerate(classes.slabs.tolist()):
+        if count != slabs[index]:
+            yield f"class {index} counts {count} slabs, there are {slabs[index]}"
+        slab = classes.slab[index] - 1
+        if slab >= 0 and (segments.state[slab] != USED or segments.slab[slab] != index + 1):
+            yield f"the open slab of class {index} is not one"
+
+
+def _wrong_processes(attachment: Any) -> Iterator[str]:
+    tx, header = attachment.tx, attachment.tx.header
+    for slot in tx.space.slots_in_use():
+        if not attachment.token.is_held(slot):
+            yield f"slot {slot} is in use and its process is dead"
+    for row in _leased_rows(tx):
+        if row >= header.blocks_high[0] or tx.blocks.state[row] != LIVE:
+            yield f"block row {row} is leased and not live"
+
+
+def _wrong_files(attachment: Any) -> Iterator[str]:
+    tx, segments = attachment.tx, attachment.tx.segments
+    rows = {
+        f"s{segments.id[row]}": row
+        for row in range(tx.header.segments_high[0])
+        if segments.state[row] in (USED, WARM)
+    }
+    making = {
+        f"s{segments.id[row]}" for row in range(tx.header.segments_high[0]) if segments.state[row] == MAKING
+    }
+    files = {name for name in os.listdir(attachment.path) if name not in ("lock", "tokens", "manifest")}
+    for name in sorted(files - set(rows) - making):
+        yield f"the file {name} belongs to no segment"
+    for name in sorted(set(rows) - files):
+        yield f"the file {name} of segment row {rows[name]} is gone"
+    for name in sorted(files & set(rows)):
+        if os.stat(f"{attachment.path}/{name}").st_size != segments.nbytes[rows[name]]:
+            yield f"the file {name} is of another size than its row says"
+
+
+def _chain(following: int, column: Any, most: int) -> Iterator[int]:
+    for _ in range(most + 1):
+        if not following:
+            return
+        yield following - 1
+        following = column[following - 1]
+    yield -1  # it loops: no row is -1, so every comparison fails

@@ -1,0 +1,417 @@
+"""A survivor, its victims, and what must hold after each of them.
+
+The survivor is attached to a plane and holds checksummed views. For each point it forks a victim that does one
+operation and dies, or is interrupted, at that point. Then the survivor runs ``gc`` and looks:
+
+* its views have the bytes that they had
+* the names have what they had before the operation, or all that they should have after it
+* a full recount of the plane (``support.audit``) finds nothing wrong, and rows, leases, blocks, processes and files
+  are as many as before
+* the plane still works, and nothing took more than five seconds
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import gc
+import mmap
+import os
+import select
+import shutil
+import signal
+import struct
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+from zlib import crc32
+
+import shmplane
+from shmplane.plane import lifecycle
+from shmplane.system import forking
+from tests.support.audit import faults_of
+
+HANG_S = 5.0
+_PR_SET_CHILD_SUBREAPER = 36
+_MOST_TEXT = 60_000
+
+Names = dict[str, bytes]
+
+
+class Hang(AssertionError):
+    """Something took longer than five seconds."""
+
+
+class Trigger(Protocol):
+    def arm(self, at: int, /) -> None: ...
+    def disarm(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One public call that writes, with the state before it and after it."""
+
+    name: str
+    operate: Callable[[World, Any], Any]
+    before: Names = field(default_factory=dict)  #: names beside those that the survivor keeps
+    after: Names | None = None  #: None: as before
+    between: Callable[[Names], bool] = lambda found: False  #: what else may be found on the way
+    begin: Callable[[World], Any] = lambda world: None  #: in the victim, before the points are counted
+    cold: bool = False  #: without warm memory or idle slabs
+    bare: bool = False  #: the victim has no part in the plane yet
+    fresh: bool = False  #: in a plane made anew, for what happens once in its life
+    #: in the survivor, before the victim is made
+    arrange: Callable[[World], None] = lambda world: None
+    #: in the survivor, after the other checks; says what is wrong
+    inspect: Callable[[World, bool], list[str]] = lambda world, finished: []
+
+    def allows(self, found: Names, *, finished: bool) -> bool:
+        """Whether the names may be like this: as before, as after, and when it is finished only the latter."""
+        if found == (self.before if self.after is None else self.after):
+            return True
+        return not finished and (found == self.before or self.between(found))
+
+
+class Outcome(NamedTuple):
+    """What became of one victim."""
+
+    finished: bool  #: the operation came to its end before the point did
+    killed: bool
+    count: int  #: points counted, when it finished
+    problems: list[str]
+
+
+@contextlib.contextmanager
+def deadline(what: str, seconds: float = HANG_S) -> Iterator[None]:
+    """``Hang`` when the block takes longer. For the main thread."""
+
+    def too_long(signum: int, frame: object) -> None:
+        raise Hang(f"{what} took longer than {seconds} s")
+
+    previous = signal.signal(signal.SIGALRM, too_long)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+def wait_for(pid: int, seconds: float = HANG_S) -> int | None:
+    """The exit status of a child, or None when it hung; then it is killed."""
+    handle = os.pidfd_open(pid)
+    try:
+        ready, _, _ = select.select([handle], [], [], seconds)
+    finally:
+        os.close(handle)
+    if not ready:
+        os.kill(pid, signal.SIGKILL)
+    status = os.waitpid(pid, 0)[1]
+    return status if ready else None
+
+
+class World:
+    """The survivor's side: one plane, and views of it whose bytes are known."""
+
+    KEPT: Names = {"kept/small": b"s" * 300, "kept/large": b"L" * 100_000, "kept/moved": b"new" * 50}
+
+    def __init__(self, root: str, *, name: str = "plane", **options: Any) -> None:
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        self.root, self.name = root, name
+        self.options = {"capacity": 8 << 20, "max_blocks": 256, "max_processes": 8, **options}
+        self._report = mmap.mmap(-1, _MOST_TEXT + 64)
+        self.scratch: dict[str, Any] = {}
+        self.open()
+
+    def open(self) -> None:
+        self.plane = shmplane.Plane(self.name, root=self.root, **self.options)
+        self.plane["kept/moved"] = b"old" * 40
+        self.views = [(self.plane["kept/moved"], crc32(b"old" * 40))]
+        for name, value in self.KEPT.items():
+            self.plane[name] = value
+            self.views.append((self.plane[name], crc32(value)))
+        self.plane["kept/slab"] = b"k"
+        self.plane.gc()
+        self.baseline = self.totals()
+
+    def close(self) -> None:
+        self.views.clear()
+        self.scratch.clear()
+        self.plane.destroy()
+        self._report.close()
+        gc.collect()
+        shutil.rmtree(f"{lifecycle.directory_of(self.root)}", ignore_errors=True)
+
+    # What there is
+
+    def totals(self) -> dict[str, int]:
+        stats = self.plane.stats()
+        return {"blocks": stats.blocks, "processes": stats.processes, "leases": stats.leases}
+
+    def contents(self, plane: Any = None) -> Names:
+        """The bytes of every name that the survivor does not keep."""
+        plane = self.plane if plane is None else plane
+        found = {}
+        for name in plane.names():
+            if name not in self.KEPT and name != "kept/slab":
+                with plane.attach(name) as block:
+                    found[name] = bytes(block.buffer())
+        return found
+
+    def changed_views(self) -> list[str]:
+        return [
+            f"the bytes of view {index} changed"
+            for index, (view, checksum) in enumerate(self.views)
+            if crc32(view) != checksum
+        ]
+
+    # One point
+
+    def run(self, scenario: Scenario, trigger: Trigger, at: int, *, interrupts: bool = False) -> Outcome:
+        """Fork a victim for one point and look at what it left."""
+        if scenario.fresh:
+            self.renew()
+        self.arrange(scenario)
+        self._report[:64] = bytes(64)
+        with _no_fork_hooks() if scenario.bare else contextlib.nullcontext():
+            pid = os.fork()
+            if pid == 0:
+                if scenario.bare:
+                    strip_attachments()
+                self._be_victim(scenario, trigger, at, interrupts=interrupts)
+        status = wait_for(pid)
+        self._reap_orphans()
+        finished, count, said = self._read_report()
+        problems = [said] if said else []
+        if status is None:
+            problems.append("the victim hung")
+        killed = status is not None and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        if not killed and status is not None and os.waitstatus_to_exitcode(status) != 0:
+            problems.append(f"the victim ended with {os.waitstatus_to_exitcode(status)}")
+        try:
+            with deadline("looking after the victim"):
+                problems += self.inspect(scenario, finished=finished)
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            problems.append("".join(traceback.format_exception(error)))
+        if problems:
+            self._start_again()
+        return Outcome(finished, killed, count, problems)
+
+    def arrange(self, scenario: Scenario) -> None:
+        plane = self.plane
+        found = self.contents()
+        for name in found.keys() - scenario.before.keys():
+            del plane[name]
+        for name, value in scenario.before.items():
+            if found.get(name) != value:
+                plane[name] = value
+        if scenario.cold:
+            plane.trim(0)
+        scenario.arrange(self)
+        plane.gc()
+
+    def inspect(self, scenario: Scenario, *, finished: bool) -> list[str]:
+        """What is wrong after a victim of this scenario."""
+        plane = self.plane
+        plane.gc()
+        problems = self.changed_views()
+        contents = self.contents()
+        if not scenario.allows(contents, finished=finished):
+            problems.append(f"the names have {_short(contents)}: neither before nor after, finished={finished}")
+        problems += scenario.inspect(self, finished)
+        plane.gc()
+        plane.gc()  # once more, for rows of files that the first one removed
+        problems += faults_of(plane)
+        expected = {**self.baseline, "blocks": self.baseline["blocks"] + len(contents)}
+        if self.totals() != expected:
+            problems.append(f"there are {self.totals()}, expected {expected}")
+        problems += self.use(plane)
+        return problems
+
+    def use(self, plane: Any) -> list[str]:
+        """The plane works."""
+        problems = []
+        for value in (b"works", b"w" * 70_000):
+            plane["kept/probe"] = value
+            if bytes(plane["kept/probe"]) != value:
+                problems.append("what was put is not what is got")
+            del plane["kept/probe"]
+        if "kept/probe" in plane:
+            problems.append("a deleted name is still there")
+        return problems
+
+    def renew(self) -> None:
+        """The same plane, made anew."""
+        self.views.clear()
+        self.plane.destroy()
+        gc.collect()
+        self.open()
+
+    def _start_again(self) -> None:
+        """After a failure: a plane without its traces, so that the next point stands for itself."""
+        self.views.clear()
+        with contextlib.suppress(Exception), deadline("destroying the plane"):
+            self.plane.destroy()
+        for attachment in list(lifecycle._attached.values()):
+            attachment.end("thrown away by the test")
+        lifecycle._attached.clear()
+        shutil.rmtree(lifecycle.directory_of(self.root), ignore_errors=True)
+        self.scratch.clear()
+        gc.collect()
+        self.open()
+
+    # The victim
+
+    def end_child(self) -> None:
+        """The end of a victim's own child; its points count as well."""
+        self._report[40:48] = struct.pack("q", self._trigger.disarm())
+        os._exit(0)
+
+    def _be_victim(self, scenario: Scenario, trigger: Trigger, at: int, *, interrupts: bool) -> None:
+        code = 70
+        self._trigger = trigger
+        try:
+            sys.unraisablehook = lambda *_: None  # an interrupted finalizer says so; that is not the point here
+            if interrupts:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+                problems = self._be_interrupted(scenario, trigger, at)
+                if problems:
+                    self._say("\n".join(problems))
+            else:
+                context = scenario.begin(self)
+                trigger.arm(at)
+                kept = scenario.operate(self, context)
+                count = trigger.disarm()
+                self._report[:16] = struct.pack("qq", count, 1)
+                del kept
+            code = 0
+        except BaseException:
+            with contextlib.suppress(BaseException):
+                trigger.disarm()
+            self._say(traceback.format_exc())
+        finally:
+            os._exit(code)
+
+    def _be_interrupted(self, scenario: Scenario, trigger: Trigger, at: int) -> list[str]:
+        context = scenario.begin(self)
+        pid = os.getpid()
+        interrupted = False
+        try:
+            trigger.arm(at)
+            kept = scenario.operate(self, context)
+            count = trigger.disarm()
+            self._report[:16] = struct.pack("qq", count, 1)
+            del kept
+        except KeyboardInterrupt:
+            trigger.disarm()
+            interrupted = True
+        if os.getpid() != pid:
+            os._exit(0)  # a fork that was interrupted in its child
+        del context
+        gc.collect()
+        with deadline("going on after the interrupt"):
+            return self._go_on(scenario, interrupted=interrupted)
+
+    def _go_on(self, scenario: Scenario, *, interrupted: bool) -> list[str]:
+        """In the process that was interrupted: the plane can be used, and nothing stays that nobody stands for."""
+        if scenario.bare:
+            return self._go_on_bare()
+        plane, attachment = self.plane, self.plane._attachment
+        plane.gc()
+        problems = [f"interrupted: {wrong}" for wrong in self.changed_views()]
+        contents = self.contents()
+        if not scenario.allows(contents, finished=not interrupted):
+            problems.append(f"interrupted={interrupted}: the names have {_short(contents)}: neither before nor after")
+        plane.resize(self.options["capacity"])
+        problems += self.use(plane)
+        plane.gc()
+        plane.gc()
+        held = sum(attachment.tx.manifest.lease_row(attachment.slot)[:256].tolist())
+        if held != len(self.views):
+            problems.append(f"interrupted: {held} blocks are leased for {len(self.views)} views")
+        if attachment.creations:
+            problems.append(f"interrupted: {len(attachment.creations)} creations are left")
+        if attachment.lock.owned():
+            problems.append("interrupted: the mutex is still taken")
+        return problems + [f"interrupted: {wrong}" for wrong in faults_of(plane)]
+
+    def _go_on_bare(self) -> list[str]:
+        with shmplane.Plane(self.name, root=self.root) as plane:
+            problems = self.use(plane)
+            plane.gc()
+            plane.gc()
+            problems += [f"interrupted: {wrong}" for wrong in faults_of(plane)]
+        gc.collect()
+        if lifecycle._attached:
+            problems.append(f"interrupted: still attached to {list(lifecycle._attached)} after the last close")
+        descriptors = [
+            target
+            for name in os.listdir("/proc/self/fd")
+            if (target := _target_of(name)).startswith(f"{self.root}/shmplane-")
+        ]
+        if descriptors:
+            problems.append(f"interrupted: open descriptors {descriptors}")
+        return problems
+
+    def _say(self, text: str) -> None:
+        data = text.encode()[-_MOST_TEXT:]
+        self._report[32:40] = struct.pack("q", len(data))
+        self._report[64 : 64 + len(data)] = data
+
+    def _read_report(self) -> tuple[bool, int, str]:
+        count, finished = struct.unpack("qq", self._report[:16])
+        (length,) = struct.unpack("q", self._report[32:40])
+        (in_child,) = struct.unpack("q", self._report[40:48])
+        return bool(finished), max(count, in_child), self._report[64 : 64 + length].decode(errors="replace")
+
+    def _reap_orphans(self) -> None:
+        """Children of victims become ours; wait for their end."""
+        limit = time.monotonic() + HANG_S
+        while True:
+            try:
+                pid, _ = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                if time.monotonic() > limit:
+                    raise Hang("a victim's child did not end")
+                time.sleep(0.0005)
+
+
+def strip_attachments() -> None:
+    """In a child that was forked without hooks: have no part in any plane."""
+    for attachment in list(lifecycle._attached.values()):
+        attachment.exiting = True
+        attachment.ended = "this process has no part in the plane"
+        attachment.close_descriptors()
+    lifecycle._attached.clear()
+
+
+@contextlib.contextmanager
+def _no_fork_hooks() -> Iterator[None]:
+    """A child forked inside has no part in any plane, as if it had been started by somebody else."""
+    known = forking._participants[:]
+    forking._participants.clear()
+    try:
+        yield
+    finally:
+        forking._participants[:] = known
+
+
+def _target_of(name: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{name}")
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        return ""
+
+
+def _short(contents: Names) -> str:
+    return ", ".join(f"{name!r}: {len(value)} B of {value[:3]!r}" for name, value in sorted(contents.items())) or "nothing"

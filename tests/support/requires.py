@@ -1,0 +1,49 @@
+"""Requirements of a test: skipped with the reason on a developer's machine, an error in CI."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+
+import pytest
+
+IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
+
+
+def require(met: bool, reason: str) -> None:
+    """Skip the test unless ``met``; in CI fail, since there everything must run."""
+    if met:
+        return
+    if IN_CI:
+        pytest.fail(f"required in CI: {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+def is_root() -> bool:
+    return os.geteuid() == 0
+
+
+@functools.cache
+def can_unshare_pids() -> bool:
+    """Whether this machine lets us make PID namespaces."""
+    try:
+        made = subprocess.run(["unshare", "--pid", "--fork", "true"], capture_output=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return made.returncode == 0
+
+
+@functools.cache
+def can_mount_tmpfs() -> bool:
+    """Whether this machine lets us mount in a namespace of our own."""
+    try:
+        made = subprocess.run(
+            ["unshare", "--mount", "mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", "/mnt"],
+            capture_output=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return made.returncode == 0

@@ -1,0 +1,191 @@
+"""Doing something at the n-th store or the n-th bytecode of a piece of code.
+
+Stores: columns of the manifest are wrapped (``wrap_columns``), so that each store can be counted.
+Bytecodes: opcode events of ``sys.settrace`` on Python 3.11, ``sys.monitoring`` from 3.12.
+
+An interrupt is not raised where the n-th bytecode stands, since CPython would never do that: it is made pending
+there, without running any Python code that could receive it, and CPython delivers it where it looks for signals
+(after a call, at a jump back, at a function's start). So what is tested is what Ctrl-C at that moment does.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import signal
+import sys
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import shmplane
+from shmplane.manifest import store
+from shmplane.tables import table
+
+_HOUSE = str(Path(shmplane.__file__).parent)
+_TOOL = 4
+
+
+def kill_this_process() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class _Interrupt(int):
+    # A property whose getter is C code: reading it makes the signal pending and runs no bytecode that looks for it.
+    pending = property(_thread.interrupt_main)
+
+
+_INTERRUPT = _Interrupt(signal.SIGINT)
+
+
+class Stores:
+    """Counts stores to the manifest's columns while armed; ``act`` is called after the ``at``-th."""
+
+    def __init__(self) -> None:
+        self.count, self.at, self.armed = 0, -1, False
+        self.act: Callable[[], None] = kill_this_process
+
+    def arm(self, at: int) -> None:
+        self.count, self.at, self.armed = 0, at, True
+        if at == 0:
+            self.act()
+
+    def disarm(self) -> int:
+        self.armed = False
+        return self.count
+
+    def stored(self) -> None:
+        self.count += 1
+        if self.count == self.at:
+            self.act()
+
+
+STORES = Stores()
+
+
+class _CountingColumn:
+    """A column that reports its stores."""
+
+    __slots__ = ("_words",)
+
+    def __init__(self, words: Any) -> None:
+        self._words = words
+
+    def __getitem__(self, row: Any) -> Any:
+        found = self._words[row]
+        return _CountingColumn(found) if isinstance(row, slice) else found
+
+    def __setitem__(self, row: int, value: int) -> None:
+        self._words[row] = value
+        if STORES.armed:
+            STORES.stored()
+
+    def __len__(self) -> int:
+        return len(self._words)
+
+    def tolist(self) -> list[int]:
+        words: list[int] = self._words.tolist()
+        return words
+
+
+def wrap_columns() -> None:
+    """From now on, manifests that this process and its children open have columns that count."""
+    plain = table.view_column
+
+    def wrapped(words: memoryview, first: int, step: int, rows: int) -> Any:
+        return _CountingColumn(plain(words, first, step, rows))
+
+    table.view_column = wrapped
+    store.view_column = wrapped  # type: ignore[attr-defined]
+
+
+class Bytecodes:
+    """Counts the library's bytecodes in this thread while armed; at the ``at``-th kills, or makes Ctrl-C pending."""
+
+    def __init__(self, *, interrupt: bool = False) -> None:
+        self.count, self.at = 0, -1
+        self._interrupt = interrupt
+
+    def arm(self, at: int) -> None:
+        self.count, self.at = 0, at
+        if sys.version_info >= (3, 12):
+            _monitor(self._here)
+        else:
+            sys.settrace(self._enter)
+
+    def disarm(self) -> int:
+        _stop()
+        return self.count
+
+    def _here(self, code: object, offset: int) -> None:
+        self.count += 1
+        if self.count == self.at:
+            if self._interrupt:
+                _silence()
+                _INTERRUPT.pending  # noqa: B018 - reading it is what makes the signal pending
+            else:
+                kill_this_process()
+
+    def _enter(self, frame: types.FrameType, event: str, arg: object) -> Any:
+        if not frame.f_code.co_filename.startswith(_HOUSE):
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        return self._trace
+
+    def _trace(self, frame: types.FrameType, event: str, arg: object) -> Any:
+        if event == "opcode":
+            self.count += 1
+            if self.count == self.at:
+                if not self._interrupt:
+                    kill_this_process()
+                # From here to the end nothing may look for signals, or it would be raised in this function.
+                _stop()
+                _INTERRUPT.pending  # noqa: B018
+                return None
+        return self._trace
+
+
+if sys.version_info >= (3, 12):
+    _monitoring = sys.monitoring
+    _EVENT = _monitoring.events.INSTRUCTION
+    _codes: list[types.CodeType] = []
+
+    def _monitor(callback: Callable[[types.CodeType, int], None]) -> None:
+        if _monitoring.get_tool(_TOOL) is None:
+            _monitoring.use_tool_id(_TOOL, "shmplane-tests")
+        _monitoring.register_callback(_TOOL, _EVENT, callback)
+        for code in _all_codes():
+            _monitoring.set_local_events(_TOOL, code, _EVENT)
+
+    def _silence() -> None:
+        _monitoring.register_callback(_TOOL, _EVENT, None)
+
+    def _stop() -> None:
+        _silence()
+        for code in _all_codes():
+            _monitoring.set_local_events(_TOOL, code, 0)
+
+    def _all_codes() -> list[types.CodeType]:
+        if not _codes:
+            import gc
+
+            _codes.extend(
+                found
+                for function in gc.get_objects()
+                if isinstance(function, types.FunctionType)
+                and function.__code__.co_filename.startswith(_HOUSE)
+                for found in _with_inner(function.__code__)
+            )
+            _codes[:] = dict.fromkeys(_codes)
+        return _codes
+
+    def _with_inner(code: types.CodeType) -> Iterator[types.CodeType]:
+        yield code
+        for constant in code.co_consts:
+            if isinstance(constant, types.CodeType):
+                yield from _with_inner(constant)
+
+else:
+    _stop = lambda: sys.settrace(None)  # noqa: E731
+    _silence = _stop

@@ -1,0 +1,192 @@
+"""What holds the code in shape, checked on the source."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+PACKAGE = REPOSITORY / "shmplane"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+LONGEST_MODULE = 400
+#: A safety comment stands at most this many lines above the statement that it is about.
+NEAR = 6
+
+#: Only ``shmplane/system`` talks to the kernel in these ways.
+SYSTEM_MODULES = {"_posixshmem", "_posixsubprocess", "ctypes", "fcntl", "mmap"}
+SYSTEM_CALLS = {
+    "copy_file_range", "dup", "dup2", "fork", "ftruncate", "link", "memfd_create", "open", "pidfd_open",
+    "posix_fallocate", "posix_madvise", "pread", "preadv", "pwrite", "pwritev", "register_at_fork",
+    "sendfile", "splice", "truncate",
+}  # fmt: skip
+
+#: What makes ctypes harmless: it describes types or loads a library, and touches no memory.
+HARMLESS_CTYPES = {
+    "CDLL", "CFUNCTYPE", "POINTER", "PyDLL", "Structure", "byref", "c_char_p", "c_int", "c_long",
+    "c_longlong", "c_size_t", "c_uint32", "c_uint64", "c_ulong", "c_void_p", "create_string_buffer",
+    "get_errno", "set_errno", "sizeof",
+}  # fmt: skip
+#: Names that mean a raw address or a fixed mapping wherever they occur.
+RAW = {"MAP_FIXED", "addressof", "foreign_buffer", "from_address", "memmove", "memset", "string_at"}
+
+
+@functools.cache
+def source(module: Path) -> str:
+    return module.read_text(encoding="utf-8")
+
+
+@functools.cache
+def tree(module: Path) -> ast.Module:
+    return ast.parse(source(module), filename=str(module))
+
+
+def name_of(module: Path) -> str:
+    return str(module.relative_to(REPOSITORY))
+
+
+def test_imports_go_one_way() -> None:
+    run = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+    done = subprocess.run(
+        [sys.executable, "-c", run, "--no-cache"], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_packages_are_entered_by_their_init() -> None:
+    grimp = pytest.importorskip("grimp")
+    graph = grimp.build_graph("shmplane", cache_dir=None)
+    entered_by_the_side_door = sorted(
+        f"{importer} imports {imported}"
+        for importer in graph.modules
+        for imported in graph.find_modules_directly_imported_by(importer)
+        if imported.count(".") > 1 and importer.split(".")[:2] != imported.split(".")[:2]
+    )
+    assert entered_by_the_side_door == []
+
+
+@pytest.mark.parametrize("module", MODULES, ids=name_of)
+def test_a_module_is_short_enough_to_hold_one_idea(module: Path) -> None:
+    assert len(source(module).splitlines()) <= LONGEST_MODULE
+
+
+@pytest.mark.parametrize("module", MODULES, ids=name_of)
+def test_a_module_opens_with_its_theory(module: Path) -> None:
+    assert ast.get_docstring(tree(module)), "say what it is, its rules, what can race"
+
+
+@pytest.mark.parametrize("module", [path for path in MODULES if PACKAGE / "system" not in path.parents], ids=name_of)
+def test_only_the_system_package_makes_system_calls(module: Path) -> None:
+    assert list(_system_calls(tree(module))) == []
+
+
+def _system_calls(module: ast.Module) -> Iterator[str]:
+    for node in ast.walk(module):
+        match node:
+            case ast.Import(names=names):
+                imported = [alias.name for alias in names]
+            case ast.ImportFrom(module=str(origin), level=0, names=names):
+                imported = [origin, *(f"os.{alias.name}" for alias in names if origin == "os")]
+            case ast.Attribute(value=ast.Name(id="os"), attr=call):
+                imported = [f"os.{call}"]
+            case _:
+                continue
+        for name in imported:
+            if name.split(".")[0] in SYSTEM_MODULES or name.removeprefix("os.") in SYSTEM_CALLS:
+                yield f"line {node.lineno}: {name}"
+
+
+def test_every_raw_address_says_why_it_is_safe() -> None:
+    dangerous = {f"{name_of(module)}:{line}" for module in MODULES for line in _dangerous_lines(module)}
+    explained = {
+        f"{name_of(module)}:{line}"
+        for module in MODULES
+        for line, end in _dangerous_lines(module).items()
+        if _has_safety_comment(module, line, end)
+    }
+    assert dangerous - explained == set()
+    assert dangerous, "the library lays mappings over each other; to find nothing is to look wrongly"
+
+
+def _has_safety_comment(module: Path, line: int, end: int) -> bool:
+    near = source(module).splitlines()[max(0, line - 1 - NEAR) : end]
+    return any("# Safety:" in text for text in near)
+
+
+@functools.cache
+def _dangerous_lines(module: Path) -> dict[int, int]:
+    """First and last line of each statement that calls into C or handles a raw address."""
+    foreign = _foreign_functions(tree(module))
+    found: dict[int, int] = {}
+    for statement in _simple_statements(tree(module)):
+        if isinstance(statement, (ast.Import, ast.ImportFrom)) or _defines_a_constant(statement):
+            continue
+        if any(_is_dangerous(node, foreign) for part in _own_parts(statement) for node in ast.walk(part)):
+            found[statement.lineno] = max(_last_line(part) for part in _own_parts(statement))
+    return found
+
+
+def _simple_statements(module: ast.Module) -> Iterator[ast.stmt]:
+    return (node for node in ast.walk(module) if isinstance(node, ast.stmt))
+
+
+def _own_parts(statement: ast.stmt) -> list[ast.AST]:
+    """The expressions of a statement, without the statements inside it."""
+    return [
+        part
+        for part in ast.iter_child_nodes(statement)
+        if not isinstance(part, (ast.stmt, ast.ExceptHandler, ast.match_case, ast.arguments))
+    ]
+
+
+def _last_line(part: ast.AST) -> int:
+    return getattr(part, "end_lineno", None) or 0
+
+
+def _defines_a_constant(statement: ast.stmt) -> bool:
+    """``MAP_FIXED = 0x10`` names the danger; it is not one."""
+    match statement:
+        case ast.Assign(value=value) | ast.AnnAssign(value=value):
+            return isinstance(value, (ast.Constant, ast.List))
+    return False
+
+
+def _foreign_functions(module: ast.Module) -> set[str]:
+    """Names bound to a loaded library, or to a function of one."""
+    foreign: set[str] = set()
+    for statement in module.body:
+        if isinstance(statement, ast.Assign) and (
+            _root(statement.value) in foreign or _loads_a_library(statement.value)
+        ):
+            foreign |= {target.id for target in statement.targets if isinstance(target, ast.Name)}
+    return foreign
+
+
+def _loads_a_library(value: ast.expr) -> bool:
+    return any(
+        isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in {"CDLL", "PyDLL"}
+        for node in ast.walk(value)
+    )
+
+
+def _is_dangerous(node: ast.AST, foreign: set[str]) -> bool:
+    match node:
+        case ast.Name(id=name) | ast.Attribute(attr=name) if name.lstrip("_") in RAW:
+            return True
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="ctypes"), attr=name)):
+            return name not in HARMLESS_CTYPES
+        case ast.Call(func=function):
+            return _root(function) in foreign
+    return False
+
+
+def _root(node: ast.expr) -> str | None:
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else None

@@ -1,0 +1,86 @@
+"""Errors: one root, the standard library's classes besides, facts that survive pickling."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+
+from shmplane import errors
+from shmplane.errors import ShmplaneError
+
+KINDS = [getattr(errors, name) for name in errors.__all__]
+FACTS = {"name": "prices", "needed": 4096, "holders": ["worker 1", "worker 2"], "version": None}
+
+BASES = {
+    "PlaneNotFound": FileNotFoundError,
+    "PlaneFull": MemoryError,
+    "PlaneMismatch": ValueError,
+    "PlaneCorrupt": ShmplaneError,
+    "PlaneSecurityError": PermissionError,
+    "UnsupportedPlatform": ShmplaneError,
+    "ClosedError": ValueError,
+    "BlockNotFound": KeyError,
+    "StaleHandle": LookupError,
+    "Conflict": ShmplaneError,
+    "UnsupportedValue": TypeError,
+    "UnsafeCodec": ShmplaneError,
+    "LockTimeout": TimeoutError,
+    "PoolTimeout": TimeoutError,
+    "PoolClosed": ShmplaneError,
+    "TooManyWaiters": ShmplaneError,
+    "ItemTooLarge": ValueError,
+    "FileTruncated": OSError,
+}
+
+
+def test_the_contract_names_every_error() -> None:
+    assert {"ShmplaneError", *BASES} == set(errors.__all__)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_an_error_is_caught_by_the_root_and_by_its_standard_class(kind: type[ShmplaneError]) -> None:
+    assert issubclass(kind, ShmplaneError)
+    assert issubclass(kind, BASES.get(kind.__name__, Exception))
+
+
+def test_codes_are_distinct_and_fit_for_programs() -> None:
+    codes = [kind.code for kind in KINDS]
+    assert len(set(codes)) == len(codes)
+    assert all(code.isidentifier() and code.islower() for code in codes)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_an_error_says_whether_to_try_again(kind: type[ShmplaneError]) -> None:
+    assert isinstance(kind.retryable, bool)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_an_error_survives_pickling_with_its_facts(kind: type[ShmplaneError], protocol: int) -> None:
+    arrived = pickle.loads(pickle.dumps(kind("what was tried and found", **FACTS), protocol))
+    assert type(arrived) is kind
+    assert str(arrived) == "what was tried and found"
+    assert arrived.facts == FACTS
+    assert {name: getattr(arrived, name) for name in FACTS} == FACTS
+    assert arrived.code == kind.code
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_an_error_survives_copying(kind: type[ShmplaneError]) -> None:
+    twin = copy.copy(kind("message", **FACTS))
+    assert (str(twin), twin.facts) == ("message", FACTS)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_an_error_shows_its_message_without_quotes(kind: type[ShmplaneError]) -> None:
+    error = kind("no block 'x'; there are 3 others")
+    assert str(error) == "no block 'x'; there are 3 others"
+    assert error.args == ("no block 'x'; there are 3 others",)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_an_error_is_documented(kind: type[ShmplaneError]) -> None:
+    assert kind.__doc__
+    assert kind.__doc__.strip().endswith(".") or "\n" in kind.__doc__

@@ -1,0 +1,63 @@
+"""The public names: importable, documented, and the same for type checkers as at run time."""
+
+from __future__ import annotations
+
+import importlib.resources
+import inspect
+from typing import Any
+
+import pytest
+
+import shmplane
+from shmplane import errors
+
+NAMES = sorted(shmplane.__all__)
+
+
+def test_there_are_public_names_and_none_twice() -> None:
+    assert len(set(shmplane.__all__)) == len(shmplane.__all__) > 0
+    assert {"Plane", "Block"} <= set(shmplane.__all__)
+
+
+@pytest.mark.parametrize("name", errors.__all__)
+def test_every_error_is_public(name: str) -> None:
+    assert name in shmplane.__all__
+    assert getattr(shmplane, name) is getattr(errors, name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_public_name_is_importable(name: str) -> None:
+    namespace: dict[str, Any] = {}
+    exec(f"from shmplane import {name}", namespace)
+    assert namespace[name] is getattr(shmplane, name)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if callable(getattr(shmplane, name))])
+def test_a_public_object_is_documented(name: str) -> None:
+    assert (getattr(shmplane, name).__doc__ or "").strip()
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if inspect.isclass(getattr(shmplane, name))])
+def test_every_public_method_is_documented(name: str) -> None:
+    kind = getattr(shmplane, name)
+    undocumented = [
+        member
+        for member, value in vars(kind).items()
+        if not member.startswith("_")
+        and (inspect.isfunction(value) or isinstance(value, (property, classmethod, staticmethod)))
+        and not (inspect.getdoc(getattr(kind, member)) or "").strip()
+    ]
+    assert undocumented == []
+
+
+def test_dir_shows_the_public_names() -> None:
+    assert set(shmplane.__all__) <= set(dir(shmplane))
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no_such_name"):
+        shmplane.no_such_name  # noqa: B018
+
+
+def test_the_package_is_typed() -> None:
+    assert (importlib.resources.files("shmplane") / "py.typed").is_file()

@@ -1,0 +1,92 @@
+"""The README's code runs as printed.
+
+Blocks of Python under one heading share a namespace, as a reader would type them one after the other. A block
+that cannot run here has an HTML comment with the reason above it: ``<!-- no-run: needs two hosts -->``.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import run_python
+
+README = Path(__file__).parent.parent / "README.md"
+DEADLINE_S = 60
+
+_FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)")
+_NO_RUN = re.compile(r"<!-- no-run: \S.* -->")
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """The blocks below one heading, each line at its place in the README, so that tracebacks point there."""
+
+    heading: str
+    line: int
+    source: str
+
+
+def examples(text: str) -> list[Example]:
+    lines = text.splitlines()
+    found: dict[tuple[int, str], list[str]] = {}
+    heading, at, above = "", 1, ""
+    number = 0
+    while number < len(lines):
+        line = lines[number]
+        fence = _FENCE.match(line)
+        if fence:
+            first = number + 1
+            number = next(n for n in range(first, len(lines)) if lines[n].strip() == "```")
+            if fence["language"] == "python" and not _NO_RUN.fullmatch(above):
+                script = found.setdefault((at, heading), [])
+                script += [""] * (first - len(script))
+                script += textwrap.dedent("\n".join(lines[first:number])).splitlines()
+        elif line.startswith("#"):
+            heading, at = line.lstrip("# "), number + 1
+        above = line.strip() or above
+        number += 1
+    return [Example(heading, line, "\n".join(script)) for (line, heading), script in found.items()]
+
+
+EXAMPLES = examples(README.read_text(encoding="utf-8")) if README.exists() else []
+
+
+def test_the_readme_has_examples() -> None:
+    assert len(EXAMPLES) > 0
+
+
+@pytest.mark.parametrize(
+    "command", ["pip install -e '.[all]' && shmplane demo", "pip install -e '.[all,test]' && pytest"]
+)
+def test_the_readme_has_the_two_commands(command: str) -> None:
+    assert command in README.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: f"{example.line}-{example.heading}")
+def test_an_example_runs(example: Example, plane_root: Path, tmp_path: Path) -> None:
+    # A file, not -c: examples start processes by the spawn method, which imports the main module again.
+    script = tmp_path / "example.py"
+    script.write_text(example.source, encoding="utf-8")
+    run_python(script, deadline=DEADLINE_S, cwd=tmp_path)
+
+
+def test_blocks_below_one_heading_run_together_and_keep_their_lines() -> None:
+    text = "# A\n```python\nx = 1\n```\ntext\n```python\nprint(x)\n```\n## B\n```python\ny = 2\n```\n"
+    first, second = examples(text)
+    assert first.source.splitlines() == ["", "", "x = 1", "", "", "", "print(x)"]
+    assert (second.heading, second.source.strip()) == ("B", "y = 2")
+
+
+def test_a_block_with_a_reason_above_it_does_not_run() -> None:
+    text = "# A\n<!-- no-run: needs two hosts -->\n```python\nfail()\n```\n```text\nnot python\n```\n"
+    assert examples(text) == []
+
+
+def test_a_hash_in_a_block_is_no_heading() -> None:
+    text = "# A\n```python\n# comment\nx = 1\n```\n```python\nx\n```\n"
+    assert [example.heading for example in examples(text)] == ["A"]
