@@ -23,15 +23,12 @@ MAP_FAILED = 2**64 - 1
 _MAP_FIXED = 0x10
 _FUTEX = {"x86_64": 202}.get(platform.machine(), 98)
 
-# Safety: the pointer argument is always the address of a live 32-byte ``struct flock`` held by its lock object.
+# Safety: called with two ints and a 32-byte ``struct flock`` that the kernel only reads; without argtypes, since converting
+# through them costs as much as the call itself.
 fcntl_keeping_gil = _keeping.fcntl
-fcntl_keeping_gil.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_void_p)
-fcntl_keeping_gil.restype = ctypes.c_int
 
-# Safety: as above; this one also says why a call failed, which costs more.
+# Safety: as above, or with a buffer of that size for GETLK; this one also says why a call failed, which costs more.
 _fcntl_errno = _keeping_errno.fcntl
-_fcntl_errno.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_void_p)
-_fcntl_errno.restype = ctypes.c_int
 
 # Safety: only ``map_fixed`` calls it, over a range that its caller has reserved.
 _mmap = _keeping_errno.mmap
@@ -62,9 +59,10 @@ def _raise_errno(what: str) -> None:
     raise OSError(number, f"{what}: {os.strerror(number)}")
 
 
-def fcntl_or_raise(fd: int, command: int, pointer: int) -> None:
-    """``fcntl`` with a pointer argument; ``OSError`` when it fails."""
-    if _fcntl_errno(fd, command, pointer) != 0:
+def fcntl_or_raise(fd: int, command: int, flock: object) -> None:
+    """``fcntl`` with a ``struct flock`` as bytes or ctypes buffer; ``OSError`` when it fails."""
+    # Safety: the structure lives in the caller's frame for the length of the call.
+    if _fcntl_errno(fd, command, flock) != 0:
         _raise_errno("fcntl")
 
 
@@ -77,6 +75,7 @@ def map_fixed(address: int, nbytes: int, prot: int, *, flags: int, fd: int = -1,
 
 def fallocate(fd: int, mode: int, *, offset: int, nbytes: int) -> None:
     """Linux ``fallocate``, again when a signal interrupts it."""
+    # Safety: takes no pointers.
     while _fallocate(fd, mode, offset, nbytes) != 0:
         if ctypes.get_errno() != errno.EINTR:
             _raise_errno(f"fallocate of {nbytes:,} B")
@@ -85,6 +84,7 @@ def fallocate(fd: int, mode: int, *, offset: int, nbytes: int) -> None:
 def futex(address: int, operation: int, value: int, timeout_ns: int | None = None) -> int:
     """One futex call on the 4-byte word at ``address``; the result, or minus the error number."""
     timeout = None if timeout_ns is None else struct.pack("qq", *divmod(timeout_ns, 1_000_000_000))
+    # Safety: the caller keeps the mapping with the word alive; the time-out is a local.
     result = int(_syscall(_FUTEX, address, operation, value, timeout, None, 0))
     return result if result >= 0 else -ctypes.get_errno()
 

@@ -27,21 +27,19 @@ class OfdRange:
     Not safe for use by several threads at once: callers hold a mutex.
     """
 
-    __slots__ = ("_asking", "_locking", "_unlocking", "fd", "lock_pointer", "unlock_pointer")
+    __slots__ = ("_asking", "fd", "locking", "unlocking")
 
     def __init__(self, fd: int, start: int = 0, length: int = 1) -> None:
         self.fd = fd
-        self._locking = ctypes.create_string_buffer(_FLOCK.pack(fcntl.F_WRLCK, 0, start, length, 0))
-        self._unlocking = ctypes.create_string_buffer(_FLOCK.pack(fcntl.F_UNLCK, 0, start, length, 0))
+        #: ``struct flock`` for the two calls; the kernel only reads them
+        self.locking = _FLOCK.pack(fcntl.F_WRLCK, 0, start, length, 0)
+        self.unlocking = _FLOCK.pack(fcntl.F_UNLCK, 0, start, length, 0)
         self._asking = ctypes.create_string_buffer(_FLOCK.size)
-        # Safety: both buffers live as long as this object and the kernel only reads them.
-        self.lock_pointer = ctypes.addressof(self._locking)
-        self.unlock_pointer = ctypes.addressof(self._unlocking)
 
     def try_lock(self) -> bool:
         """Take the lock if no other description holds it."""
         try:
-            libc.fcntl_or_raise(self.fd, _SETLK, self.lock_pointer)
+            libc.fcntl_or_raise(self.fd, _SETLK, self.locking)
         except OSError as error:
             if error.errno in (errno.EAGAIN, errno.EACCES):
                 return False
@@ -50,12 +48,12 @@ class OfdRange:
 
     def unlock(self) -> None:
         """Give the lock back; no harm when it is not held."""
-        libc.fcntl_or_raise(self.fd, _SETLK, self.unlock_pointer)
+        libc.fcntl_or_raise(self.fd, _SETLK, self.unlocking)
 
     def first_locked(self, start: int, length: int) -> int | None:
         """A byte in ``[start, start + length)`` that another description holds, or None."""
         _FLOCK.pack_into(self._asking, 0, fcntl.F_WRLCK, 0, start, length, 0)
         # Safety: the buffer is ours and 32 bytes long, as the kernel expects.
-        libc.fcntl_or_raise(self.fd, _GETLK, ctypes.addressof(self._asking))
+        libc.fcntl_or_raise(self.fd, _GETLK, self._asking)
         kind, _, found, _, _ = _FLOCK.unpack(self._asking.raw[: _FLOCK.size])
         return None if kind == fcntl.F_UNLCK else max(start, found)
