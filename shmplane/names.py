@@ -17,7 +17,7 @@ SegmentId = NewType("SegmentId", int)  #: names a segment for ever; never used a
 MAX_BLOCK_NAME_NBYTES = 120
 
 _PLANE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?)(b?)\s*", re.IGNORECASE)
+_SIZE = re.compile(r"\s*([0-9]+)(?:\.([0-9]+))?\s*([kmgtp]?)(i?)(b?)\s*", re.IGNORECASE | re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -62,7 +62,9 @@ def parse_nbytes(size: object, what: str = "size") -> int:
             raise ValueError(f"{what} cannot be negative: {size}")
         return size
     found = _SIZE.fullmatch(size)
-    if not found or (found[3] and not found[2]):
+    if not found or (found[4] and not found[3]):
         raise ValueError(f"{what} {size!r}: write an int of bytes or text like '512MiB', '4GiB', '10GB'")
-    step = 1024 if found[3] else 1000
-    return int(float(found[1]) * step ** " kmgtp".index(found[2].lower() or " "))
+    unit = (1024 if found[4] else 1000) ** " kmgtp".index(found[3].lower() or " ")
+    fraction = found[2] or ""
+    # In whole numbers: a float loses bytes above 8 PiB.
+    return (int(found[1] + fraction) * unit) // 10 ** len(fraction)

@@ -12,9 +12,8 @@ import time
 from typing import NamedTuple
 
 from ..errors import PlaneCorrupt, PlaneFull
-from ..system import PAGE_NBYTES, Mapping, allocate, close_own, identity_of, round_to_pages
-from ..tables import WORD_NBYTES, Column, Table, fingerprint
-from ..tables.table import view_column
+from ..system import PAGE_NBYTES, Mapping, allocate, close_own, identity_of, read_start, round_to_pages, set_size
+from ..tables import WORD_NBYTES, Column, Table, fingerprint, view_column
 from .schema import (
     Blocks,
     Buckets,
@@ -118,7 +117,7 @@ class Manifest:
     def create(cls, fd: int, limits: Limits, *, capacity: int, recycle: int, temporary: bool) -> Manifest:
         """Size and fill the file of a new plane; ``OSError`` when the file system is full."""
         starts, _, nbytes = _place(limits)
-        os.ftruncate(fd, nbytes)
+        set_size(fd, nbytes)
         allocate(fd, starts[Blocks] * WORD_NBYTES)
         made = cls(fd, limits)
         header = made.header
@@ -143,7 +142,7 @@ class Manifest:
     def open(cls, fd: int, path: str) -> Manifest:
         """Map an existing manifest, after checks that keep hostile or foreign bytes out."""
         size = os.fstat(fd).st_size
-        head = os.pread(fd, Header.row_words * WORD_NBYTES, 0)
+        head = read_start(fd, Header.row_words * WORD_NBYTES)
         if len(head) < Header.row_words * WORD_NBYTES:
             raise PlaneCorrupt(
                 f"{path} has {size} B, too few for a manifest's header. Remove the plane and make it again.", path=path

@@ -163,7 +163,7 @@ class Block:
 
     def shared_memory(self) -> SharedMemory:
         """The segment as the standard library attaches it, without its resource tracker. It holds no lease: keep the block."""
-        from ..system.standard import attach_untracked
+        from ..system import attach_untracked
 
         name = self.shm_name
         return attach_untracked(name, f"{self._plane[0]}/{name}")

@@ -14,7 +14,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from ..errors import UnsupportedValue
-from ..system import write_all
+from ..system import link_quietly, write_all
 from .writing import Publication, begin, publish
 
 if TYPE_CHECKING:
@@ -45,8 +45,7 @@ def export(lease: Lease) -> tuple[Lease, str]:
     facts = lease.facts
     attachment.run(_flag, attachment, facts.row)
     link = attachment.memory.link(facts.segment_id)
-    with contextlib.suppress(FileExistsError):
-        os.link(attachment.memory.path(facts.segment_id), link)
+    link_quietly(attachment.memory.path(facts.segment_id), link)
     return lease, os.path.basename(link)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ShmplaneError
 from ..manifest import Transaction, held_rows
-from ..system import Lost, Token
+from ..system import Lost, Token, reopen
 from .joining import take_slot
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def before_fork(attachment: Attachment) -> None:
     try:
         token = attachment.token.reopened()
         attachment.prepared = prepared = Prepared(token, -1)
-        prepared.lock_fd = os.open(f"/proc/self/fd/{attachment.lock.fd}", os.O_RDWR | os.O_CLOEXEC)
+        prepared.lock_fd = reopen(attachment.lock.fd)
         attachment.run_holding_mutex(_prepare_child, attachment, token)
         prepared.ready = True
     except (ShmplaneError, OSError, Lost):

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..codecs import open_root
+
 if TYPE_CHECKING:
     from ..manifest import BlockFacts, Place
     from ..system import Mapping

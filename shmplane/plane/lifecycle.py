@@ -28,6 +28,7 @@ from ..system import (
     make_directory,
     open_file,
     require_platform,
+    run_in_forked_child,
     unlink_quietly,
 )
 from .attachment import Attachment
@@ -425,4 +426,4 @@ def _new_mutex_in_child() -> None:
     _opening = threading.RLock()
 
 
-os.register_at_fork(after_in_child=_new_mutex_in_child)
+run_in_forked_child(_new_mutex_in_child)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from ..errors import PlaneCorrupt, PlaneFull
-from ..system import Mapping, allocate, create_file, open_file, punch, unlink_quietly, write_all
+from ..system import Mapping, allocate, create_file, open_file, punch, set_size, unlink_quietly, write_all
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -185,7 +185,7 @@ class SegmentMemory:
         except OSError as error:
             raise translate(error, "making a segment") from error
         try:
-            os.ftruncate(fd, place.nbytes)
+            set_size(fd, place.nbytes)
         except BaseException:
             os.close(fd)
             raise

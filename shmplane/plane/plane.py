@@ -15,8 +15,8 @@ from ..names import check_block_name, check_plane_name, parse_nbytes
 from . import lifecycle, watching
 from .block import Block, unsafe
 from .building import Buffer, Builder, make_buffer, make_builder
-from .reaper import count, reap_dead
 from .mutables import open_mutable
+from .reaper import count, reap_dead
 from .records import BlockInfo, PlaneStatistics, Reclaimed, block_infos, statistics
 from .semaphores import Semaphore, check_permits, open_semaphore
 from .writing import Publication, put

@@ -1,5 +1,7 @@
 """What Linux gives us. The only place with ctypes, fcntl and mmap."""
 
+from typing import TYPE_CHECKING
+
 from .capabilities import PAGE_NBYTES, require_platform
 from .files import (
     allocate,
@@ -7,17 +9,32 @@ from .files import (
     close_own,
     create_file,
     identity_of,
+    link_quietly,
     make_directory,
     open_file,
     punch,
+    read_start,
+    reopen,
+    set_size,
     unlink_quietly,
     write_all,
 )
-from .forking import join_forks
+from .forking import join_forks, run_in_forked_child
 from .hostlock import Busy, HostLock, Lost
 from .mapping import Mapping, Pages, reserve, round_to_pages
 from .tokens import Token
 from .waiting import wait_for_change, wake_all
+
+if TYPE_CHECKING:
+    from multiprocessing.shared_memory import SharedMemory
+
+
+def attach_untracked(name: str, path: str) -> "SharedMemory":
+    """See ``standard``, which is loaded when it is first needed: it brings multiprocessing with it."""
+    from .standard import attach_untracked as attach
+
+    return attach(name, path)
+
 
 __all__ = [
     "PAGE_NBYTES",
@@ -27,18 +44,24 @@ __all__ = [
     "Mapping",
     "Pages",
     "Token",
+    "attach_untracked",
     "allocate",
     "check_directory",
     "close_own",
     "create_file",
     "identity_of",
     "join_forks",
+    "link_quietly",
     "make_directory",
     "open_file",
     "punch",
+    "read_start",
+    "reopen",
     "require_platform",
     "reserve",
     "round_to_pages",
+    "run_in_forked_child",
+    "set_size",
     "unlink_quietly",
     "wait_for_change",
     "wake_all",

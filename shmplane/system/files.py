@@ -6,6 +6,7 @@ ours without bits for group and others. Directories are checked in the same way.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -23,9 +24,13 @@ __all__ = [
     "close_own",
     "create_file",
     "identity_of",
+    "link_quietly",
     "make_directory",
     "open_file",
     "punch",
+    "read_start",
+    "reopen",
+    "set_size",
     "unlink_quietly",
     "write_all",
 ]
@@ -65,10 +70,8 @@ def open_file(path: str, *, writable: bool = False) -> int:
 
 def make_directory(path: str) -> None:
     """Make a directory that only we can enter, or check that the one there is such."""
-    try:
+    with contextlib.suppress(FileExistsError):
         os.mkdir(path, 0o700)
-    except FileExistsError:
-        pass
     check_directory(path)
 
 
@@ -115,10 +118,8 @@ def punch(fd: int, nbytes: int) -> None:
 
 def unlink_quietly(path: str) -> None:
     """Remove a file that may be gone already."""
-    try:
+    with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-    except FileNotFoundError:
-        pass
 
 
 def identity_of(fd: int) -> tuple[int, int]:
@@ -134,3 +135,24 @@ def close_own(fd: int, identity: tuple[int, int]) -> None:
             os.close(fd)
     except OSError:
         pass  # closed already
+
+
+def reopen(fd: int) -> int:
+    """A new open description of the same file, read-write, also when the file has been unlinked since."""
+    return os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
+
+
+def set_size(fd: int, nbytes: int) -> None:
+    """Make a new file ``nbytes`` long; nothing is backed by memory yet."""
+    os.ftruncate(fd, nbytes)
+
+
+def read_start(fd: int, nbytes: int) -> bytes:
+    """The first ``nbytes`` of a file, or fewer when it is shorter."""
+    return os.pread(fd, nbytes, 0)
+
+
+def link_quietly(path: str, link: str) -> None:
+    """Give a file a second name, which may be there already."""
+    with contextlib.suppress(FileExistsError):
+        os.link(path, link)

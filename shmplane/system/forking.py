@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import weakref
+from collections.abc import Callable
 from typing import Protocol
 
-__all__ = ["Participant", "join_forks"]
+__all__ = ["Participant", "join_forks", "run_in_forked_child"]
 
 
 class Participant(Protocol):
@@ -26,6 +27,11 @@ def join_forks(participant: Participant) -> None:
     """Tell ``participant`` of every fork by Python from now on, for as long as it lives."""
     _participants[:] = [known for known in _participants if known() is not None]
     _participants.append(weakref.ref(participant))
+
+
+def run_in_forked_child(function: Callable[[], None]) -> None:
+    """Call ``function`` in every child that this process forks by Python from now on."""
+    os.register_at_fork(after_in_child=function)
 
 
 def _living() -> list[Participant]:

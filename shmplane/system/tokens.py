@@ -7,8 +7,6 @@ right for stopped processes and across PID namespaces; a PID is never used for a
 
 from __future__ import annotations
 
-import os
-
 from . import files
 from .ofd import OfdRange
 
@@ -55,7 +53,7 @@ class Token:
 
     def reopened(self) -> Token:
         """A token on a description of its own, also when the file has been unlinked since."""
-        return Token(os.open(f"/proc/self/fd/{self.fd}", os.O_RDWR | os.O_CLOEXEC))
+        return Token(files.reopen(self.fd))
 
     def close(self) -> None:
         """Close the descriptor, which drops the lock unless a forked child shares it."""
