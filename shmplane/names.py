@@ -67,4 +67,5 @@ def parse_nbytes(size: object, what: str = "size") -> int:
     unit = (1024 if found[4] else 1000) ** " kmgtp".index(found[3].lower() or " ")
     fraction = found[2] or ""
     # In whole numbers: a float loses bytes above 8 PiB.
-    return (int(found[1] + fraction) * unit) // 10 ** len(fraction)
+    nbytes: int = (int(found[1] + fraction) * unit) // 10 ** len(fraction)
+    return nbytes

@@ -1,12 +1,13 @@
 """The shared truth of a plane: schema, states, the only writer, and recovery."""
 
-from .allocation import Doomed, Place
 from .coordination import Coordination, watch_bit
+from .reading import BlockFacts, Contents, Reader, held_rows, not_found
 from .recovery import reap, rebuild, release_slot, rows_of_owner
+from .segments import Doomed, Place
 from .space import CELL_NBYTES, SMALL_NBYTES
 from .states import BLOCK_STATES, CREATING, DOOMED, FREE, KIND_CODES, KINDS, LIVE, MAKING, SEGMENT_STATES, USED, WARM
 from .store import FORMAT, Limits, Manifest
-from .transaction import BlockFacts, Contents, Transaction, held_rows, not_found
+from .transaction import Transaction
 
 __all__ = [
     "BLOCK_STATES",
@@ -30,6 +31,7 @@ __all__ = [
     "Limits",
     "Manifest",
     "Place",
+    "Reader",
     "Transaction",
     "held_rows",
     "not_found",

@@ -1,56 +1,38 @@
-"""Rows, cells and segments: who gets which, under the lock.
+"""Block rows and the cells of slabs: who gets which, under the lock.
 
 A free block row may own a cell of a slab; such rows wait in the chain of their class, so a small block gets row and
-place with one pop. Segment rows live apart from block rows, since a segment outlives its block while it is warm.
-
-Accounting: used + warm + free = capacity, where a slab without live cells counts as warm. A doomed segment counts as free
-already; whoever dooms it removes the file before writing anything new.
+place with one pop. When rows run short they are taken from free cells, which become orphans of their slab.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 from ..errors import PlaneFull
 from ..system import round_to_pages
-from .space import CELL_NBYTES, RECYCLE_BUCKETS, bucket_of, class_of, fits, slab_nbytes
-from .states import DOOMED, FREE, MAKING, USED, WARM
-from .store import Manifest
+from .segments import Place, SegmentSpace
+from .space import CELL_NBYTES, class_of, slab_nbytes
+from .states import USED
 
-__all__ = ["Allocation", "Doomed", "Place"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
-_MOST_TRIED_PER_BUCKET = 32
+    from .store import Manifest
 
-
-class Place(NamedTuple):
-    """Where a new block or slab is to be written."""
-
-    segment_row: int
-    segment_id: int
-    nbytes: int  #: of the whole file
-    fresh: bool  #: the file does not exist yet
+__all__ = ["Allocation"]
 
 
-class Doomed(NamedTuple):
-    """A segment whose file has to go, outside the lock."""
-
-    segment_row: int
-    segment_id: int
-    nbytes: int
-    exported: bool
-
-
-class Allocation:
-    """The free space of a plane. ``doomed`` collects what the caller must remove after the lock is released."""
+class Allocation(SegmentSpace):
+    """The free space of a plane: segments, and within slabs rows and cells."""
 
     def __init__(self, manifest: Manifest) -> None:
-        self._manifest = manifest
-        self._header, self._blocks = manifest.header, manifest.blocks
-        self._segments, self._classes = manifest.segments, manifest.classes
-        self._recycled = manifest.recycled
-        self.slot = -1
-        self.doomed: dict[int, Doomed] = {}
+        super().__init__(manifest)
+        self._blocks, self._classes = manifest.blocks, manifest.classes
+
+    def cool(self, nbytes: int) -> int:
+        """Doom warm segments, then idle slabs, until ``nbytes`` are given back; how much that was."""
+        freed = super().cool(nbytes)
+        return freed if freed >= nbytes else freed + self.dissolve_idle_slabs()
 
     # Block rows
 
@@ -256,161 +238,3 @@ class Allocation:
         while following:
             yield following - 1
             following = self._blocks.next[following - 1]
-
-    # Segments of their own
-
-    def place(self, nbytes: int) -> Place:
-        """A warm segment that fits, or a row for a new one; ``PlaneFull`` when capacity is reached."""
-        warm = self._take_warm(nbytes)
-        if warm is not None:
-            return warm
-        needed = round_to_pages(nbytes)
-        self.make_room(needed)
-        return self._new_segment(needed)
-
-    def _take_warm(self, nbytes: int) -> Place | None:
-        segments, first = self._segments, self._recycled.first
-        bucket = bucket_of(nbytes)
-        for candidate_bucket in range(bucket, min(bucket + 3, RECYCLE_BUCKETS)):
-            previous, following = -1, first[candidate_bucket]
-            for _ in range(_MOST_TRIED_PER_BUCKET):
-                if not following:
-                    break
-                row = following - 1
-                if fits(segments.nbytes[row], nbytes):
-                    self._unchain(candidate_bucket, previous, row)
-                    size = segments.nbytes[row]
-                    segments.state[row] = USED
-                    self._account(used=size, recycled=-size)
-                    return Place(row, segments.id[row], size, fresh=False)
-                previous, following = row, segments.next[row]
-        return None
-
-    def _unchain(self, bucket: int, previous: int, row: int) -> None:
-        if previous < 0:
-            self._recycled.first[bucket] = self._segments.next[row]
-        else:
-            self._segments.next[previous] = self._segments.next[row]
-
-    def _new_segment(self, nbytes: int) -> Place:
-        header, segments = self._header, self._segments
-        row = self._segment_row()
-        segment_id = header.next_segment[0]
-        header.next_segment[0] = segment_id + 1
-        segments.id[row] = segment_id
-        segments.nbytes[row] = nbytes
-        segments.owner[row] = self.slot + 1
-        for column in (segments.slab, segments.bump, segments.exported, segments.cells, segments.orphans):
-            column[row] = 0
-        segments.state[row] = MAKING
-        self._account(used=nbytes)
-        return Place(row, segment_id, nbytes, fresh=True)
-
-    def _segment_row(self) -> int:
-        header, segments = self._header, self._segments
-        following = header.free_segments[0]
-        if following:
-            header.free_segments[0] = segments.next[following - 1]
-            return following - 1
-        high = header.segments_high[0]
-        if high == segments.rows:
-            raise PlaneFull(f"all {high:,} segments of the plane are in use; delete some blocks.", needed=1)
-        if high == header.segments_reserved[0]:
-            reserved = min(segments.rows, max(32, high + min(high // 2, 8192)))
-            self._manifest.reserve(segments, reserved)
-            header.segments_reserved[0] = reserved
-        header.segments_high[0] = high + 1
-        return high
-
-    def finish(self, segment_row: int) -> None:
-        """The file is complete: from now on it can be recycled."""
-        if self._segments.state[segment_row] != USED:
-            self._segments.state[segment_row] = USED
-
-    def leave_segment(self, segment_row: int) -> None:
-        """Its block is gone: keep it warm, or doom it when it was never finished, is exported, or the list is full."""
-        segments, header = self._segments, self._header
-        size = segments.nbytes[segment_row]
-        self._account(used=-size)
-        if segments.state[segment_row] != USED or segments.exported[segment_row] or size > header.recycle[0]:
-            self.doom(segment_row)
-            return
-        excess = header.recycled_nbytes[0] + size - header.recycle[0]
-        if excess > 0:
-            self.cool(excess)
-        segments.state[segment_row] = WARM
-        self.keep_warm(segment_row)
-        self._account(recycled=size)
-
-    def keep_warm(self, segment_row: int) -> None:
-        """Chain a warm segment into its bucket, youngest first."""
-        bucket = bucket_of(self._segments.nbytes[segment_row])
-        self._segments.next[segment_row] = self._recycled.first[bucket]
-        self._recycled.first[bucket] = segment_row + 1
-
-    def make_room(self, nbytes: int) -> None:
-        """Let go of warm memory until ``nbytes`` are free; ``PlaneFull`` when that is not enough."""
-        header = self._header
-        missing = nbytes - self.free_nbytes()
-        if missing > 0 and missing <= header.recycled_nbytes[0]:
-            missing -= self.cool(missing)
-        if missing > 0:
-            capacity, free = header.capacity[0], self.free_nbytes()
-            raise PlaneFull(
-                f"need {nbytes:,} B; {free:,} B free of {capacity:,}. Delete blocks, open the plane with a larger "
-                f"capacity= (plane.resize), or close leases on old versions.",
-                needed=nbytes,
-                free=free,
-                capacity=capacity,
-            )
-
-    def free_nbytes(self) -> int:
-        header = self._header
-        return header.capacity[0] - header.used_nbytes[0] - header.recycled_nbytes[0]
-
-    def recycled_nbytes(self) -> int:
-        return self._header.recycled_nbytes[0]
-
-    def cool(self, nbytes: int) -> int:
-        """Doom warm segments, largest first, then idle slabs, until ``nbytes`` are given back; how much that was."""
-        segments, freed = self._segments, 0
-        for bucket in reversed(range(RECYCLE_BUCKETS)):
-            while freed < nbytes and self._recycled.first[bucket]:
-                row = self._recycled.first[bucket] - 1
-                self._recycled.first[bucket] = segments.next[row]
-                self._account(recycled=-segments.nbytes[row])
-                freed += segments.nbytes[row]
-                self.doom(row)
-        if freed < nbytes:
-            freed += self.dissolve_idle_slabs()
-        return freed
-
-    def doom(self, segment_row: int) -> None:
-        """The file has to go; ours to remove from now on."""
-        segments = self._segments
-        segments.owner[segment_row] = self.slot + 1
-        segments.state[segment_row] = DOOMED
-        self.doomed[segments.id[segment_row]] = Doomed(
-            segment_row, segments.id[segment_row], segments.nbytes[segment_row], bool(segments.exported[segment_row])
-        )
-
-    def give_up(self, segment_row: int) -> None:
-        """A segment that was being made will not be finished."""
-        self._account(used=-self._segments.nbytes[segment_row])
-        self.doom(segment_row)
-
-    def forget_segment(self, segment_row: int, segment_id: int) -> None:
-        """The file is gone: the row can be used again, unless it already was."""
-        segments = self._segments
-        if segments.state[segment_row] != DOOMED or segments.id[segment_row] != segment_id:
-            return
-        segments.state[segment_row] = FREE
-        segments.next[segment_row] = self._header.free_segments[0]
-        self._header.free_segments[0] = segment_row + 1
-
-    def _account(self, *, used: int = 0, recycled: int = 0) -> None:
-        header = self._header
-        if used:
-            header.used_nbytes[0] += used
-        if recycled:
-            header.recycled_nbytes[0] += recycled

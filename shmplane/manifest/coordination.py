@@ -58,11 +58,7 @@ class Coordination:
         """The row of a semaphore's name, or -1."""
         semaphores, hashed = self._semaphores, crc32(name)
         for row, found in enumerate(semaphores.hash[: self._header.semaphores_high[0]].tolist()):
-            if (
-                found == hashed
-                and semaphores.state[row]
-                and semaphores.text.read(row, semaphores.length[row]) == name
-            ):
+            if found == hashed and semaphores.state[row] and semaphores.text.read(row, semaphores.length[row]) == name:
                 return row
         return -1
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..tables import Column
+from .reading import held_rows
 from .space import CELL_NBYTES, RECYCLE_BUCKETS
 from .states import (
     CREATING,
@@ -26,7 +27,7 @@ from .states import (
     generation_matches,
     row_of_name_word,
 )
-from .transaction import Transaction, held_rows
+from .transaction import Transaction
 
 __all__ = [
     "Snapshot",
@@ -83,9 +84,10 @@ def judge(facts: Snapshot) -> Verdict:
     _judge_names(facts, verdict)
     roots = set(verdict.named)
     for row, state in enumerate(states):
-        if (state == LIVE and (
-            row in facts.leased or (facts.block_lingers[row] and facts.block_expiries[row] > facts.now)
-        )) or (state == CREATING and facts.block_owners[row] - 1 in facts.alive):
+        if (
+            state == LIVE
+            and (row in facts.leased or (facts.block_lingers[row] and facts.block_expiries[row] > facts.now))
+        ) or (state == CREATING and facts.block_owners[row] - 1 in facts.alive):
             roots.add(row)
     _reach(facts, roots, verdict)
     verdict.freed = [row for row, state in enumerate(states) if state != FREE and row not in verdict.living]
@@ -139,7 +141,11 @@ def _judge_segments(facts: Snapshot, verdict: Verdict) -> None:
         alive = facts.segment_owners[row] - 1 in facts.alive
         if state == WARM or (state == USED and not facts.segment_slabs[row] and row not in used):
             (verdict.doomed if facts.segment_exported[row] else verdict.warm).append(row)
-        elif (state == DOOMED and not alive) or (state == MAKING and not alive and row not in used) or (state == MAKING and not facts.segment_slabs[row] and row not in used):
+        elif (
+            (state == DOOMED and not alive)
+            or (state == MAKING and not alive and row not in used)
+            or (state == MAKING and not facts.segment_slabs[row] and row not in used)
+        ):
             verdict.doomed.append(row)
 
 

@@ -1,0 +1,204 @@
+"""Reading the manifest, under the lock: what a name points to, what a block's row says, who holds what."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..errors import BlockNotFound, PlaneCorrupt
+from ..system import PAGE_NBYTES
+from .allocation import Allocation
+from .index import NameIndex
+from .schema import MAX_REFERENCES
+from .segments import Doomed
+from .states import FREE, KINDS, LIVE, READ_AS, row_of_name_word
+
+if TYPE_CHECKING:
+    from ..tables import Column
+    from .store import Manifest
+
+__all__ = ["BlockFacts", "Contents", "Reader", "held_rows", "not_found"]
+
+
+class Contents(NamedTuple):
+    """What a block holds, as its row says it."""
+
+    kind: int
+    body_nbytes: int
+    frame: bytes
+    frame_crc: int
+
+    @property
+    def nbytes(self) -> int:
+        return (self.body_nbytes + 7 & ~7) + len(self.frame)
+
+    def tail(self) -> bytes:
+        """The frame with the gap before it and zeros to the end of its page, so that nothing old can be read there."""
+        gap = self.nbytes - len(self.frame) - self.body_nbytes
+        return bytes(gap) + self.frame + bytes(-self.nbytes % PAGE_NBYTES)
+
+
+class BlockFacts(NamedTuple):
+    """All that a process needs to read a block it leases. Nothing in it changes while the lease lasts."""
+
+    row: int
+    generation: int
+    segment_id: int
+    segment_nbytes: int
+    in_slab: bool
+    offset: int
+    body_nbytes: int
+    frame_nbytes: int
+    frame_crc: int
+    kind: int
+    version: int
+    created: int
+    name: str | None
+
+    def contents(self, frame: bytes) -> Contents:
+        """What a copy of the block holds."""
+        return Contents(self.kind, self.body_nbytes, frame, self.frame_crc)
+
+    @property
+    def codec(self) -> str:
+        """The kind whose codec reads it."""
+        kind = KINDS[self.kind]
+        return READ_AS.get(kind, kind)
+
+
+class Reader:
+    """What can be asked of a manifest. Nothing here stores a word."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self.header, self.blocks, self.names = manifest.header, manifest.blocks, manifest.names
+        self.segments = manifest.segments
+        self.index = NameIndex(manifest)
+        self.space = Allocation(manifest)
+        self._membership = -1
+        self._lease_rows: list[tuple[int, Column]] = []
+
+    def current(self, name: bytes) -> tuple[int, int]:
+        """Name row and block row of a name; -1 for what is not there."""
+        name_row = self.index.find(name)
+        if name_row < 0:
+            return -1, -1
+        row = row_of_name_word(self.names.word[name_row])
+        if row >= 0 and self.blocks.state[row] != LIVE:
+            raise PlaneCorrupt(f"the name {name!r} points to a block that is not live; run `shmplane gc`")
+        return name_row, row
+
+    def facts(self, row: int) -> BlockFacts:
+        """What the row of a live block says, checked against its segment."""
+        blocks, segments = self.blocks, self.segments
+        segment = blocks.segment[row] - 1
+        if segment < 0:
+            raise PlaneCorrupt(f"block row {row} has no segment; delete the block", row=row)
+        found = BlockFacts(
+            row,
+            blocks.generation[row],
+            segments.id[segment],
+            segments.nbytes[segment],
+            blocks.cell[row] != 0,
+            blocks.offset[row],
+            blocks.body_nbytes[row],
+            blocks.frame_nbytes[row],
+            blocks.frame_crc[row],
+            blocks.kind[row],
+            blocks.version[row],
+            blocks.created[row],
+            self._name_of(row),
+        )
+        # Subtractions only: hostile sizes cannot wrap around.
+        room = found.segment_nbytes - found.offset
+        if room < 0 or found.body_nbytes > room or found.frame_nbytes > room - (found.body_nbytes + 7 & ~7):
+            raise PlaneCorrupt(f"block row {row} lies outside its segment; delete the block", row=row)
+        if found.kind not in KINDS:
+            raise PlaneCorrupt(f"block row {row} is of unknown kind {found.kind}; delete the block", row=row)
+        return found
+
+    def _name_of(self, row: int) -> str | None:
+        name_row = self.blocks.name[row] - 1
+        return self.index.read(name_row) if name_row >= 0 and self.is_named(row) else None
+
+    def is_named(self, row: int) -> bool:
+        """Whether a name points to this block now."""
+        name_row = self.blocks.name[row] - 1
+        return name_row >= 0 and row_of_name_word(self.names.word[name_row]) == row
+
+    def is_current(self, row: int, generation: int) -> bool:
+        """Whether the row still holds the block that a handle means."""
+        return (
+            row < self.header.blocks_high[0]
+            and self.blocks.state[row] == LIVE
+            and self.blocks.generation[row] == generation
+        )
+
+    def lease_rows(self) -> list[tuple[int, Column]]:
+        """Slot and lease row of every process in use."""
+        membership = self.header.membership[0]
+        if membership != self._membership:
+            self._lease_rows = [(slot, self.manifest.lease_row(slot)) for slot in self.space.slots_in_use()]
+            self._membership = membership
+        return self._lease_rows
+
+    def all_names(self) -> list[str]:
+        """Names with a block, in no order."""
+        words = self.names.word[: self.header.names_high[0]].tolist()
+        return [self.index.read(row) for row, word in enumerate(words) if word]
+
+    def count_names(self) -> int:
+        return self.header.live_names[0]
+
+    def holders(self, row: int) -> list[int]:
+        """Slots of the processes that lease a block."""
+        return [slot for slot, leases in self.lease_rows() if leases[row]]
+
+    def is_leased(self, row: int) -> bool:
+        for _, leases in self.lease_rows():
+            if leases[row]:
+                return True
+        return False
+
+    def unleased_segments(self) -> list[Doomed]:
+        """Segments that no process reads, of a plane that has ended."""
+        leased = {row for slot, _ in self.lease_rows() for row in held_rows(self, slot)}
+        kept = {self.blocks.segment[row] - 1 for row in self._with_references(leased)}
+        segments = self.segments
+        return [
+            Doomed(row, segments.id[row], segments.nbytes[row], bool(segments.exported[row]))
+            for row in range(self.header.segments_high[0])
+            if segments.state[row] != FREE and row not in kept
+        ]
+
+    def exported_segments(self) -> list[int]:
+        """Ids of the segments that have a link for other programs."""
+        segments, high = self.segments, self.header.segments_high[0]
+        return [segments.id[row] for row in range(high) if segments.state[row] != FREE and segments.exported[row]]
+
+    def _with_references(self, rows: set[int]) -> set[int]:
+        found, pending = set(rows), list(rows)
+        while pending:
+            row = pending.pop()
+            for index in range(min(self.blocks.references[row], MAX_REFERENCES)):
+                other = getattr(self.blocks, f"reference_{index}")[row] - 1
+                if other not in found:
+                    found.add(other)
+                    pending.append(other)
+        return found
+
+
+def not_found(name: bytes) -> BlockNotFound:
+    text = name.decode()
+    return BlockNotFound(f"no block is named {text!r}; plane.names() lists those there are", name=text)
+
+
+def held_rows(reader: Reader, slot: int) -> list[int]:
+    """Block rows that a process leases; proportional to the rows ever used, a page of words at a time."""
+    high, step = reader.header.blocks_high[0], 512
+    leases = reader.manifest.lease_row(slot)
+    held: list[int] = []
+    for start in range(0, high, step):
+        words = leases[start : min(start + step, high)].tolist()
+        if any(words):
+            held += [start + index for index, word in enumerate(words) if word]
+    return held
