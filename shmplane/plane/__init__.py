@@ -2,7 +2,7 @@
 
 from .block import Block
 from .building import Buffer, Builder
-from .lifecycle import directory_of, plane_names
+from .options import directory_of, plane_names
 from .plane import Plane
 from .records import BlockInfo, PlaneStatistics, Reclaimed
 from .semaphores import Semaphore

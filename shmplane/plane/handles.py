@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import PlaneNotFound, StaleHandle
-from .lifecycle import DEFAULT_LIMITS, Options, open_attachment
+from .lifecycle import open_attachment
+from .options import DEFAULT_LIMITS, Options
 
 if TYPE_CHECKING:
     from .attachment import Attachment

@@ -53,7 +53,9 @@ def _check_and_map(attachment: Attachment, lease: Lease, name: str, shape: Any, 
     import numpy as np
 
     if KINDS[lease.facts.kind] != "mutable":
-        raise PlaneMismatch(f"block {name!r} is of kind {KINDS[lease.facts.kind]}, not mutable; use another name", name=name)
+        raise PlaneMismatch(
+            f"block {name!r} is of kind {KINDS[lease.facts.kind]}, not mutable; use another name", name=name
+        )
     found = describe("array", lease.frame())
     wanted_shape = found.shape if shape is None else np.empty(shape, np.dtype([])).shape
     wanted_dtype = found.dtype if dtype is None else np.dtype(dtype)

@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from ..codecs import as_kind, encode, presenter
 from ..errors import ClosedError, PlaneFull, StaleHandle
-from ..manifest import not_found
+from ..manifest import Limits, not_found
 from ..names import check_block_name, check_plane_name, parse_nbytes
-from . import lifecycle, watching
+from . import watching
 from .block import Block, unsafe
 from .building import Buffer, Builder, make_buffer, make_builder
+from .ending import destroy
+from .lifecycle import open_attachment
 from .mutables import open_mutable
+from .options import DEFAULT_LIMITS, Options, default_root
+from .orphans import TEMPORARY_PREFIX, remove_orphans
 from .reaper import count, reap_dead
 from .records import BlockInfo, PlaneStatistics, Reclaimed, block_infos, statistics
 from .semaphores import Semaphore, check_permits, open_semaphore
@@ -68,23 +72,23 @@ class Plane(MutableMapping[str, Any]):
         create: bool = True,
         capacity: int | str | None = None,
         root: str | os.PathLike[str] | None = None,
-        max_blocks: int = lifecycle.DEFAULT_LIMITS.max_blocks,
-        max_processes: int = lifecycle.DEFAULT_LIMITS.max_processes,
+        max_blocks: int = DEFAULT_LIMITS.max_blocks,
+        max_processes: int = DEFAULT_LIMITS.max_processes,
         recycle: int | str | None = None,
         trust_pickle: bool = False,
         _temporary: bool = False,
     ) -> None:
-        options = lifecycle.Options(
+        options = Options(
             capacity=None if capacity is None else parse_nbytes(capacity, "capacity"),
             recycle=None if recycle is None else parse_nbytes(recycle, "recycle"),
-            limits=lifecycle.Limits(max_blocks, max_processes),
+            limits=Limits(max_blocks, max_processes),
             temporary=_temporary,
         )
         self.name = check_plane_name(name)
-        self.root = os.path.abspath(root if root is not None else lifecycle.default_root())
+        self.root = os.path.abspath(root if root is not None else default_root())
         self._trust_pickle = trust_pickle
         self._recent: dict[str, tuple[int, int, Any, Any, Any]] = {}
-        attachment, handle = lifecycle.open_attachment(self.root, name, create=create, options=options)
+        attachment, handle = open_attachment(self.root, name, create=create, options=options)
         self._attachment = attachment
         self._words = attachment.manifest.names.word
         self._close = weakref.finalize(self, attachment.unhold, handle)
@@ -96,7 +100,7 @@ class Plane(MutableMapping[str, Any]):
 
         When all its processes were killed, the next ``gc`` of any plane of the same user removes it.
         """
-        return cls(f"{lifecycle.TEMPORARY_PREFIX}{secrets.token_hex(8)}", _temporary=True, **options)
+        return cls(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}", _temporary=True, **options)
 
     # Putting and getting
 
@@ -385,7 +389,7 @@ class Plane(MutableMapping[str, Any]):
         """Reclaim what dead processes held, in this plane and of temporary planes nobody lives in any more."""
         attachment = self._open()
         reclaimed: Reclaimed = attachment.run(_collect, attachment)
-        planes = lifecycle.remove_orphans(self.root)
+        planes = remove_orphans(self.root)
         return Reclaimed(
             reclaimed.processes, reclaimed.leases, reclaimed.permits, reclaimed.blocks, reclaimed.nbytes, planes
         )
@@ -416,7 +420,7 @@ class Plane(MutableMapping[str, Any]):
     def destroy(self) -> None:
         """End the plane for every process; views handed out before stay valid. Idempotent."""
         if self._attachment.ended is None:
-            lifecycle.destroy(self._attachment)
+            destroy(self._attachment)
         self.close()
 
     def __enter__(self) -> Plane:

@@ -1,0 +1,129 @@
+"""Leave and destroy: how a process's part ends, and how a plane does.
+
+Who destroys sets the DESTROYED word under the lock, renames the directory away, then removes it. Killed in between, whoever
+comes next goes on: a joiner that finds the word set renames the directory, and ``gc`` removes renamed ones. Views that
+were handed out stay valid, since memory that somebody leases is unlinked but not punched out.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import secrets
+import threading
+from typing import TYPE_CHECKING
+
+from ..errors import ClosedError, ShmplaneError
+from ..system import run_in_forked_child, unlink_quietly
+
+if TYPE_CHECKING:
+    from ..manifest import Doomed, Manifest
+    from .attachment import Attachment
+
+__all__ = ["attached", "destroy", "leave", "opening", "remove_directory", "remove_files"]
+
+#: the attachments of this process, by root and name
+attached: dict[tuple[str, str], Attachment] = {}
+
+
+#: one at a time opens, leaves or destroys; a plain lock, since its ``with`` cannot lose it to an interrupt
+opening = threading.RLock()
+run_in_forked_child(opening._at_fork_reinit)  # type: ignore[attr-defined]
+
+
+def leave(attachment: Attachment) -> None:
+    """End this process's part; a temporary plane whose last process leaves is destroyed."""
+    with opening:
+        # Between its last use and here somebody may have opened the plane again.
+        if not attachment.is_idle:
+            return
+        try:
+            destroyed = attachment.run(_leave, attachment)
+        except ShmplaneError:
+            destroyed = None
+        if attachment.ended is None:
+            attachment.end(f"plane {attachment.name!r} is closed in this process; open it again")
+        _forget(attachment)
+        if destroyed is not None:
+            _remove_plane(attachment, destroyed)
+
+
+def _leave(attachment: Attachment) -> list[Doomed] | None:
+    header = attachment.manifest.header
+    if header.temporary[0] and not attachment.token.others_alive(attachment.manifest.limits.max_processes):
+        return _destroy(attachment)
+    attachment.release_slot()
+    return None
+
+
+def destroy(attachment: Attachment) -> None:
+    """End the plane for all processes; views handed out stay valid."""
+    with opening:
+        try:
+            unleased = attachment.run(_destroy, attachment)
+        except ClosedError:
+            return
+        attachment.end(f"plane {attachment.name!r} was destroyed; open it again to make a new one")
+        _forget(attachment)
+        _remove_plane(attachment, unleased)
+
+
+def _destroy(attachment: Attachment) -> list[Doomed]:
+    """Set the word that ends the plane; returns the segments that nobody reads any more."""
+    tx = attachment.tx
+    tx.header.destroyed[0] = 1
+    tx.coordination.wake_everybody()
+    # Who holds a block compares its name's word and nothing else: make it differ.
+    for name_row in range(tx.header.names_high[0]):
+        if tx.names.word[name_row]:
+            tx.names.word[name_row] = 0
+    return tx.unleased_segments()
+
+
+def _forget(attachment: Attachment) -> None:
+    key = (attachment.root, attachment.name)
+    if attached.get(key) is attachment:
+        del attached[key]
+
+
+def _remove_plane(attachment: Attachment, unleased: list[Doomed]) -> None:
+    for segment in unleased:
+        attachment.memory.remove(segment)
+    for segment_id in attachment.tx.exported_segments():
+        unlink_quietly(attachment.memory.link(segment_id))
+    remove_directory(attachment.path, attachment.manifest)
+
+
+def remove_directory(path: str, manifest: Manifest) -> None:
+    """Move the directory of a destroyed plane away, if it still is that plane's, and remove it."""
+    try:
+        here = os.stat(f"{path}/manifest")
+    except OSError:
+        return
+    if (here.st_ino, here.st_dev) != manifest.identity:
+        return
+    dead = f"{os.path.dirname(path)}/.dead-{secrets.token_hex(8)}"
+    try:
+        os.rename(path, dead)
+    except FileNotFoundError:
+        return
+    remove_files(dead)
+
+
+def remove_files(directory: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        for entry in os.scandir(directory):
+            unlink_quietly(entry.path)
+        os.rmdir(directory)
+
+
+@atexit.register
+def _at_exit() -> None:
+    """Nothing is given back, except that a temporary plane goes with its last process; its views stay readable."""
+    for attachment in list(attached.values()):
+        attachment.exiting = True
+        if attachment.ended is None and attachment.manifest.header.temporary[0]:
+            with contextlib.suppress(ShmplaneError, OSError):
+                if not attachment.token.others_alive(attachment.manifest.limits.max_processes):
+                    destroy(attachment)

@@ -1,0 +1,62 @@
+"""Where planes lie, and what a caller may ask of one."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..errors import PlaneMismatch
+from ..manifest import Limits
+
+if TYPE_CHECKING:
+    from .attachment import Attachment
+
+__all__ = ["DEFAULT_LIMITS", "Options", "check_options", "default_root", "directory_of", "plane_names"]
+
+DEFAULT_LIMITS = Limits(max_blocks=65_536, max_processes=256)
+
+
+class Options(NamedTuple):
+    """What the caller asked of the plane; None: whatever it is."""
+
+    capacity: int | None
+    recycle: int | None
+    limits: Limits
+    temporary: bool = False
+
+
+def default_root() -> str:
+    return os.environ.get("SHMPLANE_ROOT") or "/dev/shm"
+
+
+def directory_of(root: str) -> str:
+    """Where this user's planes of a root lie."""
+    return f"{root}/shmplane-{os.geteuid()}"
+
+
+def plane_names(root: str) -> list[str]:
+    """The planes of this user in a root, sorted."""
+    try:
+        entries = os.listdir(directory_of(root))
+    except FileNotFoundError:
+        return []
+    return sorted(entry for entry in entries if not entry.startswith("."))
+
+
+def check_options(joined: Attachment, options: Options) -> None:
+    header = joined.manifest.header
+    asked = {
+        "capacity": (options.capacity, header.capacity[0], None),
+        "recycle": (options.recycle, header.recycle[0], None),
+        "max_blocks": (options.limits.max_blocks, header.max_blocks[0], DEFAULT_LIMITS.max_blocks),
+        "max_processes": (options.limits.max_processes, header.max_processes[0], DEFAULT_LIMITS.max_processes),
+    }
+    for what, (wanted, found, default) in asked.items():
+        if wanted is not None and wanted not in (found, default):
+            raise PlaneMismatch(
+                f"plane {joined.name!r} has {what}={found:,}, asked for {wanted:,}. Leave the option out, use the same "
+                f"value, or change it with plane.resize().",
+                option=what,
+                asked=wanted,
+                found=found,
+            )
