@@ -8,21 +8,22 @@ import weakref
 from collections.abc import Callable, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from ..codecs import as_kind, encode, presenter
-from ..errors import ClosedError, PlaneFull, StaleHandle
+from ..codecs import as_kind, encode
+from ..errors import ClosedError, StaleHandle
 from ..manifest import Limits, not_found
 from ..names import check_block_name, check_plane_name, parse_nbytes
 from . import watching
-from .block import Block, unsafe
+from .block import Block
 from .building import Buffer, Builder, make_buffer, make_builder
 from .ending import destroy
 from .lifecycle import open_attachment
 from .mutables import open_mutable
 from .options import DEFAULT_LIMITS, Options, default_root
 from .orphans import TEMPORARY_PREFIX, remove_orphans
-from .reaper import count, reap_dead
 from .records import BlockInfo, PlaneStatistics, Reclaimed, block_infos, statistics
 from .semaphores import Semaphore, check_permits, open_semaphore
+from .upkeep import collect, resize, trim
+from .views import Views, lease_current
 from .writing import Publication, put
 
 if TYPE_CHECKING:
@@ -32,14 +33,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from .attachment import Attachment
-    from .leases import Lease, Tracked
 
 __all__ = ["Plane"]
 
 D = TypeVar("D")
-
-_MOST_REMEMBERED = 16_384
-_SMALL_COPY_NBYTES = 16 * 1024
 
 
 class Plane(MutableMapping[str, Any]):
@@ -87,7 +84,8 @@ class Plane(MutableMapping[str, Any]):
         self.name = check_plane_name(name)
         self.root = os.path.abspath(root if root is not None else default_root())
         self._trust_pickle = trust_pickle
-        self._recent: dict[str, tuple[int, int, Any, Any, Any]] = {}
+        self._views = Views(trust_pickle=trust_pickle)
+        self._recent = self._views.known
         attachment, handle = open_attachment(self.root, name, create=create, options=options)
         self._attachment = attachment
         self._words = attachment.manifest.names.word
@@ -153,47 +151,10 @@ class Plane(MutableMapping[str, Any]):
                 root = find_root()
                 if root is not None:
                     return show(root)
-                revived = self._revive(name, known)
+                revived = self._views.revive(self._open(), name, known)
                 if revived is not None:
                     return show(revived)
-        return self._get(name)
-
-    def _revive(self, name: str, known: tuple[int, int, Any, Any, Any]) -> Any:
-        """A root for a block whose last view has just become garbage; None when its lease has gone too."""
-        name_row, word, _, show, (tracked, facts, frame, mapping) = known
-        attachment = self._open()
-        lease = attachment.revive(tracked, facts, name_row=name_row, word=word)
-        if lease is None:
-            return None
-        root = lease.revive(frame, mapping())
-        held = (attachment.leases[facts.row], facts, frame, mapping)
-        self._recent[name] = (name_row, word, weakref.ref(root), show, held)
-        return root
-
-    def _get(self, name: str) -> Any:
-        attachment = self._open()
-        encoded = check_block_name(name)
-        found = attachment.run(_lease_current, attachment, encoded, writes=False)
-        if found is None:
-            raise not_found(encoded)
-        lease, tracked, name_row, word = found
-        kind = lease.facts.codec
-        if kind == "pickle" and not self._trust_pickle:
-            raise unsafe(name)
-        root = lease.root()
-        show = presenter(kind)
-        held = (tracked, lease.facts, lease.frame(), weakref.ref(lease.mapping))
-        if kind == "json" and lease.nbytes <= _SMALL_COPY_NBYTES:
-            # Its text was copied, and the word tells every version from all others: it needs no lease to be right.
-            self._remember(name, (name_row, word, lambda: root, show, held))
-        else:
-            self._remember(name, (name_row, word, weakref.ref(root), show, held))
-        return show(root)
-
-    def _remember(self, name: str, known: tuple[int, int, Any, Any, Any]) -> None:
-        if len(self._recent) >= _MOST_REMEMBERED:
-            self._recent.clear()
-        self._recent[name] = known
+        return self._views.find(self._open(), name)
 
     @overload
     def get(self, name: str, default: Any = None, *, as_: None = None) -> Any: ...
@@ -241,7 +202,7 @@ class Plane(MutableMapping[str, Any]):
                 raise StaleHandle(f"the handle of {name.name!r} means another plane than {self.name!r}", name=name.name)
             return Block(name._open(), trust_pickle=self._trust_pickle)
         encoded = check_block_name(name)
-        found = attachment.run(_lease_current, attachment, encoded, writes=False)
+        found = attachment.run(lease_current, attachment, encoded, writes=False)
         if found is None:
             raise not_found(encoded)
         return Block(found[0], trust_pickle=self._trust_pickle)
@@ -383,12 +344,12 @@ class Plane(MutableMapping[str, Any]):
     def resize(self, capacity: int | str) -> None:
         """Change the capacity live; ``PlaneFull`` when more than that is in use."""
         attachment = self._open()
-        attachment.run(_resize, attachment, parse_nbytes(capacity, "capacity"))
+        attachment.run(resize, attachment, parse_nbytes(capacity, "capacity"))
 
     def gc(self) -> Reclaimed:
         """Reclaim what dead processes held, in this plane and of temporary planes nobody lives in any more."""
         attachment = self._open()
-        reclaimed: Reclaimed = attachment.run(_collect, attachment)
+        reclaimed: Reclaimed = attachment.run(collect, attachment)
         planes = remove_orphans(self.root)
         return Reclaimed(
             reclaimed.processes, reclaimed.leases, reclaimed.permits, reclaimed.blocks, reclaimed.nbytes, planes
@@ -397,7 +358,7 @@ class Plane(MutableMapping[str, Any]):
     def trim(self, nbytes: int = 0) -> int:
         """Give recycled memory back to the system until at most ``nbytes`` stay warm; how many bytes that was."""
         attachment = self._open()
-        return attachment.run(_trim, attachment, parse_nbytes(nbytes, "nbytes"))  # type: ignore[no-any-return]
+        return attachment.run(trim, attachment, parse_nbytes(nbytes, "nbytes"))  # type: ignore[no-any-return]
 
     # Life
 
@@ -414,7 +375,7 @@ class Plane(MutableMapping[str, Any]):
 
     def close(self) -> None:
         """End this object; views handed out before stay valid. Idempotent."""
-        self._recent = {}
+        self._views.forget()
         self._close()
 
     def destroy(self) -> None:
@@ -442,47 +403,3 @@ class Plane(MutableMapping[str, Any]):
 
 def _reopen(name: str, root: str, trust_pickle: bool) -> Plane:
     return Plane(name, root=root, create=False, trust_pickle=trust_pickle)
-
-
-def _lease_current(attachment: Attachment, name: bytes) -> tuple[Lease, Tracked, int, int] | None:
-    """Under the lock: lease what the name points to."""
-    tx = attachment.tx
-    name_row, row = tx.current(name)
-    if row < 0:
-        return None
-    word = tx.names.word[name_row]
-    lease = attachment.lease(row)
-    return lease, attachment.leases[row], name_row, word
-
-
-def _resize(attachment: Attachment, capacity: int) -> None:
-    tx = attachment.tx
-    used = tx.header.used_nbytes[0]
-    if capacity < used:
-        raise PlaneFull(
-            f"capacity cannot become {capacity:,} B: {used:,} B are in use. Delete blocks first.",
-            needed=used,
-            capacity=capacity,
-        )
-    excess = used + tx.header.recycled_nbytes[0] - capacity
-    if excess > 0:
-        tx.space.cool(excess)
-    tx.header.capacity[0] = capacity
-
-
-def _collect(attachment: Attachment) -> Reclaimed:
-    before = count(attachment.tx)
-    reap_dead(attachment)
-    attachment.tx.expire()
-    after = count(attachment.tx)
-    return Reclaimed(
-        processes=before.processes - after.processes,
-        leases=before.leases - after.leases,
-        blocks=before.blocks - after.blocks,
-        nbytes=before.nbytes - after.nbytes,
-    )
-
-
-def _trim(attachment: Attachment, keep: int) -> int:
-    excess = attachment.tx.header.recycled_nbytes[0] - keep
-    return attachment.tx.space.cool(excess) if excess > 0 else 0

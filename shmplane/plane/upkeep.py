@@ -1,0 +1,50 @@
+"""Upkeep of a plane, each under the lock: its capacity, what the dead held, what is warm."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import PlaneFull
+from .reaper import count, reap_dead
+from .records import Reclaimed
+
+if TYPE_CHECKING:
+    from .attachment import Attachment
+
+__all__ = ["collect", "resize", "trim"]
+
+
+def resize(attachment: Attachment, capacity: int) -> None:
+    """Warm memory goes first; ``PlaneFull`` when more than that is in use."""
+    tx = attachment.tx
+    used = tx.header.used_nbytes[0]
+    if capacity < used:
+        raise PlaneFull(
+            f"capacity cannot become {capacity:,} B: {used:,} B are in use. Delete blocks first.",
+            needed=used,
+            capacity=capacity,
+        )
+    excess = used + tx.header.recycled_nbytes[0] - capacity
+    if excess > 0:
+        tx.space.cool(excess)
+    tx.header.capacity[0] = capacity
+
+
+def collect(attachment: Attachment) -> Reclaimed:
+    """Give back what dead processes held and what has lingered long enough; how much that was."""
+    before = count(attachment.tx)
+    reap_dead(attachment)
+    attachment.tx.expire()
+    after = count(attachment.tx)
+    return Reclaimed(
+        processes=before.processes - after.processes,
+        leases=before.leases - after.leases,
+        blocks=before.blocks - after.blocks,
+        nbytes=before.nbytes - after.nbytes,
+    )
+
+
+def trim(attachment: Attachment, keep: int) -> int:
+    """Give warm memory back until at most ``keep`` bytes are; how many bytes that was."""
+    excess = attachment.tx.header.recycled_nbytes[0] - keep
+    return attachment.tx.space.cool(excess) if excess > 0 else 0

@@ -1,0 +1,87 @@
+"""Views of current blocks, remembered per ``Plane`` object so that getting one again costs a comparison.
+
+What is remembered of a name: its row, its word, the root of the block's views (weakly), how to show it, and what a new lease
+of the same block can reuse. The word differs whenever the name points to another block, so a remembered entry is either
+right or not used.
+
+While a view is alive, the process leases the block and a comparison is enough. When the last view has just become garbage,
+the lease's word still stands for up to 50 ms and can be revived without the host's lock. After that the block is looked up.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from ..codecs import presenter
+from ..manifest import not_found
+from ..names import check_block_name
+from .block import unsafe
+
+if TYPE_CHECKING:
+    from .attachment import Attachment
+    from .leases import Lease, Tracked
+
+__all__ = ["Known", "Views", "lease_current"]
+
+_MOST_REMEMBERED = 16_384
+_SMALL_COPY_NBYTES = 16 * 1024
+
+#: name row, name word, root or None, how to show it, and what a revived lease needs
+Known = tuple[int, int, Any, Any, Any]
+
+
+class Views:
+    def __init__(self, *, trust_pickle: bool) -> None:
+        self.known: dict[str, Known] = {}
+        self._trust_pickle = trust_pickle
+
+    def find(self, attachment: Attachment, name: str) -> Any:
+        """The value of a name, looked up under the lock and remembered; ``BlockNotFound``."""
+        encoded = check_block_name(name)
+        found = attachment.run(lease_current, attachment, encoded, writes=False)
+        if found is None:
+            raise not_found(encoded)
+        lease, tracked, name_row, word = found
+        kind = lease.facts.codec
+        if kind == "pickle" and not self._trust_pickle:
+            raise unsafe(name)
+        root = lease.root()
+        show = presenter(kind)
+        held = (tracked, lease.facts, lease.frame(), weakref.ref(lease.mapping))
+        if kind == "json" and lease.nbytes <= _SMALL_COPY_NBYTES:
+            # Its text was copied, and the word tells every version from all others: it needs no lease to be right.
+            self._remember(name, (name_row, word, lambda: root, show, held))
+        else:
+            self._remember(name, (name_row, word, weakref.ref(root), show, held))
+        return show(root)
+
+    def revive(self, attachment: Attachment, name: str, known: Known) -> Any:
+        """A root for a block whose last view has just become garbage; None when its lease has gone too."""
+        name_row, word, _, show, (tracked, facts, frame, mapping) = known
+        lease = attachment.revive(tracked, facts, name_row=name_row, word=word)
+        if lease is None:
+            return None
+        root = lease.revive(frame, mapping())
+        held = (attachment.leases[facts.row], facts, frame, mapping)
+        self._remember(name, (name_row, word, weakref.ref(root), show, held))
+        return root
+
+    def _remember(self, name: str, known: Known) -> None:
+        if len(self.known) >= _MOST_REMEMBERED:
+            self.known.clear()
+        self.known[name] = known
+
+    def forget(self) -> None:
+        self.known.clear()
+
+
+def lease_current(attachment: Attachment, name: bytes) -> tuple[Lease, Tracked, int, int] | None:
+    """Under the lock: lease what the name points to."""
+    tx = attachment.tx
+    name_row, row = tx.current(name)
+    if row < 0:
+        return None
+    word = tx.names.word[name_row]
+    lease = attachment.lease(row)
+    return lease, attachment.leases[row], name_row, word
