@@ -19,11 +19,13 @@ import sys
 import threading
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.harness import Contestant, Row, Scale, compare, interleave
 from shmplane.connections import AsyncConnectionPool, ConnectionPool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 THREADS, CONNECTIONS, HOLD_S = 8, 4, 0.0002
 
@@ -106,7 +108,6 @@ def _peers() -> dict[str, Callable[[], object]]:
 
 
 def _psycopg() -> Callable[[], object]:
-    import psycopg
     import psycopg_pool
     from psycopg.pq import TransactionStatus
 
@@ -124,10 +125,13 @@ def _psycopg() -> Callable[[], object]:
             return cls()
 
     pool: Any = psycopg_pool.ConnectionPool(
-        "", connection_class=Quiet, min_size=1, max_size=1, open=True  # type: ignore[type-var]
+        "",
+        connection_class=Quiet,
+        min_size=1,
+        max_size=1,
+        open=True,
     )
     pool.wait()
-    assert psycopg
     return lambda: pool.putconn(pool.getconn())
 
 
@@ -184,8 +188,18 @@ async def _tasks(scale: Scale) -> list[Row]:
     await ours.close()
     base = {"asyncio.LifoQueue": times["LifoQueue"]}
     return [
-        compare("async acquire + release", base | {"ours": times["ours"]}, target=1.0, baseline="asyncio.LifoQueue"),
-        compare("async with connection()", base | {"ours": times["block"]}, target=None, baseline="asyncio.LifoQueue"),
+        compare(
+            "async acquire + release",
+            base | {"ours": times["ours"]},
+            target=1.0,
+            baseline="asyncio.LifoQueue",
+        ),
+        compare(
+            "async with connection()",
+            base | {"ours": times["block"]},
+            target=None,
+            baseline="asyncio.LifoQueue",
+        ),
     ]
 
 
@@ -209,7 +223,9 @@ def _contended(scale: Scale) -> Iterator[Row]:
         fairness.append(sum(ours) ** 2 / (THREADS * sum(count**2 for count in ours)))
     what = f"{THREADS} threads, {CONNECTIONS} connections: time a turn"
     note = f"throughput {1 / statistics.median(shares):.2f} of LifoQueue, target 0.97"
-    yield Row(what, statistics.median(shares), "x", 1 / 0.97, baseline="LifoQueue", note=note, rounds=tuple(shares))
+    yield Row(
+        what, statistics.median(shares), "x", 1 / 0.97, baseline="LifoQueue", note=note, rounds=tuple(shares)
+    )
     unfair = [1 - share for share in fairness]
     note = f"Jain {statistics.median(fairness):.4f}, target 0.99"
     yield Row("unfairness (1 - Jain)", statistics.median(unfair), "", 0.01, note=note, rounds=tuple(unfair))
@@ -239,24 +255,32 @@ async def _longest_wait(scale: Scale) -> Row:
     tasks, connections = 1000, 10
     ratios = []
     for _ in range(scale.pick(5, 3)):
-        pool: AsyncConnectionPool[Idle] = AsyncConnectionPool(Idle, min_size=connections, max_size=connections)
+        pool: AsyncConnectionPool[Idle] = AsyncConnectionPool(
+            Idle, min_size=connections, max_size=connections
+        )
         await pool.wait()
-        waits: list[float] = []
-        holds: list[float] = []
         began = time.perf_counter()
-
-        async def use(pool: AsyncConnectionPool[Idle] = pool) -> None:
-            async with pool.connection():
-                taken = time.perf_counter()
-                waits.append(taken - began)
-                await asyncio.sleep(0.001)
-                holds.append(time.perf_counter() - taken)
-
-        await asyncio.gather(*(use() for _ in range(tasks)))
+        turns = await asyncio.gather(*(_turn(pool, began) for _ in range(tasks)))
         await pool.close()
-        ratios.append(max(waits) / (tasks / connections * statistics.mean(holds)))
+        hold = statistics.mean(held for _, held in turns)
+        ratios.append(max(waited for waited, _ in turns) / (tasks / connections * hold))
     what = "1,000 tasks, 10 connections: longest wait"
-    return Row(what, statistics.median(ratios), "x", 1.15, baseline="tasks / connections x hold", rounds=tuple(ratios))
+    return Row(
+        what,
+        statistics.median(ratios),
+        "x",
+        1.15,
+        baseline="tasks / connections x hold",
+        rounds=tuple(ratios),
+    )
+
+
+async def _turn(pool: AsyncConnectionPool[Idle], began: float) -> tuple[float, float]:
+    """Seconds waited and held."""
+    async with pool.connection():
+        taken = time.perf_counter()
+        await asyncio.sleep(0.001)
+        return taken - began, time.perf_counter() - taken
 
 
 # -- memory
@@ -280,7 +304,14 @@ def _memory(scale: Scale) -> Row:
     near.close()
     far.close()
     note = f"{held:,.0f} B each with its socket, target 2,560 B"
-    return Row("memory an idle connection", held / 1e6, "MB", 0.00256, baseline=f"socket {socket_nbytes:,.0f} B", note=note)
+    return Row(
+        "memory an idle connection",
+        held / 1e6,
+        "MB",
+        0.00256,
+        baseline=f"socket {socket_nbytes:,.0f} B",
+        note=note,
+    )
 
 
 def main() -> None:
@@ -288,7 +319,8 @@ def main() -> None:
     for row in run("--quick" in sys.argv[1:]):
         target = "" if row["target"] is None else f"target {row['target']:.3g}"
         peers = ", ".join(f"{name} {value:.2f}" for name, value in row["peers"].items())
-        print(f"{row['question']:<45} {row['ours']:8.4g} {row['unit']:<3} {target:<14} {row['baseline']}  {peers}  {row['note']}")
+        against = f"{row['baseline']}  {peers}  {row['note']}"
+        print(f"{row['question']:<45} {row['ours']:8.4g} {row['unit']:<3} {target:<14} {against}")
 
 
 if __name__ == "__main__":

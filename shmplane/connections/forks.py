@@ -1,0 +1,60 @@
+"""Fork: a child never touches its parent's connections.
+
+After a fork the child forgets all connections of its pools and starts with empty ones. Forgetting is not
+enough: a connection that became garbage would say goodbye on the socket it shares with the parent (psycopg
+sends Terminate), at the latest when the child's interpreter ends. So each gets one reference that is never
+taken back. The cost is their memory in the child; what is inherited is shared with the parent anyway.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["immortalise", "watch"]
+
+
+class Forkable(Protocol):
+    """What wants to know that it is in a child."""
+
+    def _after_fork_in_child(self) -> None: ...
+
+
+_watched: dict[int, weakref.ref[Forkable]] = {}
+
+
+def watch(pool: Forkable) -> None:
+    """Call ``pool._after_fork_in_child`` in every child, as long as the pool lives."""
+    key = id(pool)
+
+    def forget(_: object, watched: dict[int, weakref.ref[Forkable]] = _watched) -> None:
+        watched.pop(key, None)
+
+    _watched[key] = weakref.ref(pool, forget)
+
+
+def immortalise(things: Iterable[Any]) -> None:
+    """Keep these objects from ever being finalised in this process, also at its end."""
+    things = list(things)
+    if not things:
+        return
+    # Only a child that inherited connections pays for this import.
+    import ctypes
+
+    for thing in things:
+        # Safety: one reference more than anybody will ever give back; nothing is read or written through it.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+
+
+def _after_fork_in_child() -> None:
+    for ref in list(_watched.values()):
+        pool = ref()
+        if pool is not None:
+            pool._after_fork_in_child()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,98 @@
+"""Who holds connections, in words: for timeouts, leaks and dropped connections."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import warnings
+from typing import TYPE_CHECKING
+
+from shmplane.connections.member import OUT, Member, Taken, place_of
+from shmplane.errors import PoolClosed, PoolTimeout, TooManyWaiters
+
+if TYPE_CHECKING:
+    from shmplane.connections.roster import Roster
+
+__all__ = ["closed_error", "describe", "full_error", "holders_of", "log", "timeout_error", "warn_dropped"]
+
+log = logging.getLogger("shmplane.connections")
+
+MOST_HOLDERS_SHOWN = 10
+
+
+def describe(member: Member, now: float) -> str:
+    """Where the connection was taken, by which thread and how long ago."""
+    file, line, function = place_of(member.taken)
+    return f"{file}:{line} in {function}{_thread(member.taken[2])}, for {now - member.since:.3g} s"
+
+
+def holders_of(roster: Roster, now: float) -> tuple[str, ...]:
+    """Everyone who has a connection, the longest holder first; the caller holds the roster's lock."""
+    out = sorted((m for m in roster.members.values() if m.state == OUT), key=lambda member: member.since)
+    return tuple(describe(member, now) for member in out)
+
+
+def timeout_error(name: str, roster: Roster, waited: float, now: float) -> PoolTimeout:
+    """No connection came in time; says who has them."""
+    holders = holders_of(roster, now)
+    error = roster.last_error
+    message = f"pool {name!r}: no connection within {max(0.0, waited):.3g} s; {_shares(roster, len(holders))}"
+    message += _why(roster, error)
+    if holders:
+        shown = [*holders[:MOST_HOLDERS_SHOWN], *(["..."] if len(holders) > MOST_HOLDERS_SHOWN else [])]
+        message += " Held by: " + "; ".join(shown)
+    timeout = PoolTimeout(message, pool=name, waited=waited, holders=holders, max_size=roster.max_size)
+    timeout.__cause__ = error
+    return timeout
+
+
+def closed_error(name: str) -> PoolClosed:
+    """The pool was closed."""
+    return PoolClosed(f"pool {name!r} is closed; make a new one", pool=name)
+
+
+def full_error(name: str, roster: Roster) -> TooManyWaiters:
+    """The queue is at its limit."""
+    waiting = len(roster.waiters)
+    return TooManyWaiters(
+        f"pool {name!r}: {waiting} callers wait already (max_waiting={roster.max_waiting:g}). "
+        f"Try again later, or raise max_size= or max_waiting=.",
+        pool=name,
+        waiting=waiting,
+        holders=(),
+    )
+
+
+def warn_dropped(name: str, taken: Taken) -> None:
+    """Say where the connection that became garbage without a release had been taken."""
+    file, line, function = place_of(taken)
+    message = (
+        f"a connection of pool {name!r} that {function} took at {file}:{line} was dropped without release; "
+        f"use `with pool.connection()`"
+    )
+    warnings.warn_explicit(message, ResourceWarning, file, line)
+
+
+def _thread(ident: int | None) -> str:
+    if ident is None:
+        return ""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    return f", thread {names.get(ident, f'{ident} (ended)')}"
+
+
+def _shares(roster: Roster, used: int) -> str:
+    shares = (
+        f"{used} of {roster.max_size} in use, {roster.connecting} connecting, {len(roster.waiters)} waiting."
+    )
+    return shares + (" The pool is paused." if not roster.serving else "")
+
+
+def _why(roster: Roster, error: BaseException | None) -> str:
+    if error is not None:
+        return f" The last connect failed: {type(error).__name__}: {error}."
+    if roster.starving:
+        return " The host limit is reached: other processes have the rest."
+    if math.isfinite(roster.leak_after):
+        return " Raise max_size=, or hold connections for a shorter time."
+    return " Raise max_size=, hold connections for a shorter time, or find leaks with leak_after=."

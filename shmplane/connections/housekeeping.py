@@ -1,0 +1,84 @@
+"""What the roster decides when nobody asks: lifetimes, idle times, keep-alive, leaks, making way; pure.
+
+Rule 1. ``due`` says when ``sweep`` is to be called again; whatever happens until then falls due later.
+Rule 2. Idle connections make way for other processes' waiters at once. A process that has none idle gives
+one in use up now and then, so that nobody starves.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shmplane.connections.member import BUSY, IDLE, OUT, Plan
+
+if TYPE_CHECKING:
+    from shmplane.connections.roster import Roster
+
+__all__ = ["due", "sweep"]
+
+YIELD_EVERY = 0.2  #: seconds between two connections in use that make way for other processes
+LOOK_ELSEWHERE = 0.25  #: seconds between two looks at other processes' waiters
+
+
+def sweep(roster: Roster, now: float, elsewhere: int = 0) -> Plan:
+    """The housekeeping that is due: lifetimes, idle times, keep-alive, leaks, other processes."""
+    plan = Plan()
+    roster.retire_idle(plan, lambda member: member.expires <= now)
+    oldest_to_keep = now - roster.max_idle
+    while roster.idle and roster.idle[0].since <= oldest_to_keep and len(roster.members) > roster.min_size:
+        roster.retire(roster.idle.pop(0), plan)
+    _make_way(roster, plan, now, elsewhere)
+    _keep_alive(roster, plan, now)
+    for member in roster.members.values():
+        if (
+            member.state == OUT
+            and member.reported != member.since
+            and now - member.since >= roster.leak_after
+        ):
+            member.reported = member.since
+            roster.tally.leaked += 1
+            plan.leaks.append(member)
+    return roster.plan(now, plan)
+
+
+def due(roster: Roster, now: float) -> float:
+    """When ``sweep`` is to be called again. What happens until then falls due later than that."""
+    members = roster.members.values()
+    times = [
+        now + roster.max_idle,
+        now + roster.keep_alive,
+        now + roster.leak_after,
+        now + roster.lifetime * 0.9,
+    ]
+    times += [m.expires for m in members if m.state == IDLE or m.expires > now]
+    times += [m.since + roster.leak_after for m in members if m.state == OUT and m.reported != m.since]
+    times += [m.checked + roster.keep_alive for m in roster.idle]
+    if roster.idle and len(roster.members) > roster.min_size:
+        times.append(roster.idle[0].since + roster.max_idle)
+    if roster.retry_at > now:
+        times.append(roster.retry_at)
+    if roster.host_limited:
+        times.append(now + LOOK_ELSEWHERE)
+    return min(times)
+
+
+def _make_way(roster: Roster, plan: Plan, now: float, elsewhere: int) -> None:
+    if not elsewhere:
+        roster.owed = 0
+        # Nobody queues for permits: another try costs nothing and may fill up to min_size.
+        roster.starving = roster.starving and bool(roster.waiters or roster.until_ready)
+        return
+    for _ in range(min(elsewhere, len(roster.idle))):
+        roster.retire(roster.idle.pop(0), plan)
+    if roster.members and not plan.close and now - roster.yielded_at >= YIELD_EVERY:
+        roster.owed = 1
+
+
+def _keep_alive(roster: Roster, plan: Plan, now: float) -> None:
+    # One at a time: the others stay at hand meanwhile.
+    for member in roster.idle:
+        if member.checked + roster.keep_alive <= now:
+            roster.idle.remove(member)
+            member.state = BUSY
+            plan.check.append(member)
+            return

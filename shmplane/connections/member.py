@@ -1,0 +1,113 @@
+"""What the roster moves about: members (connections with their bookkeeping), waiters, and plans.
+
+Rule 1. While a connection is out, a member holds no strong reference to it, where its type allows weak
+ones: so a connection that its user dropped becomes garbage, and its slot comes back.
+Rule 2. A member's fields are written by the roster only.
+"""
+
+from __future__ import annotations
+
+import weakref
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["BUSY", "IDLE", "OUT", "Member", "Plan", "Taken", "Waiter", "place_of"]
+
+IDLE = 0  #: in the pool, may be handed out
+OUT = 1  #: with a user, or on its way to a waiter that was chosen
+BUSY = 2  #: the pool itself works on it: check, reset, keep-alive, closing
+
+
+#: Where and by which thread a connection was taken: code, instruction, thread ident (None: an asyncio task).
+#: Code and instruction cost a fraction of what a traceback does; they become a line when somebody asks.
+Taken = tuple[CodeType | None, int, int | None]
+NOWHERE: Taken = (None, -1, None)
+
+
+class Member:
+    """One open connection and what the pool knows of it."""
+
+    __slots__ = (
+        "anchor",
+        "checked",
+        "conn",
+        "expires",
+        "fresh",
+        "key",
+        "ref",
+        "reported",
+        "since",
+        "state",
+        "taken",
+    )
+
+    def __init__(self, conn: Any, now: float, expires: float, dropped: Callable[[Any], object]) -> None:
+        self.conn = conn  #: the connection, or ``anchor`` while it is out
+        self.key = id(conn)
+        try:
+            self.ref: Callable[[], Any] = MemberRef(conn, dropped)
+            self.ref.key = self.key
+            self.anchor = None  #: what stays in ``conn`` while the connection is out
+        except TypeError:
+            self.ref = lambda: conn
+            self.anchor = conn
+        self.state = BUSY
+        self.since = now  #: when it went out, or became idle
+        self.checked = now  #: when it last proved to be alive
+        self.expires = expires
+        self.fresh = True  #: was never out, so it needs no check
+        self.reported = -1.0  #: the ``since`` for which it was reported as a leak
+        self.taken: Taken = NOWHERE
+
+
+class MemberRef(weakref.ref[Any]):
+    """A weak reference to a connection that still knows its key when the connection is gone."""
+
+    __slots__ = ("key",)
+    key: int
+
+
+class Waiter:
+    """A caller in the queue, until it was served, refused or gave up."""
+
+    __slots__ = ("done", "member", "refused", "since", "taken", "wake")
+
+    def __init__(self, wake: Any, since: float, taken: Taken) -> None:
+        self.wake = wake  #: how the shell wakes it: a lock or a future
+        self.since = since
+        self.taken = taken
+        self.member: Member | None = None  #: set by the roster: served
+        self.refused = False  #: set by the roster: the pool was closed
+        self.done = False  #: set by the roster: served, refused, or what it waited for is the case
+
+
+class Plan:
+    """What the roster decided, for a shell to do outside the lock, in this order."""
+
+    __slots__ = ("check", "close", "connect", "leaks", "woken")
+
+    def __init__(self) -> None:
+        self.woken: list[Waiter] = []  #: served or refused; wake them
+        self.connect = 0  #: connects to start; their slots are taken already
+        self.close: list[Member] = []  #: close each, then say ``closed``
+        self.check: list[Member] = []  #: keep-alive: check each, then say ``checked``
+        self.leaks: list[Member] = []  #: held too long; report each
+
+    def __bool__(self) -> bool:
+        return bool(self.woken or self.connect or self.close or self.check or self.leaks)
+
+
+def place_of(taken: Taken) -> tuple[str, int, str]:
+    """File, line and function."""
+    code, lasti, _ = taken
+    if code is None:
+        return "?", 0, "?"
+    line = code.co_firstlineno
+    for start, end, at in code.co_lines():
+        if start <= lasti < end and at is not None:
+            line = at
+            break
+    return code.co_filename, line, code.co_qualname

@@ -1,0 +1,375 @@
+"""The roster: who holds which connection, who waits, and what to do next. It decides; it does nothing.
+
+Rule 1. No clock, no lock, no thread, no I/O: time and chance are arguments, what is to be done is returned
+as a Plan. The shell holds its lock around every call and carries the plan out after it.
+Rule 2. Waiters are served in the order they came; the idle connection used last is handed out first.
+Rule 3. A slot (``size``) is taken when a connect is planned and given back when its connection *was* closed,
+so that never more than ``max_size`` are open, not even for the length of a goodbye.
+Rule 4. Idle connections and waiters do not coexist while the pool serves; ``calm`` says that a connection
+given back just becomes idle. Whatever breaks one of these passes through ``plan``.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import insort
+from collections import OrderedDict
+from operator import attrgetter
+from random import random
+from typing import TYPE_CHECKING, Any
+
+from shmplane.connections.member import BUSY, IDLE, OUT, Member, MemberRef, Plan, Taken, Waiter
+from shmplane.connections.tally import BOUNDS, Tally
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shmplane.connections.settings import Settings
+
+__all__ = ["Roster"]
+
+PARALLEL_CONNECTS = 16  #: most connects under way at once
+BACKOFF = 0.05  #: seconds before the second try; doubles up to the next
+BACKOFF_LIMIT = 5.0
+LIFETIME_JITTER = 0.1  #: share of the lifetime that is left to chance, so that not all expire at once
+KEEP_ALIVE = 30.0  #: seconds an idle connection goes without a check
+QUICK = BOUNDS[0]
+
+_since = attrgetter("since")
+
+
+class Roster:
+    """The state of one pool in one process."""
+
+    __slots__ = (
+        "_chance", "_dropped", "calm", "closed", "connecting", "failures", "host_limited",
+        "idle", "keep_alive", "last_error", "leak_after", "lifetime", "max_idle", "max_size",
+        "max_waiting", "members", "min_size", "overdue", "owed", "quick_seconds", "quick_uses",
+        "retry_at", "serving", "size", "started", "starving", "tally", "until_empty",
+        "until_ready", "waiters", "yielded_at",
+    )  # fmt: skip
+
+    def __init__(
+        self, settings: Settings, *, dropped: Callable[[Any], None], chance: Callable[[], float] = random
+    ) -> None:
+        self.min_size = settings.min_size
+        self.max_size = settings.max_size
+        self.max_waiting = math.inf if settings.max_waiting is None else settings.max_waiting
+        self.lifetime = settings.max_lifetime or math.inf
+        self.max_idle = math.inf if settings.max_idle is None else settings.max_idle
+        self.leak_after = math.inf if settings.leak_after is None else settings.leak_after
+        self.keep_alive = (
+            math.inf if settings.check is None else min(KEEP_ALIVE, self.max_idle / 2 or KEEP_ALIVE)
+        )
+        self.host_limited = settings.host_limit is not None
+        self._dropped = dropped
+        self._chance = chance
+        self.members: dict[int, Member] = {}  #: open and not closing, by id of the connection
+        self.idle: list[Member] = []  #: oldest first
+        self.overdue: list[Member] = []  #: met by ``take`` after they had expired
+        self.waiters: OrderedDict[Waiter, None] = OrderedDict()
+        self.until_ready: list[Waiter] = []  #: callers of ``wait``
+        self.until_empty: list[Waiter] = []  #: callers of ``close``
+        self.size = 0  #: slots in use: open, connecting or closing
+        self.connecting = 0
+        self.serving = True  #: neither paused nor closed
+        self.closed = False
+        self.calm = True
+        self.started = False  #: used at least once, so min_size holds
+        self.failures = 0  #: connects that failed in a row
+        self.retry_at = -math.inf
+        self.last_error: BaseException | None = None
+        self.starving = False  #: the host's permits are all taken
+        self.owed = 0  #: connections in use that should make way for other processes
+        self.yielded_at = -math.inf
+        self.tally = Tally()
+        self.quick_uses = 0  #: the first bucket of the tally's ``use``, kept here for speed
+        self.quick_seconds = 0.0
+
+    # -- the hot path
+
+    def take(self, now: float, taken: Taken) -> Any:
+        """The idle connection that was used last, or None."""
+        idle = self.idle
+        if not self.serving:
+            return None
+        while idle:
+            member = idle.pop()
+            if member.expires > now:
+                member.state = OUT
+                member.since = now
+                member.taken = taken
+                conn = member.conn
+                member.conn = member.anchor
+                return conn
+            self.overdue.append(member)
+            self.calm = False
+        return None
+
+    def give(self, member: Member, conn: Any, now: float) -> bool:
+        """Take a connection back; False when ``plan`` has to say what follows."""
+        used = now - member.since
+        if used <= QUICK:
+            self.quick_uses += 1
+            self.quick_seconds += used
+        else:
+            self.tally.used(used)
+        member.conn = conn
+        member.state = IDLE
+        member.since = now
+        member.fresh = False
+        self.idle.append(member)
+        return self.calm and member.expires > now
+
+    # -- waiters
+
+    def is_full(self) -> bool:
+        """Whether one more waiter would be too many."""
+        return len(self.waiters) >= self.max_waiting
+
+    def queue(self, waiter: Waiter, now: float, *, first: bool = False) -> Plan:
+        """Add a waiter: last, or first when its connection failed the check."""
+        self.started = True
+        self.waiters[waiter] = None
+        if first:
+            self.waiters.move_to_end(waiter, last=False)
+        return self.plan(now)
+
+    def abandon(self, waiter: Waiter, now: float) -> Plan:
+        """A waiter gave up. What it was handed in the meantime goes to the next one."""
+        if waiter.member is not None:
+            member, waiter.member = waiter.member, None
+            self.give(member, member.conn, now)
+        else:
+            self.waiters.pop(waiter, None)
+        return self.plan(now)
+
+    def collect(self, waiter: Waiter) -> Any:
+        """The connection of a waiter that was served; from now on only the caller holds it."""
+        member, waiter.member = waiter.member, None
+        if member is None:
+            return None
+        conn = member.conn
+        member.conn = member.anchor
+        return conn
+
+    # -- connections
+
+    def opened(self, conn: Any, now: float, took: float) -> Plan:
+        """A planned connect succeeded after ``took`` seconds."""
+        self.connecting -= 1
+        self.failures = 0
+        self.retry_at = -math.inf
+        self.last_error = None
+        self.tally.connected(took)
+        expires = now + self.lifetime * (1 - LIFETIME_JITTER * self._chance())
+        member = Member(conn, now, expires, self._dropped)
+        self.members[member.key] = member
+        self._rest(member)
+        return self.plan(now)
+
+    def failed(self, error: BaseException, now: float) -> Plan:
+        """A planned connect failed: give its slot back, wait a little longer than the last time."""
+        self.connecting -= 1
+        self.size -= 1
+        self.tally.connect_errors += 1
+        self.last_error = error
+        if now >= self.retry_at:
+            delay = min(BACKOFF * 2 ** min(self.failures, 16), BACKOFF_LIMIT)
+            self.retry_at = now + delay * (0.5 + self._chance())
+            self.failures += 1
+        return self.plan(now)
+
+    def settle(self, member: Member, now: float, *, fit: bool) -> Plan:
+        """A connection came back and the pool worked on it: use it again, or close it."""
+        if fit:
+            self.give(member, member.conn, now)
+            return self.plan(now)
+        self.tally.used(now - member.since)
+        return self.discard(member, now)
+
+    def discard(self, member: Member, now: float) -> Plan:
+        """Close a member that is out or busy, because it is broken."""
+        self.tally.discarded += 1
+        plan = Plan()
+        self.retire(member, plan)
+        return self.plan(now, plan)
+
+    def checked(self, member: Member, now: float) -> Plan:
+        """A keep-alive check succeeded: back to where it was among the idle."""
+        member.checked = now
+        self._rest(member)
+        return self.plan(now)
+
+    def was_closed(self, now: float) -> Plan:
+        """A connection that a plan said to close is closed; its slot is free."""
+        self.size -= 1
+        self.tally.closed += 1
+        return self.plan(now)
+
+    def was_dropped(self, ref: MemberRef, now: float) -> Plan:
+        """A connection became garbage while it was out; its slot is free."""
+        member = self.members.get(ref.key)
+        # The key may belong to a newer connection at the same address by now.
+        if member is not None and member.ref is ref:
+            del self.members[ref.key]
+            self.tally.dropped += 1
+            self.size -= 1
+        return self.plan(now)
+
+    # -- the permits of the host
+
+    def unpermitted(self, now: float) -> Plan:
+        """A planned connect got no permit: nothing is opened until one comes."""
+        self.connecting -= 1
+        self.size -= 1
+        self.starving = True
+        return self.plan(now)
+
+    def permitted(self, now: float) -> bool:
+        """A permit came; True when a connect is to use it, which has its slot then."""
+        self.starving = False
+        if not self._wanted(now):
+            return False
+        self.connecting += 1
+        self.size += 1
+        return True
+
+    @property
+    def seeks_permit(self) -> bool:
+        """Whether somebody waits for a connection that only a permit can bring."""
+        return self.starving and not self.closed and bool(self.waiters or self.until_ready)
+
+    # -- orders of the owner
+
+    def start(self, now: float) -> Plan:
+        """From now on keep ``min_size`` open."""
+        self.started = True
+        return self.plan(now)
+
+    def drain(self, now: float) -> Plan:
+        """Replace every connection: idle ones now, the others when they return."""
+        for member in self.members.values():
+            member.expires = -math.inf
+        plan = Plan()
+        self.retire_idle(plan, lambda _: True)
+        return self.plan(now, plan)
+
+    def resize(self, max_size: int, now: float) -> Plan:
+        """Change the limit; idle connections above it are closed, others when they return."""
+        self.max_size = max_size
+        return self.plan(now)
+
+    def pause(self) -> None:
+        """Hand out nothing until ``resume``."""
+        self.serving = self.calm = False
+
+    def resume(self, now: float) -> Plan:
+        """Hand out again."""
+        self.serving = not self.closed
+        return self.plan(now)
+
+    def shut(self, now: float) -> Plan:
+        """Hand out nothing any more: refuse the waiters, close what is idle or comes back."""
+        self.closed = True
+        self.serving = self.calm = False
+        plan = Plan()
+        for waiter in (*self.waiters, *self.until_ready):
+            waiter.refused = waiter.done = True
+            plan.woken.append(waiter)
+        self.waiters.clear()
+        self.until_ready.clear()
+        return self.plan(now, plan)
+
+    # -- decisions
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether ``min_size`` connections are open."""
+        return len(self.members) >= self.min_size
+
+    @property
+    def has_surplus(self) -> bool:
+        """Whether more are open or connecting, those being closed aside, than ``resize`` allows."""
+        return len(self.members) + self.connecting > self.max_size
+
+    def plan(self, now: float, plan: Plan | None = None, *, refused: int = 0) -> Plan:
+        """What follows from the state as it is: hand out, close, open, wake."""
+        plan = plan or Plan()
+        for member in self.overdue:
+            self.retire(member, plan)
+        self.overdue.clear()
+        if self.closed:
+            self.retire_idle(plan, lambda _: True)
+        self._hand_out(plan, now)
+        while self.idle and self.has_surplus:
+            self.retire(self.idle.pop(0), plan)
+        self._open(plan, now, refused)
+        self._wake_watchers(plan)
+        self.calm = self.serving and not (self.waiters or self.owed or self.has_surplus)
+        return plan
+
+    def _hand_out(self, plan: Plan, now: float) -> None:
+        # What was just opened serves somebody first, or two processes would only hand permits to each other.
+        while self.owed and self.idle and not self.idle[-1].fresh:
+            self.retire(self.idle.pop(), plan)
+            self.owed -= 1
+            self.yielded_at = now
+        while self.serving and self.waiters and self.idle and not self.has_surplus:
+            member = self.idle.pop()
+            # What was just opened is handed out however short its life is.
+            if member.expires <= now and not member.fresh:
+                self.retire(member, plan)
+                continue
+            waiter, _ = self.waiters.popitem(last=False)
+            member.state = OUT
+            member.since = now
+            member.taken = waiter.taken
+            waiter.member, waiter.done = member, True
+            self.tally.waited(now - waiter.since)
+            plan.woken.append(waiter)
+        if self.idle and self.idle[-1].expires <= now and not self.idle[-1].fresh:
+            self.retire(self.idle.pop(), plan)
+
+    def _wanted(self, now: float, refused: int = 0) -> int:
+        if not self.serving or self.starving or now < self.retry_at:
+            return 0
+        need = len(self.waiters) + refused - self.connecting
+        floor = self.min_size - self.size if self.started else 0
+        room = min(self.max_size - self.size, PARALLEL_CONNECTS - self.connecting)
+        return max(0, min(max(need, floor), room))
+
+    def _open(self, plan: Plan, now: float, refused: int) -> None:
+        count = self._wanted(now, refused)
+        plan.connect += count
+        self.connecting += count
+        self.size += count
+
+    def _wake_watchers(self, plan: Plan) -> None:
+        for watchers, is_so in ((self.until_ready, self.is_ready), (self.until_empty, self.size == 0)):
+            if watchers and is_so:
+                for waiter in watchers:
+                    waiter.done = True
+                plan.woken += watchers
+                watchers.clear()
+
+    def _rest(self, member: Member) -> None:
+        member.state = IDLE
+        if self.idle and self.idle[-1].since > member.since:
+            insort(self.idle, member, key=_since)
+        else:
+            self.idle.append(member)
+
+    def retire(self, member: Member, plan: Plan) -> None:
+        """Let a member be closed."""
+        member.state = BUSY
+        self.members.pop(member.key, None)
+        plan.close.append(member)
+
+    def retire_idle(self, plan: Plan, which: Callable[[Member], bool]) -> None:
+        """Let the idle members be closed of which this is true."""
+        retired = [member for member in self.idle if which(member)]
+        if retired:
+            self.idle[:] = [member for member in self.idle if not which(member)]
+            for member in retired:
+                self.retire(member, plan)

@@ -1,0 +1,108 @@
+"""What a pool was told: its callables, sizes and times, checked once at the border.
+
+Times are seconds; ``math.inf`` stands for never inside, ``None`` for never outside.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from types import EllipsisType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Settings", "Timeout", "deadline_of"]
+
+Timeout = float | None | EllipsisType  #: seconds, None for ever, ``...`` what the pool was made with
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The parameters of a pool, as they were given."""
+
+    connect: Callable[[], Any]
+    close: Callable[[Any], Any] | None = None
+    check: Callable[[Any], Any] | None = None
+    reset: Callable[[Any], Any] | None = None
+    configure: Callable[[Any], Any] | None = None
+    min_size: int = 0
+    max_size: int = 10
+    timeout: float | None = 30.0
+    max_waiting: int | None = None
+    max_lifetime: float | None = 3600.0
+    max_idle: float | None = 600.0
+    leak_after: float | None = None
+    name: str | None = None
+    plane: Any = None
+    host_limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if not callable(self.connect):
+            raise TypeError(f"connect is a callable that returns a connection, not {self.connect!r}")
+        for what in ("close", "check", "reset", "configure"):
+            given = getattr(self, what)
+            if given is not None and not callable(given):
+                raise TypeError(f"{what} is a callable that takes a connection, or None, not {given!r}")
+        check_sizes(self.min_size, self.max_size)
+        _check_count("max_waiting", self.max_waiting, least=0)
+        for what in ("timeout", "max_idle", "leak_after", "max_lifetime"):
+            check_seconds(what, getattr(self, what))
+        if self.max_lifetime == 0:
+            raise ValueError("max_lifetime of 0 closes what was just opened; give seconds, or None for never")
+        if self.name is not None and not isinstance(self.name, str):
+            raise TypeError(f"a pool's name is a str, not {type(self.name).__name__}")
+        self._check_host_limit()
+
+    def _check_host_limit(self) -> None:
+        if self.host_limit is None:
+            return
+        _check_count("host_limit", self.host_limit, least=1)
+        if self.plane is None:
+            raise ValueError(
+                f"host_limit={self.host_limit} counts connections over all processes of the host, which "
+                f"needs shared memory: pass plane= too, or leave host_limit out and use max_size"
+            )
+        if self.name is None:
+            raise ValueError(
+                "host_limit counts the connections of all pools of one name: pass name= too, "
+                "the same in every process"
+            )
+
+
+def deadline_of(timeout: Timeout, settings: Settings, now: float) -> float:
+    """When to give up: ``now`` plus the timeout, or infinity."""
+    if timeout is ...:
+        timeout = settings.timeout
+    check_seconds("timeout", timeout)
+    return math.inf if timeout is None else now + timeout
+
+
+def check_sizes(min_size: object, max_size: object) -> None:
+    """Raise unless ``0 <= min_size <= max_size`` and ``max_size >= 1``."""
+    _check_count("min_size", min_size, least=0)
+    _check_count("max_size", max_size, least=1)
+    if min_size is None or max_size is None:
+        raise TypeError("min_size and max_size are ints, not None")
+    if min_size > max_size:  # type: ignore[operator]
+        raise ValueError(f"min_size {min_size} is above max_size {max_size}")
+
+
+def _check_count(what: str, value: object, *, least: int) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{what} is an int, not {type(value).__name__}")
+    if value < least:
+        raise ValueError(f"{what} is at least {least}, not {value}")
+
+
+def check_seconds(what: str, value: object) -> None:
+    """Raise unless ``value`` is None or a number of seconds that is not negative."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{what} is a number of seconds or None, not {type(value).__name__}")
+    if not value >= 0:
+        raise ValueError(f"{what} is seconds, 0 or more, not {value}")

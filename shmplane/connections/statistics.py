@@ -1,0 +1,152 @@
+"""What a pool tells about itself: frozen records, sums of them, and OpenTelemetry's names for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal
+
+from shmplane.connections.member import IDLE, OUT
+from shmplane.connections.tally import BOUNDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Histogram", "Measurement", "PoolStatistics", "statistics_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """How often something took how long."""
+
+    counts: tuple[int, ...]  #: one per bucket; the last takes what is above the last bound
+    seconds: float  #: the sum of all
+    bounds: tuple[float, ...] = BOUNDS  #: upper bounds of the buckets, in seconds
+
+    @property
+    def count(self) -> int:
+        """How many there were."""
+        return sum(self.counts)
+
+    @property
+    def mean(self) -> float:
+        """Seconds on average; 0.0 when there were none."""
+        return self.seconds / self.count if self.count else 0.0
+
+    def quantile(self, share: float) -> float:
+        """The upper bound of the bucket that holds this share, e.g. 0.99; infinity above the last bound."""
+        rank, seen = share * self.count, 0
+        for count, bound in zip(self.counts, self.bounds, strict=False):
+            seen += count
+            if seen >= rank:
+                return bound
+        return float("inf")
+
+    def __add__(self, other: Histogram) -> Histogram:
+        counts = tuple(a + b for a, b in zip(self.counts, other.counts, strict=True))
+        return Histogram(counts, self.seconds + other.seconds, self.bounds)
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One value under its OpenTelemetry name."""
+
+    name: str
+    kind: Literal["updowncounter", "counter", "histogram"]
+    unit: str
+    value: int | Histogram
+    attributes: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolStatistics:
+    """A pool at one moment, and its counts since it was made. Those of several processes can be added."""
+
+    name: str
+    min_size: int
+    max_size: int
+    size: int  #: slots in use: idle, used, connecting and closing connections
+    idle: int
+    used: int
+    connecting: int
+    waiting: int  #: callers in the queue
+    acquires: int  #: connections handed out
+    timeouts: int
+    refused: int  #: callers turned away with TooManyWaiters
+    connects: int
+    connect_errors: int
+    closed: int
+    discarded: int  #: closed as broken: failed check or reset, exception or cancellation of the user
+    dropped: int  #: became garbage without release
+    leaked: int  #: were out longer than leak_after
+    wait_time: Histogram  #: of every acquire that succeeded
+    use_time: Histogram
+    connect_time: Histogram
+    paused: bool = False
+    is_closed: bool = False
+    pools: int = 1  #: how many pools were added up
+
+    def __add__(self, other: PoolStatistics) -> PoolStatistics:
+        """The sum over two pools, such as those of one name in two processes."""
+        summed: dict[str, Any] = {
+            field.name: getattr(self, field.name) + getattr(other, field.name)
+            for field in fields(self)
+            if field.name not in ("name", "paused", "is_closed")
+        }
+        name = self.name if self.name == other.name else f"{self.name}+{other.name}"
+        paused, closed = self.paused or other.paused, self.is_closed and other.is_closed
+        return PoolStatistics(name=name, paused=paused, is_closed=closed, **summed)
+
+    def measurements(self) -> Iterator[Measurement]:
+        """The values under OpenTelemetry's names ``db.client.connection.*``, times in seconds."""
+        pool = {"db.client.connection.pool.name": self.name}
+        prefix = "db.client.connection."
+        for state, count in (("idle", self.idle), ("used", self.used)):
+            attributes = pool | {"db.client.connection.state": state}
+            yield Measurement(prefix + "count", "updowncounter", "{connection}", count, attributes)
+        for what, count in (("idle.min", self.min_size), ("idle.max", self.max_size), ("max", self.max_size)):
+            yield Measurement(prefix + what, "updowncounter", "{connection}", count, pool)
+        yield Measurement(prefix + "pending_requests", "updowncounter", "{request}", self.waiting, pool)
+        yield Measurement(prefix + "timeouts", "counter", "{timeout}", self.timeouts, pool)
+        times = (
+            ("create_time", self.connect_time),
+            ("wait_time", self.wait_time),
+            ("use_time", self.use_time),
+        )
+        for what, histogram in times:
+            yield Measurement(prefix + what, "histogram", "s", histogram, pool)
+
+
+def statistics_of(name: str, roster: Any) -> PoolStatistics:
+    """Read a roster; the caller holds its lock."""
+    tally = roster.tally
+    used = sum(member.state == OUT for member in roster.members.values())
+    quick = tally.use[0] + roster.quick_uses
+    use = Histogram((quick, *tally.use[1:]), tally.use_seconds + roster.quick_seconds)
+    acquires = use.count + used + tally.dropped
+    wait = list(tally.wait)
+    # Who found an idle connection did not wait; counting that here keeps it off the hot path.
+    wait[0] += max(0, acquires - sum(wait))
+    return PoolStatistics(
+        name=name,
+        min_size=roster.min_size,
+        max_size=roster.max_size,
+        size=roster.size,
+        idle=sum(member.state == IDLE for member in roster.members.values()),
+        used=used,
+        connecting=roster.connecting,
+        waiting=len(roster.waiters),
+        acquires=acquires,
+        timeouts=tally.timeouts,
+        refused=tally.refused,
+        connects=sum(tally.connect),
+        connect_errors=tally.connect_errors,
+        closed=tally.closed,
+        discarded=tally.discarded,
+        dropped=tally.dropped,
+        leaked=tally.leaked,
+        wait_time=Histogram(tuple(wait), tally.wait_seconds),
+        use_time=use,
+        connect_time=Histogram(tuple(tally.connect), tally.connect_seconds),
+        paused=not roster.serving and not roster.closed,
+        is_closed=roster.closed,
+    )

@@ -1,0 +1,51 @@
+"""Which scopes are open in this process, and what they hold."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from shmplane.scopes.base import ScopeBase
+
+__all__ = ["OpenResource", "register", "report"]
+
+# Plain dict operations, each of them atomic: finalizers run anywhere and must not wait for a lock.
+_scopes: dict[int, weakref.ref[ScopeBase]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class OpenResource:
+    """One thing that a scope of this process holds."""
+
+    scope: str
+    what: str
+    file: str  #: where it was acquired
+    line: int
+    seconds: float  #: for how long
+
+    def __str__(self) -> str:
+        return (
+            f"{self.scope}: {self.what}, acquired at {self.file}:{self.line}, open for {self.seconds:.3g} s"
+        )
+
+
+def register(scope: ScopeBase) -> None:
+    """List a scope for as long as it lives."""
+    key = id(scope)
+    _scopes[key] = weakref.ref(scope, lambda _: _scopes.pop(key, None))
+
+
+def report() -> list[OpenResource]:
+    """Everything that scopes of this process hold at this moment, the oldest first."""
+    now, pid = monotonic(), os.getpid()
+    found: list[OpenResource] = []
+    for ref in list(_scopes.values()):
+        scope = ref()
+        if scope is not None:
+            mine = [entry for entry in list(scope._entries) if entry.pid == pid]
+            found += [OpenResource(scope.name, e.what, *e.place, now - e.since) for e in mine]
+    return sorted(found, key=lambda resource: -resource.seconds)

@@ -1,0 +1,1 @@
+"""Pools with real servers: PostgreSQL, HTTP and TCP on loopback."""

@@ -1,0 +1,1 @@
+"""Scopes: cleanup that always happens."""
