@@ -1,0 +1,80 @@
+"""``shmplane doctor``: what can be wrong with the host and the planes, and the cure; or the binary format."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from ..observe import Check, TableFacts, check_host, check_planes, count, describe_format, nbytes, reading, worst
+from .exits import OK, PROBLEMS
+from .output import printable
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from .output import Output
+
+__all__ = ["doctor"]
+
+
+def doctor(options: Namespace, out: Output) -> int:
+    if options.layout is not None:
+        return _layout(options, out)
+    checks: list[Check] = []
+    for check in (*check_host(options.root), *check_planes(options.root)):
+        checks.append(check)
+        if not options.json:
+            _show(check, out)
+    status = worst(checks)
+    if options.json:
+        out.json(root=options.root, status=status, checks=[asdict(check) for check in checks])
+    elif status == "ok":
+        out.message("no problems found")
+    else:
+        counts = [f"{sum(check.status == kind for check in checks)} {kind}" for kind in ("fail", "warn")]
+        out.message(f"problems found: {', '.join(counts)}")
+    return OK if status == "ok" else PROBLEMS
+
+
+def _show(check: Check, out: Output) -> None:
+    head = f"{check.status:<5} {printable(check.name):<13}  "
+    for index, line in enumerate(textwrap.wrap(printable(check.found), out.width - len(head), break_on_hyphens=False)):
+        out.line((head if index == 0 else " " * len(head)) + line)
+    if check.cure:
+        cure = textwrap.wrap(check.cure, out.width - 24, break_on_hyphens=False, break_long_words=False)
+        for index, line in enumerate(cure):
+            out.line(" " * 21 + ("-> " if index == 0 else "   ") + line)
+
+
+def _layout(options: Namespace, out: Output) -> int:
+    if options.layout:
+        with reading(options.layout, options.root) as plane:
+            tables, size = describe_format(plane.manifest), plane.manifest.nbytes
+            header = plane.manifest.header
+            said = f"format {header.format[0]}, fingerprint {header.fingerprint[0]:#018x}, {nbytes(size)}, sparse"
+    else:
+        tables, said = describe_format(), ""
+    if options.json:
+        out.json(root=options.root, plane=options.layout or None, tables=[asdict(table) for table in tables])
+        return OK
+    out.line("Words of 8 bytes, little-endian, one store each; rows lie one behind the other.")
+    if said:
+        out.line(f"{options.layout}: {said}")
+    for table in tables:
+        _show_table(table, out)
+    return OK
+
+
+def _show_table(table: TableFacts, out: Output) -> None:
+    place = ""
+    if table.start is not None and table.rows is not None:
+        rows = "1 row" if table.rows == 1 else f"{count(table.rows)} rows"
+        place = f", {rows} from byte {count(table.start)}"
+    out.line()
+    out.line(f"{table.name}: {table.row_nbytes} B a row{place}")
+    width = max(len(column.name) for column in table.columns)
+    for column in table.columns:
+        head = f"  +{column.offset:<4} {column.nbytes:>3} B  {column.name:<{width}}  "
+        for index, line in enumerate(textwrap.wrap(column.meaning, max(20, out.width - len(head)))):
+            out.line((head if index == 0 else " " * len(head)) + line)

@@ -1,0 +1,199 @@
+"""The commands, their options and their help."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from .. import __version__
+from ..observe import default_root
+from .exits import USAGE, Failed
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction["_Parser"]
+
+__all__ = ["make_parser"]
+
+_EXITS = "exit codes: 0 ok, 1 problems found, 2 usage, 3 not found, 4 busy or refused"
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="shmplane",
+        description="Named blocks in shared memory: look at planes, clean up, try it out.",
+        epilog=_examples(
+            ("shmplane demo", "see what it does, on real data"),
+            ("shmplane ls", "planes of this user"),
+            ("shmplane ls market --json", "the blocks of one, for programs"),
+            ("shmplane gc --dry-run", "what killed processes left behind"),
+        )
+        + f"\n\n{_EXITS}",
+        formatter_class=_Formatter,
+    )
+    parser.add_argument("--version", action="version", version=f"shmplane {__version__}")
+    where = "where the planes lie (default: $SHMPLANE_ROOT or /dev/shm)"
+    parser.add_argument("--root", default=default_root(), metavar="DIR", help=where)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for add in (_ls, _info, _gc, _doctor, _rm, _demo, _bench):
+        add(commands)
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """As every other failure: one message on stderr, also when that is closed."""
+        raise Failed(USAGE, f"{message}; see `{self.prog} --help`")
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28, width=79)
+
+
+def _command(
+    commands: Commands,
+    name: str,
+    what: str,
+    *,
+    run: str,
+    examples: Sequence[tuple[str, str]],
+    json: bool = True,
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        name,
+        help=what,
+        description=what[0].upper() + what[1:] + ".",
+        epilog=_examples(*examples),
+        formatter_class=_Formatter,
+    )
+    command.set_defaults(run=run, json=False)
+    # Also after the command; left out, the value from before it stays.
+    command.add_argument("--root", default=argparse.SUPPRESS, metavar="DIR", help="where the planes lie")
+    if json:
+        command.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    return command
+
+
+def _examples(*examples: tuple[str, str]) -> str:
+    width = max(len(command) for command, _ in examples)
+    return "examples:\n" + "\n".join(f"  {command.ljust(width)}   {what}" for command, what in examples)
+
+
+def _ls(commands: Commands) -> None:
+    command = _command(
+        commands,
+        "ls",
+        "list planes, or the blocks of one",
+        run="listing:ls",
+        examples=[
+            ("shmplane ls", "planes: blocks, memory, processes, leases"),
+            ("shmplane ls market", "its blocks by name, then those without one"),
+            ("shmplane ls market --json", "the same for programs, names in full"),
+        ],
+    )
+    command.add_argument("plane", nargs="?", metavar="PLANE", help="a plane's name")
+
+
+def _info(commands: Commands) -> None:
+    command = _command(
+        commands,
+        "info",
+        "show all about a plane, or about a block",
+        run="details:info",
+        examples=[
+            ("shmplane info market", "memory, processes and what they hold"),
+            ("shmplane info market prices", "dtype or schema, version, who leases it"),
+        ],
+    )
+    command.add_argument("plane", metavar="PLANE", help="a plane's name")
+    command.add_argument("block", nargs="?", metavar="BLOCK", help="a block's name")
+
+
+def _gc(commands: Commands) -> None:
+    command = _command(
+        commands,
+        "gc",
+        "reclaim what killed processes held",
+        run="collecting:gc",
+        examples=[
+            ("shmplane gc", "every plane of this user"),
+            ("shmplane gc market --dry-run", "show it and change nothing"),
+        ],
+    )
+    command.add_argument("plane", nargs="?", metavar="PLANE", help="a plane's name; without it: all of them")
+    command.add_argument("--dry-run", action="store_true", help="only show what would be reclaimed")
+
+
+def _doctor(commands: Commands) -> None:
+    command = _command(
+        commands,
+        "doctor",
+        "check the host and every plane, and name the cure",
+        run="checking:doctor",
+        examples=[
+            ("shmplane doctor", "exit code 1 when anything is to be done"),
+            ("shmplane doctor --layout", "the binary format, column by column"),
+            ("shmplane doctor --layout market", "with the place of each table in that plane"),
+        ],
+    )
+    command.add_argument(
+        "--layout", nargs="?", const="", metavar="PLANE", help="print the columns of the binary format instead"
+    )
+
+
+def _rm(commands: Commands) -> None:
+    command = _command(
+        commands,
+        "rm",
+        "remove blocks, or a whole plane",
+        run="removing:rm",
+        examples=[
+            ("shmplane rm market prices volumes", "refuses (exit code 4) if one is leased"),
+            ("shmplane rm market prices --force", "takes the name; readers keep the memory"),
+            ("shmplane rm market --plane", "ends the plane for every process"),
+        ],
+        json=False,
+    )
+    command.add_argument("plane", metavar="PLANE", help="a plane's name")
+    command.add_argument("blocks", nargs="*", metavar="BLOCK", help="names of blocks")
+    command.add_argument("--plane", dest="whole", action="store_true", help="remove the plane with all its blocks")
+    command.add_argument("--force", action="store_true", help="also what is leased, or too damaged to be opened")
+
+
+def _demo(commands: Commands) -> None:
+    command = _command(
+        commands,
+        "demo",
+        "share a real table with workers, kill one, and look",
+        run="demo:demo",
+        examples=[
+            ("shmplane demo", "the flights that left New York in 2013"),
+            ("shmplane demo --data my.parquet", "a table or array of your own"),
+            ("shmplane demo --workers 8 --keep", "leaves the plane for `shmplane info`"),
+        ],
+    )
+    command.add_argument("--data", metavar="FILE", help="csv, parquet, arrow or npy instead of the flights")
+    how_many = "worker processes, 2 to 64 (default: 4)"
+    command.add_argument("--workers", type=_workers, default=4, metavar="N", help=how_many)
+    command.add_argument("--keep", action="store_true", help="leave the plane there at the end")
+
+
+def _workers(text: str) -> int:
+    if not text.isdecimal() or not 2 <= int(text) <= 64:
+        raise argparse.ArgumentTypeError(f"{text!r} is not 2 to 64: one is killed, and one has to survive")
+    return int(text)
+
+
+def _bench(commands: Commands) -> None:
+    _command(
+        commands,
+        "bench",
+        "run the benchmarks of a source checkout, like python -m bench",
+        run="benchmarks:bench",
+        examples=[
+            ("shmplane bench --quick", "all of them, under a minute"),
+            ("shmplane bench put_steady get", "some of them"),
+        ],
+        json=False,
+    )

@@ -1,0 +1,120 @@
+"""Reading a plane from outside: its files are opened, its lock is held for a moment, and no word of it is stored.
+
+Rule 1. Nothing is created and nobody is joined: no slot is taken, no lease, no recovery is run.
+Rule 2. The lock is waited for one second. If somebody stopped holds it, the words are read without it and the result
+says ``approximate``: only single words are sure to be whole then.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from ..errors import LockTimeout, PlaneCorrupt, PlaneNotFound
+from ..manifest import Manifest
+from ..names import check_plane_name
+from ..system import HostLock, Token, check_directory, open_file
+from .places import default_root, directory_of
+from .snapshot import Snapshot, Summary, read_snapshot, read_summary
+
+__all__ = ["Reading", "reading", "snapshot_of", "summary_of"]
+
+LOCK_PATIENCE_S = 1.0
+_Result = TypeVar("_Result", Summary, Snapshot)
+
+
+class Reading:
+    """A plane that is looked at. Made by ``reading``; not safe for use by several threads at once."""
+
+    def __init__(self, name: str, root: str, path: str, *, manifest: Manifest, token: Token, lock: HostLock) -> None:
+        self.name, self.root, self.path = name, root, path
+        self.manifest, self._token, self._lock = manifest, token, lock
+
+    def summary(self) -> Summary:
+        """Totals and processes."""
+        found, approximate = self._read(read_summary)
+        return replace(found, approximate=True) if approximate else found
+
+    def snapshot(self) -> Snapshot:
+        """Every row in use."""
+        found, approximate = self._read(read_snapshot)
+        return replace(found, summary=replace(found.summary, approximate=True)) if approximate else found
+
+    def segment_path(self, segment_id: int) -> str:
+        return f"{self.path}/s{segment_id}"
+
+    def _read(self, read: Callable[..., _Result]) -> tuple[_Result, bool]:
+        try:
+            try:
+                return self._lock.run(LOCK_PATIENCE_S, self._run, read), False
+            except LockTimeout:
+                return self._run(read), True
+        except (IndexError, OverflowError, ValueError, struct.error) as error:
+            raise PlaneCorrupt(
+                f"plane {self.name!r}: its tables hold impossible values ({error}). Somebody wrote over them: "
+                f"`shmplane rm {self.name} --plane --force` removes the plane.",
+                name=self.name,
+            ) from error
+
+    def _run(self, read: Callable[..., Any]) -> Any:
+        if self.manifest.header.destroyed[0]:
+            raise _not_there(self.name, self.root)
+        return read(self.name, self.root, self.manifest, is_held=self._token.is_held)
+
+
+@contextmanager
+def reading(name: str, root: str | None = None) -> Iterator[Reading]:
+    """Open a plane for reading.
+
+    Raises:
+        PlaneNotFound: there is no such plane.
+        PlaneCorrupt: its manifest was made by another release, or damaged.
+        PlaneSecurityError: its files belong to somebody else, or can be used by others.
+    """
+    root = root or default_root()
+    path = f"{directory_of(root)}/{check_plane_name(name)}"
+    descriptors: list[int] = []
+    try:
+        yield _open(name, root, path, descriptors)
+    finally:
+        for fd in descriptors:
+            with suppress(OSError):
+                os.close(fd)
+
+
+def _open(name: str, root: str, path: str, descriptors: list[int]) -> Reading:
+    try:
+        check_directory(directory_of(root))
+        check_directory(path)
+        token = Token.open(f"{path}/tokens")
+        descriptors.append(token.fd)
+        lock_fd = open_file(f"{path}/lock", writable=True)
+        descriptors.append(lock_fd)
+        manifest_fd = open_file(f"{path}/manifest", writable=True)
+        descriptors.append(manifest_fd)
+    except (FileNotFoundError, NotADirectoryError):
+        raise _not_there(name, root) from None
+    manifest = Manifest.open(manifest_fd, f"{path}/manifest")
+    lock = HostLock(lock_fd, lambda: "another process")
+    return Reading(name, root, path, manifest=manifest, token=token, lock=lock)
+
+
+def _not_there(name: str, root: str) -> PlaneNotFound:
+    message = f"there is no plane {name!r} in {root}; `shmplane ls` lists those there are"
+    return PlaneNotFound(message, name=name, root=root)
+
+
+def summary_of(name: str, root: str | None = None) -> Summary:
+    """Totals and processes of a plane."""
+    with reading(name, root) as plane:
+        return plane.summary()
+
+
+def snapshot_of(name: str, root: str | None = None) -> Snapshot:
+    """Every row of a plane in use."""
+    with reading(name, root) as plane:
+        return plane.snapshot()

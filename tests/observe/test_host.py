@@ -1,0 +1,97 @@
+"""Checks of the host: each names its cure, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import resource
+from pathlib import Path
+
+import pytest
+
+from shmplane import observe
+from shmplane.observe.cgroups import memory_limit
+from shmplane.observe.units import count, nbytes, seconds, some
+
+
+def test_every_part_of_the_host_is_checked_and_nothing_is_left(plane_root: Path) -> None:
+    found = {check.name: check for check in observe.check_host(str(plane_root))}
+    assert {"platform", "libraries", "root", "locks", "room", "descriptors", "mappings", "cgroup"} <= set(found)
+    assert found["platform"].status == found["locks"].status == "ok"
+    assert os.listdir(plane_root) == []
+
+
+def test_every_problem_names_its_cure(plane_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 4096))
+    found = {check.name: check for check in observe.check_host(str(plane_root))}
+    assert found["descriptors"].status == "warn"
+    assert all(check.cure for check in found.values() if check.status != "ok")
+
+
+def test_a_root_that_is_not_there_fails_and_the_rest_is_still_checked() -> None:
+    found = {check.name: check.status for check in observe.check_host("/no/such/root")}
+    assert found["root"] == "fail"
+    assert "room" not in found
+    assert "descriptors" in found
+
+
+def test_a_root_on_disk_is_a_warning(tmp_path: Path) -> None:
+    if tmp_path.stat().st_dev == os.stat("/dev/shm").st_dev:
+        pytest.skip("temporary files of this host lie in memory")
+    statuses = {check.name: check.status for check in observe.check_host(str(tmp_path))}
+    assert statuses["root"] in {"ok", "warn"}
+    assert statuses["locks"] == "ok"
+
+
+def group(path: Path, **files: int | str) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+    for name, value in files.items():
+        (path / name.replace("__", ".")).write_text(f"{value}\n")
+
+
+def test_the_tightest_limit_on_the_way_up_counts(tmp_path: Path) -> None:
+    group(tmp_path / "a", memory__max=1000, memory__current=900)
+    group(tmp_path / "a" / "b", memory__max="max", memory__current=10)
+    found = memory_limit(tmp_path, "0::/a/b\n")
+    assert found is not None
+    assert (found.limit_nbytes, found.room_nbytes) == (1000, 100)
+
+
+def test_limits_of_version_1_are_understood(tmp_path: Path) -> None:
+    group(tmp_path / "memory" / "x", memory__limit_in_bytes=2**63 - 4096, memory__usage_in_bytes=5)
+    assert memory_limit(tmp_path, "4:memory:/x\n1:cpu:/x\n0::/\n") is None
+    group(tmp_path / "memory", memory__limit_in_bytes=7, memory__usage_in_bytes=5)
+    found = memory_limit(tmp_path, "4:memory:/x\n")
+    assert found is not None
+    assert found.room_nbytes == 2
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (nbytes(0), "0 B"),
+        (nbytes(999), "999 B"),
+        (nbytes(1000), "0.98 KiB"),
+        (nbytes(50_715_315), "48.4 MiB"),
+        (nbytes(-2048), "-2.00 KiB"),
+        (count(1_000_000), "1,000,000"),
+        (seconds(0.0000123), "12.3 µs"),
+        (seconds(0.0123), "12.3 ms"),
+        (seconds(61.0), "61.0 s"),
+        (seconds(7000.0), "117 min"),
+        (seconds(86_400.0 * 3), "3 d"),
+        (some(1, "process"), "1 process"),
+        (some(2, "process"), "2 processes"),
+        (some(0, "lease"), "0 leases"),
+    ],
+)
+def test_units_read_well(shown: str, expected: str) -> None:
+    assert shown == expected
+
+
+def test_the_layout_lists_every_column_of_the_format() -> None:
+    tables = {table.name: table for table in observe.describe_format()}
+    assert {"Header", "Processes", "Blocks", "Segments", "Names", "Leases"} <= set(tables)
+    assert tables["Header"].columns[0].name == "magic"
+    for table in tables.values():
+        assert sum(column.nbytes for column in table.columns) == table.row_nbytes
+        assert all(column.meaning for column in table.columns)
