@@ -4,29 +4,41 @@
 bring it back, ``as_kind`` as something else. No library is imported before a value of its kind is met.
 """
 
+from shmplane.codecs.array import array_over
 from shmplane.codecs.base import Codec, Encoded, Memory, Sink
 from shmplane.codecs.choice import KINDS, encode
-from shmplane.codecs.convert import AS_KINDS, as_kind
+from shmplane.codecs.composed import Composition, Part, Piece, composition_of, is_composed, pack_composition
+from shmplane.codecs.convert import AS_KINDS, as_kind, as_table, check_as
 from shmplane.codecs.describe import Description, describe
 from shmplane.codecs.opening import open_root, open_table, present, presenter
 from shmplane.codecs.raw import open_body
-from shmplane.codecs.table import check_table
+from shmplane.codecs.table import check_table, find_columns
 
 __all__ = [
     "AS_KINDS",
     "KINDS",
     "Codec",
+    "Composition",
     "Description",
     "Encoded",
     "Memory",
+    "Part",
+    "Piece",
     "Sink",
+    "array_over",
     "as_kind",
+    "as_table",
+    "check_as",
     "check_table",
+    "composition_of",
     "describe",
     "encode",
+    "find_columns",
+    "is_composed",
     "open_body",
     "open_root",
     "open_table",
+    "pack_composition",
     "present",
     "presenter",
 ]

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EncodedArray",
+    "array_over",
     "encode_array",
     "encode_array_like",
     "open_array",
@@ -92,8 +93,9 @@ def encode_array_like(value: Any) -> EncodedArray:
     if not isinstance(value, (np.ndarray, np.generic)) and hasattr(type(value), "__dlpack__"):
         try:
             return encode_array(np.from_dlpack(value))
-        except Exception:  # noqa: BLE001, S110 - foreign code; __array__ can give what DLPack cannot
-            pass
+        except Exception as error:  # noqa: BLE001 - foreign code; __array__ can give what DLPack cannot
+            if not hasattr(type(value), "__array__"):
+                raise UnsupportedValue(f"this {type(value).__name__} cannot be read through DLPack: {error}") from error
     return encode_array(_as_array(value))
 
 
@@ -101,6 +103,9 @@ def _as_array(value: Any) -> npt.NDArray[Any]:
     import numpy as np
 
     try:
+        # NumPy takes these for bytes, whatever else they offer.
+        if isinstance(value, (bytes, bytearray)) and hasattr(type(value), "__array__"):
+            value = type(value).__array__(value)
         return np.asarray(value)
     except Exception as error:
         raise UnsupportedValue(f"NumPy cannot make an array of this {type(value).__name__}: {error}") from error
@@ -197,6 +202,16 @@ def open_array(frame: bytes, memory: Memory) -> npt.NDArray[Any]:
     if claim.nbytes > memory.nbytes:
         corrupt(f"its frame claims {claim.nbytes:,} bytes of {memory.nbytes:,}")
     return borrow(memory, claim.typestr, claim.shape, strides=claim.strides, dtype=claim.view_as)
+
+
+def array_over(frame: bytes, buffer: memoryview) -> npt.NDArray[Any]:
+    """An array as ``frame`` says over a buffer of at least its size; writable when the buffer is."""
+    import numpy as np
+
+    claim = parse_array(frame)
+    if claim.nbytes > buffer.nbytes:
+        corrupt(f"its frame claims {claim.nbytes:,} bytes of {buffer.nbytes:,}")
+    return np.ndarray(claim.shape, claim.dtype, buffer=buffer, strides=claim.strides)
 
 
 def present_array(root: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -25,9 +25,17 @@ from shmplane.errors import ShmplaneError, UnsupportedValue
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["AS_KINDS", "as_kind"]
+    import pyarrow as pa
+
+__all__ = ["AS_KINDS", "as_kind", "as_table", "check_as"]
 
 AS_KINDS = ("array", "arrow", "pandas", "polars", "bytes", "python")
+
+
+def check_as(as_: str) -> None:
+    """``ValueError`` unless there is an ``as_`` of that name."""
+    if as_ not in AS_KINDS:
+        raise ValueError(f"as_={as_!r}: choose one of {', '.join(AS_KINDS)}")
 
 
 def as_kind(kind: str, root: Any, as_: str) -> Any:
@@ -37,8 +45,7 @@ def as_kind(kind: str, root: Any, as_: str) -> Any:
         ValueError: there is no ``as_`` of that name.
         UnsupportedValue: this value has no such form; the message says which it has.
     """
-    if as_ not in AS_KINDS:
-        raise ValueError(f"as_={as_!r}: choose one of {', '.join(AS_KINDS)}")
+    check_as(as_)
     convert = _CONVERT[kind].get(as_)
     if convert is None:
         _refuse(kind, as_, "it has no such form")
@@ -141,6 +148,18 @@ def _table_as_arrow(root: Any) -> Any:
     if not isinstance(root, TableRoot):
         return root
     return root.table.column(0) if _is_series(root) else root.table
+
+
+def as_table(kind: str, root: Any) -> pa.Table:
+    """The block of ``root`` as a table; an array of one dimension is a table of one column, ``value``."""
+    import pyarrow as pa
+
+    if kind == "table":
+        return _table_of(root)
+    if kind != "array":
+        raise UnsupportedValue(f"a block of kind {kind!r} is no table. A table is had from tables and from arrays.")
+    found = as_kind(kind, root, "arrow")
+    return found if isinstance(found, pa.Table) else pa.Table.from_arrays([found], names=["value"])
 
 
 def _table_as_pandas(root: Any) -> Any:

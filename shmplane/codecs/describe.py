@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from shmplane.codecs.array import parse_shape
+from shmplane.codecs.composed import composition_of
 from shmplane.codecs.frame import corrupt
 from shmplane.codecs.raw import parse_length
-from shmplane.codecs.table import parse_schema, parse_table
+from shmplane.codecs.table import parse_schema
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,8 +58,8 @@ def describe(kind: str, frame: bytes) -> Description:
         shape, dtype = parse_shape(frame)
         return Description(kind, shape, None, dtype)
     if kind == "table":
-        said = parse_table(frame)
-        return Description(kind, (said.num_rows, said.num_columns), said.origin, said.schema)
+        said = composition_of(frame)
+        return Description(kind, (said.num_rows, len(said.columns)), said.origin, said.schema)
     if kind == "bytes":
         return Description(kind, (parse_length(frame),))
     if kind not in ("json", "pickle"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from shmplane.codecs import array, document, frames, pickled, raw, table
+from shmplane.codecs import array, composed, document, frames, pickled, raw, table
 from shmplane.codecs.frame import corrupt
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from shmplane.codecs.base import Memory
+    from shmplane.codecs.composed import Part
 
 __all__ = ["open_root", "open_table", "present", "presenter"]
 
@@ -37,9 +38,12 @@ _PRESENT: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def open_root(kind: str, frame: bytes, memory: Memory) -> Any:
+def open_root(kind: str, frame: bytes, memory: Memory, parts: Sequence[Part] = ()) -> Any:
     """The weakly referenceable root of a block's views; neither it nor they can be written or outlive the
     lease.
+
+    Args:
+        parts: of a composed table.
 
     Raises:
         PlaneCorrupt: the frame does not fit its memory, or the kind is unknown.
@@ -47,7 +51,7 @@ def open_root(kind: str, frame: bytes, memory: Memory) -> Any:
     opener = _OPEN.get(kind)
     if opener is None:
         corrupt(f"it is of kind {kind!r}, which this version does not know")
-    return opener(frame, memory)
+    return frames.open_table_root(frame, memory, parts) if parts else opener(frame, memory)
 
 
 def present(kind: str, root: Any) -> Any:
@@ -60,10 +64,14 @@ def presenter(kind: str) -> Callable[[Any], Any]:
     return _PRESENT[kind]
 
 
-def open_table(frame: bytes, memory: Memory, columns: Sequence[str] | None = None) -> pa.Table:
+def open_table(
+    frame: bytes, memory: Memory, columns: Sequence[str] | None = None, *, parts: Sequence[Part] = ()
+) -> pa.Table:
     """The Arrow table of a block, whatever it came from, or just ``columns`` of it, in that order.
 
     Raises:
         ValueError: there is no column of that name, or more than one.
     """
+    if composed.is_composed(frame):
+        return composed.read_composed(frame, parts, columns)
     return table.read_table(frame, memory, columns)

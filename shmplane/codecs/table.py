@@ -29,7 +29,17 @@ if TYPE_CHECKING:
 
     from shmplane.codecs.base import Memory, Sink
 
-__all__ = ["EncodedTable", "TableFrame", "check_table", "encode_table", "parse_table", "read_table"]
+__all__ = [
+    "EncodedTable",
+    "TableFrame",
+    "check_table",
+    "encode_table",
+    "find_columns",
+    "parse_schema",
+    "parse_table",
+    "read_positions",
+    "read_table",
+]
 
 MAX_DEPTH = 62  #: of types within types; what the IPC format can write
 
@@ -150,7 +160,7 @@ def read_table(frame: bytes, memory: Memory, columns: Sequence[str] | None = Non
     claim = parse_table(frame)
     if claim.nbytes > memory.nbytes:
         corrupt(f"its frame claims {claim.nbytes:,} bytes of {memory.nbytes:,}")
-    indices = None if columns is None else _find_columns(parse_schema(claim.schema).names, columns)
+    indices = None if columns is None else find_columns(parse_schema(claim.schema).names, columns)
     table = _read_stream(memory, claim.nbytes, indices)
     if table.num_rows != claim.num_rows:
         corrupt(f"its frame claims {claim.num_rows:,} rows, its stream has {table.num_rows:,}")
@@ -161,6 +171,20 @@ def read_table(frame: bytes, memory: Memory, columns: Sequence[str] | None = Non
     if sorted(set(columns)) != sorted(table.column_names if columns else ()):
         corrupt("its frame has other columns than its stream")
     return table.select(list(columns))
+
+
+def read_positions(frame: bytes, memory: Memory, positions: Sequence[int]) -> list[pa.ChunkedArray]:
+    """The columns at ascending ``positions``, without a copy; the others are not touched."""
+    claim = parse_table(frame)
+    if claim.nbytes > memory.nbytes:
+        corrupt(f"its frame claims {claim.nbytes:,} bytes of {memory.nbytes:,}")
+    if not positions or positions[-1] >= claim.num_columns:
+        corrupt(f"column {max(positions, default=0)} of {claim.num_columns} is asked for")
+    everything = len(positions) == claim.num_columns
+    table = _read_stream(memory, claim.nbytes, None if everything else positions)
+    if table.num_columns != len(positions) or table.num_rows != claim.num_rows:
+        corrupt("its stream has other columns or rows than its frame claims")
+    return table.columns  # type: ignore[no-any-return]
 
 
 def _read_stream(memory: Memory, nbytes: int, columns: Sequence[int] | None) -> pa.Table:
@@ -177,7 +201,8 @@ def _read_stream(memory: Memory, nbytes: int, columns: Sequence[int] | None) -> 
     return table if columns != [] else table.select([])
 
 
-def _find_columns(names: Sequence[str], columns: Sequence[str]) -> list[int]:
+def find_columns(names: Sequence[str], columns: Sequence[str]) -> list[int]:
+    """Positions of columns by name; ``ValueError`` naming what is not there, or there twice."""
     if isinstance(columns, (str, bytes)):
         raise TypeError(f"columns is a list of names, not {type(columns).__name__}; write [{columns!r}]")
     for name in columns:

@@ -1,11 +1,25 @@
 """The shared truth of a plane: schema, states, the only writer, and recovery."""
 
-from .coordination import Coordination, watch_bit
+from .coordination import NO_TICKET, Coordination, watch_bit
 from .reading import BlockFacts, Contents, Reader, held_rows, not_found
 from .recovery import reap, rebuild, release_slot, rows_of_owner
 from .segments import Doomed, Place
 from .space import CELL_NBYTES, SMALL_NBYTES
-from .states import BLOCK_STATES, CREATING, DOOMED, FREE, KIND_CODES, KINDS, LIVE, MAKING, SEGMENT_STATES, USED, WARM
+from .schema import MAX_REFERENCES
+from .states import (
+    BLOCK_STATES,
+    CREATING,
+    DOOMED,
+    FREE,
+    KIND_CODES,
+    KINDS,
+    LIVE,
+    MAKING,
+    PAGES,
+    SEGMENT_STATES,
+    USED,
+    WARM,
+)
 from .store import FORMAT, Limits, Manifest
 from .transaction import Transaction
 
@@ -20,6 +34,9 @@ __all__ = [
     "KIND_CODES",
     "LIVE",
     "MAKING",
+    "MAX_REFERENCES",
+    "PAGES",
+    "NO_TICKET",
     "SEGMENT_STATES",
     "SMALL_NBYTES",
     "USED",

@@ -5,7 +5,8 @@ counter can be left wrong. Waiters are served in the order of their tickets: a p
 the others wait behind it inside the process.
 
 A waiter that does not take its turn (its process is stopped) is passed over, one more for each second that a permit has
-been free. Waking is a hint: waiters look again every 100 ms by themselves.
+been free. Its ticket is marked, so that it holds up nobody again; when its process goes on, it shows its ticket as it was
+and is first in line. Waking is a hint: waiters look again every 100 ms by themselves.
 """
 
 from __future__ import annotations
@@ -20,8 +21,12 @@ if TYPE_CHECKING:
     from ..tables import Column
     from .store import Manifest
 
-__all__ = ["Coordination", "watch_bit"]
+__all__ = ["NO_TICKET", "Coordination", "watch_bit"]
 
+#: for somebody who does not wait: behind all tickets, before those that were passed over
+NO_TICKET = 1 << 62
+#: added to the ticket of a process that did not take its turn
+_PASSED_OVER = 1 << 63
 _PASSED_OVER_AFTER_NS = 1_000_000_000
 _clock = time.monotonic_ns
 
@@ -111,6 +116,15 @@ class Coordination:
         """Permits by slot, of those who hold any."""
         return {slot: permits[row] for slot, permits, _ in self._rows() if permits[row]}
 
+    def count_held(self) -> int:
+        """Permits held of all semaphores, over all processes."""
+        high = self._header.semaphores_high[0]
+        return sum(sum(permits[:high].tolist()) for _, permits, _ in self._rows()) if high else 0
+
+    def waiting_elsewhere(self, row: int) -> int:
+        """How many other processes have somebody in the line."""
+        return sum(1 for slot, _, tickets in self._rows() if slot != self.slot and tickets[row])
+
     def generation(self, row: int) -> int:
         return self._semaphores.generation[row]
 
@@ -131,31 +145,32 @@ class Coordination:
                 for row in range(len(column)):
                     if column[row]:
                         column[row] = 0
-            self._processes.coordinates[self.slot] = 1
+            # In this order: if Ctrl-C comes in between, it is done again, and nobody goes on without our rows.
             self._header.membership[0] += 1
+            self._processes.coordinates[self.slot] = 1
 
     def try_take(self, row: int, ticket: int, ahead: int) -> bool:
         """Take a permit if it is our turn.
 
         Args:
-            ticket: ours, or 0 for somebody who does not wait and goes behind all who do.
+            ticket: ours, or ``NO_TICKET``.
             ahead: how many wait before us inside this process.
         """
-        held = ahead_of_us = 0
+        free, slow = self._semaphores.permits[row], []
         ours = None
         for slot, permits, tickets in self._rows():
-            held += permits[row]
-            other = tickets[row]
+            free -= permits[row]
             if slot == self.slot:
                 ours = permits
-            elif other and (not ticket or other < ticket):
-                ahead_of_us += 1
-        free = self._semaphores.permits[row] - held
+            elif 0 < tickets[row] < ticket:
+                slow.append(tickets)
         if free <= 0 or ours is None:
             return False
-        waited = (_clock() - self._semaphores.freed[row]) // _PASSED_OVER_AFTER_NS if ticket else 0
-        if ahead + ahead_of_us >= free + waited:
-            return False
+        if ahead + len(slow) >= free:
+            if ahead + len(slow) >= free + (_clock() - self._semaphores.freed[row]) // _PASSED_OVER_AFTER_NS:
+                return False
+            for tickets in slow:
+                tickets[row] |= _PASSED_OVER
         ours[row] += 1
         self._semaphores.freed[row] = _clock()
         return True
@@ -167,12 +182,12 @@ class Coordination:
         self.offer(row)
 
     def offer(self, row: int) -> None:
-        """Permits are free: wake those who are next."""
+        """Permits may be free: wake those who are next."""
         self._semaphores.freed[row] = _clock()
         waiting = [(tickets[row], slot) for slot, _, tickets in self._rows() if tickets[row]]
         if waiting:
             waiting.sort()
-            for _, slot in waiting[: max(1, self.free(row))]:
+            for _, slot in waiting[: max(0, self.free(row))]:
                 self.wake(slot)
 
     def resize(self, row: int, permits: int) -> None:
@@ -206,11 +221,9 @@ class Coordination:
         high = self._header.semaphores_high[0]
         permits, tickets = self._manifest.permit_rows(slot)
         for row in range(high):
-            if tickets[row]:
-                tickets[row] = 0
-            if permits[row]:
+            if tickets[row] or permits[row]:
                 returned += permits[row]
-                permits[row] = 0
+                tickets[row] = permits[row] = 0
                 self.offer(row)
         processes.coordinates[slot] = 0
         self._header.membership[0] += 1

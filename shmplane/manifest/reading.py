@@ -10,7 +10,7 @@ from .allocation import Allocation
 from .index import NameIndex
 from .schema import MAX_REFERENCES
 from .segments import Doomed
-from .states import FREE, KINDS, LIVE, READ_AS, row_of_name_word
+from .states import FREE, KINDS, LIVE, PAGES, READ_AS, row_of_name_word
 
 if TYPE_CHECKING:
     from ..tables import Column
@@ -26,14 +26,20 @@ class Contents(NamedTuple):
     body_nbytes: int
     frame: bytes
     frame_crc: int
+    #: B before the frame, when they are not the body itself but say which other blocks have it
+    instead_nbytes: int | None = None
+
+    @property
+    def stored_nbytes(self) -> int:
+        return self.body_nbytes if self.instead_nbytes is None else self.instead_nbytes
 
     @property
     def nbytes(self) -> int:
-        return (self.body_nbytes + 7 & ~7) + len(self.frame)
+        return (self.stored_nbytes + 7 & ~7) + len(self.frame)
 
     def tail(self) -> bytes:
         """The frame with the gap before it and zeros to the end of its page, so that nothing old can be read there."""
-        gap = self.nbytes - len(self.frame) - self.body_nbytes
+        gap = self.nbytes - len(self.frame) - self.stored_nbytes
         return bytes(gap) + self.frame + bytes(-self.nbytes % PAGE_NBYTES)
 
 
@@ -53,6 +59,13 @@ class BlockFacts(NamedTuple):
     version: int
     created: int
     name: str | None
+    stored_nbytes: int
+    references: tuple[BlockFacts, ...] = ()  #: the blocks that have its bytes; they refer to none themselves
+
+    @property
+    def frame_offset(self) -> int:
+        """Where the frame starts in the segment."""
+        return self.offset + (self.stored_nbytes + 7 & ~7)
 
     def contents(self, frame: bytes) -> Contents:
         """What a copy of the block holds."""
@@ -107,14 +120,30 @@ class Reader:
             blocks.version[row],
             blocks.created[row],
             self._name_of(row),
+            blocks.stored_nbytes[row],
         )
         # Subtractions only: hostile sizes cannot wrap around.
         room = found.segment_nbytes - found.offset
-        if room < 0 or found.body_nbytes > room or found.frame_nbytes > room - (found.body_nbytes + 7 & ~7):
+        if room < 0 or found.stored_nbytes > room or found.frame_nbytes > room - (found.stored_nbytes + 7 & ~7):
             raise PlaneCorrupt(f"block row {row} lies outside its segment; delete the block", row=row)
         if found.kind not in KINDS:
             raise PlaneCorrupt(f"block row {row} is of unknown kind {found.kind}; delete the block", row=row)
+        if blocks.references[row]:
+            return found._replace(references=tuple(self._facts_of_reference(other) for other in self.references(row)))
+        if found.body_nbytes > room or (found.body_nbytes != found.stored_nbytes and found.kind != PAGES):
+            raise PlaneCorrupt(f"block row {row} claims bytes that it has not; delete the block", row=row)
         return found
+
+    def _facts_of_reference(self, row: int) -> BlockFacts:
+        blocks = self.blocks
+        if not 0 <= row < self.header.blocks_high[0] or blocks.state[row] != LIVE or blocks.references[row]:
+            raise PlaneCorrupt(f"a block refers to row {row}, which has no bytes of its own; delete it", row=row)
+        return self.facts(row)
+
+    def references(self, row: int) -> list[int]:
+        """Rows of the blocks whose bytes a block shows."""
+        count = min(self.blocks.references[row], MAX_REFERENCES)
+        return [column[row] - 1 for column in self.blocks.reference[:count]]
 
     def _name_of(self, row: int) -> str | None:
         name_row = self.blocks.name[row] - 1
@@ -178,9 +207,7 @@ class Reader:
     def _with_references(self, rows: set[int]) -> set[int]:
         found, pending = set(rows), list(rows)
         while pending:
-            row = pending.pop()
-            for index in range(min(self.blocks.references[row], MAX_REFERENCES)):
-                other = getattr(self.blocks, f"reference_{index}")[row] - 1
+            for other in self.references(pending.pop()):
                 if other not in found:
                     found.add(other)
                     pending.append(other)

@@ -154,7 +154,6 @@ def take_snapshot(tx: Transaction, alive: set[int]) -> Snapshot:
     header, blocks, names, segments = tx.header, tx.blocks, tx.names, tx.segments
     high, segments_high, names_high = header.blocks_high[0], header.segments_high[0], header.names_high[0]
     counts = blocks.references[:high].tolist()
-    columns = [getattr(blocks, f"reference_{i}") for i in range(8)]
     leased: set[int] = set()
     for slot in alive:
         leased.update(held_rows(tx, slot))
@@ -168,9 +167,7 @@ def take_snapshot(tx: Transaction, alive: set[int]) -> Snapshot:
         block_names=blocks.name[:high].tolist(),
         block_lingers=blocks.linger[:high].tolist(),
         block_expiries=blocks.expires[:high].tolist(),
-        block_references={
-            row: [column[row] - 1 for column in columns[: min(count, 8)]] for row, count in enumerate(counts) if count
-        },
+        block_references={row: tx.references(row) for row, count in enumerate(counts) if count},
         leased=leased,
         name_words=names.word[:names_high].tolist(),
         name_lengths=names.length[:names_high].tolist(),
@@ -251,7 +248,7 @@ def _rebuild_blocks(tx: Transaction, verdict: Verdict) -> None:
     states = blocks.state[:high].tolist()
     free = [row for row, state in enumerate(states) if state == FREE]
     for row in free:
-        blocks.cell[row] = 0
+        blocks.cell[row] = blocks.referenced[row] = 0
     for row in verdict.living:
         blocks.referenced[row] = verdict.referenced.get(row, 0)
     for index in range(len(CELL_NBYTES)):

@@ -7,7 +7,7 @@ So the order of stores matters for facts only.
 
 from __future__ import annotations
 
-from ..tables import Column, Table, Text, column, text
+from ..tables import Column, Table, Text, column, columns, text
 
 __all__ = [
     "Blocks",
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 #: blocks that one block may refer to; more are merged
-MAX_REFERENCES = 8
+MAX_REFERENCES = 16
 
 
 class Header(Table):
@@ -85,7 +85,8 @@ class Blocks(Table):
     offset: Column = column("B from the start of the segment")
     cell: Column = column("B of its cell in a slab; 0: it has the segment to itself")
     body_nbytes: Column = column("B of the value")
-    frame_nbytes: Column = column("B of the frame, which lies behind the value at the next multiple of 8")
+    stored_nbytes: Column = column("B in its own segment before its frame; grows in a block of pages")
+    frame_nbytes: Column = column("B of the frame, which lies behind what is stored at the next multiple of 8")
     frame_crc: Column = column("crc32 of the frame")
     kind: Column = column("Kind")
     version: Column = column("how often its name had been published, with it; 0: anonymous")
@@ -96,15 +97,8 @@ class Blocks(Table):
     evictable: Column = column("1: may be deleted when the plane is full and nobody leases it")
     referenced: Column = column("derived: how many blocks refer to it")
     next: Column = column("derived: chain of free rows, row + 1")
-    references: Column = column("how many of the next words are used")
-    reference_0: Column = column("block row + 1 whose bytes this block shows")
-    reference_1: Column = column("as above")
-    reference_2: Column = column("as above")
-    reference_3: Column = column("as above")
-    reference_4: Column = column("as above")
-    reference_5: Column = column("as above")
-    reference_6: Column = column("as above")
-    reference_7: Column = column("as above")
+    references: Column = column("how many of the next words are used; those blocks refer to none")
+    reference: tuple[Column, ...] = columns(MAX_REFERENCES, "block row + 1 whose bytes this block shows")
 
 
 class Segments(Table):
@@ -171,7 +165,7 @@ class Permits(Table):
 class Tickets(Table):
     """A row per process, a word per semaphore."""
 
-    oldest: Column = column("ticket of its oldest waiter, 0: none; by its owner, cleared once its token is free")
+    oldest: Column = column("ticket of its oldest waiter, 0: none; by its owner; marked by who passes it over")
 
 
 class Leases(Table):

@@ -18,10 +18,12 @@ MAKING, USED, WARM, DOOMED = range(1, 5)
 BLOCK_STATES = {FREE: "free", CREATING: "creating", LIVE: "live", DEAD: "dead"}
 SEGMENT_STATES = {FREE: "free", MAKING: "making", USED: "used", WARM: "warm", DOOMED: "doomed"}
 
-KINDS = {1: "array", 2: "table", 3: "bytes", 4: "json", 5: "pickle", 6: "mutable"}
+#: "pages" are what edits of arrays changed: they have no name, and only other blocks show them
+KINDS = {1: "array", 2: "table", 3: "bytes", 4: "json", 5: "pickle", 6: "mutable", 7: "pages"}
 #: how the bytes of a kind are read, where it is not by the codec of the same name
 READ_AS = {"mutable": "array"}
 KIND_CODES = {name: code for code, name in KINDS.items()}
+PAGES = KIND_CODES["pages"]
 
 MAX_BLOCKS = 2**24 - 2
 _ROW_MASK = 2**24 - 1

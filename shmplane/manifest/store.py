@@ -234,6 +234,7 @@ class Manifest:
     def close(self) -> None:
         """Close the descriptor; the mapping lasts as long as this object."""
         close_own(self.fd, self.identity)
+        self.fd = -1
 
     def _allocate(self, offset: int, nbytes: int) -> None:
         if identity_of(self.fd) != self.identity:

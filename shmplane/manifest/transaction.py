@@ -2,6 +2,7 @@
 
 The order of stores, for facts:
     put     fields of the row, lease, LIVE, then the name word: the commit. Then what it pointed to is let go.
+            Blocks that it refers to are LIVE before it is.
     free    DEAD, the segment, generation + 1, FREE.
     delete  the name word: the commit. Then the block is let go.
 A kill before the commit leaves a block that no root reaches, which recovery frees; a kill after it leaves an old block
@@ -20,6 +21,8 @@ from .space import class_of
 from .states import CREATING, DEAD, FREE, LIVE, pack_name_word, row_of_name_word
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .segments import Place
     from .store import Manifest
 
@@ -94,6 +97,7 @@ class Transaction(Reader):
         """Describe what has been, or is about to be, written; not visible before LIVE."""
         blocks = self.blocks
         blocks.body_nbytes[row] = contents.body_nbytes
+        blocks.stored_nbytes[row] = contents.stored_nbytes
         blocks.frame_nbytes[row] = len(contents.frame)
         blocks.frame_crc[row] = contents.frame_crc
         blocks.kind[row] = contents.kind
@@ -115,17 +119,31 @@ class Transaction(Reader):
                 found=found,
             )
 
+    def check_unmoved(self, name: bytes, row: int) -> int:
+        """The name's row; ``Conflict`` unless it still points to the block of ``row``, which the caller leases."""
+        name_row, found = self.current(name)
+        if found != row:
+            version = self.names.version[name_row] if found >= 0 else 0
+            raise Conflict(
+                f"{name.decode()!r} is at version {version}{' (absent)' if not version else ''}; the edit began with "
+                f"version {self.blocks.version[row]}. Nothing was changed: edit it again.",
+                name=name.decode(),
+                expected=self.blocks.version[row],
+                found=version,
+            )
+        return name_row
+
     def name_row(self, name: bytes) -> int:
         """The row of a name, made when it is missing."""
         row = self.index.find(name)
         return row if row >= 0 else self.index.add(name)
 
-    def publish_small(self, row: int, name_row: int, *, lease: bool) -> None:
+    def publish_small(self, row: int, name_row: int, *, lease: bool, references: Sequence[int] = ()) -> None:
         """A filled cell becomes the current block of a name."""
         self._clear(row)
         self.space.use_cell(row)
         self.header.live_blocks[0] += 1
-        self._go_live(row, name_row, lease=lease)
+        self._go_live(row, name_row, lease=lease, references=references)
 
     def publish_anonymous_small(self, row: int, linger_ns: int) -> None:
         """A filled cell becomes a block without a name, leased by us."""
@@ -134,10 +152,39 @@ class Transaction(Reader):
         self.header.live_blocks[0] += 1
         self.publish_anonymous(row, linger_ns)
 
-    def publish(self, row: int, name_row: int, *, lease: bool) -> None:
+    def publish(self, row: int, name_row: int, *, lease: bool, references: Sequence[int] = ()) -> None:
         """A written segment becomes the current block of a name."""
         self.space.finish(self.blocks.segment[row] - 1)
-        self._go_live(row, name_row, lease=lease)
+        self._go_live(row, name_row, lease=lease, references=references)
+
+    def publish_part(self, row: int) -> None:
+        """What was written goes live without name or lease: the next store has to be of a block that refers to it."""
+        blocks = self.blocks
+        if blocks.state[row] == CREATING:
+            self.space.finish(blocks.segment[row] - 1)
+        else:
+            self._clear(row)
+            self.space.use_cell(row)
+            self.header.live_blocks[0] += 1
+        blocks.version[row] = 0
+        blocks.state[row] = LIVE
+
+    def take_pages(self, row: int, nbytes: int) -> tuple[int, int]:
+        """Room at the end of a block of pages, ``nbytes`` or what is left: where it starts and how much it is.
+
+        Whoever took it writes it, and nobody sees it before a block refers to it. Killed before that, the room is lost
+        until the block goes.
+        """
+        start = self.blocks.stored_nbytes[row]
+        taken = max(0, min(nbytes, self.blocks.body_nbytes[row] - start))
+        if taken:
+            self.blocks.stored_nbytes[row] = start + taken
+        return start, taken
+
+    def return_pages(self, row: int, start: int, nbytes: int) -> None:
+        """Give room back that will not be used, if nobody took more behind it."""
+        if self.blocks.stored_nbytes[row] == start + nbytes:
+            self.blocks.stored_nbytes[row] = start
 
     def publish_anonymous(self, row: int, linger_ns: int) -> None:
         """A written block goes live without a name: leased by us, and lingering after the last lease."""
@@ -152,8 +199,10 @@ class Transaction(Reader):
         self.lease(row)
         blocks.state[row] = LIVE
 
-    def _go_live(self, row: int, name_row: int, *, lease: bool) -> None:
+    def _go_live(self, row: int, name_row: int, *, lease: bool, references: Sequence[int]) -> None:
         blocks, names = self.blocks, self.names
+        if references:
+            self._refer(row, references)
         version = names.version[name_row] + 1
         blocks.version[row] = version
         blocks.name[row] = name_row + 1
@@ -165,6 +214,14 @@ class Transaction(Reader):
         names.version[name_row] = version
         if previous >= 0:
             self.let_go(previous)
+
+    def _refer(self, row: int, others: Sequence[int]) -> None:
+        """Say whose bytes a block shows. The number comes last: a half-written row refers to nothing."""
+        blocks = self.blocks
+        for column, other in zip(blocks.reference, others, strict=False):
+            column[row] = other + 1
+            blocks.referenced[other] += 1
+        blocks.references[row] = len(others)
 
     def _point(self, name_row: int, row: int) -> int:
         """The commit: one store. Returns the block that the name pointed to, or -1."""
@@ -244,7 +301,7 @@ class Transaction(Reader):
         while pending:
             row = pending.pop()
             blocks.state[row] = DEAD
-            referred = [getattr(blocks, f"reference_{i}")[row] - 1 for i in range(blocks.references[row])]
+            referred = self.references(row)
             if blocks.linger[row]:
                 self.header.lingering[0] -= 1
             if blocks.cell[row]:

@@ -12,7 +12,7 @@ Rule 4. At interpreter exit nothing is given back: the kernel does it after the 
 from __future__ import annotations
 
 import _thread
-import itertools
+import contextlib
 import struct
 import time
 import weakref
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .memory import OpenMemory
     from .semaphores import LocalPart
 
-__all__ = ["Attachment"]
+__all__ = ["Attachment", "Hold"]
 
 LOCK_TIMEOUT_S = 10.0
 _DRAIN_INTERVAL_S = 0.02
@@ -47,7 +47,12 @@ _REAP_FOR_WAITERS_NS = 90_000_000
 _JOINING = 2**32
 _SCAN_INTERVAL_NS = 1_000_000_000
 _clock = time.monotonic_ns
-_handles = itertools.count()
+
+
+class Hold:
+    """A ``Plane`` object's claim on its attachment."""
+
+    __slots__ = ("__weakref__",)
 
 
 class Attachment:
@@ -76,13 +81,15 @@ class Attachment:
         self.gone: deque[tuple[int, int]] = deque()
         #: memory that is being written by a builder or buffer: private to the parent after a fork
         self.open_memory: weakref.WeakSet[OpenMemory] = weakref.WeakSet()
-        self.handles: set[int] = set()
+        self.handles: set[weakref.ref[Hold]] = set()
         self._on_idle = on_idle
         self.suspect = False
         self.ended: str | None = None
         self.exiting = False
         self.prepared: handover.Prepared | None = None
-        self.mutex_held_for_fork = False
+        #: threads inside a fork, which hold the mutex or wait for it
+        self.forking: set[int] = set()
+        self.adopted_in = getpid()
         self.draining = False
         self.tried_draining = 0
         self._header = manifest.header
@@ -184,8 +191,10 @@ class Attachment:
     def follow_up(self) -> None:
         """What a transaction decided and the lock is not needed for: wake processes, remove files."""
         woken = self.tx.coordination.woken
-        while woken:
-            wake_all(self.manifest.wake_address(woken.pop()))
+        # Another thread may do the same at this moment.
+        with contextlib.suppress(KeyError):
+            while woken:
+                wake_all(self.manifest.wake_address(woken.pop()))
         if self.tx.space.doomed:
             self.remove_doomed()
 
@@ -278,6 +287,12 @@ class Attachment:
         else:
             self._drain_soon()
 
+    def find_garbage(self) -> None:
+        """Queue what its callback did not, because Ctrl-C stopped it at its start and Python swallowed that."""
+        self.queue.extend(
+            known for known in [*self.leases.values(), *self.creations.values()] if known() is None
+        )
+
     def drain(self) -> None:
         """Give back the rows of objects that are garbage; under the lock."""
         queue = self.queue
@@ -331,21 +346,24 @@ class Attachment:
 
     # Taking part
 
-    def hold(self) -> int:
-        """One more ``Plane`` object; the number is for ``unhold``."""
-        handle = next(_handles)
-        self.handles.add(handle)
-        return handle
+    def hold(self) -> Hold:
+        """One more ``Plane`` object, which keeps what is returned: a hold that nobody keeps holds nothing."""
+        self.handles = {known for known in self.handles if known() is not None}
+        hold = Hold()
+        self.handles.add(weakref.ref(hold))
+        return hold
 
-    def unhold(self, handle: int) -> None:
+    def unhold(self, hold: Hold) -> None:
         """That ``Plane`` object is closed or garbage."""
-        self.handles.discard(handle)
+        self.handles.discard(weakref.ref(hold))
         self.leave_if_idle()
 
     @property
     def is_idle(self) -> bool:
         """Nothing of this process needs the plane any more."""
-        if self.handles or self.leases or self.creations or self.watches or self.ended is not None:
+        if self.leases or self.creations or self.watches or self.ended is not None:
+            return False
+        if any(known() is not None for known in list(self.handles)):
             return False
         return all(part.is_idle for part in list(self.semaphores.values()))
 
@@ -375,7 +393,7 @@ class Attachment:
         self.close_descriptors()
 
     def close_descriptors(self) -> None:
-        """Close what is still ours."""
+        """Close what is still ours. Idempotent."""
         self.token.close()
         self.lock.close()
         self.manifest.close()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ..codecs import as_kind, describe, open_body, open_table, present
-from ..errors import ClosedError, StaleHandle, UnsafeCodec
+from ..codecs import as_kind, as_table, describe, find_columns, open_body, open_table, present
+from ..errors import ClosedError, ShmplaneError, StaleHandle, UnsafeCodec
 from ..manifest import KINDS
 from .exporting import export
+from .handles import held_attachment
 from .leases import Lease
 from .records import timestamp
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from .attachment import Attachment
 
 __all__ = ["Block"]
+
+_LONGEST_NAMES_NBYTES = 200  #: of root, plane and block in a handle of less than 300
 
 
 class Block:
@@ -71,13 +75,18 @@ class Block:
 
     @property
     def closed(self) -> bool:
+        """Whether this handle was closed; what was taken from it stays valid."""
         return self._lease is None
 
     @property
     def leases(self) -> int:
-        """How many processes lease it now."""
-        lease = self._open()
-        return len(lease.attachment.run(lease.attachment.tx.holders, lease.facts.row, writes=False))
+        """How many processes lease it now; 0 once this version, or its plane, is gone."""
+        try:
+            with held_attachment(*self._plane, self.name) as attachment:
+                row, generation = self._facts.row, self._facts.generation
+                return attachment.run(_count_holders, attachment, row, generation, writes=False)  # type: ignore[no-any-return]
+        except StaleHandle:
+            return 0
 
     @property
     def dtype(self) -> np.dtype[Any] | None:
@@ -115,8 +124,8 @@ class Block:
             lease = self._open()
             lease.open()
             return open_table(lease.frame(), lease, columns)
-        table = as_kind(self._facts.codec, self._root(), "arrow")
-        return table if columns is None else table.select(columns)
+        table = as_table(self._facts.codec, self._root())
+        return table if columns is None else table.select(find_columns(table.column_names, columns))
 
     def buffer(self) -> memoryview:
         """The bytes as they are stored, read-only: array elements, an Arrow IPC stream, JSON text, the bytes put."""
@@ -172,7 +181,15 @@ class Block:
 
     def close(self) -> None:
         """End this handle; metadata stays readable. Idempotent."""
+        if self._lease is not None:
+            with suppress(ShmplaneError):
+                self._described()
         self._lease = self._exported = None
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        from .display import mimebundle_of_block
+
+        return mimebundle_of_block(self)
 
     def __enter__(self) -> Block:
         self._open()
@@ -214,8 +231,23 @@ class Block:
     def __reduce__(self) -> tuple[Any, ...]:
         self._open()
         root, name, instance = self._plane
-        handle = (root, name, instance, self._facts.row, self._facts.generation, self._facts.name, self._trust_pickle)
-        return attach_handle, handle
+        block_name = self._facts.name
+        if block_name is not None and len(root) + len(name) + len(block_name.encode()) > _LONGEST_NAMES_NBYTES:
+            block_name = None  # it is only for messages, and a handle is to be short
+        return attach_handle, (
+            root,
+            name,
+            instance,
+            self._facts.row,
+            self._facts.generation,
+            block_name,
+            self._trust_pickle,
+        )
+
+
+def unwrapped(value: Any) -> Any:
+    """The value of a block that is put again; anything else as it is."""
+    return value.value() if isinstance(value, Block) else value
 
 
 def unsafe(name: str | None) -> UnsafeCodec:
@@ -230,10 +262,7 @@ def attach_handle(
     root: str, plane: str, instance: int, row: int, generation: int, name: str | None, trust_pickle: bool
 ) -> Block:
     """What unpickling a block's handle does: lease that very version, or raise ``StaleHandle``."""
-    from .handles import attachment_of_handle
-
-    attachment, handle = attachment_of_handle(root, plane, instance, name)
-    try:
+    with held_attachment(root, plane, instance, name) as attachment:
         lease = attachment.run(_lease_if_current, attachment, row, generation)
         if lease is None:
             raise StaleHandle(
@@ -243,8 +272,10 @@ def attach_handle(
                 plane=plane,
             )
         return Block(lease, trust_pickle=trust_pickle)
-    finally:
-        attachment.unhold(handle)
+
+
+def _count_holders(attachment: Attachment, row: int, generation: int) -> int:
+    return len(attachment.tx.holders(row)) if attachment.tx.is_current(row, generation) else 0
 
 
 def _lease_if_current(attachment: Attachment, row: int, generation: int) -> Lease | None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..manifest import Doomed, Manifest
     from .attachment import Attachment
 
-__all__ = ["attached", "destroy", "leave", "opening", "remove_directory", "remove_files"]
+__all__ = ["attached", "destroy", "finish_leaving", "leave", "opening", "remove_directory", "remove_files"]
 
 #: the attachments of this process, by root and name
 attached: dict[tuple[str, str], Attachment] = {}
@@ -42,8 +42,7 @@ def leave(attachment: Attachment) -> None:
             destroyed = attachment.run(_leave, attachment)
         except ShmplaneError:
             destroyed = None
-        if attachment.ended is None:
-            attachment.end(f"plane {attachment.name!r} is closed in this process; open it again")
+        attachment.end(attachment.ended or _closed(attachment))
         _forget(attachment)
         if destroyed is not None:
             _remove_plane(attachment, destroyed)
@@ -53,8 +52,25 @@ def _leave(attachment: Attachment) -> list[Doomed] | None:
     header = attachment.manifest.header
     if header.temporary[0] and not attachment.token.others_alive(attachment.manifest.limits.max_processes):
         return _destroy(attachment)
+    # First ended, then the row: what Ctrl-C leaves in between is a process that takes no part, and not one without a row.
+    attachment.ended = _closed(attachment)
     attachment.release_slot()
     return None
+
+
+def _closed(attachment: Attachment) -> str:
+    return f"plane {attachment.name!r} is closed in this process; open it again"
+
+
+def finish_leaving() -> None:
+    """Go on where Ctrl-C stopped an attachment of this process on its way out."""
+    with opening:
+        for attachment in list(attached.values()):
+            if attachment.ended is not None:
+                attachment.close_descriptors()
+                _forget(attachment)
+            else:
+                attachment.leave_if_idle()
 
 
 def destroy(attachment: Attachment) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..errors import PlaneNotFound, StaleHandle
@@ -9,14 +11,14 @@ from .lifecycle import open_attachment
 from .options import DEFAULT_LIMITS, Options
 
 if TYPE_CHECKING:
-    from .attachment import Attachment
+    from .attachment import Attachment, Hold
 
-__all__ = ["attachment_of_handle"]
+__all__ = ["attachment_of_handle", "held_attachment"]
 
 _ANY = Options(None, None, DEFAULT_LIMITS)
 
 
-def attachment_of_handle(root: str, plane: str, instance: int, name: str | None) -> tuple[Attachment, int]:
+def attachment_of_handle(root: str, plane: str, instance: int, name: str | None) -> tuple[Attachment, Hold]:
     """Join the plane if need be, held once; ``StaleHandle`` unless it is the very plane the handle was made in."""
     try:
         attachment, handle = open_attachment(root, plane, create=False, options=_ANY)
@@ -36,3 +38,13 @@ def attachment_of_handle(root: str, plane: str, instance: int, name: str | None)
             plane=plane,
         )
     return attachment, handle
+
+
+@contextmanager
+def held_attachment(root: str, plane: str, instance: int, name: str | None) -> Iterator[Attachment]:
+    """The same, held for as long as the ``with`` block lasts."""
+    attachment, handle = attachment_of_handle(root, plane, instance, name)
+    try:
+        yield attachment
+    finally:
+        attachment.unhold(handle)

@@ -7,11 +7,15 @@ copies. If the fork failed, or the child died at once, the token is free and the
 
 A hook that fails leaves the fork alone: that child has no slot, what it inherited is covered while its parent lives, and
 its calls raise ``ClosedError``.
+
+Each hook is called twice (see ``system.forking``), since Ctrl-C may end the first call between any two bytecodes. So every
+step says that it will be done before it is, and is done once: the second call finds the rest.
 """
 
 from __future__ import annotations
 
 import os
+from threading import get_ident
 from typing import TYPE_CHECKING
 
 from ..errors import ShmplaneError
@@ -30,27 +34,44 @@ _TIMEOUT_S = 10.0
 class Prepared:
     """What one fork of one attachment holds."""
 
-    def __init__(self, token: Token, lock_fd: int) -> None:
-        self.token, self.lock_fd = token, lock_fd
+    def __init__(self) -> None:
+        self.token: Token | None = None
+        self.lock_fd = -1
         self.ready = False
+        self.failed = False
+
+    def close(self) -> None:
+        """Close the parent's copies. Idempotent."""
+        if self.token is not None:
+            self.token.close()
+            self.token = None
+        if self.lock_fd >= 0:
+            lock_fd, self.lock_fd = self.lock_fd, -1
+            os.close(lock_fd)
 
 
 def before_fork(attachment: Attachment) -> None:
     """Take the mutex and prepare a slot for the child."""
-    attachment.prepared = None
-    if attachment.ended is not None or attachment.lock.owned():
+    if get_ident() not in attachment.forking:
+        if attachment.ended is not None or attachment.lock.owned():
+            return
+        attachment.forking.add(get_ident())
+    if not attachment.lock.owned() and not attachment.lock.mutex.acquire(timeout=_TIMEOUT_S):
+        attachment.forking.discard(get_ident())
         return
-    if not attachment.lock.mutex.acquire(timeout=_TIMEOUT_S):
+    prepared = attachment.prepared
+    if prepared is not None and (prepared.ready or prepared.failed):
         return
-    attachment.mutex_held_for_fork = True
+    if prepared is not None:
+        prepared.close()  # interrupted: its slot, if it had one, is that of a dead process now
+    attachment.prepared = prepared = Prepared()
     try:
-        token = attachment.token.reopened()
-        attachment.prepared = prepared = Prepared(token, -1)
+        prepared.token = attachment.token.reopened()
         prepared.lock_fd = reopen(attachment.lock.fd)
-        attachment.run_holding_mutex(_prepare_child, attachment, token)
+        attachment.run_holding_mutex(_prepare_child, attachment, prepared.token)
         prepared.ready = True
     except (ShmplaneError, OSError, Lost):
-        pass
+        prepared.failed = True
 
 
 def _prepare_child(attachment: Attachment, token: Token) -> None:
@@ -62,45 +83,57 @@ def _prepare_child(attachment: Attachment, token: Token) -> None:
 
 def after_fork_in_parent(attachment: Attachment) -> None:
     """Close the child's descriptors; its own copies keep its token."""
-    prepared, attachment.prepared = attachment.prepared, None
-    if prepared is not None:
-        prepared.token.close()
-        if prepared.lock_fd >= 0:
-            os.close(prepared.lock_fd)
-    _let_mutex_go(attachment)
+    if get_ident() not in attachment.forking:
+        return  # what is prepared, if anything, is another thread's
+    if attachment.prepared is not None:
+        attachment.prepared.close()
+        attachment.prepared = None
+    # An interrupted call leaves the mark for a mutex that is free already.
+    if attachment.lock.owned():
+        attachment.lock.mutex.release()
+    attachment.forking.discard(get_ident())
 
 
 def after_fork_in_child(attachment: Attachment) -> None:
     """Become the process of the prepared slot; without one, have no part in the plane."""
-    prepared, attachment.prepared = attachment.prepared, None
-    attachment.token.close()
-    attachment.lock.close()
+    prepared = attachment.prepared if get_ident() in attachment.forking else None
+    if attachment.adopted_in != os.getpid():
+        _leave_parent_behind(attachment, prepared)
+        if prepared is not None and prepared.ready and prepared.token is not None:
+            _adopt(attachment, prepared.token, prepared.lock_fd)
+        elif attachment.ended is None:
+            attachment.ended = (
+                f"plane {attachment.name!r}: this forked process has no part in it, since its parent could not prepare "
+                f"one (it was inside a call to the plane, or slots or descriptors ran out). Open the plane again."
+            )
+        attachment.adopted_in = os.getpid()
+    attachment.prepared = None
+    attachment.lock.free_mutex_in_child()
+    attachment.forking.clear()
+
+
+def _leave_parent_behind(attachment: Attachment, prepared: Prepared | None) -> None:
+    """Drop what is the parent's: descriptors, work in progress, permits and places in a line."""
+    if prepared is None or attachment.token is not prepared.token:
+        attachment.token.close()
+    if prepared is None or attachment.lock.fd != prepared.lock_fd:
+        attachment.lock.close()
     attachment.memory.after_fork()
     for memory in list(attachment.open_memory):
         memory.make_private(attachment.memory.path(memory.place.segment_id))
     attachment.creations.clear()
-    # Permits and places in a line are the parent's.
     attachment.semaphores.clear()
     attachment.watches.clear()
     attachment.waker.after_fork()
     attachment.gone.clear()
     attachment.suspect = attachment.draining = False
-    if prepared is not None and prepared.ready:
-        attachment.token = prepared.token
-        attachment.lock.adopt(prepared.lock_fd)
-        attachment.tx = Transaction(attachment.manifest)
-        attachment.take_part(prepared.token.slot)
-        # For display only, so it needs no lock.
-        attachment.manifest.processes.pid[attachment.slot] = os.getpid()
-    elif attachment.ended is None:
-        attachment.ended = (
-            f"plane {attachment.name!r}: this forked process has no part in it, since its parent could not prepare one "
-            f"(it was inside a call to the plane, or slots or descriptors ran out). Open the plane again."
-        )
-    _let_mutex_go(attachment)
 
 
-def _let_mutex_go(attachment: Attachment) -> None:
-    if attachment.mutex_held_for_fork:
-        attachment.mutex_held_for_fork = False
-        attachment.lock.mutex.release()
+def _adopt(attachment: Attachment, token: Token, lock_fd: int) -> None:
+    attachment.token = token
+    if attachment.lock.pid != os.getpid():
+        attachment.lock.adopt(lock_fd)
+    attachment.tx = Transaction(attachment.manifest)
+    attachment.take_part(token.slot)
+    # For display only, so it needs no lock.
+    attachment.manifest.processes.pid[attachment.slot] = os.getpid()

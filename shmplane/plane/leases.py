@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..codecs import open_root
+from ..codecs import Part, open_root
 
 if TYPE_CHECKING:
     from ..manifest import BlockFacts, Place
@@ -31,7 +31,7 @@ class Lease:
     It is what codecs call a ``Memory``: ``address`` and ``nbytes`` of the body, readable while the lease lives.
     """
 
-    __slots__ = ("__weakref__", "_frame", "_root", "address", "attachment", "facts", "mapping", "nbytes")
+    __slots__ = ("__weakref__", "_frame", "_parts", "_root", "address", "attachment", "facts", "mapping", "nbytes")
 
     def __init__(self, attachment: Attachment, facts: BlockFacts) -> None:
         self.attachment = attachment
@@ -40,6 +40,7 @@ class Lease:
         self.address = 0
         self.nbytes = facts.body_nbytes
         self._frame: bytes | None = None
+        self._parts: list[tuple[bytes, Mapping, BlockFacts]] | None = None
         self._root: Callable[[], Any] | None = None
 
     @property
@@ -47,24 +48,43 @@ class Lease:
         return self
 
     def open(self) -> None:
-        """Map the block's segment, once."""
+        """Map the block's body, once; of a composed table there is none, its parts have it."""
         if self.mapping is None:
-            mapping = self.attachment.memory.readable(self.facts)
-            self.address = mapping.address + self.facts.offset
-            self.mapping = mapping
+            memory, facts = self.attachment.memory, self.facts
+            self._use(memory.composed(facts) if self._is_paged else memory.readable(facts))
+
+    @property
+    def _is_paged(self) -> bool:
+        return bool(self.facts.references) and self.facts.codec != "table"
+
+    def _use(self, mapping: Mapping) -> None:
+        self.address = mapping.address if self._is_paged else mapping.address + self.facts.offset
+        self.mapping = mapping
 
     def frame(self) -> bytes:
         """The frame, copied out and checked against its checksum."""
         if self._frame is None:
-            self._frame = self.attachment.memory.read_frame(self)
+            self._frame = self.attachment.memory.read_frame(self.facts)
         return self._frame
+
+    def parts(self) -> list[Part]:
+        """The plain tables that a composed one shows columns of."""
+        if self._parts is None:
+            memory, references = self.attachment.memory, () if self._is_paged else self.facts.references
+            self._parts = [(memory.read_frame(facts), memory.readable(facts), facts) for facts in references]
+        # Made anew each time: kept here, they and this lease would keep each other alive.
+        return [Part(frame, PartMemory(self, mapping, facts)) for frame, mapping, facts in self._parts]
+
+    def keep_frame(self, frame: bytes) -> None:
+        """What the frame is known to be, by who has just written it."""
+        self._frame = frame
 
     def root(self) -> Any:
         """The object that all views of the block share; made once while any of them is alive."""
         known = self._root() if self._root is not None else None
         if known is None:
             self.open()
-            known = open_root(self.facts.codec, self.frame(), self)
+            known = open_root(self.facts.codec, self.frame(), self, self.parts())
             self._root = weakref.ref(known)
         return known
 
@@ -72,9 +92,19 @@ class Lease:
         """The root, with what an earlier lease of the same block has found out already."""
         self._frame = frame
         if self.mapping is None and mapping is not None:
-            self.mapping = mapping
-            self.address = mapping.address + self.facts.offset
+            self._use(mapping)
         return self.root()
+
+
+class PartMemory:
+    """The body of a block that a leased one refers to: readable while that lease lives."""
+
+    __slots__ = ("address", "lease", "nbytes")
+
+    def __init__(self, lease: Lease, mapping: Mapping, facts: BlockFacts) -> None:
+        self.lease = lease  #: it keeps the mapping
+        self.address = mapping.address + facts.offset
+        self.nbytes = facts.body_nbytes
 
 
 class Creation:

@@ -18,8 +18,8 @@ import time
 from ..errors import ClosedError, PlaneCorrupt, PlaneMismatch, PlaneNotFound, PlaneSecurityError, ShmplaneError
 from ..manifest import Manifest
 from ..system import Token, check_directory, create_file, make_directory, open_file, require_platform
-from .attachment import Attachment
-from .ending import attached, leave, opening, remove_directory, remove_files
+from .attachment import Attachment, Hold
+from .ending import attached, finish_leaving, leave, opening, remove_directory, remove_files
 from .joining import take_slot
 from .memory import translate
 from .options import Options, check_options, directory_of
@@ -30,17 +30,17 @@ __all__ = ["open_attachment", "try_join"]
 _MOST_TRIES = 100
 
 
-def open_attachment(root: str, name: str, *, create: bool, options: Options) -> tuple[Attachment, int]:
-    """This process's attachment to the plane, joined or made if need be, and the number by which it is held."""
+def open_attachment(root: str, name: str, *, create: bool, options: Options) -> tuple[Attachment, Hold]:
+    """This process's attachment to the plane, joined or made if need be, and what holds it."""
     require_platform()
     options.limits.check()
     with opening:
+        finish_leaving()
         known = attached.get((root, name))
         if known is not None and _still_there(known):
             check_options(known, options)
         else:
             known = _join_or_create(root, name, create=create, options=options)
-            attached[root, name] = known
         return known, known.hold()
 
 
@@ -127,6 +127,8 @@ def try_join(root: str, name: str, path: str) -> Attachment | None:
             remove_directory(path, manifest)
             return None
         if joined:
+            # Known first, then no longer ours to close: Ctrl-C in between leaves one that has lost its descriptors.
+            attached[root, name] = joining
             descriptors.clear()
             return joining
         return None
@@ -183,6 +185,7 @@ def _try_create(root: str, name: str, path: str, options: Options) -> Attachment
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
                 return None
             raise
+        attached[root, name] = created
         descriptors.clear()
         return created
     finally:

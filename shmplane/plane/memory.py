@@ -19,16 +19,18 @@ from zlib import crc32
 
 from ..errors import PlaneCorrupt, PlaneFull
 from ..system import Mapping, allocate, create_file, open_file, punch, set_size, unlink_quietly, write_all
+from .extents import extents_of, lay_extents
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from ..manifest import BlockFacts, Contents, Doomed, Place
-    from .leases import Lease
 
 __all__ = ["FileSink", "MappedSink", "OpenMemory", "SegmentMemory"]
 
 _MOST_MAPPINGS = 512
+#: each may be of up to 4,096 pieces
+_MOST_COMPOSED = 8
 _COPY_WITHOUT_GIL_NBYTES = 128 * 1024
 _OUT_OF_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
 
@@ -100,6 +102,7 @@ class SegmentMemory:
         self._link_prefix = link_prefix
         self._readable: OrderedDict[int, Mapping] = OrderedDict()
         self._writable: OrderedDict[int, Mapping] = OrderedDict()
+        self._composed: OrderedDict[tuple[int, int], Mapping] = OrderedDict()
         self._mutex = threading.RLock()
 
     def path(self, segment_id: int) -> str:
@@ -126,20 +129,30 @@ class SegmentMemory:
         return self._writable.get(segment_id)
 
     def _map(self, cache: OrderedDict[int, Mapping], segment_id: int, nbytes: int, *, writable: bool) -> Mapping:
-        path = self.path(segment_id)
         try:
-            made = self._map_file(path, nbytes, writable=writable)
+            made = self._map_file(segment_id, nbytes, writable=writable)
         except PlaneFull:
             # Out of mappings: let go of those that nobody uses and try once more.
             self.drop()
-            made = self._map_file(path, nbytes, writable=writable)
+            made = self._map_file(segment_id, nbytes, writable=writable)
         with self._mutex:
             cache[segment_id] = made
             if len(cache) > _MOST_MAPPINGS:
                 cache.popitem(last=False)
         return made
 
-    def _map_file(self, path: str, nbytes: int, *, writable: bool) -> Mapping:
+    def _map_file(self, segment_id: int, nbytes: int, *, writable: bool) -> Mapping:
+        fd = self.open_segment(segment_id, nbytes, writable=writable)
+        try:
+            mapping = Mapping(nbytes, writable=writable)
+            mapping.lay(fd, mapping.nbytes)
+            return mapping
+        finally:
+            os.close(fd)
+
+    def open_segment(self, segment_id: int, nbytes: int, *, writable: bool = False) -> int:
+        """The file of a segment that a block lies in, which has at least the bytes that its row says."""
+        path = self.path(segment_id)
         try:
             fd = open_file(path, writable=writable)
         except FileNotFoundError:
@@ -158,18 +171,37 @@ class SegmentMemory:
                     f"the segment {path} has {size:,} B and should have {nbytes:,}: somebody cut it. Delete its blocks.",
                     path=path,
                 )
-            mapping = Mapping(nbytes, writable=writable)
-            mapping.lay(fd, mapping.nbytes)
-            return mapping
-        finally:
+        except BaseException:
             os.close(fd)
+            raise
+        return fd
 
-    def read_frame(self, lease: Lease) -> bytes:
-        facts = lease.facts
-        lease.open()
-        assert lease.mapping is not None
-        start = facts.offset + (facts.body_nbytes + 7 & ~7)
-        frame = bytes(lease.mapping.view[start : start + facts.frame_nbytes])
+    def composed(self, facts: BlockFacts) -> Mapping:
+        """A read-only mapping of the body of an array whose pages lie in several blocks."""
+        key = (facts.row, facts.generation)
+        found = self._composed.get(key)
+        if found is None:
+            try:
+                found = self._compose(facts)
+            except PlaneFull:
+                self.drop()
+                found = self._compose(facts)
+            with self._mutex:
+                self._composed[key] = found
+                if len(self._composed) > _MOST_COMPOSED:
+                    self._composed.popitem(last=False)
+        return found
+
+    def _compose(self, facts: BlockFacts) -> Mapping:
+        extents = extents_of(self, facts)
+        mapping = Mapping(facts.body_nbytes)
+        lay_extents(self, mapping, facts, extents)
+        return mapping
+
+    def read_frame(self, facts: BlockFacts) -> bytes:
+        """The frame of a block that the caller leases, copied out and checked."""
+        start = facts.frame_offset
+        frame = bytes(self.readable(facts).view[start : start + facts.frame_nbytes])
         if crc32(frame) != facts.frame_crc:
             raise PlaneCorrupt(
                 f"the description of block {facts.name!r} (version {facts.version}) does not fit its checksum: its "
@@ -227,7 +259,7 @@ class SegmentMemory:
         """Write what follows the body: the frame, and zeros up to the end of its page."""
         fd = self.open_for_filling(place)
         try:
-            write_all(fd, contents.body_nbytes, contents.tail())
+            write_all(fd, contents.stored_nbytes, contents.tail())
         finally:
             os.close(fd)
 
@@ -253,6 +285,7 @@ class SegmentMemory:
         with self._mutex:
             self._readable.clear()
             self._writable.clear()
+            self._composed.clear()
 
     def after_fork(self) -> None:
         self._mutex = threading.RLock()

@@ -8,7 +8,7 @@ import time
 
 from ..errors import ShmplaneError
 from ..system import Token
-from .ending import attached, leave, remove_files
+from .ending import attached, finish_leaving, leave, remove_files
 from .exporting import remove_dead_links
 from .lifecycle import try_join
 from .options import directory_of
@@ -21,6 +21,7 @@ _NEWBORN_S = 60.0
 
 def remove_orphans(root: str) -> int:
     """Remove what killed processes left beside the planes: temporary planes, half-made and half-removed ones."""
+    finish_leaving()
     removed = 0
     base = directory_of(root)
     try:

@@ -6,25 +6,27 @@ import os
 import secrets
 import weakref
 from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from ..codecs import as_kind, encode
-from ..errors import ClosedError, StaleHandle
+from ..codecs import as_kind, check_as, encode
+from ..errors import BlockNotFound, ClosedError, StaleHandle
 from ..manifest import Limits, not_found
 from ..names import check_block_name, check_plane_name, parse_nbytes
 from . import watching
-from .block import Block
+from .block import Block, unwrapped
 from .building import Buffer, Builder, make_buffer, make_builder
 from .ending import destroy
 from .lifecycle import open_attachment
 from .mutables import open_mutable
 from .options import DEFAULT_LIMITS, Options, default_root
 from .orphans import TEMPORARY_PREFIX, remove_orphans
+from .pool_permits import PoolPermits
 from .records import BlockInfo, PlaneStatistics, Reclaimed, block_infos, statistics
 from .semaphores import Semaphore, check_permits, open_semaphore
 from .upkeep import collect, resize, trim
 from .views import Views, lease_current
-from .writing import Publication, put
+from .writing import Publication, check_publication, put
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -129,18 +131,13 @@ class Plane(MutableMapping[str, Any]):
         Cost: one copy and two short holds of the plane's lock; one hold up to 64 KiB.
         """
         attachment = self._open()
-        encoded_name = None if name is None else check_block_name(name)
-        if linger < 0:
-            raise ValueError(f"linger is a time of 0 or more seconds, not {linger}")
-        publication = Publication(
-            encoded_name, expected_version, int(linger * 1e9) if name is None else 0, evictable=evictable
-        )
-        lease = put(attachment, encode(value, codec), publication)
+        publication = check_publication(name, expected_version=expected_version, linger=linger, evictable=evictable)
+        lease = put(attachment, encode(unwrapped(value), codec), publication)
         assert lease is not None
         return Block(lease, trust_pickle=self._trust_pickle)
 
     def __setitem__(self, name: str, value: Any) -> None:
-        put(self._open(), encode(value), Publication(check_block_name(name), lease=False))
+        put(self._open(), encode(unwrapped(value)), Publication(check_block_name(name), lease=False))
 
     def __getitem__(self, name: str) -> Any:
         known = self._recent.get(name)
@@ -181,12 +178,14 @@ class Plane(MutableMapping[str, Any]):
 
         Cost: one comparison and a new view while this process holds the block; else a short hold of the lock.
         """
+        if as_ is not None:
+            check_as(as_)
         try:
             if as_ is None:
                 return self[name]
             with self.attach(name) as block:
                 return as_kind(block._facts.codec, block._root(), as_)
-        except KeyError:
+        except BlockNotFound:
             return default
 
     def attach(self, name: str | Block) -> Block:
@@ -225,6 +224,12 @@ class Plane(MutableMapping[str, Any]):
 
     def __delitem__(self, name: str) -> None:
         self.delete(name)
+
+    def clear(self) -> None:
+        """Delete every name there is now; nothing is read."""
+        for name in self.names():
+            with suppress(BlockNotFound):
+                self.delete(name)
 
     def rename(self, old: str, new: str) -> None:
         """Give a block another name, replacing what had it, atomically."""
@@ -298,6 +303,12 @@ class Plane(MutableMapping[str, Any]):
         check_permits(permits)
         title = f"semaphore {name!r} of plane {self.name!r}"
         return open_semaphore(self._open(), b"s:" + check_block_name(name), permits, title)
+
+    def _host_permits(self, name: str, limit: int) -> PoolPermits:
+        """What a connection pool called ``name`` needs for its ``host_limit``."""
+        check_permits(limit)
+        title = f"the limit of pools {name!r} in plane {self.name!r}"
+        return PoolPermits(open_semaphore(self._open(), b"p:" + check_block_name(name), limit, title))
 
     def get_or_put(self, name: str, fn: Callable[..., Any], *args: Any) -> Any:
         """The value of ``name``, or what ``fn(*args)`` returns, put once per host however many processes ask at once.
@@ -377,6 +388,7 @@ class Plane(MutableMapping[str, Any]):
         """End this object; views handed out before stay valid. Idempotent."""
         self._views.forget()
         self._close()
+        self._attachment.leave_if_idle()  # when Ctrl-C stopped an earlier close
 
     def destroy(self) -> None:
         """End the plane for every process; views handed out before stay valid. Idempotent."""

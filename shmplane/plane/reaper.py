@@ -32,6 +32,7 @@ class Counts(NamedTuple):
 
     processes: int
     leases: int
+    permits: int
     blocks: int
     nbytes: int
 
@@ -40,7 +41,7 @@ def count(tx: Transaction) -> Counts:
     """Totals over all processes; proportional to the rows ever used."""
     slots = tx.space.slots_in_use()
     leases = sum(len(held_rows(tx, slot)) for slot in slots)
-    return Counts(len(slots), leases, tx.header.live_blocks[0], tx.header.used_nbytes[0])
+    return Counts(len(slots), leases, tx.coordination.count_held(), tx.header.live_blocks[0], tx.header.used_nbytes[0])
 
 
 def dead_slots(attachment: Attachment) -> list[int]:
@@ -53,7 +54,16 @@ def reap_dead(attachment: Attachment) -> int:
     dead = dead_slots(attachment)
     for slot in dead:
         reap(attachment.tx, slot)
+    _remove_ownerless(attachment.tx)
     return len(dead)
+
+
+def _remove_ownerless(tx: Transaction) -> None:
+    """Doomed segments whose remover has no row: killed when it had recovered and not yet joined, or gone too early."""
+    segments, slots = tx.segments, set(tx.space.slots_in_use())
+    for row, state in enumerate(segments.state[: tx.header.segments_high[0]].tolist()):
+        if state == DOOMED and segments.owner[row] - 1 not in slots:
+            tx.space.doom(row)
 
 
 def recover(attachment: Attachment) -> None:
@@ -85,6 +95,4 @@ def audit(attachment: Attachment) -> None:
         if tx.coordination.is_current(part.row, part.generation):
             tx.coordination.set_held(part.row, part.held)
             tx.coordination.show_ticket(part.row, part.waiters[0].ticket if part.waiters else 0)
-    for known in [*attachment.leases.values(), *attachment.creations.values()]:
-        if known() is None:
-            attachment.queue.append(known)
+    attachment.find_garbage()

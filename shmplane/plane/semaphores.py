@@ -6,29 +6,37 @@ their order, and how many permits it knows it holds. All ``Semaphore`` objects o
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
-from ..errors import LockTimeout, PlaneMismatch
+from ..errors import ClosedError, LockTimeout, PlaneMismatch, ShmplaneError
+from ..manifest import NO_TICKET
 from ..system import wait_for_change
+from .waker import running_loop
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from .attachment import Attachment
 
-__all__ = ["LocalPart", "Semaphore", "check_timeout", "open_semaphore"]
+__all__ = ["LocalPart", "Semaphore", "check_timeout", "finish", "open_semaphore"]
 
 #: the longest sleep without a look at who is still alive
 SLICE_S = 0.1
+_MOST_PARTS = 1024
 
 
-class _Waiter:
-    __slots__ = ("ticket",)
+class _Claim:
+    """One caller's wish for a permit, and what has come of it. Changed under the host-wide lock only."""
 
-    def __init__(self, ticket: int) -> None:
-        self.ticket = ticket
+    __slots__ = ("taken", "ticket")
+
+    def __init__(self, *, taken: bool = False) -> None:
+        self.taken = taken
+        self.ticket = 0
 
 
 class LocalPart:
@@ -37,7 +45,7 @@ class LocalPart:
     def __init__(self, name: bytes, row: int, generation: int) -> None:
         self.name, self.row, self.generation = name, row, generation
         self.held = 0
-        self.waiters: deque[_Waiter] = deque()
+        self.waiters: deque[_Claim] = deque()
 
     @property
     def is_idle(self) -> bool:
@@ -72,8 +80,32 @@ def _part(attachment: Attachment, name: bytes, permits: int) -> LocalPart:
         row = coordination.find(name)
         if row < 0:
             row = coordination.open(name, permits)
+        if len(attachment.semaphores) > _MOST_PARTS:
+            _forget_parts(attachment)
         part = attachment.semaphores[name] = LocalPart(name, row, coordination.generation(row))
     return part
+
+
+def _forget_parts(attachment: Attachment) -> None:
+    """Forget idle parts whose row has gone to another name since."""
+    coordination = attachment.tx.coordination
+    for name, part in list(attachment.semaphores.items()):
+        if part.is_idle and not coordination.is_current(part.row, part.generation):
+            del attachment.semaphores[name]
+
+
+def finish(attachment: Attachment, operation: Callable[..., Any], *args: Any) -> Any:
+    """``attachment.run`` of what must come to its end: once more if Ctrl-C came in between, before that goes on.
+
+    ``operation`` knows by its arguments what it has done already.
+    """
+    try:
+        return attachment.run(operation, *args)
+    except ShmplaneError:
+        raise
+    except BaseException:
+        attachment.run(operation, *args)
+        raise
 
 
 def check_timeout(timeout: float | None) -> None:
@@ -97,7 +129,13 @@ class Semaphore:
 
     def try_acquire(self) -> bool:
         """Take a permit if one is free and nobody waits; never blocks."""
-        return bool(self._attachment.run(self._take, None)[0])
+        claim = _Claim()
+        try:
+            self._attachment.run(self._take, claim, False)
+        except BaseException:
+            self._withdraw(claim)
+            raise
+        return claim.taken
 
     def acquire(self, timeout: float | None = None) -> None:
         """Take a permit, waiting in line for it.
@@ -110,81 +148,97 @@ class Semaphore:
             ClosedError: the plane was destroyed meanwhile.
         """
         check_timeout(timeout)
-        attachment = self._attachment
-        if attachment.run(self._take, None)[0]:
-            return
-        deadline = None if timeout is None else time.monotonic() + timeout
-        waiter = _Waiter(0)
-        taken = False
+        claim = _Claim()
         try:
-            while not taken:
-                taken, sequence = attachment.run(self._take, waiter)
-                if not taken:
-                    left = SLICE_S if deadline is None else deadline - time.monotonic()
-                    if left <= 0:
-                        raise self._timed_out(timeout)
-                    wait_for_change(attachment.wake_address(), sequence, min(left, SLICE_S))
-        finally:
-            if not taken:
-                self._leave_line(waiter)
+            for sequence, seconds in self._tries(claim, timeout):
+                wait_for_change(self._attachment.wake_address(), sequence, seconds)
+        except BaseException:
+            self._withdraw(claim)
+            raise
+
+    def acquire_unless(self, stop: Callable[[], bool], timeout: float) -> bool:
+        """``acquire`` that gives up with False when time is over or ``stop()`` is true, asked ten times a second."""
+        claim = _Claim()
+        try:
+            for sequence, seconds in self._tries(claim, timeout):
+                if stop():
+                    break
+                wait_for_change(self._attachment.wake_address(), sequence, seconds)
+        except LockTimeout:
+            pass
+        except BaseException:
+            self._withdraw(claim)
+            raise
+        if not claim.taken:
+            self._withdraw(claim)
+        return claim.taken
 
     async def acquire_async(self, timeout: float | None = None) -> None:
-        """``acquire`` for asyncio: waits without a thread of its own; a cancelled wait leaves its place in the line."""
-        check_timeout(timeout)
-        attachment = self._attachment
-        if attachment.run(self._take, None)[0]:
-            return
-        deadline = None if timeout is None else time.monotonic() + timeout
-        waiter = _Waiter(0)
-        taken = False
-        try:
-            while not taken:
-                taken, sequence = attachment.run(self._take, waiter)
-                if not taken:
-                    left = SLICE_S if deadline is None else deadline - time.monotonic()
-                    if left <= 0:
-                        raise self._timed_out(timeout)
-                    await attachment.waker.wait(sequence, min(left, SLICE_S))
-        finally:
-            if not taken:
-                self._leave_line(waiter)
+        """``acquire`` for asyncio: waits without a thread of its own; a cancelled wait leaves its place in the line.
 
-    def _take(self, waiter: _Waiter | None) -> tuple[bool, int]:
-        """Under the lock: take a permit if it is this waiter's turn, else stand in line; with the wake word to watch."""
+        Raises:
+            RuntimeError: this is another event loop than asyncio's.
+        """
+        check_timeout(timeout)
+        loop = running_loop()
+        claim = _Claim()
+        try:
+            for sequence, seconds in self._tries(claim, timeout):
+                await self._attachment.waker.wait(loop, sequence, seconds)
+        except BaseException:
+            self._withdraw(claim)
+            raise
+
+    def _tries(self, claim: _Claim, timeout: float | None) -> Iterator[tuple[int, float]]:
+        """Try until the permit is taken; between two tries, the wake word to wait on and for how long at most."""
+        run = self._attachment.run
+        deadline = None if timeout is None else time.monotonic() + timeout
+        sequence = run(self._take, claim, True)
+        while not claim.taken:
+            left = SLICE_S if deadline is None else deadline - time.monotonic()
+            if left <= 0:
+                raise self._timed_out(timeout)
+            yield sequence, min(left, SLICE_S)
+            sequence = run(self._take, claim, True)
+
+    def _take(self, claim: _Claim, waits: bool) -> int:
+        """Under the lock: take a permit if it is this claim's turn, else stand in line; returns the wake word to watch."""
         attachment, coordination = self._attachment, self._attachment.tx.coordination
         part = _part(attachment, self._name, self._permits)
         ahead = len(part.waiters)
-        if waiter is not None and waiter.ticket:
+        if claim.ticket:
             attachment.reap_if_due()
-            ahead = part.waiters.index(waiter)
-        elif waiter is not None:
-            waiter.ticket = coordination.new_ticket()
-            part.waiters.append(waiter)
-            coordination.show_ticket(part.row, part.waiters[0].ticket)
-        ticket = waiter.ticket if waiter is not None else 0
-        if not coordination.try_take(part.row, ticket, ahead):
-            return False, coordination.sequence()
-        part.held += 1
-        if waiter is not None:
-            self._remove(part, waiter)
-        return True, 0
+            if claim in part.waiters:
+                ahead = part.waiters.index(claim)
+            else:
+                claim.ticket = 0
+        if coordination.try_take(part.row, claim.ticket or NO_TICKET, ahead):
+            # These two stores are what this process knows, also when Ctrl-C comes next.
+            part.held += 1
+            claim.taken = True
+            if claim.ticket:
+                self._leave_line(part, claim)
+            return 0
+        if waits and not claim.ticket:
+            claim.ticket = coordination.new_ticket()
+            part.waiters.append(claim)
+        if waits and part.waiters[0] is claim:
+            coordination.show_ticket(part.row, claim.ticket)
+        return coordination.sequence()
 
-    def _remove(self, part: LocalPart, waiter: _Waiter) -> None:
+    def _leave_line(self, part: LocalPart, claim: _Claim) -> None:
         coordination = self._attachment.tx.coordination
-        part.waiters.remove(waiter)
+        part.waiters.remove(claim)
         coordination.show_ticket(part.row, part.waiters[0].ticket if part.waiters else 0)
         # It may have been woken for a permit that it does not take, or the next one has a permit waiting too.
         if coordination.free(part.row) > 0:
             coordination.offer(part.row)
 
-    def _leave_line(self, waiter: _Waiter) -> None:
-        if self._attachment.ended is None:
-            self._attachment.run(self._leave, waiter)
-
-    def _leave(self, waiter: _Waiter) -> None:
-        part = self._attachment.semaphores.get(self._name)
-        if part is not None and waiter in part.waiters:
-            self._remove(part, waiter)
+    def _withdraw(self, claim: _Claim) -> None:
+        """The call that made the claim fails: leave the line, and give back what was taken all the same."""
+        with contextlib.suppress(ClosedError):
+            finish(self._attachment, self._let_go, claim)
+        self._attachment.leave_if_idle()
 
     def _timed_out(self, timeout: float | None) -> LockTimeout:
         pids = self._attachment.run(self._holder_pids, writes=False)
@@ -205,23 +259,29 @@ class Semaphore:
 
     def release(self) -> None:
         """Give a permit of this process back, from any thread; ``RuntimeError`` when it holds none."""
-        if not self._attachment.run(self._give):
+        if not finish(self._attachment, self._let_go, _Claim(taken=True)):
             raise RuntimeError(f"{self._title} is not held by this process, so it cannot be released")
         self._attachment.leave_if_idle()
 
-    def _give(self) -> bool:
+    def _let_go(self, claim: _Claim) -> bool:
+        """Under the lock: leave the line and give the permit back, whichever applies; whether there was a permit."""
         part = self._attachment.semaphores.get(self._name)
-        if part is None or not part.held:
+        if part is None:
+            return False
+        if claim.ticket and claim in part.waiters:
+            self._leave_line(part, claim)
+        if not (claim.taken and part.held):
             return False
         part.held -= 1
+        claim.taken = False
         self._attachment.tx.coordination.give(part.row)
         return True
 
     def resize(self, permits: int) -> None:
         """Change the count for everybody; a smaller one takes effect as permits come back."""
         check_permits(permits)
-        self._permits = permits
         self._attachment.run(self._resize, permits)
+        self._permits = permits
 
     def _resize(self, permits: int) -> None:
         part = _part(self._attachment, self._name, permits)
@@ -238,6 +298,15 @@ class Semaphore:
     def available(self) -> int:
         """How many are free now, over all processes."""
         return max(0, int(self._attachment.run(self._count, "free", writes=False)))
+
+    def waiting_elsewhere(self) -> int:
+        """How many other processes wait for a permit now."""
+        return int(self._attachment.run(self._count_waiting, writes=False))
+
+    def _count_waiting(self) -> int:
+        coordination = self._attachment.tx.coordination
+        row = coordination.find(self._name)
+        return 0 if row < 0 else coordination.waiting_elsewhere(row)
 
     def _count(self, what: str) -> int:
         coordination = self._attachment.tx.coordination

@@ -32,6 +32,8 @@ def resize(attachment: Attachment, capacity: int) -> None:
 
 def collect(attachment: Attachment) -> Reclaimed:
     """Give back what dead processes held and what has lingered long enough; how much that was."""
+    attachment.find_garbage()
+    attachment.drain()
     before = count(attachment.tx)
     reap_dead(attachment)
     attachment.tx.expire()
@@ -39,6 +41,7 @@ def collect(attachment: Attachment) -> Reclaimed:
     return Reclaimed(
         processes=before.processes - after.processes,
         leases=before.leases - after.leases,
+        permits=before.permits - after.permits,
         blocks=before.blocks - after.blocks,
         nbytes=before.nbytes - after.nbytes,
     )

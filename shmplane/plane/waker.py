@@ -5,6 +5,7 @@ It exists only while tasks wait, and looks in slices, so it is gone within 100 m
 
 from __future__ import annotations
 
+import _thread
 import threading
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,21 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-__all__ = ["Waker"]
+__all__ = ["Waker", "running_loop"]
 
 _SLICE_S = 0.05
+
+
+def running_loop() -> asyncio.AbstractEventLoop:
+    """The asyncio loop that runs in this thread; ``RuntimeError`` when it is another kind of event loop."""
+    import asyncio
+
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            "waiting asynchronously needs asyncio; on another event loop use the blocking call in a thread"
+        ) from None
 
 
 class Waker:
@@ -26,32 +39,29 @@ class Waker:
         self._waiting: dict[asyncio.Future[None], asyncio.AbstractEventLoop] = {}
         self._running = False
 
-    async def wait(self, sequence: int, seconds: float) -> None:
+    async def wait(self, loop: asyncio.AbstractEventLoop, sequence: int, seconds: float) -> None:
         """Until the wake word is not ``sequence`` any more, or ``seconds`` are over."""
-        try:
-            import asyncio
-
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            raise RuntimeError(
-                "waiting asynchronously needs asyncio; on another event loop use the blocking call in a thread"
-            ) from None
         future: asyncio.Future[None] = loop.create_future()
         timer = loop.call_later(seconds, _finish, future)
-        with self._mutex:
-            self._waiting[future] = loop
-            start = not self._running
-            self._running = True
         try:
-            if start:
-                threading.Thread(target=self._watch, args=(sequence,), name="shmplane-waker", daemon=True).start()
-            if self._sequence() != sequence:
-                return
-            await future
+            with self._mutex:
+                self._waiting[future] = loop
+                if not self._running:
+                    # Without a thread (there are too many) the timer alone ends the wait.
+                    self._running = self._start(sequence)
+            if self._sequence() == sequence:
+                await future
         finally:
             timer.cancel()
             with self._mutex:
                 self._waiting.pop(future, None)
+
+    def _start(self, sequence: int) -> bool:
+        try:
+            _thread.start_new_thread(self._watch, (sequence,))
+        except RuntimeError:
+            return False
+        return True
 
     def _watch(self, sequence: int) -> None:
         while True:

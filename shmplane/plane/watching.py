@@ -6,13 +6,16 @@ wakes the processes whose bit is set; they look again under the lock. Names that
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING
 from zlib import crc32
 
+from ..errors import ClosedError
 from ..manifest import watch_bit
 from ..system import wait_for_change
-from .semaphores import SLICE_S, check_timeout
+from .semaphores import SLICE_S, check_timeout, finish
+from .waker import running_loop
 
 if TYPE_CHECKING:
     from .attachment import Attachment
@@ -40,9 +43,8 @@ class _Watch:
 
     def end(self) -> None:
         """Under the lock: no longer interested."""
-        if self in self.attachment.watches:
-            self.attachment.watches.discard(self)
-            self._show()
+        self.attachment.watches.discard(self)
+        self._show()
 
     def _show(self) -> None:
         mask = 0
@@ -78,6 +80,7 @@ def wait(attachment: Attachment, name: bytes, *, newer_than: int, timeout: float
 async def wait_async(attachment: Attachment, name: bytes, *, newer_than: int, timeout: float | None) -> Lease:
     """The same for asyncio."""
     check_timeout(timeout)
+    loop = running_loop()
     deadline = None if timeout is None else time.monotonic() + timeout
     watch = _Watch(attachment, name, newer_than)
     try:
@@ -85,11 +88,13 @@ async def wait_async(attachment: Attachment, name: bytes, *, newer_than: int, ti
             lease, sequence = attachment.run(watch.look)
             if lease is not None:
                 return lease  # type: ignore[no-any-return]
-            await attachment.waker.wait(sequence, watch.left(deadline, timeout))
+            await attachment.waker.wait(loop, sequence, watch.left(deadline, timeout))
     finally:
         _end(attachment, watch)
 
 
 def _end(attachment: Attachment, watch: _Watch) -> None:
-    if attachment.ended is None and watch in attachment.watches:
-        attachment.run(watch.end)
+    if watch in attachment.watches:
+        with contextlib.suppress(ClosedError):
+            finish(attachment, watch.end)
+        attachment.leave_if_idle()

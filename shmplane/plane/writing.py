@@ -10,11 +10,14 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from math import inf
+from operator import index
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from zlib import crc32
 
 from ..errors import PlaneFull
 from ..manifest import KIND_CODES, SMALL_NBYTES, Contents
+from ..names import check_block_name
 from ..system import write_all
 from .memory import FileSink, MappedSink, translate
 from .reaper import reap_dead
@@ -24,7 +27,18 @@ if TYPE_CHECKING:
     from .attachment import Attachment
     from .leases import Creation, Lease
 
-__all__ = ["Publication", "begin", "contents_of", "make_slab", "publish", "put", "retry_after_reclaim"]
+__all__ = [
+    "Publication",
+    "begin",
+    "check_publication",
+    "contents_of",
+    "make_slab",
+    "publish",
+    "put",
+    "retry_after_reclaim",
+]
+
+_LONGEST_LINGER_S = 1e9  #: thirty years, which fit a word
 
 
 class Publication(NamedTuple):
@@ -37,6 +51,21 @@ class Publication(NamedTuple):
     evictable: bool = False
 
 
+def check_publication(name: str | None, *, expected_version: int | None, linger: float, evictable: bool) -> Publication:
+    """What a caller of ``put`` asks for, or ``TypeError`` or ``ValueError``."""
+    encoded_name = None if name is None else check_block_name(name)
+    if not 0 <= linger < inf:
+        raise ValueError(f"linger is a finite time of 0 or more seconds, not {linger}")
+    if expected_version is not None:
+        if name is None:
+            raise ValueError("an anonymous block has no version to expect; give it a name, or no expected_version")
+        expected_version = index(expected_version)
+        if expected_version < 0:
+            raise ValueError(f"versions count from 1, and 0 means absent; expected_version is {expected_version}")
+    linger_ns = int(min(linger, _LONGEST_LINGER_S) * 1e9) if name is None else 0
+    return Publication(encoded_name, expected_version, linger_ns, evictable=evictable)
+
+
 def contents_of(encoded: Encoded) -> Contents:
     return Contents(KIND_CODES[encoded.kind], encoded.nbytes, encoded.frame, crc32(encoded.frame))
 
@@ -44,9 +73,11 @@ def contents_of(encoded: Encoded) -> Contents:
 def put(attachment: Attachment, encoded: Encoded, publication: Publication) -> Lease | None:
     """Copy a value in and publish it; the lease on it, if one was wanted."""
     contents = contents_of(encoded)
-    if contents.nbytes <= SMALL_NBYTES:
-        return _put_small(attachment, encoded, contents, publication)
-    return _put_large(attachment, encoded, contents, publication)
+    put_it = _put_small if contents.nbytes <= SMALL_NBYTES else _put_large
+    lease = put_it(attachment, encoded, contents, publication)
+    if lease is not None:
+        lease.keep_frame(contents.frame)
+    return lease
 
 
 def retry_after_reclaim(attachment: Attachment, attempt: Callable[[], Any]) -> Any:
@@ -181,13 +212,13 @@ def _write(attachment: Attachment, creation: Creation, encoded: Encoded, content
     if warm is not None:
         encoded.write_to(MappedSink(warm.view))
         tail = contents.tail()
-        start = contents.body_nbytes
+        start = contents.stored_nbytes
         warm.view[start : start + len(tail)] = tail
         return
     fd = memory.create(place) if place.fresh else memory.open_for_filling(place)
     try:
         encoded.write_to(FileSink(fd))
-        write_all(fd, contents.body_nbytes, contents.tail())
+        write_all(fd, contents.stored_nbytes, contents.tail())
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EIO):
             raise translate(error, f"writing {contents.nbytes:,} B") from error

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from .capabilities import PAGE_NBYTES, require_platform
+from .dirty import DIRTY_METHODS, dirty_runs
 from .files import (
     allocate,
     check_directory,
@@ -37,6 +38,7 @@ def attach_untracked(name: str, path: str) -> "SharedMemory":
 
 
 __all__ = [
+    "DIRTY_METHODS",
     "PAGE_NBYTES",
     "Busy",
     "HostLock",
@@ -48,6 +50,7 @@ __all__ = [
     "allocate",
     "check_directory",
     "close_own",
+    "dirty_runs",
     "create_file",
     "identity_of",
     "join_forks",

@@ -1,7 +1,8 @@
 """Fork: whoever shares descriptors or rows with the kernel hears of it before and after.
 
 Participants are held weakly. A hook that fails never stops the fork: Python would print and ignore the error anyway,
-so each participant answers for its own failure.
+so each participant answers for its own failure. That includes Ctrl-C, which would end a hook in the middle and be
+swallowed; so each hook is registered twice, and a participant's second call goes on where an interrupted first one stopped.
 """
 
 from __future__ import annotations
@@ -53,4 +54,5 @@ def _in_child() -> None:
         participant.after_fork_in_child()
 
 
-os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
+for _ in range(2):
+    os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)

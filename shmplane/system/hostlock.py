@@ -60,6 +60,11 @@ class HostLock:
     def close(self) -> None:
         """Close the descriptor, unless somebody closed it before and opened another file in its place."""
         close_own(self._fd, self.identity)
+        self._fd = -1
+
+    def free_mutex_in_child(self) -> None:
+        """After a fork: whichever thread of the parent had the mutex, here it is free."""
+        self.mutex._at_fork_reinit()  # type: ignore[attr-defined]
 
     def owned(self) -> bool:
         """Whether this thread is inside ``run``, or holds the mutex for a fork."""

@@ -58,3 +58,4 @@ class Token:
     def close(self) -> None:
         """Close the descriptor, which drops the lock unless a forked child shares it."""
         files.close_own(self.fd, self._identity)
+        self.fd = -1

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple, Protocol, overload
 
-__all__ = ["Column", "Table", "Text", "WORD_NBYTES", "column", "fingerprint", "text"]
+__all__ = ["Column", "Table", "Text", "WORD_NBYTES", "column", "columns", "fingerprint", "text"]
 
 WORD_NBYTES = 8
 
@@ -34,11 +34,17 @@ class Column(Protocol):
 class _Declared(NamedTuple):
     words: int
     meaning: str
+    grouped: bool = False  #: columns of one meaning, not a text
 
 
 def column(meaning: str) -> Any:
     """Declare a column; ``meaning`` says what the word is, its unit and who writes it."""
     return _Declared(1, meaning)
+
+
+def columns(count: int, meaning: str) -> Any:
+    """Declare ``count`` columns of one meaning: a tuple of them."""
+    return _Declared(count, meaning, grouped=True)
 
 
 def text(words: int, meaning: str) -> Any:
@@ -89,7 +95,10 @@ class Table:
         self.start, self.rows = start, rows
         position = start
         for name, item in self.declared.items():
-            if item.words == 1:
+            if item.grouped:
+                group = (view_column(words, position + index, self.row_words, rows) for index in range(item.words))
+                setattr(self, name, tuple(group))
+            elif item.words == 1:
                 setattr(self, name, view_column(words, position, self.row_words, rows))
             else:
                 room = item.words * WORD_NBYTES

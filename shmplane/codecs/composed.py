@@ -1,0 +1,142 @@
+"""Composed tables: columns whose pieces lie in several blocks, each a plain table (a *part*).
+
+The frame says which: for each column, in order, the part and the position in it of every piece; a piece is always a
+whole column of its part. So a version that adds a column, or rows, repeats nothing of the one before.
+
+Rule 1. The frame is all that a composed table has; packing and unpacking it takes no Arrow, so that it can be done
+        under a lock.
+Rule 2. What it claims is checked when it is read: positions against the parts' columns, the pieces' lengths against
+        the number of rows, their types against the schema.
+"""
+
+from __future__ import annotations
+
+import struct
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from shmplane.codecs.frame import corrupt, seal, unseal
+from shmplane.codecs.table import ORIGINS, find_columns, parse_schema, parse_table, read_positions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pyarrow as pa
+
+    from shmplane.codecs.base import Memory
+
+__all__ = ["Composition", "Part", "Piece", "composition_of", "is_composed", "pack_composition", "read_composed"]
+
+_TAG = b"C"
+_HEAD = struct.Struct("<BQIII")  #: origin, rows, columns, bytes of the recipe, bytes of the schema
+_MOST_PIECES = 1 << 20
+
+
+class Piece(NamedTuple):
+    """A column of a part."""
+
+    part: int
+    position: int
+
+
+class Composition(NamedTuple):
+    """What a table consists of; a plain one is the only part of itself."""
+
+    origin: str
+    num_rows: int
+    columns: tuple[tuple[Piece, ...], ...]
+    recipe: bytes
+    schema: bytes  #: as an IPC message
+
+    @property
+    def parts(self) -> set[int]:
+        """The parts in use."""
+        return {piece.part for pieces in self.columns for piece in pieces}
+
+
+class Part(NamedTuple):
+    """A plain table that a composed one shows columns of."""
+
+    frame: bytes
+    memory: Memory
+
+
+def is_composed(frame: bytes) -> bool:
+    """Whether a table's frame is that of a composed one."""
+    return frame[1:2] == _TAG
+
+
+def pack_composition(said: Composition) -> bytes:
+    """The frame of a composed table."""
+    origin, columns = ORIGINS.index(said.origin), said.columns
+    head = _HEAD.pack(origin, said.num_rows, len(columns), len(said.recipe), len(said.schema))
+    counts = struct.pack(f"<{len(columns)}H", *map(len, columns))
+    flat = [number for pieces in columns for piece in pieces for number in piece]
+    return seal(_TAG, head + said.recipe + said.schema + counts + struct.pack("<" + "HI" * (len(flat) // 2), *flat))
+
+
+@lru_cache(maxsize=128)
+def composition_of(frame: bytes) -> Composition:
+    """What a table of either form consists of, or ``PlaneCorrupt``."""
+    if not is_composed(frame):
+        claim = parse_table(frame)
+        if claim.num_columns > len(claim.schema):
+            corrupt(f"its frame claims {claim.num_columns:,} columns, more than its schema has bytes")
+        columns = tuple((Piece(0, position),) for position in range(claim.num_columns))
+        return Composition(claim.origin, claim.num_rows, columns, claim.recipe, claim.schema)
+    payload = unseal(_TAG, frame)
+    if len(payload) < _HEAD.size:
+        corrupt("its frame is cut short")
+    origin, num_rows, num_columns, recipe_nbytes, schema_nbytes = _HEAD.unpack_from(payload)
+    counts_at = _HEAD.size + recipe_nbytes + schema_nbytes
+    pieces_at = counts_at + 2 * num_columns
+    if origin >= len(ORIGINS) or pieces_at > len(payload):
+        corrupt("its frame has no composed table's layout")
+    counts = struct.unpack_from(f"<{num_columns}H", payload, counts_at)
+    if sum(counts) > _MOST_PIECES or len(payload) - pieces_at != 6 * sum(counts):
+        corrupt("its frame has no composed table's layout")
+    pieces = struct.iter_unpack("<HI", payload[pieces_at:])
+    columns = tuple(tuple(Piece(*next(pieces)) for _ in range(count)) for count in counts)
+    recipe = payload[_HEAD.size : _HEAD.size + recipe_nbytes]
+    return Composition(ORIGINS[origin], num_rows, columns, recipe, payload[_HEAD.size + recipe_nbytes : counts_at])
+
+
+def read_composed(frame: bytes, parts: Sequence[Part], columns: Sequence[str] | None = None) -> pa.Table:
+    """The table over the memory of its parts, without a copy; with ``columns``, those alone and in that order.
+
+    Raises:
+        ValueError: there is no such column, or more than one of that name.
+
+    Cost: about 40 µs a part and 2 µs for each piece.
+    """
+    import pyarrow as pa
+
+    said = composition_of(frame)
+    schema = parse_schema(said.schema)
+    if len(schema) != len(said.columns):
+        corrupt(f"its frame has {len(schema):,} fields for {len(said.columns):,} columns")
+    wanted = range(len(schema)) if columns is None else find_columns(schema.names, columns)
+    found = _read_pieces(parts, [said.columns[index] for index in wanted])
+    fields = [schema.field(index) for index in wanted]
+    arrays = []
+    for index, field in zip(wanted, fields, strict=True):
+        chunks = [chunk for piece in said.columns[index] for chunk in found[piece].chunks]
+        if any(chunk.type != field.type for chunk in chunks) or sum(map(len, chunks)) != said.num_rows:
+            corrupt(f"column {field.name!r} has other rows, or another type, than its frame claims")
+        arrays.append(pa.chunked_array(chunks, type=field.type))
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=schema.metadata))
+
+
+def _read_pieces(parts: Sequence[Part], columns: Sequence[Sequence[Piece]]) -> dict[Piece, pa.ChunkedArray]:
+    positions: dict[int, set[int]] = {}
+    for pieces in columns:
+        for piece in pieces:
+            positions.setdefault(piece.part, set()).add(piece.position)
+    found = {}
+    for number, wanted in positions.items():
+        if number >= len(parts) or is_composed(parts[number].frame):
+            corrupt(f"its frame shows columns of part {number}, which is none")
+        chosen = sorted(wanted)
+        arrays = read_positions(parts[number].frame, parts[number].memory, chosen)
+        found.update({Piece(number, position): array for position, array in zip(chosen, arrays, strict=True)})
+    return found

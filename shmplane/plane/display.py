@@ -1,0 +1,56 @@
+"""How a block shows itself in a notebook: its metadata as a small table.
+
+Rule 1. Nothing of the value is read; what a name or a schema says is escaped, since anybody may have chosen it.
+Rule 2. Styles are inline and colours are inherited, so that it looks right in every front end and in the dark.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .block import Block
+
+__all__ = ["mimebundle_of_block"]
+
+_MOST_COLUMNS = 50
+_TABLE = "border-collapse:collapse;font-size:90%"
+_HEAD = "text-align:left;vertical-align:top;font-weight:normal;opacity:0.7;padding:1px 12px 1px 0"
+_CELL = "text-align:left;padding:1px 0;font-family:monospace;white-space:pre-wrap"
+
+
+def mimebundle_of_block(block: Block) -> dict[str, str]:
+    """The block as ``text/plain`` and ``text/html``."""
+    rows = "".join(
+        f'<tr style="background:none"><th style="{_HEAD}">{escape(fact)}</th><td style="{_CELL}">{escape(text)}</td></tr>'
+        for fact, text in _facts(block)
+    )
+    return {"text/plain": repr(block), "text/html": f'<table style="{_TABLE}">{rows}</table>'}
+
+
+def _facts(block: Block) -> Iterator[tuple[str, str]]:
+    yield "block", "anonymous" if block.name is None else block.name
+    yield "version", str(block.version)
+    yield "kind", block.kind
+    yield "size", f"{block.nbytes:,} B"
+    if block.dtype is not None:
+        yield "dtype", str(block.dtype)
+    if block.shape is not None:
+        yield "shape", " x ".join(f"{length:,}" for length in block.shape) or "()"
+    if block.schema is not None:
+        yield "columns", "\n".join(_columns(block))
+    yield "created", f"{block.created:%Y-%m-%d %H:%M:%S}"
+    yield "leases", str(block.leases)
+    yield "handle", "closed" if block.closed else "open"
+
+
+def _columns(block: Block) -> Iterator[str]:
+    schema = block.schema
+    for number, field in enumerate(schema):
+        if number == _MOST_COLUMNS:
+            yield f"and {len(schema) - number:,} more"
+            return
+        yield f"{field.name}: {field.type}"
