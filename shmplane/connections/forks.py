@@ -8,12 +8,10 @@ taken back. The cost is their memory in the child; what is inherited is shared w
 
 from __future__ import annotations
 
-import os
 import weakref
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from shmplane.system import immortalise, run_in_forked_child
 
 __all__ = ["immortalise", "watch"]
 
@@ -22,6 +20,22 @@ class Forkable(Protocol):
     """What wants to know that it is in a child."""
 
     def _after_fork_in_child(self) -> None: ...
+
+
+_watched: dict[int, weakref.ref[Forkable]] = {}
+
+
+def watch(pool: Forkable) -> None:
+    """Call ``pool._after_fork_in_child`` in every child, as long as the pool lives."""
+    key = id(pool)
+
+    def forget(_: object, watched: dict[int, weakref.ref[Forkable]] = _watched) -> None:
+        watched.pop(key, None)
+
+    _watched[key] = weakref.ref(pool, forget)
+
+
+def _after_fork_in_child(self) -> None: ...
 
 
 _watched: dict[int, weakref.ref[Forkable]] = {}
@@ -57,4 +71,4 @@ def _after_fork_in_child() -> None:
             pool._after_fork_in_child()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+run_in_forked_child(_after_fork_in_child)

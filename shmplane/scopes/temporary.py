@@ -12,7 +12,6 @@ lock is held.
 from __future__ import annotations
 
 import atexit
-import fcntl
 import os
 import secrets
 import shutil
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from shmplane.errors import PlaneSecurityError
+from shmplane.system import create_file, open_file, run_in_forked_child, try_flock
 
 __all__ = ["collect_orphans", "keep", "new_directory", "new_file", "remove"]
 
@@ -101,11 +101,11 @@ def collect_orphans() -> int:
 
 def _collect(lock_path: Path) -> int:
     try:
-        descriptor = os.open(lock_path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = open_file(str(lock_path), writable=True)
     except OSError:
         return 0
     try:
-        if not _try_lock(descriptor) or not _is_linked(descriptor, lock_path):
+        if not try_flock(descriptor) or not _is_linked(descriptor, lock_path):
             return 0
         found = _clear(lock_path.with_suffix(""))
         lock_path.unlink()
@@ -170,20 +170,11 @@ def _build(root: Path) -> tuple[Path, Path, int]:
     while True:
         path = root / secrets.token_hex(8)
         lock_path = path.with_name(path.name + ".lock")
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(lock_path, flags, 0o600)
-        if _try_lock(descriptor) and _is_linked(descriptor, lock_path):
+        descriptor = create_file(str(lock_path))
+        if try_flock(descriptor) and _is_linked(descriptor, lock_path):
             path.mkdir(mode=0o700)
             return path, lock_path, descriptor
         os.close(descriptor)
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def _is_linked(descriptor: int, path: Path) -> bool:
@@ -206,5 +197,5 @@ def _at_exit() -> None:
         _leave_if_empty()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+run_in_forked_child(_after_fork_in_child)
 atexit.register(_at_exit)

@@ -17,11 +17,13 @@ from .files import (
     read_start,
     reopen,
     set_size,
+    try_flock,
     unlink_quietly,
     write_all,
 )
 from .forking import join_forks, run_in_forked_child
 from .hostlock import Busy, HostLock, Lost
+from .immortal import immortalise
 from .mapping import Mapping, Pages, reserve, round_to_pages
 from .tokens import Token
 from .waiting import wait_for_change, wake_all
@@ -53,6 +55,7 @@ __all__ = [
     "dirty_runs",
     "create_file",
     "identity_of",
+    "immortalise",
     "join_forks",
     "link_quietly",
     "make_directory",
@@ -65,6 +68,7 @@ __all__ = [
     "round_to_pages",
     "run_in_forked_child",
     "set_size",
+    "try_flock",
     "unlink_quietly",
     "wait_for_change",
     "wake_all",

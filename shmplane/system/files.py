@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import stat
 from typing import TYPE_CHECKING
@@ -31,6 +32,7 @@ __all__ = [
     "read_start",
     "reopen",
     "set_size",
+    "try_flock",
     "unlink_quietly",
     "write_all",
 ]
@@ -156,3 +158,12 @@ def link_quietly(path: str, link: str) -> None:
     """Give a file a second name, which may be there already."""
     with contextlib.suppress(FileExistsError):
         os.link(path, link)
+
+
+def try_flock(fd: int) -> bool:
+    """Lock a whole file for this open description; False when another has it. The kernel drops it at death."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

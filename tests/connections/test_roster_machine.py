@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import settings
+import pytest
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from shmplane.connections.housekeeping import due, sweep
 from shmplane.connections.member import BUSY, IDLE, OUT, Member, MemberRef, Plan, Waiter
@@ -234,4 +242,12 @@ class RosterMachine(RuleBasedStateMachine):
 
 
 TestRoster = RosterMachine.TestCase
-TestRoster.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+# A busy machine is no reason to fail; the rules are.
+TestRoster.settings = settings(
+    max_examples=80, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+
+
+@pytest.mark.sweep
+def test_the_roster_keeps_its_rules_for_thousands_of_histories() -> None:
+    run_state_machine_as_test(RosterMachine, settings=settings(TestRoster.settings, max_examples=4000))
