@@ -31,11 +31,19 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
+    from . import connections, scopes
+    from .connections import AsyncConnectionPool, ConnectionPool, PoolStatistics
     from .plane import Block, BlockInfo, Buffer, Builder, Plane, PlaneStatistics, Reclaimed, Semaphore
+    from .scopes import AsyncScope, Scope
 
 __version__ = "0.1.0"
 
 _LAZY = {
+    "AsyncScope": "scopes",
+    "Scope": "scopes",
+    "PoolStatistics": "connections",
+    "AsyncConnectionPool": "connections",
+    "ConnectionPool": "connections",
     "Block": "plane",
     "BlockInfo": "plane",
     "Buffer": "plane",
@@ -46,7 +54,12 @@ _LAZY = {
     "Semaphore": "plane",
 }
 
+#: packages that are reached as attributes
+_PACKAGES = {"connections", "scopes"}
+
 __all__ = [
+    "AsyncConnectionPool",
+    "AsyncScope",
     "Block",
     "BlockInfo",
     "BlockNotFound",
@@ -54,6 +67,7 @@ __all__ = [
     "Builder",
     "ClosedError",
     "Conflict",
+    "ConnectionPool",
     "FileTruncated",
     "ItemTooLarge",
     "LockTimeout",
@@ -65,8 +79,10 @@ __all__ = [
     "PlaneSecurityError",
     "PlaneStatistics",
     "PoolClosed",
+    "PoolStatistics",
     "PoolTimeout",
     "Reclaimed",
+    "Scope",
     "Semaphore",
     "ShmplaneError",
     "StaleHandle",
@@ -79,6 +95,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return importlib.import_module(f".{name}", __name__)
     package = _LAZY.get(name)
     if package is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -375,6 +375,7 @@ class Plane(MutableMapping[str, Any]):
 
     @property
     def closed(self) -> bool:
+        """Whether this object was closed; the plane itself goes on."""
         return not self._close.alive
 
     def _open(self) -> Attachment:
