@@ -9,8 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from .checks import Check, worst
+from .opening import Reading, reading, snapshot_of, summary_of
 from .places import Leftover, default_root, directory_of, leftovers, plane_names
-from .reading import Reading, reading, snapshot_of, summary_of
 from .snapshot import Block, Process, Segment, Snapshot, Summary
 from .units import count, nbytes, seconds, some
 

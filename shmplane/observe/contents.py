@@ -10,12 +10,12 @@ import os
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from ..codecs import Description, describe
+from .. import codecs
 from ..errors import BlockNotFound, PlaneCorrupt
 from ..system import open_file
 
 if TYPE_CHECKING:
-    from .reading import Reading
+    from .opening import Reading
     from .snapshot import Block, Snapshot
 
 __all__ = ["describe_block"]
@@ -23,7 +23,7 @@ __all__ = ["describe_block"]
 _MOST_TRIES = 5
 
 
-def describe_block(plane: Reading, name: str) -> tuple[Snapshot, Block, Description]:
+def describe_block(plane: Reading, name: str) -> tuple[Snapshot, Block, codecs.Description]:
     """The current version of a name, and what its frame says.
 
     Raises:
@@ -41,7 +41,7 @@ def describe_block(plane: Reading, name: str) -> tuple[Snapshot, Block, Descript
         frame = _read_frame(plane, snapshot, block)
         # Another checksum: damaged, or it was deleted and its memory used again meanwhile; then there is news.
         if frame is not None and crc32(frame) == block.frame_crc:
-            return snapshot, block, describe(block.kind, frame)
+            return snapshot, block, codecs.describe(block.kind, frame)
     raise PlaneCorrupt(
         f"the description of block {name!r} does not fit its checksum: its memory was written over, or it is being "
         f"replaced all the time. Try again, or delete the block.",

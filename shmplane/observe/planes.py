@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from ..errors import PlaneNotFound, ShmplaneError
 from .checks import Check
+from .opening import reading
 from .places import leftovers, plane_names
-from .reading import reading
 from .reclaiming import reclaimable
 from .units import count, nbytes, some
 

@@ -10,7 +10,7 @@ import sys
 import time
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
@@ -21,9 +21,11 @@ import pytest
 from shmplane import observe
 from shmplane.cli import main
 from shmplane.cli.demo.crash import Held, kill_in_the_middle
-from shmplane.cli.demo.crew import Hand
 from shmplane.cli.demo.progress import Bar
 from shmplane.cli.demo.questions import choose_questions, merge, part_of, partial_answer
+
+if TYPE_CHECKING:
+    from shmplane.cli.demo.crew import Hand
 
 ROWS = 20_000
 

@@ -61,8 +61,8 @@ def kill_in_the_middle(victim: Hand, plane: str, root: str, *, nbytes: int) -> H
 def _wait_until_half_written(watched: Reading, victim: Hand) -> None:
     deadline = time.monotonic() + _PATIENCE_S
     while time.monotonic() < deadline:
-        if not victim.is_alive:
-            victim.answer()  # says how it ended
+        if victim.has_ended:
+            victim.answer()  # raises what went wrong
         snapshot = watched.snapshot()
         process = _row_of(snapshot, victim.pid)
         for block in [] if process is None else _being_made(snapshot, process):

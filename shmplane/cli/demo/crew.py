@@ -31,8 +31,9 @@ class Hand:
         return self._process.pid or 0
 
     @property
-    def is_alive(self) -> bool:
-        return self._process.is_alive()
+    def has_ended(self) -> bool:
+        """It is gone, or has answered: both are news when its work has no end."""
+        return self._connection.poll(0)
 
     def tell(self, request: str, *arguments: Any) -> None:
         """Send a request; ``Failed`` when the worker is gone."""
