@@ -7,9 +7,9 @@ bring it back, ``as_kind`` as something else. No library is imported before a va
 from shmplane.codecs.array import array_over
 from shmplane.codecs.base import Codec, Encoded, Memory, Sink
 from shmplane.codecs.choice import KINDS, encode
-from shmplane.codecs.composed import Composition, Part, Piece, composition_of, is_composed, pack_composition
+from shmplane.codecs.composed import Composition, Part, Piece, composition_of, flatten, is_composed, pack_composition
 from shmplane.codecs.convert import AS_KINDS, as_kind, as_table, check_as
-from shmplane.codecs.describe import Description, describe
+from shmplane.codecs.description import Description, describe
 from shmplane.codecs.opening import open_root, open_table, present, presenter
 from shmplane.codecs.raw import open_body
 from shmplane.codecs.table import check_table, find_columns
@@ -34,6 +34,7 @@ __all__ = [
     "describe",
     "encode",
     "find_columns",
+    "flatten",
     "is_composed",
     "open_body",
     "open_root",

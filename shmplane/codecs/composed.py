@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from shmplane.codecs.frame import corrupt, seal, unseal
-from shmplane.codecs.table import ORIGINS, find_columns, parse_schema, parse_table, read_positions
+from shmplane.codecs.table import ORIGINS, encode_table, find_columns, parse_schema, parse_table, read_positions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from shmplane.codecs.base import Memory
+    from shmplane.codecs.table import EncodedTable
 
-__all__ = ["Composition", "Part", "Piece", "composition_of", "is_composed", "pack_composition", "read_composed"]
+__all__ = ["Composition", "Part", "Piece", "composition_of", "flatten", "is_composed", "pack_composition", "read_composed"]
 
 _TAG = b"C"
 _HEAD = struct.Struct("<BQIII")  #: origin, rows, columns, bytes of the recipe, bytes of the schema
@@ -125,6 +126,12 @@ def read_composed(frame: bytes, parts: Sequence[Part], columns: Sequence[str] | 
             corrupt(f"column {field.name!r} has other rows, or another type, than its frame claims")
         arrays.append(pa.chunked_array(chunks, type=field.type))
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=schema.metadata))
+
+
+def flatten(frame: bytes, parts: Sequence[Part]) -> EncodedTable:
+    """A composed table as a plain one of the same origin, ready to be written."""
+    said = composition_of(frame)
+    return encode_table(read_composed(frame, parts), said.origin, said.recipe)
 
 
 def _read_pieces(parts: Sequence[Part], columns: Sequence[Sequence[Piece]]) -> dict[Piece, pa.ChunkedArray]:

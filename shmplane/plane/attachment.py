@@ -28,7 +28,7 @@ from . import handover
 from .exporting import link_prefix
 from .leases import Creation, Lease, Tracked
 from .memory import SegmentMemory
-from .reaper import reap_dead, recover
+from .reaper import NOTHING, reap_dead, recover
 from .waker import Waker
 
 if TYPE_CHECKING:
@@ -99,6 +99,8 @@ class Attachment:
         self.watches: set[Any] = set()
         self.waker = Waker(self.wake_address, lambda: self.tx.coordination.sequence())
         self.reaped = 0
+        #: what this process has given back for the dead since the last ``gc`` asked
+        self.reclaimed = NOTHING
         join_forks(self)
 
     # Transactions

@@ -6,7 +6,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ..codecs import as_kind, as_table, describe, find_columns, open_body, open_table, present
+from ..codecs import as_kind, as_table, describe, find_columns, open_table, present
 from ..errors import ClosedError, ShmplaneError, StaleHandle, UnsafeCodec
 from ..manifest import KINDS
 from .exporting import export
@@ -123,15 +123,16 @@ class Block:
         if self.kind == "table":
             lease = self._open()
             lease.open()
-            return open_table(lease.frame(), lease, columns)
+            return open_table(lease.frame(), lease, columns, parts=lease.parts())
         table = as_table(self._facts.codec, self._root())
         return table if columns is None else table.select(find_columns(table.column_names, columns))
 
     def buffer(self) -> memoryview:
-        """The bytes as they are stored, read-only: array elements, an Arrow IPC stream, JSON text, the bytes put."""
-        lease = self._open()
-        lease.open()
-        return open_body(lease)
+        """The bytes as they are stored, read-only: array elements, an Arrow IPC stream, JSON text, the bytes put.
+
+        A table that was edited or appended to lies in several blocks: its stream is a private copy.
+        """
+        return self._open().flat()[1]
 
     def to_pandas(self) -> Any:
         """The value as a pandas DataFrame."""

@@ -12,13 +12,14 @@ import contextlib
 import os
 import stat
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from ..errors import UnsupportedValue
+from ..manifest import Contents
 from ..system import link_quietly, write_all
 from .writing import Publication, begin, publish
 
 if TYPE_CHECKING:
-    from ..manifest import Contents
     from .attachment import Attachment
     from .leases import Lease
 
@@ -40,7 +41,7 @@ def export(lease: Lease) -> tuple[Lease, str]:
             f"the standard library only finds segments in {_STANDARD_ROOT}; plane {attachment.name!r} is in "
             f"{attachment.root}. Use a plane with root={_STANDARD_ROOT!r}."
         )
-    if lease.facts.in_slab or getattr(lease.facts, "references", ()):
+    if lease.facts.in_slab or lease.facts.references:
         lease = _copy(lease)
     facts = lease.facts
     attachment.run(_flag, attachment, facts.row)
@@ -55,18 +56,16 @@ def _flag(attachment: Attachment, row: int) -> None:
 
 def _copy(lease: Lease) -> Lease:
     """The same bytes in a segment of their own, as an anonymous block."""
-    from ..codecs import open_body
-
-    attachment, facts, frame = lease.attachment, lease.facts, lease.frame()
-    lease.open()
-    contents: Contents = facts.contents(frame)
+    attachment = lease.attachment
+    frame, body = lease.flat()
+    contents = Contents(lease.facts.kind, body.nbytes, frame, crc32(frame))
     publication = Publication(None)
     creation = begin(attachment, publication, contents.nbytes)
     try:
         place, memory = creation.place, attachment.memory
         fd = memory.create(place) if place.fresh else memory.open_for_filling(place)
         try:
-            write_all(fd, 0, open_body(lease))
+            write_all(fd, 0, body)
             write_all(fd, contents.body_nbytes, contents.tail())
         finally:
             os.close(fd)

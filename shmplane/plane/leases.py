@@ -15,7 +15,8 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..codecs import Part, open_root
+from ..codecs import Part, flatten, open_body, open_root
+from .memory import MappedSink
 
 if TYPE_CHECKING:
     from ..manifest import BlockFacts, Place
@@ -38,7 +39,8 @@ class Lease:
         self.facts = facts
         self.mapping: Mapping | None = None
         self.address = 0
-        self.nbytes = facts.body_nbytes
+        #: what can be read from ``address`` on; of a composed table nothing
+        self.nbytes = facts.body_nbytes if self._is_paged or not facts.references else 0
         self._frame: bytes | None = None
         self._parts: list[tuple[bytes, Mapping, BlockFacts]] | None = None
         self._root: Callable[[], Any] | None = None
@@ -78,6 +80,16 @@ class Lease:
     def keep_frame(self, frame: bytes) -> None:
         """What the frame is known to be, by who has just written it."""
         self._frame = frame
+
+    def flat(self) -> tuple[bytes, memoryview]:
+        """Frame and body as those of a block that refers to no other: a composed table's are a private copy."""
+        self.open()
+        if self._is_paged or not self.facts.references:
+            return self.frame(), open_body(self)
+        encoded = flatten(self.frame(), self.parts())
+        body = bytearray(encoded.nbytes)
+        encoded.write_to(MappedSink(memoryview(body)))
+        return encoded.frame, memoryview(body).toreadonly()
 
     def root(self) -> Any:
         """The object that all views of the block share; made once while any of them is alive."""

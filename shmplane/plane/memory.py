@@ -14,10 +14,11 @@ import os
 import sys
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from ..errors import PlaneCorrupt, PlaneFull
+from ..errors import ClosedError, PlaneCorrupt, PlaneFull, ShmplaneError
 from ..system import Mapping, allocate, create_file, open_file, punch, set_size, unlink_quietly, write_all
 from .extents import extents_of, lay_extents
 
@@ -89,7 +90,8 @@ class OpenMemory:
             self.mapping.lay_nothing()
             return
         try:
-            self.mapping.lay(fd, self.mapping.nbytes, private=True)
+            with translated("mapping a segment privately"):
+                self.mapping.lay(fd, self.mapping.nbytes, private=True)
         finally:
             os.close(fd)
 
@@ -144,8 +146,9 @@ class SegmentMemory:
     def _map_file(self, segment_id: int, nbytes: int, *, writable: bool) -> Mapping:
         fd = self.open_segment(segment_id, nbytes, writable=writable)
         try:
-            mapping = Mapping(nbytes, writable=writable)
-            mapping.lay(fd, mapping.nbytes)
+            with translated("mapping a segment"):
+                mapping = Mapping(nbytes, writable=writable)
+                mapping.lay(fd, mapping.nbytes)
             return mapping
         finally:
             os.close(fd)
@@ -156,6 +159,8 @@ class SegmentMemory:
         try:
             fd = open_file(path, writable=writable)
         except FileNotFoundError:
+            if not os.path.exists(f"{self._directory}/manifest"):
+                raise ClosedError(f"the plane in {self._directory} was destroyed before its block was read") from None
             raise PlaneCorrupt(
                 f"the segment {path} is gone although a block lies in it: somebody removed the file. "
                 f"Delete the block, or the plane.",
@@ -212,24 +217,21 @@ class SegmentMemory:
 
     def create(self, place: Place) -> int:
         """The empty file of a new segment, open for writing."""
-        try:
+        with translated("making a segment"):
             fd = create_file(self.path(place.segment_id))
-        except OSError as error:
-            raise translate(error, "making a segment") from error
-        try:
-            set_size(fd, place.nbytes)
-        except BaseException:
-            os.close(fd)
-            raise
+            try:
+                set_size(fd, place.nbytes)
+            except BaseException:
+                os.close(fd)
+                raise
         return fd
 
     def create_backed(self, place: Place) -> None:
         """A new segment whose every page has memory behind it, so that stores cannot be SIGBUS."""
         fd = self.create(place)
         try:
-            allocate(fd, place.nbytes)
-        except OSError as error:
-            raise translate(error, f"reserving {place.nbytes:,} B") from error
+            with translated(f"reserving {place.nbytes:,} B"):
+                allocate(fd, place.nbytes)
         finally:
             os.close(fd)
 
@@ -238,16 +240,15 @@ class SegmentMemory:
         return self.open_writable(place.segment_id)
 
     def open_writable(self, segment_id: int) -> int:
-        try:
+        with translated("opening a segment to write it"):
             return open_file(self.path(segment_id), writable=True)
-        except OSError as error:
-            raise translate(error, "opening a segment to write it") from error
 
     def lay_segment(self, mapping: Mapping, segment_id: int) -> None:
         """Lay a whole segment over a range."""
         fd = self.open_writable(segment_id)
         try:
-            mapping.lay(fd, mapping.nbytes)
+            with translated("mapping a segment"):
+                mapping.lay(fd, mapping.nbytes)
         finally:
             os.close(fd)
 
@@ -259,7 +260,8 @@ class SegmentMemory:
         """Write what follows the body: the frame, and zeros up to the end of its page."""
         fd = self.open_for_filling(place)
         try:
-            write_all(fd, contents.stored_nbytes, contents.tail())
+            with translated("writing the end of a segment"):
+                write_all(fd, contents.stored_nbytes, contents.tail())
         finally:
             os.close(fd)
 
@@ -289,6 +291,17 @@ class SegmentMemory:
 
     def after_fork(self) -> None:
         self._mutex = threading.RLock()
+
+
+@contextlib.contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Raise the library's error for a system call that fails inside the block."""
+    try:
+        yield
+    except ShmplaneError:
+        raise
+    except OSError as error:
+        raise translate(error, what) from error
 
 
 def translate(error: OSError, what: str) -> Exception:

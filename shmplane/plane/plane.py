@@ -16,6 +16,7 @@ from ..names import check_block_name, check_plane_name, parse_nbytes
 from . import watching
 from .block import Block, unwrapped
 from .building import Buffer, Builder, make_buffer, make_builder
+from .drafts import ArrayDraft, JsonDraft, open_draft
 from .ending import destroy
 from .lifecycle import open_attachment
 from .mutables import open_mutable
@@ -210,6 +211,18 @@ class Plane(MutableMapping[str, Any]):
         """Write an array straight into shared memory: published on a clean end of ``with``, gone on an exception."""
         check_block_name(name)
         return make_builder(self._open(), name, shape, dtype)
+
+    def edit(self, name: str) -> ArrayDraft | JsonDraft:
+        """A private copy-on-write draft of the current version; leaving its ``with`` block publishes the next one.
+
+        Cost: a mapping for an array of any size; the commit costs what was touched. Readers of the old version see nothing.
+
+        Raises:
+            BlockNotFound: no such name.
+            UnsupportedValue: a mutable array or a pickle.
+            Conflict: at the commit, when the name moved on meanwhile, also through this process.
+        """
+        return open_draft(self._open(), name)
 
     def buffer(self, nbytes: int) -> Buffer:
         """A writable scratch buffer of warm recycled pages; its contents are undefined."""

@@ -24,7 +24,7 @@ from ..manifest import (
 if TYPE_CHECKING:
     from .attachment import Attachment
 
-__all__ = ["Counts", "audit", "count", "dead_slots", "reap_dead", "recover"]
+__all__ = ["NOTHING", "Counts", "audit", "count", "dead_slots", "reap_dead", "recover"]
 
 
 class Counts(NamedTuple):
@@ -35,6 +35,13 @@ class Counts(NamedTuple):
     permits: int
     blocks: int
     nbytes: int
+
+    def plus(self, before: Counts, after: Counts) -> Counts:
+        """With what went between two counts; never less, since others may have put meanwhile."""
+        return Counts(*(had + max(0, b - a) for had, b, a in zip(self, before, after, strict=True)))
+
+
+NOTHING = Counts(0, 0, 0, 0, 0)
 
 
 def count(tx: Transaction) -> Counts:
@@ -52,8 +59,11 @@ def dead_slots(attachment: Attachment) -> list[int]:
 def reap_dead(attachment: Attachment) -> int:
     """Return what dead processes held; how many they were."""
     dead = dead_slots(attachment)
-    for slot in dead:
-        reap(attachment.tx, slot)
+    if dead:
+        before = count(attachment.tx)
+        for slot in dead:
+            reap(attachment.tx, slot)
+        attachment.reclaimed = attachment.reclaimed.plus(before, count(attachment.tx))
     _remove_ownerless(attachment.tx)
     return len(dead)
 
@@ -70,9 +80,11 @@ def recover(attachment: Attachment) -> None:
     """Bring a plane whose last transaction was left unfinished to a state that every fact agrees with."""
     tx = attachment.tx
     dead = dead_slots(attachment)
+    before = count(tx)
     rebuild(tx, set(tx.space.slots_in_use()) - set(dead))
     for slot in dead:
         release_slot(tx, slot)
+    attachment.reclaimed = attachment.reclaimed.plus(before, count(tx))
     if attachment.slot >= 0:
         audit(attachment)
 

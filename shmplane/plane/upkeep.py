@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import PlaneFull
-from .reaper import count, reap_dead
+from .reaper import NOTHING, count, reap_dead
 from .records import Reclaimed
 
 if TYPE_CHECKING:
@@ -31,20 +31,18 @@ def resize(attachment: Attachment, capacity: int) -> None:
 
 
 def collect(attachment: Attachment) -> Reclaimed:
-    """Give back what dead processes held and what has lingered long enough; how much that was."""
+    """Give back what dead processes held and what has lingered long enough; how much that was since last asked.
+
+    Whatever this process reclaimed in passing, by joining or by its look once a second, counts as well.
+    """
     attachment.find_garbage()
     attachment.drain()
-    before = count(attachment.tx)
     reap_dead(attachment)
+    before = count(attachment.tx)
     attachment.tx.expire()
-    after = count(attachment.tx)
-    return Reclaimed(
-        processes=before.processes - after.processes,
-        leases=before.leases - after.leases,
-        permits=before.permits - after.permits,
-        blocks=before.blocks - after.blocks,
-        nbytes=before.nbytes - after.nbytes,
-    )
+    total = attachment.reclaimed.plus(before, count(attachment.tx))
+    attachment.reclaimed = NOTHING
+    return Reclaimed(*total)
 
 
 def trim(attachment: Attachment, keep: int) -> int:

@@ -35,7 +35,10 @@ class _Watch:
         attachment, tx = self.attachment, self.attachment.tx
         _, row = tx.current(self.name)
         if row >= 0 and tx.blocks.version[row] > self.newer_than:
-            return attachment.lease(row), 0
+            lease = attachment.lease(row)
+            if self in attachment.watches:
+                self.end()
+            return lease, 0
         if self not in attachment.watches:
             attachment.watches.add(self)
             self._show()

@@ -32,6 +32,7 @@ __all__ = [
     "begin",
     "check_publication",
     "contents_of",
+    "fill_segment",
     "make_slab",
     "publish",
     "put",
@@ -196,7 +197,7 @@ def _put_large(attachment: Attachment, encoded: Encoded, contents: Contents, pub
     def attempt() -> Lease | None:
         creation = begin(attachment, publication, contents.nbytes)
         try:
-            _write(attachment, creation, encoded, contents)
+            fill_segment(attachment, creation, encoded, contents)
             return publish(attachment, creation, contents, publication)
         except BaseException:
             attachment.give_up(creation)
@@ -206,7 +207,8 @@ def _put_large(attachment: Attachment, encoded: Encoded, contents: Contents, pub
     return lease
 
 
-def _write(attachment: Attachment, creation: Creation, encoded: Encoded, contents: Contents) -> None:
+def fill_segment(attachment: Attachment, creation: Creation, encoded: Encoded, contents: Contents) -> None:
+    """Write a body and the frame behind it."""
     place, memory = creation.place, attachment.memory
     warm = None if place.fresh else memory.warm(place.segment_id)
     if warm is not None:

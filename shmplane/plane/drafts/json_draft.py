@@ -1,0 +1,54 @@
+"""``JsonDraft``: a JSON value that is decoded privately and published when its text has changed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ...codecs import encode, open_body, present
+from ..composing import prepare, publish_prepared
+from ..memory import MappedSink
+from ..writing import contents_of, retry_after_reclaim
+from .draft import Draft
+
+if TYPE_CHECKING:
+    from ..attachment import Attachment
+    from ..leases import Lease
+
+__all__ = ["JsonDraft"]
+
+
+class JsonDraft(Draft):
+    """A private copy of a JSON value: change ``draft.value`` in place, or assign another value to it."""
+
+    def __init__(self, attachment: Attachment, name: str, base: Lease) -> None:
+        super().__init__(attachment, name, base)
+        self._value = present("json", base.root())
+
+    @property
+    def value(self) -> Any:
+        """The decoded value, private to this draft."""
+        self._check_open()
+        return self._value
+
+    @value.setter
+    def value(self, value: Any) -> None:
+        self._check_open()
+        self._value = value
+
+    def _publish(self) -> Lease | None:
+        encoded = encode(self._value, "json")
+        text = bytearray(encoded.nbytes)
+        encoded.write_to(MappedSink(memoryview(text)))
+        self._base.open()
+        if text == open_body(self._base):
+            return None
+
+        def attempt() -> Lease:
+            block = prepare(self._attachment, contents_of(encoded), encoded)
+            return publish_prepared(self._attachment, self._target, block)
+
+        lease: Lease = retry_after_reclaim(self._attachment, attempt)
+        return lease
+
+    def _let_go(self) -> None:
+        del self._value

@@ -1,0 +1,39 @@
+"""Which draft edits which kind of block."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...errors import UnsupportedValue
+from ...manifest import KINDS, not_found
+from ...names import check_block_name
+from ..views import lease_current
+from .array_draft import ArrayDraft
+from .json_draft import JsonDraft
+
+if TYPE_CHECKING:
+    from ..attachment import Attachment
+
+__all__ = ["open_draft"]
+
+_DRAFTS = {"array": ArrayDraft, "bytes": ArrayDraft, "json": JsonDraft}
+_INSTEAD = {
+    "mutable": "it changes in place: plane.mutable(name), guarded by plane.lock",
+    "pickle": "get it, change it and put it again",
+}
+
+
+def open_draft(attachment: Attachment, name: str) -> ArrayDraft | JsonDraft:
+    """A draft of the current version of a name; ``BlockNotFound``."""
+    encoded = check_block_name(name)
+    found = attachment.run(lease_current, attachment, encoded, writes=False)
+    if found is None:
+        raise not_found(encoded)
+    base = found[0]
+    kind = KINDS[base.facts.kind]
+    draft = _DRAFTS.get(kind)
+    if draft is None:
+        raise UnsupportedValue(
+            f"block {name!r} is of kind {kind}, which has no drafts; {_INSTEAD.get(kind, 'put it again')}", kind=kind
+        )
+    return draft(attachment, name, base)

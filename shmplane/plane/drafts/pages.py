@@ -1,0 +1,183 @@
+"""Committing the changed pages of an array: take room, write the pages there, publish what shows them.
+
+Room is taken under the lock, first at the end of the youngest block of pages that the base shows, where the kernel has
+pages that nobody has seen yet, then in a new one. It is written outside the lock. A commit that comes to nothing gives its
+room back; that of a killed process is lost until its block of pages goes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ...errors import ShmplaneError
+from ...manifest import MAX_REFERENCES, PAGES, Contents
+from ...system import PAGE_NBYTES, write_all
+from ..composing import Prepared, StoredBytes, give_up, prepare, publish_prepared
+from ..extents import Extent, pack_extents
+from ..memory import translate
+from ..writing import contents_of, retry_after_reclaim
+from .planning import Room, pages_for_new_block, place, plan_pages
+
+if TYPE_CHECKING:
+    from ...manifest import BlockFacts
+    from ..attachment import Attachment
+    from ..composing import Target
+    from ..leases import Creation, Lease
+    from .planning import Plan
+
+__all__ = ["publish_pages"]
+
+
+def publish_pages(target: Target, base: Lease, extents: list[Extent], *, view: memoryview, dirty: Any) -> Lease:
+    """Publish ``base`` with the dirty pages of ``view``, or the whole of it when that pays."""
+    plan = plan_pages(extents, dirty)
+
+    def attempt() -> Lease:
+        rooms = None if plan is None else base.attachment.run(_take, base, target, plan)
+        if plan is None or rooms is None:
+            return _publish_whole(target, base, view)
+        return _publish_plan(target, base, plan, rooms=rooms, view=view)
+
+    lease: Lease = retry_after_reclaim(base.attachment, attempt)
+    return lease
+
+
+def _publish_whole(target: Target, base: Lease, view: memoryview) -> Lease:
+    attachment, facts = base.attachment, base.facts
+    body = StoredBytes(facts.codec, base.frame(), view[: facts.body_nbytes])
+    block = prepare(attachment, contents_of(body), body)
+    try:
+        return publish_prepared(attachment, target, block)
+    except BaseException:
+        give_up(attachment, block)
+        raise
+
+
+class _Rooms(NamedTuple):
+    """Where new pages go: pages at the end of a block that is there, then a new block."""
+
+    youngest: int  #: which source it is; -1: none
+    first: int
+    pages: int
+    creation: Creation | None
+    new_pages: int  #: of the new block
+
+    def in_order(self, sources: int) -> list[Room]:
+        rooms = [Room(self.youngest, self.first, self.pages)] if self.pages else []
+        return [*rooms, Room(sources, 0, self.new_pages)] if self.creation is not None else rooms
+
+
+def _take(base: Lease, target: Target, plan: Plan) -> _Rooms | None:
+    """Under the lock: room for the plan's pages; None when the body is to be written whole."""
+    attachment, sources = base.attachment, _sources_of(base.facts)
+    tx = attachment.tx
+    tx.check_unmoved(target.name, target.row)
+    youngest = max((index for index, source in enumerate(sources) if source.kind == PAGES), default=-1)
+    in_use = {extent.source for extent in plan.extents if extent.source >= 0}
+    needed = plan.copied_pages
+    at_end = 0
+    if youngest >= 0:
+        row = sources[youngest].row
+        at_end = min(needed, (tx.blocks.body_nbytes[row] - tx.blocks.stored_nbytes[row]) // PAGE_NBYTES)
+        if at_end:
+            in_use.add(youngest)
+    creation, size = None, 0
+    if needed > at_end:
+        size = _size_of_new_block(base.facts, in_use, needed - at_end)
+        if not size or len(in_use) >= MAX_REFERENCES:
+            return None
+        creation = attachment.new_creation(*tx.begin_large(size * PAGE_NBYTES))
+    first, taken = tx.take_pages(sources[youngest].row, at_end * PAGE_NBYTES) if at_end else (0, 0)
+    return _Rooms(youngest, first // PAGE_NBYTES, taken // PAGE_NBYTES, creation, size)
+
+
+def _sources_of(facts: BlockFacts) -> Sequence[BlockFacts]:
+    return facts.references or (facts,)
+
+
+def _size_of_new_block(facts: BlockFacts, in_use: set[int], needed: int) -> int:
+    sizes = {
+        index: source.body_nbytes // PAGE_NBYTES
+        for index, source in enumerate(_sources_of(facts))
+        if source.kind == PAGES
+    }
+    body_pages = -(-facts.body_nbytes // PAGE_NBYTES)
+    left = body_pages - sum(sizes[index] for index in in_use & sizes.keys())
+    return pages_for_new_block(needed, sizes[max(sizes)] if sizes else 0, left=left, body_pages=body_pages)
+
+
+def _publish_plan(target: Target, base: Lease, plan: Plan, *, rooms: _Rooms, view: memoryview) -> Lease:
+    attachment = base.attachment
+    sources = _sources_of(base.facts)
+    block = None
+    try:
+        _write(base, plan, rooms, view)
+        extents = place(plan, rooms.in_order(len(sources)))
+        used = sorted({extent.source for extent in extents})
+        stored = pack_extents([extent._replace(source=used.index(extent.source)) for extent in extents])
+        body = StoredBytes(base.facts.codec, base.frame(), stored)
+        contents = contents_of(body)._replace(body_nbytes=base.facts.body_nbytes, instead_nbytes=len(stored))
+        block = prepare(attachment, contents, body)
+        parts = [_part(rooms, plan)] if rooms.creation is not None else []
+        references = [sources[source].row for source in used if source < len(sources)]
+        return publish_prepared(attachment, target, block, parts=parts, references=references)
+    except BaseException:
+        # An error here must not hide the one that is on its way; what it leaves is found by the audit.
+        with contextlib.suppress(ShmplaneError):
+            attachment.run(_return, attachment, sources, rooms)
+            give_up(attachment, block)
+        raise
+
+
+def _part(rooms: _Rooms, plan: Plan) -> Prepared:
+    written = (plan.copied_pages - rooms.pages) * PAGE_NBYTES
+    return Prepared(Contents(PAGES, rooms.new_pages * PAGE_NBYTES, b"", 0, written), None, rooms.creation)
+
+
+def _return(attachment: Attachment, sources: Sequence[BlockFacts], rooms: _Rooms) -> None:
+    if rooms.pages:
+        row = sources[rooms.youngest].row
+        attachment.tx.return_pages(row, rooms.first * PAGE_NBYTES, rooms.pages * PAGE_NBYTES)
+    if rooms.creation is not None:
+        attachment.take_back(rooms.creation)
+
+
+def _write(base: Lease, plan: Plan, rooms: _Rooms, view: memoryview) -> None:
+    """Write the copied runs one behind the other, first into the old block's room, then into the new block."""
+    memory = base.attachment.memory
+    runs = iter(plan.copied)
+    try:
+        left = (0, 0)
+        if rooms.pages:
+            youngest = _sources_of(base.facts)[rooms.youngest]
+            fd = memory.open_segment(youngest.segment_id, youngest.segment_nbytes, writable=True)
+            try:
+                left = _write_runs(fd, rooms.first, rooms.pages, view=view, runs=runs, left=left)
+            finally:
+                os.close(fd)
+        if rooms.creation is not None:
+            place_ = rooms.creation.place
+            fd = memory.create(place_) if place_.fresh else memory.open_for_filling(place_)
+            try:
+                _write_runs(fd, 0, rooms.new_pages, view=view, runs=runs, left=left)
+            finally:
+                os.close(fd)
+    except OSError as error:
+        raise translate(error, f"writing {plan.copied_pages * PAGE_NBYTES:,} B") from error
+
+
+def _write_runs(fd: int, first: int, room: int, *, view: memoryview, runs: Any, left: tuple[int, int]) -> tuple[int, int]:
+    """Fill up to ``room`` pages from ``first``; returns what is left of the run that did not fit."""
+    start, pages = left
+    while room:
+        if not pages:
+            start, pages = next(runs, (0, 0))
+            if not pages:
+                break
+        count = min(pages, room)
+        write_all(fd, first * PAGE_NBYTES, view[start * PAGE_NBYTES : (start + count) * PAGE_NBYTES])
+        first, room, start, pages = first + count, room - count, start + count, pages - count
+    return start, pages
