@@ -2,8 +2,7 @@
 
 After a fork the child forgets all connections of its pools and starts with empty ones. Forgetting is not
 enough: a connection that became garbage would say goodbye on the socket it shares with the parent (psycopg
-sends Terminate), at the latest when the child's interpreter ends. So each gets one reference that is never
-taken back. The cost is their memory in the child; what is inherited is shared with the parent anyway.
+sends Terminate), at the latest when the child's interpreter ends. So each is made immortal first.
 """
 
 from __future__ import annotations
@@ -33,35 +32,6 @@ def watch(pool: Forkable) -> None:
         watched.pop(key, None)
 
     _watched[key] = weakref.ref(pool, forget)
-
-
-def _after_fork_in_child(self) -> None: ...
-
-
-_watched: dict[int, weakref.ref[Forkable]] = {}
-
-
-def watch(pool: Forkable) -> None:
-    """Call ``pool._after_fork_in_child`` in every child, as long as the pool lives."""
-    key = id(pool)
-
-    def forget(_: object, watched: dict[int, weakref.ref[Forkable]] = _watched) -> None:
-        watched.pop(key, None)
-
-    _watched[key] = weakref.ref(pool, forget)
-
-
-def immortalise(things: Iterable[Any]) -> None:
-    """Keep these objects from ever being finalised in this process, also at its end."""
-    things = list(things)
-    if not things:
-        return
-    # Only a child that inherited connections pays for this import.
-    import ctypes
-
-    for thing in things:
-        # Safety: one reference more than anybody will ever give back; nothing is read or written through it.
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 def _after_fork_in_child() -> None:

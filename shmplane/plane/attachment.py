@@ -11,7 +11,6 @@ Rule 4. At interpreter exit nothing is given back: the kernel does it after the 
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import struct
 import time
@@ -25,6 +24,7 @@ from ..errors import ClosedError, PlaneCorrupt, ShmplaneError
 from ..manifest import Manifest, Transaction, release_slot
 from ..system import Busy, HostLock, Lost, Token, join_forks, wake_all
 from . import handover
+from .drain_timer import DrainTimer
 from .exporting import link_prefix
 from .leases import Creation, Lease, Tracked
 from .memory import SegmentMemory
@@ -39,9 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["Attachment", "Hold"]
 
 LOCK_TIMEOUT_S = 10.0
-_DRAIN_INTERVAL_S = 0.02
 _DRAIN_AGAIN_NS = 2_000_000
-_IDLE_ROUNDS = 5
 _REAP_FOR_WAITERS_NS = 90_000_000
 #: marks the dirty word for a process that has no slot yet
 _JOINING = 2**32
@@ -90,7 +88,7 @@ class Attachment:
         #: threads inside a fork, which hold the mutex or wait for it
         self.forking: set[int] = set()
         self.adopted_in = getpid()
-        self.draining = False
+        self._timer = DrainTimer(self)
         self.tried_draining = 0
         self._header = manifest.header
         self.instance = self._header.instance[0]
@@ -287,7 +285,7 @@ class Attachment:
             self.tried_draining = now
             self.try_drain()
         else:
-            self._drain_soon()
+            self._timer.start()
 
     def find_garbage(self) -> None:
         """Queue what its callback did not, because Ctrl-C stopped it at its start and Python swallowed that."""
@@ -319,32 +317,11 @@ class Attachment:
                 return
         except (Busy, Lost, ShmplaneError, OSError):
             pass
-        self._drain_soon()
+        self._timer.start()
 
-    def _drain_soon(self) -> None:
-        """Start the timer unless it runs. Never waits, never raises."""
-        if self.draining or self.ended is not None:
-            return
-        self.draining = True
-        try:
-            _thread.start_new_thread(self._drain_later, ())
-        except RuntimeError:
-            self.draining = False  # the interpreter is going down, or there are too many threads
-
-    def _drain_later(self) -> None:
-        idle = 0
-        while idle < _IDLE_ROUNDS and self.ended is None and not self.exiting:
-            time.sleep(_DRAIN_INTERVAL_S)
-            idle = 0 if self.queue else idle + 1
-            if self.queue:
-                try:
-                    self.run(_nothing, writes=False)
-                except (ShmplaneError, OSError):
-                    continue
-        self.draining = False
-        if self.queue:
-            self.try_drain()
-        self.leave_if_idle()
+    def restart_timer(self) -> None:
+        """In a forked child no thread of the parent goes on."""
+        self._timer = DrainTimer(self)
 
     # Taking part
 
@@ -373,7 +350,7 @@ class Attachment:
         if not self.is_idle or self.exiting:
             return
         if self.lock.owned():
-            self._drain_soon()  # a finalizer inside a transaction: the timer's thread leaves
+            self._timer.start()  # a finalizer inside a transaction: the timer's thread leaves
         else:
             self._on_idle(self)
 

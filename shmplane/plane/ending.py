@@ -128,7 +128,8 @@ def remove_directory(path: str, manifest: Manifest) -> None:
 
 
 def remove_files(directory: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
+    """Remove a renamed directory; what cannot be removed now, for want of descriptors, is removed by the next ``gc``."""
+    with contextlib.suppress(OSError):
         for entry in os.scandir(directory):
             unlink_quietly(entry.path)
         os.rmdir(directory)

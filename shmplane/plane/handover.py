@@ -126,7 +126,8 @@ def _leave_parent_behind(attachment: Attachment, prepared: Prepared | None) -> N
     attachment.watches.clear()
     attachment.waker.after_fork()
     attachment.gone.clear()
-    attachment.suspect = attachment.draining = False
+    attachment.suspect = False
+    attachment.restart_timer()
 
 
 def _adopt(attachment: Attachment, token: Token, lock_fd: int) -> None:

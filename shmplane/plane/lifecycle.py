@@ -17,9 +17,9 @@ import time
 
 from ..errors import ClosedError, PlaneCorrupt, PlaneMismatch, PlaneNotFound, PlaneSecurityError, ShmplaneError
 from ..manifest import Manifest
-from ..system import Token, check_directory, create_file, make_directory, open_file, require_platform
+from ..system import Token, check_directory, create_file, make_directory, open_file, require_platform, unlink_quietly
 from .attachment import Attachment, Hold
-from .ending import attached, finish_leaving, leave, opening, remove_directory, remove_files
+from .ending import attached, finish_leaving, leave, opening, remove_directory
 from .joining import take_slot
 from .memory import translate
 from .options import Options, check_options, directory_of
@@ -189,10 +189,17 @@ def _try_create(root: str, name: str, path: str, options: Options) -> Attachment
         descriptors.clear()
         return created
     finally:
-        if descriptors:
-            for fd in descriptors:
-                os.close(fd)
-            remove_files(private)
+        for fd in descriptors:
+            os.close(fd)
+        _remove_private(private)
+
+
+def _remove_private(private: str) -> None:
+    """Remove what was not renamed into place, by name: listing it would need a descriptor, which may have run out."""
+    for name in ("tokens", "lock", "manifest"):
+        unlink_quietly(f"{private}/{name}")
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(private)
 
 
 def _take_first_slot(created: Attachment) -> None:

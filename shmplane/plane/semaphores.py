@@ -150,8 +150,7 @@ class Semaphore:
         check_timeout(timeout)
         claim = _Claim()
         try:
-            self._attachment.run(self._take, claim, True)
-            for sequence, seconds in () if claim.taken else self._tries(claim, timeout):
+            for sequence, seconds in self._tries(claim, timeout):
                 wait_for_change(self._attachment.wake_address(), sequence, seconds)
         except BaseException:
             self._withdraw(claim)

@@ -35,7 +35,6 @@ _PAGEMAP = "/proc/self/pagemap"
 _PAGEMAP_SCAN = 0xC0606610
 #: size, flags, start, end, walk_end, vec, vec_len, max_pages, then the masks: inverted, all of, any of, returned
 _SCAN_ARGUMENT = struct.Struct("<12Q")
-_WALK_END = 4 * 8
 _FILE, _PRESENT, _SWAPPED = 4, 8, 16
 _REGIONS = 4096
 _PAGES_PER_READ = 1 << 17
@@ -81,7 +80,9 @@ def _scan(mapping: Mapping) -> Runs:
             )
             count = fcntl.ioctl(pagemap.fileno(), _PAGEMAP_SCAN, argument, True)
             found.append((regions[:count, :2] - mapping.address) // PAGE_NBYTES)
-            position = int.from_bytes(argument[_WALK_END : _WALK_END + 8], "little")
+            # On from the last region: ``walk_end`` may be that of an earlier step of the same call (seen on Linux 6.18
+            # from 512 regions on), and what lies in between would be found twice.
+            position = int(regions[count - 1, 1]) if count == _REGIONS else end
     runs = np.concatenate(found).astype(np.int64)
     runs[:, 1] -= runs[:, 0]
     return runs

@@ -46,6 +46,11 @@ class HostLock:
     ``run`` is the only way in. ``describe_holder`` is asked for the message of a time-out.
     """
 
+    pid: int
+    _fd: int
+    _range: OfdRange
+    _offset: int
+
     def __init__(self, fd: int, describe_holder: Callable[[], str]) -> None:
         self.identity = identity_of(fd)
         self.adopt(fd)
