@@ -31,7 +31,8 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
-    from . import connections, scopes
+    from . import connections as connections
+    from . import scopes as scopes
     from .connections import AsyncConnectionPool, ConnectionPool, PoolStatistics
     from .plane import Block, BlockInfo, Buffer, Builder, Plane, PlaneStatistics, Reclaimed, Semaphore
     from .scopes import AsyncScope, Scope

@@ -7,12 +7,23 @@ bring it back, ``as_kind`` as something else. No library is imported before a va
 from shmplane.codecs.array import array_over
 from shmplane.codecs.base import Codec, Encoded, Memory, Sink
 from shmplane.codecs.choice import KINDS, encode
-from shmplane.codecs.composed import Composition, Part, Piece, composition_of, flatten, is_composed, pack_composition
+from shmplane.codecs.composed import (
+    Composition,
+    Part,
+    Piece,
+    composition_of,
+    flatten,
+    is_composed,
+    pack_composition,
+    read_pieces,
+)
 from shmplane.codecs.convert import AS_KINDS, as_kind, as_table, check_as
 from shmplane.codecs.description import Description, describe
+from shmplane.codecs.editing import check_labels, labels_of, lower_column, recipe_with, title_of
 from shmplane.codecs.opening import open_root, open_table, present, presenter
 from shmplane.codecs.raw import open_body
-from shmplane.codecs.table import check_table, find_columns
+from shmplane.codecs.rows import TableForm, align_rows, form_of, grown_recipe, rows_from
+from shmplane.codecs.table import check_table, encode_table, find_columns, parse_schema
 
 __all__ = [
     "AS_KINDS",
@@ -25,6 +36,12 @@ __all__ = [
     "Part",
     "Piece",
     "Sink",
+    "TableForm",
+    "align_rows",
+    "check_labels",
+    "labels_of",
+    "lower_column",
+    "recipe_with",
     "array_over",
     "as_kind",
     "as_table",
@@ -34,12 +51,19 @@ __all__ = [
     "describe",
     "encode",
     "find_columns",
+    "encode_table",
     "flatten",
+    "form_of",
+    "grown_recipe",
     "is_composed",
     "open_body",
     "open_root",
     "open_table",
     "pack_composition",
+    "parse_schema",
     "present",
     "presenter",
+    "read_pieces",
+    "rows_from",
+    "title_of",
 ]

@@ -93,7 +93,7 @@ def encode_array_like(value: Any) -> EncodedArray:
     if not isinstance(value, (np.ndarray, np.generic)) and hasattr(type(value), "__dlpack__"):
         try:
             return encode_array(np.from_dlpack(value))
-        except Exception as error:  # noqa: BLE001 - foreign code; __array__ can give what DLPack cannot
+        except Exception as error:
             if not hasattr(type(value), "__array__"):
                 raise UnsupportedValue(f"this {type(value).__name__} cannot be read through DLPack: {error}") from error
     return encode_array(_as_array(value))

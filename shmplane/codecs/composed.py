@@ -19,14 +19,14 @@ from shmplane.codecs.frame import corrupt, seal, unseal
 from shmplane.codecs.table import ORIGINS, encode_table, find_columns, parse_schema, parse_table, read_positions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import pyarrow as pa
 
     from shmplane.codecs.base import Memory
     from shmplane.codecs.table import EncodedTable
 
-__all__ = ["Composition", "Part", "Piece", "composition_of", "flatten", "is_composed", "pack_composition", "read_composed"]
+__all__ = ["Composition", "Part", "Piece", "composition_of", "flatten", "is_composed", "pack_composition", "read_composed", "read_pieces"]
 
 _TAG = b"C"
 _HEAD = struct.Struct("<BQIII")  #: origin, rows, columns, bytes of the recipe, bytes of the schema
@@ -117,7 +117,7 @@ def read_composed(frame: bytes, parts: Sequence[Part], columns: Sequence[str] | 
     if len(schema) != len(said.columns):
         corrupt(f"its frame has {len(schema):,} fields for {len(said.columns):,} columns")
     wanted = range(len(schema)) if columns is None else find_columns(schema.names, columns)
-    found = _read_pieces(parts, [said.columns[index] for index in wanted])
+    found = read_pieces(parts, (piece for index in wanted for piece in said.columns[index]))
     fields = [schema.field(index) for index in wanted]
     arrays = []
     for index, field in zip(wanted, fields, strict=True):
@@ -134,11 +134,11 @@ def flatten(frame: bytes, parts: Sequence[Part]) -> EncodedTable:
     return encode_table(read_composed(frame, parts), said.origin, said.recipe)
 
 
-def _read_pieces(parts: Sequence[Part], columns: Sequence[Sequence[Piece]]) -> dict[Piece, pa.ChunkedArray]:
+def read_pieces(parts: Sequence[Part], pieces: Iterable[Piece]) -> dict[Piece, pa.ChunkedArray]:
+    """Columns of parts, without a copy."""
     positions: dict[int, set[int]] = {}
-    for pieces in columns:
-        for piece in pieces:
-            positions.setdefault(piece.part, set()).add(piece.position)
+    for piece in pieces:
+        positions.setdefault(piece.part, set()).add(piece.position)
     found = {}
     for number, wanted in positions.items():
         if number >= len(parts) or is_composed(parts[number].frame):

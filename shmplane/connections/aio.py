@@ -61,7 +61,7 @@ class AsyncConnectionPool(AsyncShell[T]):
         """
         return AsyncBorrow(self, timeout)
 
-    async def acquire(self, timeout: Timeout = ...) -> T:  # noqa: ASYNC109  the contract's name
+    async def acquire(self, timeout: Timeout = ...) -> T:
         """Take a connection; give it back with ``release``.
 
         Raises:
@@ -91,7 +91,7 @@ class AsyncConnectionPool(AsyncShell[T]):
                 return
         await self._release_slowly(conn, broken=broken)
 
-    async def wait(self, timeout: Timeout = ...) -> None:  # noqa: ASYNC109  the contract's name
+    async def wait(self, timeout: Timeout = ...) -> None:
         """Wait until ``min_size`` connections are open.
 
         Raises:

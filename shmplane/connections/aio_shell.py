@@ -44,7 +44,7 @@ class AsyncShell(LoopBound[T]):
 
     # -- taking
 
-    async def _acquire_slowly(self, timeout: Timeout, taken: Taken) -> T:  # noqa: ASYNC109  as above it
+    async def _acquire_slowly(self, timeout: Timeout, taken: Taken) -> T:
         self._bind()
         began = monotonic()
         deadline = deadline_of(timeout, self._settings, began)

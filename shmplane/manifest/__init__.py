@@ -3,9 +3,9 @@
 from .coordination import NO_TICKET, Coordination, watch_bit
 from .reading import BlockFacts, Contents, Reader, held_rows, not_found
 from .recovery import reap, rebuild, release_slot, rows_of_owner
+from .schema import MAX_REFERENCES
 from .segments import Doomed, Place
 from .space import CELL_NBYTES, SMALL_NBYTES
-from .schema import MAX_REFERENCES
 from .states import (
     BLOCK_STATES,
     CREATING,

@@ -50,9 +50,7 @@ class Coordination:
         row = self.find(name)
         if row < 0:
             row = self._new_row(name)
-        elif self._semaphores.permits[row] == permits:
-            return row
-        elif self.is_used(row):
+        elif self._semaphores.permits[row] == permits or self.is_used(row):
             return row
         self._semaphores.permits[row] = permits
         self._semaphores.freed[row] = _clock()
@@ -69,13 +67,14 @@ class Coordination:
 
     def is_current(self, row: int, generation: int) -> bool:
         """Whether the row still stands for the semaphore that it stood for at ``generation``."""
-        return bool(self._semaphores.state[row]) and self._semaphores.generation[row] == generation
+        return self._semaphores.generation[row] == generation
 
     def _new_row(self, name: bytes) -> int:
         semaphores = self._semaphores
         row = self._free_row()
-        semaphores.state[row] = 0
+        # First, so that whoever knows the row by its generation finds out.
         semaphores.generation[row] += 1
+        semaphores.state[row] = 0
         semaphores.hash[row] = crc32(name)
         semaphores.length[row] = len(name)
         semaphores.text.write(row, name)
@@ -172,7 +171,6 @@ class Coordination:
             for tickets in slow:
                 tickets[row] |= _PASSED_OVER
         ours[row] += 1
-        self._semaphores.freed[row] = _clock()
         return True
 
     def give(self, row: int) -> None:
@@ -183,9 +181,9 @@ class Coordination:
 
     def offer(self, row: int) -> None:
         """Permits may be free: wake those who are next."""
-        self._semaphores.freed[row] = _clock()
         waiting = [(tickets[row], slot) for slot, _, tickets in self._rows() if tickets[row]]
         if waiting:
+            self._semaphores.freed[row] = _clock()
             waiting.sort()
             for _, slot in waiting[: max(0, self.free(row))]:
                 self.wake(slot)

@@ -67,10 +67,6 @@ class BlockFacts(NamedTuple):
         """Where the frame starts in the segment."""
         return self.offset + (self.stored_nbytes + 7 & ~7)
 
-    def contents(self, frame: bytes) -> Contents:
-        """What a copy of the block holds."""
-        return Contents(self.kind, self.body_nbytes, frame, self.frame_crc)
-
     @property
     def codec(self) -> str:
         """The kind whose codec reads it."""
@@ -183,7 +179,8 @@ class Reader:
         return [slot for slot, leases in self.lease_rows() if leases[row]]
 
     def is_leased(self, row: int) -> bool:
-        for _, leases in self.lease_rows():
+        # A plain loop: this is asked for every block that is let go, and a generator costs more than the answer.
+        for _, leases in self.lease_rows():  # noqa: SIM110
             if leases[row]:
                 return True
         return False

@@ -199,7 +199,7 @@ def rebuild(tx: Transaction, alive: set[int]) -> Verdict:
     for row in verdict.doomed:
         tx.space.doom(row)
     _rebuild_blocks(tx, verdict)
-    _rebuild_segments(tx, verdict)
+    _rebuild_segments(tx)
     _rebuild_names(tx)
     tx.coordination.count_watchers()
     return verdict
@@ -292,7 +292,7 @@ def _rebuild_slabs(tx: Transaction, verdict: Verdict, free: list[int]) -> list[i
     return remaining
 
 
-def _rebuild_segments(tx: Transaction, verdict: Verdict) -> None:
+def _rebuild_segments(tx: Transaction) -> None:
     header, segments = tx.header, tx.segments
     header.free_segments[0] = 0
     for bucket in range(RECYCLE_BUCKETS):

@@ -150,7 +150,7 @@ class Semaphores(Table):
     state: Column = column("1: in use; stored last")
     permits: Column = column("how many may be held in all")
     generation: Column = column("+1 per reuse of the row")
-    freed: Column = column("monotonic_ns of the last change that left permits free")
+    freed: Column = column("monotonic_ns of the last time that permits were offered to those who wait")
     hash: Column = column("crc32 of the name")
     length: Column = column("B of the name")
     text: Text = text(17, "UTF-8 of the name, with a letter that says whose it is")

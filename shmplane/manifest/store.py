@@ -11,7 +11,7 @@ import os
 import time
 from typing import NamedTuple
 
-from ..errors import PlaneCorrupt, PlaneFull
+from ..errors import ClosedError, PlaneCorrupt, PlaneFull
 from ..system import PAGE_NBYTES, Mapping, allocate, close_own, identity_of, read_start, round_to_pages, set_size
 from ..tables import WORD_NBYTES, Column, Table, fingerprint, view_column
 from .schema import (
@@ -238,7 +238,7 @@ class Manifest:
 
     def _allocate(self, offset: int, nbytes: int) -> None:
         if identity_of(self.fd) != self.identity:
-            raise OSError(errno.EBADF, "somebody closed the manifest's descriptor")
+            raise ClosedError("somebody closed the library's descriptors (os.closerange, daemonizing); open the plane again")
         try:
             allocate(self.fd, nbytes, offset=offset)
         except OSError as error:
@@ -248,7 +248,7 @@ class Manifest:
                     f"Free memory or use a larger root=.",
                     needed=nbytes,
                 ) from error
-            raise
+            raise PlaneCorrupt(f"reserving {nbytes:,} B of the plane's tables: {error}", errno=error.errno) from error
 
 
 def _place(limits: Limits) -> tuple[dict[type[Table], int], int, int]:

@@ -95,7 +95,7 @@ class Attachment:
         self.tx = Transaction(manifest)
         self.semaphores: dict[bytes, LocalPart] = {}
         self.watches: set[Any] = set()
-        self.waker = Waker(self.wake_address, lambda: self.tx.coordination.sequence())
+        self.waker = Waker(self.wake_address, lambda: self.tx.coordination.sequence())  # noqa: PLW0108 - a fork replaces tx
         self.reaped = 0
         #: what this process has given back for the dead since the last ``gc`` asked
         self.reclaimed = NOTHING

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from ..codecs import as_kind, as_table, describe, find_columns, open_table, present
 from ..errors import ClosedError, ShmplaneError, StaleHandle, UnsafeCodec
@@ -192,7 +192,7 @@ class Block:
 
         return mimebundle_of_block(self)
 
-    def __enter__(self) -> Block:
+    def __enter__(self) -> Self:
         self._open()
         return self
 
@@ -227,7 +227,14 @@ class Block:
         return self.table().__arrow_c_stream__(requested_schema)
 
     def __buffer__(self, flags: int) -> memoryview:
-        return self.buffer()
+        # NumPy asks for this before ``__array__``: it must say dtype and shape, or refuse so that NumPy goes on.
+        if self.kind not in ("array", "bytes"):
+            raise BufferError(f"a block of kind {self.kind!r} is no plain buffer; block.buffer() has its bytes as stored")
+        array = self.array()
+        try:
+            return memoryview(array)
+        except ValueError as error:
+            raise BufferError(f"{error}; block.buffer() has its bytes as stored") from None
 
     def __reduce__(self) -> tuple[Any, ...]:
         self._open()
@@ -259,7 +266,7 @@ def unsafe(name: str | None) -> UnsafeCodec:
     )
 
 
-def attach_handle(
+def attach_handle(  # noqa: PLR0917 - a pickle's arguments have no names
     root: str, plane: str, instance: int, row: int, generation: int, name: str | None, trust_pickle: bool
 ) -> Block:
     """What unpickling a block's handle does: lease that very version, or raise ``StaleHandle``."""

@@ -8,7 +8,7 @@ has not copied, so it holds the lease of its block until its last view is garbag
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from zlib import crc32
 
 from ..codecs import encode
@@ -64,7 +64,7 @@ class _Writing:
             self.mapping.lay_nothing()
             attachment.give_up(creation)
             raise
-        assert lease is not None
+        assert lease is not None  # noqa: S101 - says what the call's arguments make sure of
         self.pages.kept = lease  # type: ignore[attr-defined]
         return lease
 
@@ -122,7 +122,7 @@ class Builder:
         self._done = True
         if self._writing is None:
             lease = put(self._attachment, encode(array), publication)
-            assert lease is not None
+            assert lease is not None  # noqa: S101 - says what the call's arguments make sure of
         else:
             lease = self._writing.publish(contents_of(self._encoded), publication)
         self._block = Block(lease)
@@ -134,7 +134,7 @@ class Builder:
         if self._writing is not None:
             self._writing.discard()
 
-    def __enter__(self) -> Builder:
+    def __enter__(self) -> Self:
         _ = self.array
         return self
 
@@ -182,7 +182,7 @@ class Buffer(Pages):
         """Give the memory back. Idempotent."""
         self._writing.discard()
 
-    def __enter__(self) -> Buffer:
+    def __enter__(self) -> Self:
         if self._writing.creation is None:
             raise ClosedError("the buffer was published or closed; make another one")
         return self
@@ -218,6 +218,6 @@ def make_buffer(attachment: Attachment, nbytes: int) -> Buffer:
     if nbytes <= 0:
         raise ValueError(f"a buffer has at least 1 byte, not {nbytes}")
     buffer = reserve(nbytes, writable=True, kind=Buffer)
-    assert isinstance(buffer, Buffer)
+    assert isinstance(buffer, Buffer)  # noqa: S101 - says what the call's arguments make sure of
     buffer._writing = _Writing(attachment, Publication(None), nbytes + _FRAME_ROOM_NBYTES, buffer)
     return buffer

@@ -147,7 +147,7 @@ def _take_row(attachment: Attachment, prepared: Prepared) -> int:
     if prepared.creation is not None:
         return prepared.creation.row
     tx, payload = attachment.tx, prepared.payload
-    assert payload is not None
+    assert payload is not None  # noqa: S101 - says what the call's arguments make sure of
     row = tx.begin_small(len(payload))
     if row >= 0:
         try:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from ..codecs import Part, flatten, open_body, open_root
 from .memory import MappedSink
@@ -138,7 +138,7 @@ class Tracked(weakref.ref[Any]):
 
     __slots__ = ("is_lease", "key", "segment_row")
 
-    def __new__(cls, thing: Any, callback: Callable[[Any], None], **kwargs: int) -> Tracked:
+    def __new__(cls, thing: Any, callback: Callable[[Any], None], **_: int) -> Self:
         return super().__new__(cls, thing, callback)
 
     def __init__(self, thing: Any, callback: Callable[[Any], None], *, key: int, segment_row: int = -1) -> None:

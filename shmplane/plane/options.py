@@ -26,7 +26,7 @@ class Options(NamedTuple):
 
 
 def default_root() -> str:
-    return os.environ.get("SHMPLANE_ROOT") or "/dev/shm"
+    return os.environ.get("SHMPLANE_ROOT") or "/dev/shm"  # noqa: S108 - where Linux has memory as files
 
 
 def directory_of(root: str) -> str:

@@ -7,7 +7,7 @@ import secrets
 import weakref
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from ..codecs import as_kind, check_as, encode
 from ..errors import BlockNotFound, ClosedError, StaleHandle
@@ -134,7 +134,7 @@ class Plane(MutableMapping[str, Any]):
         attachment = self._open()
         publication = check_publication(name, expected_version=expected_version, linger=linger, evictable=evictable)
         lease = put(attachment, encode(unwrapped(value), codec), publication)
-        assert lease is not None
+        assert lease is not None  # noqa: S101 - says what the call's arguments make sure of
         return Block(lease, trust_pickle=self._trust_pickle)
 
     def __setitem__(self, name: str, value: Any) -> None:
@@ -337,8 +337,9 @@ class Plane(MutableMapping[str, Any]):
         with open_semaphore(self._open(), b"g:" + encoded, 1, title):
             value = self.get(name, missing)
             if value is missing:
-                self[name] = fn(*args)
-                value = self[name]
+                # Its lease keeps the value, also when somebody deletes the name at once.
+                with self.put(name, fn(*args)) as block:
+                    value = block.value()
             return value
 
     def mutable(self, name: str, shape: Any = None, dtype: Any = None) -> npt.NDArray[Any]:
@@ -410,7 +411,7 @@ class Plane(MutableMapping[str, Any]):
             destroy(self._attachment)
         self.close()
 
-    def __enter__(self) -> Plane:
+    def __enter__(self) -> Self:
         self._open()
         return self
 

@@ -10,7 +10,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from ..errors import ClosedError, LockTimeout, PlaneMismatch, ShmplaneError
 from ..manifest import NO_TICKET
@@ -197,7 +197,7 @@ class Semaphore:
         while not claim.taken:
             left = SLICE_S if deadline is None else deadline - time.monotonic()
             if left <= 0:
-                raise self._timed_out(timeout)
+                raise self._timed_out(claim, timeout)
             yield sequence, min(left, SLICE_S)
             sequence = run(self._take, claim, True)
 
@@ -229,6 +229,7 @@ class Semaphore:
     def _leave_line(self, part: LocalPart, claim: _Claim) -> None:
         coordination = self._attachment.tx.coordination
         part.waiters.remove(claim)
+        claim.ticket = 0
         coordination.show_ticket(part.row, part.waiters[0].ticket if part.waiters else 0)
         # It may have been woken for a permit that it does not take, or the next one has a permit waiting too.
         if coordination.free(part.row) > 0:
@@ -236,12 +237,14 @@ class Semaphore:
 
     def _withdraw(self, claim: _Claim) -> None:
         """The call that made the claim fails: leave the line, and give back what was taken all the same."""
-        with contextlib.suppress(ClosedError):
-            finish(self._attachment, self._let_go, claim)
+        if claim.ticket or claim.taken:
+            with contextlib.suppress(ClosedError):
+                finish(self._attachment, self._let_go, claim)
         self._attachment.leave_if_idle()
 
-    def _timed_out(self, timeout: float | None) -> LockTimeout:
-        pids = self._attachment.run(self._holder_pids, writes=False)
+    def _timed_out(self, claim: _Claim, timeout: float | None) -> LockTimeout:
+        """Leave the line; what to raise for it."""
+        pids = self._attachment.run(self._give_up, claim)
         return LockTimeout(
             f"{self._title} was not free within {timeout:g} s; held by process "
             f"{', '.join(map(str, pids)) or '(nobody any more)'}. Wait longer, or have it released earlier.",
@@ -249,8 +252,10 @@ class Semaphore:
             holders=pids,
         )
 
-    def _holder_pids(self) -> list[int]:
+    def _give_up(self, claim: _Claim) -> list[int]:
+        """Under the lock: leave the line; the pids of those who hold permits."""
         attachment = self._attachment
+        self._let_go(claim)
         row = attachment.tx.coordination.find(self._name)
         holders = attachment.tx.coordination.holders(row) if row >= 0 else {}
         return [attachment.manifest.processes.pid[slot] for slot in holders]
@@ -316,7 +321,7 @@ class Semaphore:
     def __repr__(self) -> str:
         return f"<{self._title}>"
 
-    def __enter__(self) -> Semaphore:
+    def __enter__(self) -> Self:
         self.acquire()
         return self
 
@@ -325,7 +330,7 @@ class Semaphore:
     ) -> None:
         self.release()
 
-    async def __aenter__(self) -> Semaphore:
+    async def __aenter__(self) -> Self:
         await self.acquire_async()
         return self
 

@@ -33,7 +33,7 @@ def round_to_pages(nbytes: int) -> int:
 class Pages(mmap.mmap):
     """A reservation that cannot be closed by whoever gets hold of it; its subclasses export the C buffer protocol."""
 
-    def _refuse(self, *args: Any, **kwargs: Any) -> Any:
+    def _refuse(self, *_: Any, **__: Any) -> Any:
         raise TypeError("memory of a plane is given back by garbage collection; it cannot be closed or resized")
 
     close: Any = _refuse
