@@ -105,7 +105,8 @@ def _as_array(value: Any) -> npt.NDArray[Any]:
     try:
         # NumPy takes these for bytes, whatever else they offer.
         if isinstance(value, (bytes, bytearray)) and hasattr(type(value), "__array__"):
-            value = type(value).__array__(value)
+            as_array: Any = type(value)
+            value = as_array.__array__(value)
         return np.asarray(value)
     except Exception as error:
         raise UnsupportedValue(f"NumPy cannot make an array of this {type(value).__name__}: {error}") from error

@@ -41,9 +41,9 @@ def encode(value: Any, codec: str | None = None) -> Encoded:
     """
     if codec is not None:
         return _encode_as(value, codec)
-    numpy = sys.modules.get("numpy")
     kind = type(value)
-    if numpy is not None and kind is numpy.ndarray:
+    # A module that another thread is just importing has no classes yet.
+    if kind is getattr(sys.modules.get("numpy"), "ndarray", None):
         return array.encode_array(value)
     if kind is bytes:
         return raw.encode_bytes(value)

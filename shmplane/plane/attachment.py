@@ -146,8 +146,6 @@ class Attachment:
             else:
                 result = operation(*args)
             self.suspect = False
-        except (IndexError, OverflowError, struct.error) as error:
-            raise self._corrupt(error) from error
         except PlaneCorrupt:
             raise
         except ShmplaneError:
@@ -155,6 +153,9 @@ class Attachment:
             header.dirty[0] = 0
             self.suspect = False
             raise
+        except (IndexError, OverflowError, ValueError, struct.error) as error:
+            # ValueError: storing what no word can hold. No operation raises it for another reason.
+            raise self._corrupt(error) from error
         return result
 
     def _recover(self) -> None:
@@ -253,6 +254,10 @@ class Attachment:
     def give_up(self, creation: Creation) -> None:
         """Take back what was to become a block."""
         self.run(self._give_up, creation.key, creation.place.segment_row)
+
+    def take_back(self, creation: Creation) -> None:
+        """The same inside a transaction."""
+        self._give_up(creation.key, creation.place.segment_row)
 
     def _give_up(self, key: int, segment_row: int) -> None:
         if self.creations.pop(key, None) is None:

@@ -230,7 +230,7 @@ class Block:
         # NumPy asks for this before ``__array__``: it must say dtype and shape, or refuse so that NumPy goes on.
         if self.kind not in ("array", "bytes"):
             raise BufferError(f"a block of kind {self.kind!r} is no plain buffer; block.buffer() has its bytes as stored")
-        array = self.array()
+        array: Any = self.array()
         try:
             return memoryview(array)
         except ValueError as error:

@@ -48,7 +48,7 @@ def _facts(block: Block) -> Iterator[tuple[str, str]]:
 
 
 def _columns(block: Block) -> Iterator[str]:
-    schema = block.schema
+    schema: Any = block.schema
     for number, field in enumerate(schema):
         if number == _MOST_COLUMNS:
             yield f"and {len(schema) - number:,} more"

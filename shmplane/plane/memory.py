@@ -64,7 +64,8 @@ class MappedSink:
         begin = self._start + offset
         target = self._view[begin : begin + source.nbytes]
         numpy = sys.modules.get("numpy") if source.nbytes >= _COPY_WITHOUT_GIL_NBYTES else None
-        if numpy is None:
+        # One that another thread is just importing has no functions yet.
+        if not hasattr(numpy, "frombuffer"):
             target[:] = source
         else:
             numpy.copyto(numpy.frombuffer(target, "u1"), numpy.frombuffer(source, "u1"))

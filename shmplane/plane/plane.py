@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import weakref
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
@@ -13,18 +13,15 @@ from ..codecs import as_kind, check_as, encode
 from ..errors import BlockNotFound, ClosedError, StaleHandle
 from ..manifest import Limits, not_found
 from ..names import check_block_name, check_plane_name, parse_nbytes
-from . import watching
 from .block import Block, unwrapped
 from .building import Buffer, Builder, make_buffer, make_builder
-from .drafts import ArrayDraft, JsonDraft, open_draft
+from .coordinated import Coordinated
+from .drafts import ArrayDraft, JsonDraft, TableDraft, append_rows, open_draft
 from .ending import destroy
 from .lifecycle import open_attachment
-from .mutables import open_mutable
 from .options import DEFAULT_LIMITS, Options, default_root
 from .orphans import TEMPORARY_PREFIX, remove_orphans
-from .pool_permits import PoolPermits
 from .records import BlockInfo, PlaneStatistics, Reclaimed, block_infos, statistics
-from .semaphores import Semaphore, check_permits, open_semaphore
 from .upkeep import collect, resize, trim
 from .views import Views, lease_current
 from .writing import Publication, check_publication, put
@@ -42,7 +39,7 @@ __all__ = ["Plane"]
 D = TypeVar("D")
 
 
-class Plane(MutableMapping[str, Any]):
+class Plane(Coordinated):
     """A named region of shared memory on this host, like a directory of immutable blocks.
 
     It is opened, or created, by any process of the same user; there is no server. It stays until ``destroy()``,
@@ -212,7 +209,7 @@ class Plane(MutableMapping[str, Any]):
         check_block_name(name)
         return make_builder(self._open(), name, shape, dtype)
 
-    def edit(self, name: str) -> ArrayDraft | JsonDraft:
+    def edit(self, name: str) -> ArrayDraft | TableDraft | JsonDraft:
         """A private copy-on-write draft of the current version; leaving its ``with`` block publishes the next one.
 
         Cost: a mapping for an array of any size; the commit costs what was touched. Readers of the old version see nothing.
@@ -223,6 +220,21 @@ class Plane(MutableMapping[str, Any]):
             Conflict: at the commit, when the name moved on meanwhile, also through this process.
         """
         return open_draft(self._open(), name)
+
+    def append(self, name: str, rows: Any) -> Block:
+        """Add rows to a table, or create it; concurrent appends from many processes all land, each exactly once.
+
+        Args:
+            rows: of the table's schema, in any order of columns: a table of any library, a dict of columns or a list of
+                dicts. A table that came from pandas or Polars stays one.
+
+        Raises:
+            ValueError: rows of another schema; the message names the field.
+            UnsupportedValue: the block is no table.
+
+        Cost: grows with the rows, not with the table; each row is copied again about log2(appends) / 2 times.
+        """
+        return Block(append_rows(self._open(), name, rows), trust_pickle=self._trust_pickle)
 
     def buffer(self, nbytes: int) -> Buffer:
         """A writable scratch buffer of warm recycled pages; its contents are undefined."""
@@ -279,80 +291,6 @@ class Plane(MutableMapping[str, Any]):
 
     def __eq__(self, other: object) -> bool:
         return self is other
-
-    # Coordination
-
-    def wait(self, name: str, *, newer_than: int = 0, timeout: float | None = None) -> Block:
-        """Block until ``name`` has a version newer than ``newer_than``, and lease it. Goes on through a delete.
-
-        Raises:
-            TimeoutError: none came within ``timeout`` seconds.
-            ClosedError: the plane was destroyed.
-
-        Cost: woken by whoever publishes, within about 0.1 ms.
-        """
-        lease = watching.wait(self._open(), check_block_name(name), newer_than=newer_than, timeout=timeout)
-        return Block(lease, trust_pickle=self._trust_pickle)
-
-    async def wait_async(self, name: str, *, newer_than: int = 0, timeout: float | None = None) -> Block:
-        """``wait`` for asyncio; it can be cancelled at any time."""
-        encoded = check_block_name(name)
-        lease = await watching.wait_async(self._open(), encoded, newer_than=newer_than, timeout=timeout)
-        return Block(lease, trust_pickle=self._trust_pickle)
-
-    def follow(self, name: str, *, newer_than: int = 0, timeout: float | None = None) -> Iterator[Block]:
-        """Yield the newest version whenever there is a newer one; may skip versions; ends with ``TimeoutError``."""
-        while True:
-            block = self.wait(name, newer_than=newer_than, timeout=timeout)
-            newer_than = block.version
-            yield block
-
-    def lock(self, name: str) -> Semaphore:
-        """A host-wide lock: first come, first served; a killed holder's comes back by itself. Not re-entrant."""
-        return open_semaphore(self._open(), b"l:" + check_block_name(name), 1, f"lock {name!r} of plane {self.name!r}")
-
-    def semaphore(self, name: str, permits: int) -> Semaphore:
-        """A host-wide semaphore of ``permits``; ``PlaneMismatch`` when others hold or wait with another count."""
-        check_permits(permits)
-        title = f"semaphore {name!r} of plane {self.name!r}"
-        return open_semaphore(self._open(), b"s:" + check_block_name(name), permits, title)
-
-    def _host_permits(self, name: str, limit: int) -> PoolPermits:
-        """What a connection pool called ``name`` needs for its ``host_limit``."""
-        check_permits(limit)
-        title = f"the limit of pools {name!r} in plane {self.name!r}"
-        return PoolPermits(open_semaphore(self._open(), b"p:" + check_block_name(name), limit, title))
-
-    def get_or_put(self, name: str, fn: Callable[..., Any], *args: Any) -> Any:
-        """The value of ``name``, or what ``fn(*args)`` returns, put once per host however many processes ask at once.
-
-        An exception of ``fn`` reaches its caller and the others try in turn; a killed loader's work passes to the next.
-        """
-        encoded = check_block_name(name)
-        missing = object()
-        value = self.get(name, missing)
-        if value is not missing:
-            return value
-        title = f"the loading of {name!r} in plane {self.name!r}"
-        with open_semaphore(self._open(), b"g:" + encoded, 1, title):
-            value = self.get(name, missing)
-            if value is missing:
-                # Its lease keeps the value, also when somebody deletes the name at once.
-                with self.put(name, fn(*args)) as block:
-                    value = block.value()
-            return value
-
-    def mutable(self, name: str, shape: Any = None, dtype: Any = None) -> npt.NDArray[Any]:
-        """Create (zero-filled) or attach one array that every process sees change; guard it with ``lock``.
-
-        Args:
-            shape, dtype: what it is to be; None: whatever is there.
-
-        Raises:
-            PlaneMismatch: it is there with another shape or dtype, or is not mutable.
-            BlockNotFound: it is not there and ``shape`` is None.
-        """
-        return open_mutable(self._open(), name, shape, dtype)
 
     # Upkeep
 

@@ -1,7 +1,9 @@
-"""Drafts: private, writable images of one version, committed as the next one or thrown away."""
+"""Drafts: private, writable images of one version, committed as the next one or thrown away; and appends."""
 
+from .appending import append_rows
 from .array_draft import ArrayDraft
 from .json_draft import JsonDraft
 from .opening import open_draft
+from .table_draft import TableDraft
 
-__all__ = ["ArrayDraft", "JsonDraft", "open_draft"]
+__all__ = ["ArrayDraft", "JsonDraft", "TableDraft", "append_rows", "open_draft"]

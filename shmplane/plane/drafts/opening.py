@@ -10,20 +10,26 @@ from ...names import check_block_name
 from ..views import lease_current
 from .array_draft import ArrayDraft
 from .json_draft import JsonDraft
+from .table_draft import TableDraft
 
 if TYPE_CHECKING:
     from ..attachment import Attachment
 
 __all__ = ["open_draft"]
 
-_DRAFTS = {"array": ArrayDraft, "bytes": ArrayDraft, "json": JsonDraft}
+_DRAFTS: dict[str, type[ArrayDraft | TableDraft | JsonDraft]] = {
+    "array": ArrayDraft,
+    "bytes": ArrayDraft,
+    "table": TableDraft,
+    "json": JsonDraft,
+}
 _INSTEAD = {
     "mutable": "it changes in place: plane.mutable(name), guarded by plane.lock",
     "pickle": "get it, change it and put it again",
 }
 
 
-def open_draft(attachment: Attachment, name: str) -> ArrayDraft | JsonDraft:
+def open_draft(attachment: Attachment, name: str) -> ArrayDraft | TableDraft | JsonDraft:
     """A draft of the current version of a name; ``BlockNotFound``."""
     encoded = check_block_name(name)
     found = attachment.run(lease_current, attachment, encoded, writes=False)

@@ -1,0 +1,107 @@
+"""What processes do together through a plane: wait for versions, take turns, load once, share an array that changes.
+
+The base of ``Plane``; apart from it because it knows blocks only by their names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+from ..names import check_block_name
+from . import watching
+from .block import Block
+from .mutables import open_mutable
+from .pool_permits import PoolPermits
+from .semaphores import Semaphore, check_permits, open_semaphore
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from .attachment import Attachment
+
+__all__ = ["Coordinated"]
+
+
+class Coordinated(MutableMapping[str, Any]):
+    """Waiting, locks, semaphores and mutable arrays by name."""
+
+    name: str
+    _trust_pickle: bool
+
+    if TYPE_CHECKING:
+
+        def _open(self) -> Attachment: ...
+        def put(self, name: str, value: Any) -> Block: ...
+
+    def wait(self, name: str, *, newer_than: int = 0, timeout: float | None = None) -> Block:
+        """Block until ``name`` has a version newer than ``newer_than``, and lease it. Goes on through a delete.
+
+        Raises:
+            TimeoutError: none came within ``timeout`` seconds.
+            ClosedError: the plane was destroyed.
+
+        Cost: woken by whoever publishes, within about 0.1 ms.
+        """
+        lease = watching.wait(self._open(), check_block_name(name), newer_than=newer_than, timeout=timeout)
+        return Block(lease, trust_pickle=self._trust_pickle)
+
+    async def wait_async(self, name: str, *, newer_than: int = 0, timeout: float | None = None) -> Block:
+        """``wait`` for asyncio; it can be cancelled at any time."""
+        encoded = check_block_name(name)
+        lease = await watching.wait_async(self._open(), encoded, newer_than=newer_than, timeout=timeout)
+        return Block(lease, trust_pickle=self._trust_pickle)
+
+    def follow(self, name: str, *, newer_than: int = 0, timeout: float | None = None) -> Iterator[Block]:
+        """Yield the newest version whenever there is a newer one; may skip versions; ends with ``TimeoutError``."""
+        while True:
+            block = self.wait(name, newer_than=newer_than, timeout=timeout)
+            newer_than = block.version
+            yield block
+
+    def lock(self, name: str) -> Semaphore:
+        """A host-wide lock: first come, first served; a killed holder's comes back by itself. Not re-entrant."""
+        return open_semaphore(self._open(), b"l:" + check_block_name(name), 1, f"lock {name!r} of plane {self.name!r}")
+
+    def semaphore(self, name: str, permits: int) -> Semaphore:
+        """A host-wide semaphore of ``permits``; ``PlaneMismatch`` when others hold or wait with another count."""
+        check_permits(permits)
+        title = f"semaphore {name!r} of plane {self.name!r}"
+        return open_semaphore(self._open(), b"s:" + check_block_name(name), permits, title)
+
+    def _host_permits(self, name: str, limit: int) -> PoolPermits:
+        """What a connection pool called ``name`` needs for its ``host_limit``."""
+        check_permits(limit)
+        title = f"the limit of pools {name!r} in plane {self.name!r}"
+        return PoolPermits(open_semaphore(self._open(), b"p:" + check_block_name(name), limit, title))
+
+    def get_or_put(self, name: str, fn: Callable[..., Any], *args: Any) -> Any:
+        """The value of ``name``, or what ``fn(*args)`` returns, put once per host however many processes ask at once.
+
+        An exception of ``fn`` reaches its caller and the others try in turn; a killed loader's work passes to the next.
+        """
+        encoded = check_block_name(name)
+        missing = object()
+        value = self.get(name, missing)
+        if value is not missing:
+            return value
+        title = f"the loading of {name!r} in plane {self.name!r}"
+        with open_semaphore(self._open(), b"g:" + encoded, 1, title):
+            value = self.get(name, missing)
+            if value is missing:
+                # Its lease keeps the value, also when somebody deletes the name at once.
+                with self.put(name, fn(*args)) as block:
+                    value = block.value()
+            return value
+
+    def mutable(self, name: str, shape: Any = None, dtype: Any = None) -> npt.NDArray[Any]:
+        """Create (zero-filled) or attach one array that every process sees change; guard it with ``lock``.
+
+        Args:
+            shape, dtype: what it is to be; None: whatever is there.
+
+        Raises:
+            PlaneMismatch: it is there with another shape or dtype, or is not mutable.
+            BlockNotFound: it is not there and ``shape`` is None.
+        """
+        return open_mutable(self._open(), name, shape, dtype)

@@ -1,0 +1,245 @@
+"""Appending rows to a table: they become a part of their own, and the current version gets one reference more.
+
+Under the lock the part is added to whatever the current version is by then: an append never starts over because others
+were faster, so nobody starves and each lands exactly once.
+
+Parts are merged like the digits of a binary counter: when the youngest are together as large as the one before them, the
+new rows are written together with all of those as one part. So the parts grow with the logarithm of the appends, and a
+row is copied again about log2(appends) / 2 times. That is tried once, for the version that was seen; if it moved on, the
+rows are added alone and a later append merges them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ...codecs import Piece, align_rows, composition_of, encode, encode_table, form_of, grown_recipe, rows_from
+from ...errors import Conflict, UnsupportedValue
+from ...manifest import KINDS, MAX_REFERENCES, SMALL_NBYTES
+from ...names import check_block_name
+from ..composing import Prepared, Target, give_up, prepare, publish_prepared, publish_rows
+from ..views import lease_current
+from ..writing import Publication, contents_of, make_slab, put, retry_after_reclaim
+from .versions import TableVersion, contents_of_composition, prepare_composition
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import pyarrow as pa
+
+    from ...codecs import Composition, Encoded, TableForm
+    from ..attachment import Attachment
+    from ..leases import Lease
+
+__all__ = ["append_rows"]
+
+#: so many are left after merging, so that appends that cannot merge find room
+_MOST_AFTER_MERGING = MAX_REFERENCES - 4
+#: merged rows up to this size become one piece a column, at the price of a private copy
+_COMBINED_NBYTES = 8 << 20
+
+
+def append_rows(attachment: Attachment, name: str, rows: Any) -> Lease:
+    """Add rows to the table of that name, or create it; the lease on the new version."""
+    encoded_name = check_block_name(name)
+    while True:
+        # Each turn finds another table there than the one before: made, deleted or of another schema meanwhile.
+        found = attachment.run(lease_current, attachment, encoded_name, writes=False)
+        lease = _create(attachment, encoded_name, rows) if found is None else _append(found[0], encoded_name, rows)
+        if lease is not None:
+            return lease
+
+
+def _create(attachment: Attachment, name: bytes, rows: Any) -> Lease | None:
+    try:
+        return put(attachment, encode(rows_from(rows), "table"), Publication(name, expected_version=0))
+    except Conflict:
+        return None
+
+
+def _append(base: Lease, name: bytes, rows: Any) -> Lease | None:
+    """The new version; None when the table is another one by now."""
+    if base.facts.codec != "table":
+        kind = KINDS[base.facts.kind]
+        raise UnsupportedValue(f"append adds rows to a table; block {name.decode()!r} is of kind {kind}", kind=kind)
+    version = TableVersion(base)
+    form = form_of(version.said)
+    table = align_rows(rows, form, version.sample)
+    if not table.num_rows:
+        return base
+    encoded = encode_table(table)
+    merging = _how_many_to_merge(version, encoded.nbytes)
+    if merging:
+        try:
+            return _retried(base.attachment, lambda: _publish_merged(version, name, table, merging=merging))
+        except Conflict:
+            pass
+    if len(version.said.schema) + 6 * sum(map(len, version.said.columns)) > SMALL_NBYTES // 2:
+        return _append_wide(version, name, encoded, table.num_rows)
+    return _retried(base.attachment, lambda: _add(base.attachment, name, form, encoded=encoded, num_rows=table.num_rows))
+
+
+def _retried(attachment: Attachment, attempt: Callable[[], Lease | None]) -> Lease | None:
+    lease: Lease | None = retry_after_reclaim(attachment, attempt)
+    return lease
+
+
+# Merging
+
+
+def _how_many_to_merge(version: TableVersion, nbytes: int) -> int:
+    """How many of the youngest parts are written again together with new rows of ``nbytes``."""
+    columns = version.said.columns
+    sizes = []
+    for pieces in zip(*(reversed(pieces) for pieces in columns), strict=False):
+        # Only parts that have these rows of every column can be merged.
+        if len({piece.part for piece in pieces}) > 1:
+            break
+        sizes.append(version.sources[pieces[0].part].body_nbytes)
+    merged, younger = 0, nbytes
+    for count, size in enumerate(sizes, 1):
+        if size <= younger:
+            merged = count
+        younger += size
+    needed = len(version.sources) + 1 - _MOST_AFTER_MERGING
+    if needed > merged:
+        # If edits left too many parts with single columns, everything becomes one.
+        merged = needed if needed <= len(sizes) else max(map(len, columns))
+    return merged
+
+
+def _publish_merged(version: TableVersion, name: bytes, rows: pa.Table, *, merging: int) -> Lease:
+    import pyarrow as pa
+
+    attachment, said = version.lease.attachment, version.said
+    num_rows = said.num_rows + rows.num_rows
+    recipe = grown_recipe(said.recipe, num_rows)
+    table = _combined(pa.concat_tables([version.table(last=merging), rows]))
+    target = Target(name, version.lease.facts.row)
+    if merging >= max(map(len, said.columns)):
+        return publish_encoded(attachment, target, encode_table(table, said.origin, recipe))
+    encoded = encode_table(table)
+    kept = [pieces[:-merging] for pieces in said.columns]
+    used = sorted({piece.part for pieces in kept for piece in pieces})
+    columns = tuple(
+        (*(Piece(used.index(part), position) for part, position in pieces), Piece(len(used), index))
+        for index, pieces in enumerate(kept)
+    )
+    merged = said._replace(num_rows=num_rows, columns=columns, recipe=recipe)
+    references = [version.sources[part].row for part in used]
+    nbytes = sum(version.sources[part].body_nbytes for part in used) + encoded.nbytes
+    return publish_composition(attachment, target, merged, nbytes=nbytes, parts=[encoded], references=references)
+
+
+def _combined(table: pa.Table) -> pa.Table:
+    import pyarrow as pa
+
+    if table.nbytes > _COMBINED_NBYTES:
+        return table
+    try:
+        return table.combine_chunks()
+    except pa.ArrowException:
+        return table  # Arrow cannot join every type
+
+
+def publish_encoded(attachment: Attachment, target: Target, encoded: Encoded) -> Lease:
+    """Publish a plain block if the name has not moved."""
+    block = prepare(attachment, contents_of(encoded), encoded)
+    try:
+        return publish_prepared(attachment, target, block)
+    except BaseException:
+        give_up(attachment, block)
+        raise
+
+
+def publish_composition(
+    attachment: Attachment,
+    target: Target,
+    said: Composition,
+    *,
+    nbytes: int,
+    parts: Sequence[Encoded],
+    references: Sequence[int],
+) -> Lease:
+    """Publish a composed table if the name has not moved."""
+    prepared: list[Prepared] = []
+    try:
+        for part in parts:
+            prepared.append(prepare(attachment, contents_of(part), part))  # noqa: PERF401 - what is there is given up
+        block = prepare_composition(attachment, said, nbytes)
+        prepared.append(block)
+        return publish_prepared(attachment, target, block, parts=prepared[:-1], references=references)
+    except BaseException:
+        give_up(attachment, *prepared)
+        raise
+
+
+# Adding a part to what is current
+
+
+def _added(said: Composition, part: int, num_rows: int) -> Composition:
+    columns = tuple((*pieces, Piece(part, index)) for index, pieces in enumerate(said.columns))
+    total = said.num_rows + num_rows
+    return said._replace(num_rows=total, columns=columns, recipe=grown_recipe(said.recipe, total))
+
+
+def _add(attachment: Attachment, name: bytes, form: TableForm, *, encoded: Encoded, num_rows: int) -> Lease | None:
+    part = prepare(attachment, contents_of(encoded), encoded)
+    try:
+        while True:
+            done = attachment.run(_add_to_current, attachment, name, form, part, num_rows)
+            if not isinstance(done, int):
+                if done is None:
+                    give_up(attachment, part)
+                return done  # type: ignore[no-any-return]
+            make_slab(attachment, done)
+    except BaseException:
+        give_up(attachment, part)
+        raise
+
+
+def _add_to_current(
+    attachment: Attachment, name: bytes, form: TableForm, part: Prepared, num_rows: int
+) -> Lease | int | None:
+    """Under the lock: the current version, whichever it is, with one part more; None when it is of another form."""
+    tx = attachment.tx
+    name_row, row = tx.current(name)
+    if row < 0:
+        return None
+    facts = tx.facts(row)
+    if facts.codec != "table":
+        return None
+    said = composition_of(attachment.memory.read_frame(facts))
+    sources = facts.references or (facts,)
+    if form_of(said) != form or len(sources) >= MAX_REFERENCES:
+        return None
+    contents = contents_of_composition(
+        _added(said, len(sources), num_rows), facts.body_nbytes + part.contents.body_nbytes
+    )
+    if contents.nbytes > SMALL_NBYTES:
+        return None
+    block = Prepared(contents, bytearray(contents.frame), None)
+    references = [source.row for source in sources]
+    return publish_rows(attachment, name_row, block, parts=[part], references=references, like=row)
+
+
+def _append_wide(version: TableVersion, name: bytes, encoded: Encoded, num_rows: int) -> Lease | None:
+    """A table whose description is too large to be written under the lock: only the version that was seen is added to."""
+    attachment, facts = version.lease.attachment, version.lease.facts
+    said = _added(version.said, len(version.sources), num_rows)
+    references = [source.row for source in version.sources]
+
+    def attempt() -> Lease:
+        return publish_composition(
+            attachment,
+            Target(name, facts.row),
+            said,
+            nbytes=facts.body_nbytes + encoded.nbytes,
+            parts=[encoded],
+            references=references,
+        )
+
+    try:
+        return _retried(attachment, attempt)
+    except Conflict:
+        return None

@@ -1,0 +1,271 @@
+"""``TableDraft``: another set of columns and rows, in which what was not touched is shared with the version before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from ...codecs import (
+    Piece,
+    align_rows,
+    check_labels,
+    encode_table,
+    form_of,
+    grown_recipe,
+    labels_of,
+    lower_column,
+    recipe_with,
+    title_of,
+)
+from ...manifest import MAX_REFERENCES, SMALL_NBYTES
+from ..writing import retry_after_reclaim
+from .appending import publish_composition, publish_encoded
+from .draft import Draft
+from .versions import TableVersion
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pyarrow as pa
+
+    from ...codecs import Composition
+    from ..attachment import Attachment
+    from ..leases import Lease
+
+__all__ = ["TableDraft"]
+
+#: what a chain of edits may hold beside twice what lives
+_SPARE_NBYTES = 1 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class _New:
+    """A piece of a column that the draft brings; those of one group have the same rows and become one part."""
+
+    group: int
+    array: pa.ChunkedArray
+
+
+@dataclass(frozen=True, eq=False)
+class _Column:
+    label: Any
+    how: Any  #: the pandas recipe of the column
+    field: pa.Field
+    pieces: tuple[Piece | _New, ...]
+    is_index: bool = field(default=False, kw_only=True)
+
+
+class TableDraft(Draft):
+    """Private changes to a table: its columns by name, and rows at its end.
+
+    ``draft["fee"] = column`` replaces or adds, ``del draft["fee"]``, ``draft.append(rows)``, ``draft.rename({"a": "b"})``.
+    Untouched columns and row groups are shared with the old version, not copied; the commit writes what is new.
+    A table from pandas or Polars keeps its kind. ``draft.table`` is a preview in Arrow.
+    """
+
+    def __init__(self, attachment: Attachment, name: str, base: Lease) -> None:
+        super().__init__(attachment, name, base)
+        self._version = TableVersion(base)
+        said, schema = self._version.said, self._version.schema
+        labels = labels_of(said.origin, said.recipe, schema.names)
+        self._recipe, self._num_rows = said.recipe, said.num_rows
+        self._columns = [
+            _Column(label, how, schema.field(at), said.columns[at]) for at, (label, how) in enumerate(labels)
+        ] + [
+            _Column(None, None, schema.field(at), said.columns[at], is_index=True)
+            for at in range(len(labels), len(schema))
+        ]
+        self._groups = 0
+        self._touched = False
+        self._table: pa.Table | None = None
+
+    @property
+    def table(self) -> pa.Table:
+        """The table as it would be published, zero-copy."""
+        with self._mutex:
+            self._check_open()
+            if self._table is None:
+                self._table = self._assemble()
+            return self._table
+
+    @property
+    def column_names(self) -> list[Any]:
+        """The names of the columns, without those of a pandas index."""
+        self._check_open()
+        return [column.label for column in self._columns if not column.is_index]
+
+    def __getitem__(self, name: Any) -> pa.ChunkedArray:
+        """A column as it is now."""
+        return self.table.column(self._find(name))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.column_names
+
+    def __setitem__(self, name: Any, values: Any) -> None:
+        """Replace or add a column: an array or column of any library, or a list, of one value a row.
+
+        Raises:
+            ValueError: it has another length.
+            UnsupportedValue: it cannot be stored.
+        """
+        with self._mutex:
+            self._check_open()
+            import pyarrow as pa
+
+            array, how = lower_column(self._version.said.origin, name, values)
+            if len(array) != self._num_rows and self._columns:
+                raise ValueError(f"column {name!r} has {len(array):,} values and the table {self._num_rows:,} rows")
+            column = _Column(name, how, pa.field(title_of(name), array.type), (_New(self._group_of(len(array)), array),))
+            names = self.column_names
+            changed = list(self._columns)
+            if name in names:
+                changed[self._find(name)] = column
+            else:
+                changed.insert(len(names), column)
+            check_labels(self._version.said.origin, [each.label for each in changed if not each.is_index])
+            self._change(changed, len(array))
+
+    def __delitem__(self, name: Any) -> None:
+        """Leave a column out; ``KeyError`` when there is none of that name."""
+        with self._mutex:
+            self._check_open()
+            at = self._find(name)
+            changed = self._columns[:at] + self._columns[at + 1 :]
+            check_labels(self._version.said.origin, [each.label for each in changed if not each.is_index])
+            self._change(changed, self._num_rows)
+
+    def rename(self, names: Mapping[Any, Any]) -> None:
+        """Give columns other names; ``KeyError`` for one that is not there, ``ValueError`` when two would be the same."""
+        with self._mutex:
+            self._check_open()
+            new = {self._find(old): name for old, name in names.items()}
+            changed = [
+                replace(column, label=new[at], field=column.field.with_name(title_of(new[at]))) if at in new else column
+                for at, column in enumerate(self._columns)
+            ]
+            check_labels(self._version.said.origin, [each.label for each in changed if not each.is_index])
+            if any(old != name for old, name in names.items()):
+                self._change(changed, self._num_rows)
+
+    def append(self, rows: Any) -> None:
+        """Add rows at the end; ``ValueError`` naming the field when they are of another schema."""
+        with self._mutex:
+            self._check_open()
+            said = self._said()
+            table = align_rows(rows, form_of(said), lambda: self.table.slice(0, 0))
+            if not table.num_rows:
+                return
+            group = self._groups = self._groups + 1
+            changed = [
+                replace(column, pieces=(*column.pieces, _New(-group, array)))
+                for column, array in zip(self._columns, table.columns, strict=True)
+            ]
+            total = self._num_rows + table.num_rows
+            self._recipe = grown_recipe(self._recipe, total)
+            self._change(changed, total)
+
+    # The new version
+
+    def _find(self, name: Any) -> int:
+        self._check_open()
+        for at, column in enumerate(self._columns):
+            if not column.is_index and column.label == name:
+                return at
+        raise KeyError(f"the table has no column {name!r}; it has {', '.join(map(repr, self.column_names))}")
+
+    def _group_of(self, num_rows: int) -> int:
+        """Columns of all rows become one part together, as long as no rows are added between them."""
+        return num_rows
+
+    def _change(self, columns: list[_Column], num_rows: int) -> None:
+        self._columns, self._num_rows = columns, num_rows
+        self._touched, self._table = True, None
+
+    def _schema(self) -> pa.Schema:
+        import pyarrow as pa
+
+        return pa.schema([column.field for column in self._columns], metadata=self._version.schema.metadata)
+
+    def _said(self) -> Composition:
+        """What the draft is, but for its pieces."""
+        said = self._version.said
+        columns = [(column.label, column.how) for column in self._columns if not column.is_index]
+        recipe = recipe_with(said.origin, self._recipe, columns) if self._touched else self._recipe
+        return said._replace(num_rows=self._num_rows, recipe=recipe, schema=self._schema().serialize().to_pybytes())
+
+    def _assemble(self) -> pa.Table:
+        import pyarrow as pa
+
+        found = self._version.read(
+            piece for column in self._columns for piece in column.pieces if isinstance(piece, Piece)
+        )
+        arrays = [
+            pa.chunked_array(
+                [
+                    chunk
+                    for piece in column.pieces
+                    for chunk in (found[piece] if isinstance(piece, Piece) else piece.array).chunks
+                ],
+                type=column.field.type,
+            )
+            for column in self._columns
+        ]
+        return pa.Table.from_arrays(arrays, schema=self._schema())
+
+    def _publish(self) -> Lease | None:
+        if not self._touched:
+            return None
+        lease: Lease = retry_after_reclaim(self._attachment, self._try_to_publish)
+        return lease
+
+    def _try_to_publish(self) -> Lease:
+        import pyarrow as pa
+
+        said, table = self._said(), self.table
+        sources = self._version.sources
+        used = sorted({piece.part for column in self._columns for piece in column.pieces if isinstance(piece, Piece)})
+        groups: dict[int, list[pa.ChunkedArray]] = {}
+        columns = []
+        pieces_of_groups: list[list[tuple[int, int] | Piece]] = []
+        for column in self._columns:
+            pieces: list[tuple[int, int] | Piece] = []
+            for piece in column.pieces:
+                if isinstance(piece, Piece):
+                    pieces.append(Piece(used.index(piece.part), piece.position))
+                else:
+                    members = groups.setdefault(piece.group, [])
+                    pieces.append((piece.group, len(members)))
+                    members.append(piece.array)
+            pieces_of_groups.append(pieces)
+        order = list(groups)
+        columns = [
+            tuple(
+                piece if isinstance(piece, Piece) else Piece(len(used) + order.index(piece[0]), piece[1]) for piece in pieces
+            )
+            for pieces in pieces_of_groups
+        ]
+        parts = [
+            encode_table(pa.Table.from_arrays(arrays, names=[str(at) for at in range(len(arrays))]))
+            for arrays in groups.values()
+        ]
+        held = sum(sources[part].body_nbytes for part in used) + sum(part.nbytes for part in parts)
+        if (
+            not used
+            or table.nbytes <= SMALL_NBYTES
+            or len(used) + len(parts) > MAX_REFERENCES
+            or held > 2 * table.nbytes + _SPARE_NBYTES
+        ):
+            whole = encode_table(table, said.origin, said.recipe)
+            return publish_encoded(self._attachment, self._target, whole)
+        return publish_composition(
+            self._attachment,
+            self._target,
+            said._replace(columns=tuple(columns)),
+            nbytes=table.nbytes,
+            parts=parts,
+            references=[sources[part].row for part in used],
+        )
+
+    def _let_go(self) -> None:
+        self._table = None
+        del self._columns, self._version

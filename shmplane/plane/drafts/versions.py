@@ -1,0 +1,77 @@
+"""One version of a table as edits and appends see it: what it consists of, and which blocks have its columns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+from ...codecs import Part, composition_of, pack_composition, parse_schema, read_pieces
+from ...manifest import KIND_CODES, Contents
+from ..composing import Prepared, StoredBytes, prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import pyarrow as pa
+
+    from ...codecs import Composition, Piece
+    from ...manifest import BlockFacts
+    from ..attachment import Attachment
+    from ..leases import Lease
+
+__all__ = ["TableVersion", "contents_of_composition", "prepare_composition"]
+
+
+class TableVersion:
+    """A leased version of a table. A plain one is its own only source."""
+
+    def __init__(self, lease: Lease) -> None:
+        self.lease = lease
+        self.said: Composition = composition_of(lease.frame())
+        self.sources: tuple[BlockFacts, ...] = lease.facts.references or (lease.facts,)
+
+    @property
+    def schema(self) -> pa.Schema:
+        return parse_schema(self.said.schema)
+
+    def read(self, pieces: Iterable[Piece]) -> dict[Piece, pa.ChunkedArray]:
+        """Columns of its sources, without a copy."""
+        parts = self.lease.parts()
+        if not parts:
+            self.lease.open()
+            parts = [Part(self.lease.frame(), self.lease)]
+        return read_pieces(parts, pieces)
+
+    def table(self, *, last: int | None = None) -> pa.Table:
+        """All of it, or the rows of the last pieces of every column."""
+        import pyarrow as pa
+
+        columns = [pieces if last is None else pieces[-last:] for pieces in self.said.columns]
+        found = self.read(piece for pieces in columns for piece in pieces)
+        arrays = [
+            pa.chunked_array([chunk for piece in pieces for chunk in found[piece].chunks], type=field.type)
+            for pieces, field in zip(columns, self.schema, strict=True)
+        ]
+        return pa.Table.from_arrays(arrays, schema=self.schema)
+
+    def sample(self) -> pa.Table:
+        """No rows, with the dictionaries of the first ones."""
+        import pyarrow as pa
+
+        found = self.read(piece for pieces in self.said.columns for piece in pieces[:1])
+        arrays: list[Any] = []
+        for pieces, field in zip(self.said.columns, self.schema, strict=True):
+            column = found[pieces[0]] if pieces else pa.chunked_array([], type=field.type)
+            arrays.append(pa.chunked_array([chunk.slice(0, 0) for chunk in column.chunks[:1]], type=field.type))
+        return pa.Table.from_arrays(arrays, schema=self.schema)
+
+
+def contents_of_composition(said: Composition, nbytes: int) -> Contents:
+    """What a composed table's row says; all it stores is its frame."""
+    frame = pack_composition(said)
+    return Contents(KIND_CODES["table"], nbytes, frame, crc32(frame), instead_nbytes=0)
+
+
+def prepare_composition(attachment: Attachment, said: Composition, nbytes: int) -> Prepared:
+    contents = contents_of_composition(said, nbytes)
+    return prepare(attachment, contents, StoredBytes("table", contents.frame, b""))
