@@ -34,7 +34,19 @@ if TYPE_CHECKING:
     from . import connections as connections
     from . import scopes as scopes
     from .connections import AsyncConnectionPool, ConnectionPool, PoolStatistics
-    from .plane import Block, BlockInfo, Buffer, Builder, Plane, PlaneStatistics, Reclaimed, Semaphore
+    from .plane import (
+        ArrayDraft,
+        Block,
+        BlockInfo,
+        Buffer,
+        Builder,
+        JsonDraft,
+        Plane,
+        PlaneStatistics,
+        Reclaimed,
+        Semaphore,
+        TableDraft,
+    )
     from .scopes import AsyncScope, Scope
 
 __version__ = "0.1.0"
@@ -45,20 +57,24 @@ _LAZY = {
     "PoolStatistics": "connections",
     "AsyncConnectionPool": "connections",
     "ConnectionPool": "connections",
+    "ArrayDraft": "plane",
     "Block": "plane",
     "BlockInfo": "plane",
     "Buffer": "plane",
     "Builder": "plane",
+    "JsonDraft": "plane",
     "Plane": "plane",
     "PlaneStatistics": "plane",
     "Reclaimed": "plane",
     "Semaphore": "plane",
+    "TableDraft": "plane",
 }
 
 #: packages that are reached as attributes
 _PACKAGES = {"connections", "scopes"}
 
 __all__ = [
+    "ArrayDraft",
     "AsyncConnectionPool",
     "AsyncScope",
     "Block",
@@ -71,6 +87,7 @@ __all__ = [
     "ConnectionPool",
     "FileTruncated",
     "ItemTooLarge",
+    "JsonDraft",
     "LockTimeout",
     "Plane",
     "PlaneCorrupt",
@@ -87,6 +104,7 @@ __all__ = [
     "Semaphore",
     "ShmplaneError",
     "StaleHandle",
+    "TableDraft",
     "TooManyWaiters",
     "UnsafeCodec",
     "UnsupportedPlatform",

@@ -19,7 +19,7 @@ class Output:
     """One command's output. Lines are cut to the terminal's width, 80 where there is none."""
 
     def __init__(self) -> None:
-        self.width = _width()
+        self.width: int = _width()
 
     def line(self, text: str = "") -> None:
         """One line of data."""

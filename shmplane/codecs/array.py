@@ -65,7 +65,7 @@ class EncodedArray:
 
     def __init__(self, array: npt.NDArray[Any], frame: bytes) -> None:
         self._array = array
-        self.frame = frame
+        self.frame: bytes = frame
         self.nbytes: int = array.nbytes
 
     def write_to(self, sink: Sink) -> None:

@@ -26,7 +26,17 @@ if TYPE_CHECKING:
     from shmplane.codecs.base import Memory
     from shmplane.codecs.table import EncodedTable
 
-__all__ = ["Composition", "Part", "Piece", "composition_of", "flatten", "is_composed", "pack_composition", "read_composed", "read_pieces"]
+__all__ = [
+    "Composition",
+    "Part",
+    "Piece",
+    "composition_of",
+    "flatten",
+    "is_composed",
+    "pack_composition",
+    "read_composed",
+    "read_pieces",
+]
 
 _TAG = b"C"
 _HEAD = struct.Struct("<BQIII")  #: origin, rows, columns, bytes of the recipe, bytes of the schema
@@ -83,8 +93,8 @@ def composition_of(frame: bytes) -> Composition:
         claim = parse_table(frame)
         if claim.num_columns > len(claim.schema):
             corrupt(f"its frame claims {claim.num_columns:,} columns, more than its schema has bytes")
-        columns = tuple((Piece(0, position),) for position in range(claim.num_columns))
-        return Composition(claim.origin, claim.num_rows, columns, claim.recipe, claim.schema)
+        whole: tuple[tuple[Piece, ...], ...] = tuple((Piece(0, position),) for position in range(claim.num_columns))
+        return Composition(claim.origin, claim.num_rows, whole, claim.recipe, claim.schema)
     payload = unseal(_TAG, frame)
     if len(payload) < _HEAD.size:
         corrupt("its frame is cut short")

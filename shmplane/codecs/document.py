@@ -34,7 +34,7 @@ class Document:
     __slots__ = ("__weakref__", "text")
 
     def __init__(self, text: bytes) -> None:
-        self.text = text
+        self.text: bytes = text
 
 
 def encode_document(value: Any) -> EncodedBytes:

@@ -110,7 +110,9 @@ def check_labels(origin: str, labels: Sequence[Any]) -> None:
     if twice:
         raise ValueError(f"there would be two columns {twice[0]!r}")
     if origin in SERIES and len(labels) != 1:
-        raise ValueError(f"this block came from a single column ({origin}) and would have {len(labels)}; put a table instead")
+        raise ValueError(
+            f"this block came from a single column ({origin}) and would have {len(labels)}; put a table instead"
+        )
 
 
 def recipe_with(origin: str, recipe: bytes, columns: Sequence[tuple[Any, Any]]) -> bytes:

@@ -38,9 +38,9 @@ class TableRoot:
     __slots__ = ("__weakref__", "origin", "recipe", "table")
 
     def __init__(self, table: pa.Table, origin: str, recipe: bytes) -> None:
-        self.table = table
-        self.origin = origin
-        self.recipe = recipe
+        self.table: Any = table
+        self.origin: str = origin
+        self.recipe: bytes = recipe
 
 
 def encode_arrow(value: Any) -> EncodedTable | None:

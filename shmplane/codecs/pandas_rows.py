@@ -58,7 +58,9 @@ def _index_like(index: Any, base: Any, recipe: bytes) -> Any:
 
     if "range" in json.loads(recipe.decode("utf-8", "surrogatepass"))["index"]:
         if not isinstance(index, pd.RangeIndex):
-            raise ValueError("the table counts its rows and the rows have an index of their own; reset_index(drop=True)")
+            raise ValueError(
+                "the table counts its rows and the rows have an index of their own; reset_index(drop=True)"
+            )
         return index
     if index.nlevels != base.nlevels:
         raise ValueError(f"the index has {index.nlevels} levels in the rows and {base.nlevels} in the table")
@@ -67,7 +69,9 @@ def _index_like(index: Any, base: Any, recipe: bytes) -> Any:
     if index.dtype != base.dtype:
         raise ValueError(f"the index is {index.dtype} in the rows and {base.dtype} in the table")
     if isinstance(index, pd.RangeIndex):
-        index = pd.Index(index.to_numpy(), dtype=base.dtype)  # a range has no values of its own, as the table's index has
+        index = pd.Index(
+            index.to_numpy(), dtype=base.dtype
+        )  # a range has no values of its own, as the table's index has
     return index.rename(base.name)
 
 

@@ -40,8 +40,8 @@ class EncodedPickle:
     def __init__(self, parts: Sequence[Any]) -> None:
         lengths = [len(part) for part in parts]
         self._parts = parts
-        self.frame = seal(b"P", struct.pack(f"<{len(parts)}Q", *lengths))
-        self.nbytes = _end(lengths)
+        self.frame: bytes = seal(b"P", struct.pack(f"<{len(parts)}Q", *lengths))
+        self.nbytes: int = _end(lengths)
 
     def write_to(self, sink: Sink) -> None:
         end = 0
@@ -60,7 +60,7 @@ class Pickled:
     __slots__ = ("__weakref__", "parts")
 
     def __init__(self, parts: Sequence[npt.NDArray[np.uint8]]) -> None:
-        self.parts = parts
+        self.parts: Sequence[npt.NDArray[np.uint8]] = parts
 
 
 def _starts(lengths: Sequence[int]) -> Iterator[int]:

@@ -29,9 +29,9 @@ class EncodedBytes:
 
     def __init__(self, data: Any, nbytes: int, kind: str = "bytes", tag: bytes = b"B") -> None:
         self._data = data
-        self.nbytes = nbytes
-        self.kind = kind
-        self.frame = seal(tag, nbytes.to_bytes(8, "little"))
+        self.nbytes: int = nbytes
+        self.kind: str = kind
+        self.frame: bytes = seal(tag, nbytes.to_bytes(8, "little"))
 
     def write_to(self, sink: Sink) -> None:
         if self.nbytes:
@@ -57,8 +57,8 @@ def encode_bytes(value: bytes) -> EncodedBytes:
 
 def encode_buffer(value: Any) -> EncodedBytes:
     """Describe what exports the buffer protocol, and every array that could be stored as an array."""
-    numpy = sys.modules.get("numpy")
-    if numpy is not None and isinstance(value, numpy.ndarray):
+    ndarray: Any = getattr(sys.modules.get("numpy"), "ndarray", ())
+    if isinstance(value, ndarray):
         return _encode_elements(value)
     try:
         view = memoryview(value)

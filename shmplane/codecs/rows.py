@@ -10,11 +10,9 @@ Rule 2. A table keeps what it came from. Rows of another library are converted; 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from shmplane.codecs.frames import encode_arrow_like
 from shmplane.codecs.table import parse_schema
 from shmplane.errors import UnsupportedValue
 
@@ -86,28 +84,23 @@ def align_rows(rows: Any, form: TableForm, sample: Callable[[], pa.Table]) -> pa
 def _arrow_from(rows: Any, schema: pa.Schema) -> pa.Table:
     import pyarrow as pa
 
-    if isinstance(rows, pa.Table):
-        return rows
-    if isinstance(rows, pa.RecordBatch):
-        return pa.Table.from_batches([rows])
-    if isinstance(rows, (pa.Array, pa.ChunkedArray)):
-        return pa.table({schema.names[0] if len(schema) == 1 else "value": rows})
     if isinstance(rows, Mapping):
         return _from_python(lambda: pa.table({name: _column(name, rows[name], schema) for name in rows}))
-    if isinstance(rows, Sequence) and all(isinstance(row, Mapping) for row in rows):
+    if isinstance(rows, (list, tuple)) and all(isinstance(row, Mapping) for row in rows):
         names = list(dict.fromkeys(name for row in rows for name in row)) or schema.names
         columns = {name: [row.get(name) for row in rows] for name in names}
         return _from_python(lambda: pa.table({name: _column(name, columns[name], schema) for name in names}))
-    pandas = sys.modules.get("pandas")
-    if pandas is not None and isinstance(rows, pandas.DataFrame):
-        return pa.Table.from_pandas(rows)
+    if isinstance(rows, (pa.Array, pa.ChunkedArray)):
+        return pa.table({schema.names[0] if len(schema) == 1 else "value": rows})
     if hasattr(type(rows), "to_frame") and not hasattr(rows, "columns"):
         rows = rows.to_frame(schema.names[0])  # a Series
-        return _arrow_from(rows, schema)
-    if hasattr(type(rows), "__arrow_c_stream__") or hasattr(type(rows), "__arrow_c_array__"):
-        encode_arrow_like(rows)  # raises for what is no table
-        return pa.table(rows)
-    raise UnsupportedValue(f"rows to append are a table, a dict of columns or a list of dicts, not {type(rows).__name__}")
+    try:
+        return rows if isinstance(rows, pa.Table) else pa.table(rows)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise UnsupportedValue(
+            f"rows to append are a table of any library, a dict of columns or a list of dicts, not "
+            f"{type(rows).__name__} ({error})"
+        ) from error
 
 
 def _from_python(make: Callable[[], pa.Table]) -> pa.Table:
@@ -149,7 +142,9 @@ def _match(rows: pa.Table, schema: pa.Schema) -> pa.Table:
 def _check_names(found: Sequence[str], wanted: Sequence[str]) -> None:
     for name in wanted:
         if found.count(name) != wanted.count(name) or wanted.count(name) > 1:
-            _refuse_names(f"the rows have no field {name!r}" if name not in found else f"field {name!r} is not unique", wanted)
+            _refuse_names(
+                f"the rows have no field {name!r}" if name not in found else f"field {name!r} is not unique", wanted
+            )
     for name in found:
         if name not in wanted:
             _refuse_names(f"the table has no field {name!r}", wanted)
@@ -165,7 +160,9 @@ def _cast(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
     if column.type == field.type:
         return column
     if _family(column.type) != _family(field.type):
-        raise ValueError(f"field {field.name!r} is {column.type} in the rows and {field.type} in the table; cast it first")
+        raise ValueError(
+            f"field {field.name!r} is {column.type} in the rows and {field.type} in the table; cast it first"
+        )
     try:
         return column.cast(field.type)
     except (pa.ArrowException, NotImplementedError) as error:

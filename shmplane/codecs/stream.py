@@ -26,6 +26,8 @@ LARGEST_COPY_NBYTES = 64 << 20  #: the most that is copied at a time to combine 
 class SinkFile:
     """A sink as the file that Arrow writes to: ascending, each byte once."""
 
+    arrow: Any
+
     closed = False  #: Arrow asks; the sink is closed by its owner
 
     def __init__(self, sink: Sink) -> None:

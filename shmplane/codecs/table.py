@@ -86,7 +86,7 @@ class EncodedTable:
         write_stream(size, self._schema, self._batches)
         self.nbytes: int = size.size()
         head = _HEAD.pack(ORIGINS.index(origin), table.num_rows, table.num_columns, self.nbytes, len(recipe))
-        self.frame = seal(b"T", head + recipe + self._schema.serialize().to_pybytes())
+        self.frame: bytes = seal(b"T", head + recipe + self._schema.serialize().to_pybytes())
 
     def write_to(self, sink: Sink) -> None:
         with SinkFile(sink) as file:

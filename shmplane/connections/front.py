@@ -35,7 +35,7 @@ class Front(Generic[T]):
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self.name = settings.name or f"pool-{next(_numbers)}"
+        self.name: str = settings.name or f"pool-{next(_numbers)}"
         self._begin()
         forks.watch(self)
 

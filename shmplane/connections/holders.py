@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["closed_error", "describe", "full_error", "holders_of", "log", "timeout_error", "warn_dropped"]
 
-log = logging.getLogger("shmplane.connections")
+log: logging.Logger = logging.getLogger("shmplane.connections")
 
 MOST_HOLDERS_SHOWN = 10
 

@@ -45,21 +45,21 @@ class Member:
     )
 
     def __init__(self, conn: Any, now: float, expires: float, dropped: Callable[[Any], object]) -> None:
-        self.conn = conn  #: the connection, or ``anchor`` while it is out
-        self.key = id(conn)
+        self.conn: Any = conn  #: the connection, or ``anchor`` while it is out
+        self.key: int = id(conn)
         try:
             self.ref: Callable[[], Any] = MemberRef(conn, dropped)
             self.ref.key = self.key
-            self.anchor = None  #: what stays in ``conn`` while the connection is out
+            self.anchor: Any = None  #: what stays in ``conn`` while the connection is out
         except TypeError:
             self.ref = lambda: conn
             self.anchor = conn
-        self.state = BUSY
-        self.since = now  #: when it went out, or became idle
-        self.checked = now  #: when it last proved to be alive
-        self.expires = expires
-        self.fresh = True  #: was never out, so it needs no check
-        self.reported = -1.0  #: the ``since`` for which it was reported as a leak
+        self.state: int = BUSY
+        self.since: float = now  #: when it went out, or became idle
+        self.checked: float = now  #: when it last proved to be alive
+        self.expires: float = expires
+        self.fresh: bool = True  #: was never out, so it needs no check
+        self.reported: float = -1.0  #: the ``since`` for which it was reported as a leak
         self.taken: Taken = NOWHERE
 
 
@@ -76,12 +76,12 @@ class Waiter:
     __slots__ = ("done", "member", "refused", "since", "taken", "wake")
 
     def __init__(self, wake: Any, since: float, taken: Taken) -> None:
-        self.wake = wake  #: how the shell wakes it: a lock or a future
-        self.since = since
-        self.taken = taken
+        self.wake: Any = wake  #: how the shell wakes it: a lock or a future
+        self.since: float = since
+        self.taken: Taken = taken
         self.member: Member | None = None  #: set by the roster: served
-        self.refused = False  #: set by the roster: the pool was closed
-        self.done = False  #: set by the roster: served, refused, or what it waited for is the case
+        self.refused: bool = False  #: set by the roster: the pool was closed
+        self.done: bool = False  #: set by the roster: served, refused, or what it waited for is the case
 
 
 class Plan:
@@ -91,7 +91,7 @@ class Plan:
 
     def __init__(self) -> None:
         self.woken: list[Waiter] = []  #: served or refused; wake them
-        self.connect = 0  #: connects to start; their slots are taken already
+        self.connect: int = 0  #: connects to start; their slots are taken already
         self.close: list[Member] = []  #: close each, then say ``closed``
         self.check: list[Member] = []  #: keep-alive: check each, then say ``checked``
         self.leaks: list[Member] = []  #: held too long; report each

@@ -52,16 +52,16 @@ class Roster:
     def __init__(
         self, settings: Settings, *, dropped: Callable[[Any], None], chance: Callable[[], float] = random
     ) -> None:
-        self.min_size = settings.min_size
-        self.max_size = settings.max_size
-        self.max_waiting = math.inf if settings.max_waiting is None else settings.max_waiting
-        self.lifetime = settings.max_lifetime or math.inf
-        self.max_idle = math.inf if settings.max_idle is None else settings.max_idle
-        self.leak_after = math.inf if settings.leak_after is None else settings.leak_after
-        self.keep_alive = (
+        self.min_size: int = settings.min_size
+        self.max_size: int = settings.max_size
+        self.max_waiting: float = math.inf if settings.max_waiting is None else settings.max_waiting
+        self.lifetime: float = settings.max_lifetime or math.inf
+        self.max_idle: float = math.inf if settings.max_idle is None else settings.max_idle
+        self.leak_after: float = math.inf if settings.leak_after is None else settings.leak_after
+        self.keep_alive: float = (
             math.inf if settings.check is None else min(KEEP_ALIVE, self.max_idle / 2 or KEEP_ALIVE)
         )
-        self.host_limited = settings.host_limit is not None
+        self.host_limited: bool = settings.host_limit is not None
         self._dropped = dropped
         self._chance = chance
         self.members: dict[int, Member] = {}  #: open and not closing, by id of the connection
@@ -70,21 +70,21 @@ class Roster:
         self.waiters: OrderedDict[Waiter, None] = OrderedDict()
         self.until_ready: list[Waiter] = []  #: callers of ``wait``
         self.until_empty: list[Waiter] = []  #: callers of ``close``
-        self.size = 0  #: slots in use: open, connecting or closing
-        self.connecting = 0
-        self.serving = True  #: neither paused nor closed
-        self.closed = False
-        self.calm = True
-        self.started = False  #: used at least once, so min_size holds
-        self.failures = 0  #: connects that failed in a row
-        self.retry_at = -math.inf
+        self.size: int = 0  #: slots in use: open, connecting or closing
+        self.connecting: int = 0
+        self.serving: bool = True  #: neither paused nor closed
+        self.closed: bool = False
+        self.calm: bool = True
+        self.started: bool = False  #: used at least once, so min_size holds
+        self.failures: int = 0  #: connects that failed in a row
+        self.retry_at: Any = -math.inf
         self.last_error: BaseException | None = None
-        self.starving = False  #: the host's permits are all taken
-        self.owed = 0  #: connections in use that should make way for other processes
-        self.yielded_at = -math.inf
-        self.tally = Tally()
-        self.quick_uses = 0  #: the first bucket of the tally's ``use``, kept here for speed
-        self.quick_seconds = 0.0
+        self.starving: bool = False  #: the host's permits are all taken
+        self.owed: int = 0  #: connections in use that should make way for other processes
+        self.yielded_at: float = -math.inf
+        self.tally: Tally = Tally()
+        self.quick_uses: int = 0  #: the first bucket of the tally's ``use``, kept here for speed
+        self.quick_seconds: float = 0.0
 
     # -- the hot path
 

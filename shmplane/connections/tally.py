@@ -14,12 +14,12 @@ class Tally:
     """Counts since the pool was made."""
 
     def __init__(self) -> None:
-        self.use = [0] * (len(BOUNDS) + 1)  #: connections given back, by how long they were out
-        self.use_seconds = 0.0
-        self.wait = [0] * (len(BOUNDS) + 1)  #: waiters served, by how long they waited
-        self.wait_seconds = 0.0
-        self.connect = [0] * (len(BOUNDS) + 1)  #: connects that succeeded, by how long they took
-        self.connect_seconds = 0.0
+        self.use: list[int] = [0] * (len(BOUNDS) + 1)  #: connections given back, by how long they were out
+        self.use_seconds: float = 0.0
+        self.wait: list[int] = [0] * (len(BOUNDS) + 1)  #: waiters served, by how long they waited
+        self.wait_seconds: float = 0.0
+        self.connect: list[int] = [0] * (len(BOUNDS) + 1)  #: connects that succeeded, by how long they took
+        self.connect_seconds: float = 0.0
         self.connect_errors = 0
         self.closed = 0
         self.discarded = 0  #: closed as broken: failed check or reset, exception, cancellation

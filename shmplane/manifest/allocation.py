@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import PlaneFull
+from ..errors import PlaneCorrupt, PlaneFull
 from ..system import round_to_pages
 from .segments import Place, SegmentSpace
 from .space import CELL_NBYTES, class_of, slab_nbytes
@@ -235,6 +235,9 @@ class Allocation(SegmentSpace):
             self.free_block_row(row)
 
     def _chain(self, following: int) -> Iterator[int]:
-        while following:
+        for _ in range(self._blocks.rows + 1):
+            if not following:
+                return
             yield following - 1
             following = self._blocks.next[following - 1]
+        raise PlaneCorrupt("a chain of free blocks loops; remove the plane")

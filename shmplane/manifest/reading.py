@@ -14,6 +14,7 @@ from .states import FREE, KINDS, LIVE, PAGES, READ_AS, row_of_name_word
 
 if TYPE_CHECKING:
     from ..tables import Column
+    from .schema import Blocks, Header, Names, Segments
     from .store import Manifest
 
 __all__ = ["BlockFacts", "Contents", "Reader", "held_rows", "not_found"]
@@ -77,12 +78,16 @@ class BlockFacts(NamedTuple):
 class Reader:
     """What can be asked of a manifest. Nothing here stores a word."""
 
+    header: Header
+    blocks: Blocks
+    names: Names
+
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
         self.header, self.blocks, self.names = manifest.header, manifest.blocks, manifest.names
-        self.segments = manifest.segments
-        self.index = NameIndex(manifest)
-        self.space = Allocation(manifest)
+        self.segments: Segments = manifest.segments
+        self.index: NameIndex = NameIndex(manifest)
+        self.space: Allocation = Allocation(manifest)
         self._membership = -1
         self._lease_rows: list[tuple[int, Column]] = []
 

@@ -12,9 +12,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ..errors import PlaneCorrupt
 from ..tables import Column
 from .reading import held_rows
-from .space import CELL_NBYTES, RECYCLE_BUCKETS
+from .space import CELL_NBYTES, LARGEST_SLAB_NBYTES, RECYCLE_BUCKETS
 from .states import (
     CREATING,
     DEAD,
@@ -273,6 +274,9 @@ def _rebuild_slabs(tx: Transaction, verdict: Verdict, free: list[int]) -> list[i
         index = segments.slab[slab] - 1
         if segments.state[slab] != USED or not 0 <= index < len(CELL_NBYTES):
             continue
+        if not segments.bump[slab] <= segments.nbytes[slab] <= LARGEST_SLAB_NBYTES:
+            # Checked before it is counted through: an impossible size would take for ever.
+            raise PlaneCorrupt(f"segment row {slab} is a slab of impossible size; remove the plane", row=slab)
         cell, used = CELL_NBYTES[index], owned.get(slab, set())
         segments.cells[slab] = len(used)
         orphans = 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import PlaneFull
+from ..errors import PlaneCorrupt, PlaneFull
 from ..system import round_to_pages
 from .space import RECYCLE_BUCKETS, bucket_of, fits
 from .states import DOOMED, FREE, MAKING, USED, WARM
@@ -168,6 +168,9 @@ class SegmentSpace:
         for bucket in reversed(range(RECYCLE_BUCKETS)):
             while freed < nbytes and self._recycled.first[bucket]:
                 row = self._recycled.first[bucket] - 1
+                if segments.state[row] != WARM:
+                    # Also what ends this loop when a chain that was written over leads back into itself.
+                    raise PlaneCorrupt(f"segment row {row} is kept warm and is not; remove the plane", row=row)
                 self._recycled.first[bucket] = segments.next[row]
                 self._account(recycled=-segments.nbytes[row])
                 freed += segments.nbytes[row]

@@ -14,7 +14,7 @@ __all__ = ["CELL_NBYTES", "bucket_of", "class_of", "slab_nbytes"]
 SMALL_NBYTES = 64 * 1024
 _LARGEST_CELL = 80 * 1024
 _FIRST_SLAB_NBYTES = 16 * 1024
-_LARGEST_SLAB_NBYTES = 4 * 1024 * 1024
+LARGEST_SLAB_NBYTES = 4 * 1024 * 1024
 
 RECYCLE_BUCKETS = 4 * 48
 
@@ -42,7 +42,7 @@ def class_of(nbytes: int) -> int:
 
 def slab_nbytes(cell_nbytes: int, slabs: int) -> int:
     """The size of a class's next slab: doubling, so that slabs grow with the logarithm of the blocks at first."""
-    nbytes = min(_FIRST_SLAB_NBYTES << min(slabs, 16), _LARGEST_SLAB_NBYTES)
+    nbytes = min(_FIRST_SLAB_NBYTES << min(slabs, 16), LARGEST_SLAB_NBYTES)
     return -(-max(nbytes, 2 * cell_nbytes) // 4096) * 4096
 
 

@@ -88,28 +88,30 @@ class Limits(NamedTuple):
 class Manifest:
     """Typed columns over the mapped file. Everything but ``reserve`` is plain reading and writing of words."""
 
+    nbytes: int
+
     def __init__(self, fd: int, limits: Limits) -> None:
         self.limits = limits
-        self.fd = fd
-        self.identity = identity_of(fd)
+        self.fd: int = fd
+        self.identity: tuple[int, int] = identity_of(fd)
         self._starts, self._leases_start, self.nbytes = _place(limits)
         self._mapping = Mapping(self.nbytes, writable=True)
         self._mapping.lay(fd, self.nbytes)
-        self.address = self._mapping.address
+        self.address: int = self._mapping.address
         words = self._words = self._mapping.words()
         rows = limits.rows()
-        self.header = Header(words, self._starts[Header], 1)
-        self.processes = Processes(words, self._starts[Processes], rows[Processes])
-        self.classes = Classes(words, self._starts[Classes], rows[Classes])
-        self.recycled = Recycled(words, self._starts[Recycled], rows[Recycled])
-        self.buckets = Buckets(words, self._starts[Buckets], rows[Buckets])
-        self.blocks = Blocks(words, self._starts[Blocks], rows[Blocks])
-        self.segments = Segments(words, self._starts[Segments], rows[Segments])
-        self.names = Names(words, self._starts[Names], rows[Names])
-        self.semaphores = Semaphores(words, self._starts[Semaphores], rows[Semaphores])
-        self.wakes = Wakes(words, self._starts[Wakes], rows[Wakes])
+        self.header: Header = Header(words, self._starts[Header], 1)
+        self.processes: Processes = Processes(words, self._starts[Processes], rows[Processes])
+        self.classes: Classes = Classes(words, self._starts[Classes], rows[Classes])
+        self.recycled: Recycled = Recycled(words, self._starts[Recycled], rows[Recycled])
+        self.buckets: Buckets = Buckets(words, self._starts[Buckets], rows[Buckets])
+        self.blocks: Blocks = Blocks(words, self._starts[Blocks], rows[Blocks])
+        self.segments: Segments = Segments(words, self._starts[Segments], rows[Segments])
+        self.names: Names = Names(words, self._starts[Names], rows[Names])
+        self.semaphores: Semaphores = Semaphores(words, self._starts[Semaphores], rows[Semaphores])
+        self.wakes: Wakes = Wakes(words, self._starts[Wakes], rows[Wakes])
         self._permit_rows: dict[int, tuple[Column, Column]] = {}
-        self.bucket_mask = rows[Buckets] - 1
+        self.bucket_mask: int = rows[Buckets] - 1
         self._lease_row_words = round_to_pages(limits.max_blocks * WORD_NBYTES) // WORD_NBYTES
         self._lease_rows: dict[int, Column] = {}
 

@@ -37,8 +37,8 @@ class Transaction(Reader):
 
     def __init__(self, manifest: Manifest) -> None:
         super().__init__(manifest)
-        self.slot = -1
-        self.coordination = Coordination(manifest)
+        self.slot: int = -1
+        self.coordination: Coordination = Coordination(manifest)
 
     def take_part(self, slot: int) -> None:
         """Act for the process of ``slot`` from now on."""

@@ -30,6 +30,11 @@ _Result = TypeVar("_Result", Summary, Snapshot)
 class Reading:
     """A plane that is looked at. Made by ``reading``; not safe for use by several threads at once."""
 
+    name: str
+    root: str
+    path: str
+    manifest: Manifest
+
     def __init__(self, name: str, root: str, path: str, *, manifest: Manifest, token: Token, lock: HostLock) -> None:
         self.name, self.root, self.path = name, root, path
         self.manifest, self._token, self._lock = manifest, token, lock

@@ -56,6 +56,12 @@ class Hold:
 class Attachment:
     """One process in one plane. Made by ``lifecycle``; everything below ``run`` happens under the lock."""
 
+    root: str
+    name: str
+    path: str
+    manifest: Manifest
+    token: Token
+
     def __init__(
         self,
         root: str,
@@ -69,10 +75,10 @@ class Attachment:
     ) -> None:
         self.root, self.name, self.path = root, name, path
         self.manifest, self.token = manifest, token
-        self.slot = token.slot
-        self.mark = _JOINING
-        self.lock = HostLock(lock_fd, self._describe_holder)
-        self.memory = SegmentMemory(path, link_prefix(root, name))
+        self.slot: int = token.slot
+        self.mark: int = _JOINING
+        self.lock: HostLock = HostLock(lock_fd, self._describe_holder)
+        self.memory: SegmentMemory = SegmentMemory(path, link_prefix(root, name))
         self.leases: dict[int, Tracked] = {}
         self.creations: dict[int, Tracked] = {}
         self.queue: deque[Tracked] = deque()
@@ -81,22 +87,23 @@ class Attachment:
         self.open_memory: weakref.WeakSet[OpenMemory] = weakref.WeakSet()
         self.handles: set[weakref.ref[Hold]] = set()
         self._on_idle = on_idle
-        self.suspect = False
+        self.suspect: bool = False
         self.ended: str | None = None
         self.exiting = False
         self.prepared: handover.Prepared | None = None
         #: threads inside a fork, which hold the mutex or wait for it
         self.forking: set[int] = set()
-        self.adopted_in = getpid()
+        self.adopted_in: int = getpid()
         self._timer = DrainTimer(self)
-        self.tried_draining = 0
+        self.tried_draining: int = 0
         self._header = manifest.header
-        self.instance = self._header.instance[0]
-        self.tx = Transaction(manifest)
+        self.instance: int = self._header.instance[0]
+        self.tx: Transaction = Transaction(manifest)
         self.semaphores: dict[bytes, LocalPart] = {}
         self.watches: set[Any] = set()
-        self.waker = Waker(self.wake_address, lambda: self.tx.coordination.sequence())  # noqa: PLW0108 - a fork replaces tx
-        self.reaped = 0
+        # Not the method itself: a fork replaces ``tx``.
+        self.waker: Waker = Waker(self.wake_address, lambda: self.tx.coordination.sequence())  # noqa: PLW0108
+        self.reaped: int = 0
         #: what this process has given back for the dead since the last ``gc`` asked
         self.reclaimed = NOTHING
         join_forks(self)

@@ -187,7 +187,7 @@ class Block:
                 self._described()
         self._lease = self._exported = None
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         from .display import mimebundle_of_block
 
         return mimebundle_of_block(self)
@@ -229,7 +229,7 @@ class Block:
     def __buffer__(self, flags: int) -> memoryview:
         # NumPy asks for this before ``__array__``: it must say dtype and shape, or refuse so that NumPy goes on.
         if self.kind not in ("array", "bytes"):
-            raise BufferError(f"a block of kind {self.kind!r} is no plain buffer; block.buffer() has its bytes as stored")
+            raise BufferError(f"a block of kind {self.kind!r} is no plain buffer; block.buffer() has what is stored")
         array: Any = self.array()
         try:
             return memoryview(array)

@@ -28,10 +28,12 @@ class StoredBytes:
     """Bytes that are a body already, with the frame that says how to read it."""
 
     __slots__ = ("_data", "frame", "kind", "nbytes")
+    frame: bytes
+    kind: str
 
     def __init__(self, kind: str, frame: bytes, data: Any) -> None:
         self.kind, self.frame, self._data = kind, frame, data
-        self.nbytes = len(data)
+        self.nbytes: int = len(data)
 
     def write_to(self, sink: Sink) -> None:
         if self.nbytes:

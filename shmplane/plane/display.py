@@ -7,7 +7,7 @@ Rule 2. Styles are inline and colours are inherited, so that it looks right in e
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

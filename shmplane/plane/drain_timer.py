@@ -25,7 +25,7 @@ _IDLE_ROUNDS = 5
 class DrainTimer:
     def __init__(self, attachment: Attachment) -> None:
         self._attachment = attachment
-        self.running = False
+        self.running: bool = False
 
     def start(self) -> None:
         """Drain within 50 ms. Never waits, never raises."""

@@ -28,7 +28,7 @@ attached: dict[tuple[str, str], Attachment] = {}
 
 
 #: one at a time opens, leaves or destroys; a plain lock, since its ``with`` cannot lose it to an interrupt
-opening = threading.RLock()
+opening: threading.RLock = threading.RLock()
 run_in_forked_child(opening._at_fork_reinit)  # type: ignore[attr-defined]
 
 

@@ -36,7 +36,7 @@ class Prepared:
 
     def __init__(self) -> None:
         self.token: Token | None = None
-        self.lock_fd = -1
+        self.lock_fd: int = -1
         self.ready = False
         self.failed = False
 

@@ -35,12 +35,12 @@ class Lease:
     __slots__ = ("__weakref__", "_frame", "_parts", "_root", "address", "attachment", "facts", "mapping", "nbytes")
 
     def __init__(self, attachment: Attachment, facts: BlockFacts) -> None:
-        self.attachment = attachment
-        self.facts = facts
+        self.attachment: Attachment = attachment
+        self.facts: BlockFacts = facts
         self.mapping: Mapping | None = None
-        self.address = 0
+        self.address: int = 0
         #: what can be read from ``address`` on; of a composed table nothing
-        self.nbytes = facts.body_nbytes if self._is_paged or not facts.references else 0
+        self.nbytes: int = facts.body_nbytes if self._is_paged or not facts.references else 0
         self._frame: bytes | None = None
         self._parts: list[tuple[bytes, Mapping, BlockFacts]] | None = None
         self._root: Callable[[], Any] | None = None
@@ -114,9 +114,9 @@ class PartMemory:
     __slots__ = ("address", "lease", "nbytes")
 
     def __init__(self, lease: Lease, mapping: Mapping, facts: BlockFacts) -> None:
-        self.lease = lease  #: it keeps the mapping
-        self.address = mapping.address + facts.offset
-        self.nbytes = facts.body_nbytes
+        self.lease: Lease = lease  #: it keeps the mapping
+        self.address: int = mapping.address + facts.offset
+        self.nbytes: int = facts.body_nbytes
 
 
 class Creation:
@@ -125,8 +125,8 @@ class Creation:
     __slots__ = ("__weakref__", "place", "row")
 
     def __init__(self, row: int, place: Place) -> None:
-        self.row = row  #: -1 for a slab
-        self.place = place
+        self.row: int = row  #: -1 for a slab
+        self.place: Place = place
 
     @property
     def key(self) -> int:
@@ -143,6 +143,6 @@ class Tracked(weakref.ref[Any]):
 
     def __init__(self, thing: Any, callback: Callable[[Any], None], *, key: int, segment_row: int = -1) -> None:
         super().__init__(thing, callback)  # type: ignore[call-arg]
-        self.key = key
-        self.segment_row = segment_row
-        self.is_lease = segment_row < 0
+        self.key: int = key
+        self.segment_row: int = segment_row
+        self.is_lease: bool = segment_row < 0

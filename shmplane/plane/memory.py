@@ -65,7 +65,7 @@ class MappedSink:
         target = self._view[begin : begin + source.nbytes]
         numpy = sys.modules.get("numpy") if source.nbytes >= _COPY_WITHOUT_GIL_NBYTES else None
         # One that another thread is just importing has no functions yet.
-        if not hasattr(numpy, "frombuffer"):
+        if numpy is None or not hasattr(numpy, "frombuffer"):
             target[:] = source
         else:
             numpy.copyto(numpy.frombuffer(target, "u1"), numpy.frombuffer(source, "u1"))
@@ -79,6 +79,8 @@ class OpenMemory:
     """
 
     __slots__ = ("__weakref__", "mapping", "place")
+    mapping: Mapping
+    place: Place
 
     def __init__(self, place: Place, mapping: Mapping) -> None:
         self.place, self.mapping = place, mapping

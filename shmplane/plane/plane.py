@@ -81,8 +81,8 @@ class Plane(Coordinated):
             limits=Limits(max_blocks, max_processes),
             temporary=_temporary,
         )
-        self.name = check_plane_name(name)
-        self.root = os.path.abspath(root if root is not None else default_root())
+        self.name: str = check_plane_name(name)
+        self.root: str = os.path.abspath(root if root is not None else default_root())
         self._trust_pickle = trust_pickle
         self._views = Views(trust_pickle=trust_pickle)
         self._recent = self._views.known

@@ -42,6 +42,10 @@ class _Claim:
 class LocalPart:
     """What this process holds of one semaphore, and who waits for it here. Changed under the host-wide lock only."""
 
+    name: bytes
+    row: int
+    generation: int
+
     def __init__(self, name: bytes, row: int, generation: int) -> None:
         self.name, self.row, self.generation = name, row, generation
         self.held = 0

@@ -32,7 +32,7 @@ class ScopeBase:
     _ends: tuple[str, ...] = ("close",)
 
     def __init__(self, name: str | None = None) -> None:
-        self.name = name or f"scope-{next(_numbers)}"
+        self.name: str = name or f"scope-{next(_numbers)}"
         self._entries: list[Entry] = []
         self._closed = False
         registry.register(self)

@@ -14,11 +14,11 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from types import CodeType, FrameType
 
 __all__ = ["Entry", "Reckoning"]
 
-log = logging.getLogger("shmplane.scopes")
+log: logging.Logger = logging.getLogger("shmplane.scopes")
 
 #: What runs at the end; takes the error that is under way and returns true to swallow it.
 Cleanup = Callable[[BaseException | None], Any]
@@ -30,13 +30,13 @@ class Entry:
     __slots__ = ("cleanup", "code", "lasti", "pid", "resource", "since", "what")
 
     def __init__(self, what: str, resource: Any, cleanup: Cleanup, frame: FrameType) -> None:
-        self.what = what  #: for people
-        self.resource = resource
-        self.cleanup = cleanup
-        self.code = frame.f_code  #: with ``lasti``: where it was acquired
-        self.lasti = frame.f_lasti
-        self.since = monotonic()
-        self.pid = os.getpid()  #: a forked child leaves its parent's things alone
+        self.what: str = what  #: for people
+        self.resource: Any = resource
+        self.cleanup: Cleanup = cleanup
+        self.code: CodeType = frame.f_code  #: with ``lasti``: where it was acquired
+        self.lasti: int = frame.f_lasti
+        self.since: float = monotonic()
+        self.pid: int = os.getpid()  #: a forked child leaves its parent's things alone
 
     @property
     def place(self) -> tuple[str, int]:
@@ -59,7 +59,7 @@ class Reckoning:
         self._body = body
         self._errors: list[Exception] = []
         self._interrupt: BaseException | None = None
-        self.swallowed = False  #: a context manager of the scope handled the body's error
+        self.swallowed: bool = False  #: a context manager of the scope handled the body's error
 
     @property
     def under_way(self) -> BaseException | None:

@@ -33,6 +33,8 @@ KEPT = ".kept"  #: in a nest: names that were handed over, one a line; they are 
 class Nest:
     """This process's directory, there as long as something is in it."""
 
+    path: Path
+
     def __init__(self, root: Path) -> None:
         self.path, self._lock_path, self._fd = _build(root)
 

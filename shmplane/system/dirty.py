@@ -71,18 +71,21 @@ def _scan(mapping: Mapping) -> Runs:
     position, end = mapping.address, mapping.address + mapping.nbytes
     found = []
     # Opened each time: after a fork an older descriptor would show the parent's pages.
-    with open(_PAGEMAP, "rb", buffering=0) as pagemap:
+    pagemap = os.open(_PAGEMAP, os.O_RDONLY | os.O_CLOEXEC)
+    try:
         while position < end:
             argument = bytearray(
                 _SCAN_ARGUMENT.pack(
                     _SCAN_ARGUMENT.size, 0, position, end, 0, vec, _REGIONS, 0, _FILE, _FILE, _PRESENT | _SWAPPED, _FILE
                 )
             )
-            count = fcntl.ioctl(pagemap.fileno(), _PAGEMAP_SCAN, argument, True)
+            count = fcntl.ioctl(pagemap, _PAGEMAP_SCAN, argument, True)
             found.append((regions[:count, :2] - mapping.address) // PAGE_NBYTES)
             # On from the last region: ``walk_end`` may be that of an earlier step of the same call (seen on Linux 6.18
             # from 512 regions on), and what lies in between would be found twice.
             position = int(regions[count - 1, 1]) if count == _REGIONS else end
+    finally:
+        os.close(pagemap)
     runs = np.concatenate(found).astype(np.int64)
     runs[:, 1] -= runs[:, 0]
     return runs
@@ -93,13 +96,17 @@ def _read_pagemap(mapping: Mapping) -> Runs:
 
     pages = mapping.nbytes // PAGE_NBYTES
     found = []
-    with open(_PAGEMAP, "rb", buffering=0) as pagemap:
+    pagemap = os.open(_PAGEMAP, os.O_RDONLY | os.O_CLOEXEC)
+    try:
         for start in range(0, pages, _PAGES_PER_READ):
             count = min(_PAGES_PER_READ, pages - start)
-            data = os.pread(pagemap.fileno(), 8 * count, (mapping.address // PAGE_NBYTES + start) * 8)
+            data = os.pread(pagemap, 8 * count, (mapping.address // PAGE_NBYTES + start) * 8)
             entries = np.frombuffer(data, np.uint64) >> np.uint64(61)
             # Of the three bits left, from the highest: present, swapped out, of a file.
-            found.append(_runs_of((entries > 1) & (entries & np.uint64(1) == 0), start))
+            dirty = (entries > 1) & (entries & np.uint64(1) == 0)
+            found.append(_runs_of(dirty, start))
+    finally:
+        os.close(pagemap)
     return np.concatenate(found)
 
 
@@ -115,7 +122,8 @@ def _compare(view: memoryview, clean: memoryview) -> Runs:
         if not np.array_equal(mine, its):
             differs = np.zeros(-(-len(mine) // PAGE_NBYTES) * PAGE_NBYTES, bool)
             np.not_equal(mine, its, out=differs[: len(mine)])
-            found.append(_runs_of(differs.reshape(-1, PAGE_NBYTES).any(axis=1), start // PAGE_NBYTES))
+            touched: npt.NDArray[np.bool_] = np.logical_or.reduce(differs.reshape(-1, PAGE_NBYTES), axis=1)
+            found.append(_runs_of(touched, start // PAGE_NBYTES))
     return np.concatenate(found)
 
 

@@ -54,5 +54,5 @@ def _in_child() -> None:
         participant.after_fork_in_child()
 
 
-for _ in range(2):
+for _time in range(2):
     os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)

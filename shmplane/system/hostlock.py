@@ -52,11 +52,11 @@ class HostLock:
     _offset: int
 
     def __init__(self, fd: int, describe_holder: Callable[[], str]) -> None:
-        self.identity = identity_of(fd)
+        self.identity: tuple[int, int] = identity_of(fd)
         self.adopt(fd)
         self._describe_holder = describe_holder
         # Re-entrant only because it knows its owner in C: ``release`` by another thread raises.
-        self.mutex = threading.RLock()
+        self.mutex: threading.RLock = threading.RLock()
 
     @property
     def fd(self) -> int:

@@ -12,6 +12,7 @@ import errno
 import os
 import platform
 import struct
+from typing import Any
 
 __all__ = ["MAP_FAILED", "address_of", "fallocate", "fcntl_keeping_gil", "fcntl_or_raise", "futex", "map_fixed"]
 
@@ -25,7 +26,7 @@ _FUTEX = {"x86_64": 202}.get(platform.machine(), 98)
 
 # Safety: called with two ints and a 32-byte ``struct flock`` that the kernel only reads; without argtypes, since converting
 # through them costs as much as the call itself.
-fcntl_keeping_gil = _keeping.fcntl
+fcntl_keeping_gil: Any = _keeping.fcntl
 
 # Safety: as above, or with a buffer of that size for GETLK; this one also says why a call failed, which costs more.
 _fcntl_errno = _keeping_errno.fcntl

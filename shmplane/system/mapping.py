@@ -62,12 +62,12 @@ class Mapping:
     __slots__ = ("__weakref__", "_hold", "address", "nbytes", "writable")
 
     def __init__(self, nbytes: int, *, writable: bool = False, pages: Pages | None = None) -> None:
-        self.nbytes = round_to_pages(nbytes)
-        self.writable = writable
+        self.nbytes: int = round_to_pages(nbytes)
+        self.writable: bool = writable
         pages = pages if pages is not None else reserve(self.nbytes, writable=writable)
         # The memoryview pins the range: even mmap.mmap.close(range) raises BufferError while it exists.
         self._hold = memoryview(pages)
-        self.address = libc.address_of(pages)
+        self.address: int = libc.address_of(pages)
 
     def lay(self, fd: int, nbytes: int, *, at: int = 0, offset: int = 0, private: bool = False) -> None:
         """Lay ``nbytes`` of a file, from ``offset``, over the range at ``at``; all three in whole pages."""

@@ -30,10 +30,10 @@ class OfdRange:
     __slots__ = ("_asking", "fd", "locking", "unlocking")
 
     def __init__(self, fd: int, start: int = 0, length: int = 1) -> None:
-        self.fd = fd
+        self.fd: int = fd
         #: ``struct flock`` for the two calls; the kernel only reads them
-        self.locking = _FLOCK.pack(fcntl.F_WRLCK, 0, start, length, 0)
-        self.unlocking = _FLOCK.pack(fcntl.F_UNLCK, 0, start, length, 0)
+        self.locking: bytes = _FLOCK.pack(fcntl.F_WRLCK, 0, start, length, 0)
+        self.unlocking: bytes = _FLOCK.pack(fcntl.F_UNLCK, 0, start, length, 0)
         self._asking = ctypes.create_string_buffer(_FLOCK.size)
 
     def try_lock(self) -> bool:

@@ -19,8 +19,8 @@ class Token:
     __slots__ = ("_identity", "_range", "fd", "slot")
 
     def __init__(self, fd: int) -> None:
-        self.fd = fd
-        self.slot = -1
+        self.fd: int = fd
+        self.slot: int = -1
         self._identity = files.identity_of(fd)
         self._range = OfdRange(fd)
 

@@ -56,6 +56,7 @@ class Text:
     """Bytes of fixed room in each row; the length is kept in a column of its own."""
 
     __slots__ = ("_memory", "_start", "_step", "room")
+    room: int
 
     def __init__(self, memory: memoryview, start: int, step: int, room: int) -> None:
         self._memory, self._start, self._step, self.room = memory, start, step, room
@@ -81,6 +82,9 @@ class Table:
         start: the first word of the table.
         rows: how many rows there are.
     """
+
+    start: int
+    rows: int
 
     declared: ClassVar[dict[str, _Declared]] = {}
     row_words: ClassVar[int] = 0

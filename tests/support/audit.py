@@ -66,14 +66,19 @@ def _wrong_blocks(attachment: Any) -> Iterator[str]:
             continue
         used += 1
         lingering += bool(blocks.linger[row])
-        referenced.update(getattr(blocks, f"reference_{i}")[row] - 1 for i in range(blocks.references[row]))
+        others = [column[row] - 1 for column in blocks.reference[: blocks.references[row]]]
+        referenced.update(others)
+        for other in others:
+            if blocks.state[other] != LIVE or blocks.references[other]:
+                yield f"block row {row} refers to block row {other}, which has no bytes of its own"
         if state == CREATING:
             if blocks.owner[row] - 1 != attachment.slot or row not in attachment.creations:
                 yield f"block row {row} is CREATING for slot {blocks.owner[row] - 1} and nobody stands for it"
         elif state != LIVE:
             yield f"block row {row} is in state {state}"
         elif not (row in pointed or leased[row] or blocks.referenced[row]):
-            if not (blocks.linger[row] and blocks.expires[row] > time.monotonic_ns()):
+            # One that lingered goes in the next second's upkeep.
+            if not (blocks.linger[row] and blocks.expires[row] > time.monotonic_ns() - 1_000_000_000):
                 yield f"nothing holds the live block row {row}"
     for row in range(header.blocks_high[0]):
         if blocks.state[row] != FREE and blocks.referenced[row] != referenced[row]:
@@ -179,7 +184,12 @@ def _wrong_chains(tx: Any) -> Iterator[str]:
         yield f"free block rows {sorted(free)}, in chains {sorted(seen.elements())}"
     for (slab, offset), count in places.items():
         cell = CELL_NBYTES[segments.slab[slab] - 1]
-        if count > 1 or offset % cell or offset + cell > segments.bump[slab] or segments.bump[slab] > segments.nbytes[slab]:
+        if (
+            count > 1
+            or offset % cell
+            or offset + cell > segments.bump[slab]
+            or segments.bump[slab] > segments.nbytes[slab]
+        ):
             yield f"cell {offset} of slab {slab} is owned {count} times, or lies outside"
     yield from _lost_cells(tx, Counter(slab for slab, _ in places))
     free_segments = [row for row in range(header.segments_high[0]) if segments.state[row] == FREE]
@@ -225,13 +235,9 @@ def _wrong_processes(attachment: Any) -> Iterator[str]:
 def _wrong_files(attachment: Any) -> Iterator[str]:
     tx, segments = attachment.tx, attachment.tx.segments
     rows = {
-        f"s{segments.id[row]}": row
-        for row in range(tx.header.segments_high[0])
-        if segments.state[row] in (USED, WARM)
+        f"s{segments.id[row]}": row for row in range(tx.header.segments_high[0]) if segments.state[row] in (USED, WARM)
     }
-    making = {
-        f"s{segments.id[row]}" for row in range(tx.header.segments_high[0]) if segments.state[row] == MAKING
-    }
+    making = {f"s{segments.id[row]}" for row in range(tx.header.segments_high[0]) if segments.state[row] == MAKING}
     files = {name for name in os.listdir(attachment.path) if name not in ("lock", "tokens", "manifest")}
     for name in sorted(files - set(rows) - making):
         yield f"the file {name} belongs to no segment"

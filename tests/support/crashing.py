@@ -25,17 +25,19 @@ import struct
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 from zlib import crc32
 
 import shmplane
-from shmplane.plane import lifecycle
+from shmplane.plane import ending, options
 from shmplane.system import forking
 from tests.support.audit import faults_of
 
 HANG_S = 5.0
+INTERRUPTED = 3  #: exit code of a victim's child that Ctrl-C ended
 _PR_SET_CHILD_SUBREAPER = 36
 _MOST_TEXT = 60_000
 
@@ -81,7 +83,7 @@ class Outcome(NamedTuple):
 
     finished: bool  #: the operation came to its end before the point did
     killed: bool
-    count: int  #: points counted, when it finished
+    points: int  #: as counted, when it finished
     problems: list[str]
 
 
@@ -120,9 +122,13 @@ class World:
     KEPT: Names = {"kept/small": b"s" * 300, "kept/large": b"L" * 100_000, "kept/moved": b"new" * 50}
 
     def __init__(self, root: str, *, name: str = "plane", **options: Any) -> None:
+        # The drain timer is a thread, and forking beside it is what we are here for.
+        warnings.filterwarnings("ignore", message="This process .* is multi-threaded", category=DeprecationWarning)
+        # Safety: takes no pointers.
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         self.root, self.name = root, name
         self.options = {"capacity": 8 << 20, "max_blocks": 256, "max_processes": 8, **options}
+        gc.freeze()  # collections, here and in victims, look at what is made from now on
         self._report = mmap.mmap(-1, _MOST_TEXT + 64)
         self.scratch: dict[str, Any] = {}
         self.open()
@@ -144,7 +150,7 @@ class World:
         self.plane.destroy()
         self._report.close()
         gc.collect()
-        shutil.rmtree(f"{lifecycle.directory_of(self.root)}", ignore_errors=True)
+        shutil.rmtree(f"{options.directory_of(self.root)}", ignore_errors=True)
 
     # What there is
 
@@ -171,8 +177,19 @@ class World:
 
     # One point
 
-    def run(self, scenario: Scenario, trigger: Trigger, at: int, *, interrupts: bool = False) -> Outcome:
-        """Fork a victim for one point and look at what it left."""
+    def run(
+        self,
+        scenario: Scenario,
+        trigger: Trigger,
+        at: int,
+        *,
+        interrupts: bool = False,
+        second: tuple[Trigger, int] | None = None,
+    ) -> Outcome:
+        """Fork a victim for one point and look at what it left.
+
+        ``second``: another process comes first, recovers, and dies at a point of that; ``count`` and ``killed`` are its.
+        """
         if scenario.fresh:
             self.renew()
         self.arrange(scenario)
@@ -186,6 +203,9 @@ class World:
         status = wait_for(pid)
         self._reap_orphans()
         finished, count, said = self._read_report()
+        if second is not None:
+            status, count = self._recover_and_die(*second)
+            said += self._read_report()[2]
         problems = [said] if said else []
         if status is None:
             problems.append("the victim hung")
@@ -258,10 +278,10 @@ class World:
         self.views.clear()
         with contextlib.suppress(Exception), deadline("destroying the plane"):
             self.plane.destroy()
-        for attachment in list(lifecycle._attached.values()):
+        for attachment in list(ending.attached.values()):
             attachment.end("thrown away by the test")
-        lifecycle._attached.clear()
-        shutil.rmtree(lifecycle.directory_of(self.root), ignore_errors=True)
+        ending.attached.clear()
+        shutil.rmtree(options.directory_of(self.root), ignore_errors=True)
         self.scratch.clear()
         gc.collect()
         self.open()
@@ -312,7 +332,7 @@ class World:
             trigger.disarm()
             interrupted = True
         if os.getpid() != pid:
-            os._exit(0)  # a fork that was interrupted in its child
+            os._exit(INTERRUPTED)  # a fork that was interrupted in its child
         del context
         gc.collect()
         with deadline("going on after the interrupt"):
@@ -324,6 +344,7 @@ class World:
             return self._go_on_bare()
         plane, attachment = self.plane, self.plane._attachment
         plane.gc()
+        held = self._held_now()
         problems = [f"interrupted: {wrong}" for wrong in self.changed_views()]
         contents = self.contents()
         if not scenario.allows(contents, finished=not interrupted):
@@ -332,14 +353,19 @@ class World:
         problems += self.use(plane)
         plane.gc()
         plane.gc()
-        held = sum(attachment.tx.manifest.lease_row(attachment.slot)[:256].tolist())
-        if held != len(self.views):
-            problems.append(f"interrupted: {held} blocks are leased for {len(self.views)} views")
+        for what, leases in (("right after", held), ("later", self._held_now())):
+            if leases != len(self.views):
+                problems.append(f"interrupted: {what}, {leases} blocks are leased for {len(self.views)} views")
         if attachment.creations:
             problems.append(f"interrupted: {len(attachment.creations)} creations are left")
         if attachment.lock.owned():
             problems.append("interrupted: the mutex is still taken")
+        problems += self._lost_descriptors()
         return problems + [f"interrupted: {wrong}" for wrong in faults_of(plane)]
+
+    def _held_now(self) -> int:
+        attachment = self.plane._attachment
+        return sum(attachment.tx.manifest.lease_row(attachment.slot)[:256].tolist())
 
     def _go_on_bare(self) -> list[str]:
         with shmplane.Plane(self.name, root=self.root) as plane:
@@ -348,16 +374,38 @@ class World:
             plane.gc()
             problems += [f"interrupted: {wrong}" for wrong in faults_of(plane)]
         gc.collect()
-        if lifecycle._attached:
-            problems.append(f"interrupted: still attached to {list(lifecycle._attached)} after the last close")
-        descriptors = [
+        if ending.attached:
+            problems.append(f"interrupted: still attached to {list(ending.attached)} after the last close")
+        return problems + self._lost_descriptors()
+
+    def _lost_descriptors(self) -> list[str]:
+        """Descriptors of segments, or of planes that this process has no part in.
+
+        One is allowed. CPython may deliver Ctrl-C between the return of ``open(2)`` and the store of its result, and
+        nothing written in Python can know the number then. It carries no lock: tokens are locked later, when an
+        object stands for them.
+        """
+        ours = {
+            fd
+            for attachment in ending.attached.values()
+            for fd in (attachment.token.fd, attachment.lock.fd, attachment.manifest.fd)
+        }
+        lost = [
             target
             for name in os.listdir("/proc/self/fd")
-            if (target := _target_of(name)).startswith(f"{self.root}/shmplane-")
+            if (target := _target_of(name)).startswith(f"{self.root}/shmplane-") and int(name) not in ours
         ]
-        if descriptors:
-            problems.append(f"interrupted: open descriptors {descriptors}")
-        return problems
+        return [f"interrupted: open descriptors {lost}"] if len(lost) > 1 else []
+
+    def _recover_and_die(self, trigger: Trigger, at: int) -> tuple[int | None, int]:
+        """Let another process join and recover, killed at a point of that; its status, and the points it counted."""
+        self._report[:64] = bytes(64)
+        with _no_fork_hooks():
+            pid = os.fork()
+            if pid == 0:
+                strip_attachments()
+                self._be_victim(_RECOVERING, trigger, at, interrupts=False)
+        return wait_for(pid), self._read_report()[1]
 
     def _say(self, text: str) -> None:
         data = text.encode()[-_MOST_TEXT:]
@@ -384,13 +432,20 @@ class World:
                 time.sleep(0.0005)
 
 
+def _join_and_collect(world: World, context: Any) -> None:
+    shmplane.Plane(world.name, root=world.root).gc()
+
+
+_RECOVERING = Scenario("recover", _join_and_collect)
+
+
 def strip_attachments() -> None:
     """In a child that was forked without hooks: have no part in any plane."""
-    for attachment in list(lifecycle._attached.values()):
+    for attachment in list(ending.attached.values()):
         attachment.exiting = True
         attachment.ended = "this process has no part in the plane"
         attachment.close_descriptors()
-    lifecycle._attached.clear()
+    ending.attached.clear()
 
 
 @contextlib.contextmanager
@@ -414,4 +469,6 @@ def _target_of(name: str) -> str:
 
 
 def _short(contents: Names) -> str:
-    return ", ".join(f"{name!r}: {len(value)} B of {value[:3]!r}" for name, value in sorted(contents.items())) or "nothing"
+    return (
+        ", ".join(f"{name!r}: {len(value)} B of {value[:3]!r}" for name, value in sorted(contents.items())) or "nothing"
+    )

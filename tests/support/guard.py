@@ -84,14 +84,26 @@ def _growth(before: Snapshot, after: Snapshot) -> dict[str, Counter[str]]:
 def _files(root: Path) -> Counter[str]:
     found: Counter[str] = Counter()
     # A user's directory of planes may stay; what is in it may not.
-    for top in [*root.glob("shmplane-*/*"), *SHARED_MEMORY.glob(f"shmplane-*/*{RUN}*")]:
+    for top in [*_glob(root, "shmplane-*/*"), *_glob(SHARED_MEMORY, f"shmplane-*/*{RUN}*")]:
         found.update(_tree(top))
-    found.update(str(path) for path in [*root.glob("shmplane.*"), *SHARED_MEMORY.glob(f"*{RUN}*")])
+    found.update(str(path) for path in [*_glob(root, "shmplane.*"), *_glob(SHARED_MEMORY, f"*{RUN}*")])
     return found
 
 
+def _glob(top: Path, pattern: str) -> list[Path]:
+    """Once more when a directory, perhaps of somebody else, goes while we look."""
+    while True:
+        try:
+            return list(top.glob(pattern))
+        except FileNotFoundError:
+            continue
+
+
 def _tree(top: Path) -> list[str]:
-    return [str(top), *(str(path) for path in top.rglob("*"))] if top.is_dir() else [str(top)]
+    try:
+        return [str(top), *(str(path) for path in top.rglob("*"))] if top.is_dir() else [str(top)]
+    except FileNotFoundError:  # a plane that is just being removed
+        return []
 
 
 def _descriptors() -> Counter[str]:

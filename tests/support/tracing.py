@@ -11,11 +11,12 @@ there, without running any Python code that could receive it, and CPython delive
 from __future__ import annotations
 
 import _thread
+import inspect
 import os
 import signal
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,7 @@ if sys.version_info >= (3, 12):
     _monitoring = sys.monitoring
     _EVENT = _monitoring.events.INSTRUCTION
     _codes: list[types.CodeType] = []
+    _known = [0]
 
     def _monitor(callback: Callable[[types.CodeType, int], None]) -> None:
         if _monitoring.get_tool(_TOOL) is None:
@@ -167,18 +169,22 @@ if sys.version_info >= (3, 12):
             _monitoring.set_local_events(_TOOL, code, 0)
 
     def _all_codes() -> list[types.CodeType]:
-        if not _codes:
-            import gc
-
-            _codes.extend(
-                found
-                for function in gc.get_objects()
-                if isinstance(function, types.FunctionType)
-                and function.__code__.co_filename.startswith(_HOUSE)
-                for found in _with_inner(function.__code__)
-            )
-            _codes[:] = dict.fromkeys(_codes)
+        """Every piece of code of the library that is loaded."""
+        modules = [module for name, module in list(sys.modules.items()) if name.split(".")[0] == "shmplane"]
+        if len(modules) != _known[0]:
+            found = {id(code): code for module in modules for code in _codes_in(vars(module))}
+            _known[0], _codes[:] = len(modules), found.values()
         return _codes
+
+    def _codes_in(namespace: Mapping[str, Any]) -> Iterator[types.CodeType]:
+        for thing in list(namespace.values()):
+            if isinstance(thing, type) and thing.__module__.startswith("shmplane"):
+                yield from _codes_in(vars(thing))
+            parts = (thing.fget, thing.fset) if isinstance(thing, property) else (thing,)
+            for part in parts:
+                function = inspect.unwrap(getattr(part, "__func__", part))
+                if isinstance(function, types.FunctionType) and function.__code__.co_filename.startswith(_HOUSE):
+                    yield from _with_inner(function.__code__)
 
     def _with_inner(code: types.CodeType) -> Iterator[types.CodeType]:
         yield code

@@ -32,7 +32,7 @@ class Report:
         self._out, self._quiet = out, quiet
         self._step = 0
         self.fields: dict[str, Any] = {}
-        self.holds = True
+        self.holds: bool = True
 
     def data(self, data: Data, read_s: float) -> None:
         self.fields["data"] = {

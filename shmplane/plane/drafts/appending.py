@@ -76,7 +76,9 @@ def _append(base: Lease, name: bytes, rows: Any) -> Lease | None:
             pass
     if len(version.said.schema) + 6 * sum(map(len, version.said.columns)) > SMALL_NBYTES // 2:
         return _append_wide(version, name, encoded, table.num_rows)
-    return _retried(base.attachment, lambda: _add(base.attachment, name, form, encoded=encoded, num_rows=table.num_rows))
+    return _retried(
+        base.attachment, lambda: _add(base.attachment, name, form, encoded=encoded, num_rows=table.num_rows)
+    )
 
 
 def _retried(attachment: Attachment, attempt: Callable[[], Lease | None]) -> Lease | None:

@@ -9,7 +9,6 @@ from .draft import Draft
 from .images import image_of
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
     from ..attachment import Attachment

@@ -38,7 +38,9 @@ class Image(Protocol):
 def image_of(base: Lease) -> Image:
     """A private image of the block that ``base`` leases."""
     facts = base.facts
-    return CopiedImage(base) if facts.in_slab and not facts.references or not facts.body_nbytes else PagedImage(base)
+    if not facts.body_nbytes or (facts.in_slab and not facts.references):
+        return CopiedImage(base)
+    return PagedImage(base)
 
 
 class CopiedImage:
@@ -49,7 +51,7 @@ class CopiedImage:
 
         base.open()
         self._base = base
-        self.buffer = np.frombuffer(open_body(base), np.uint8).copy().data
+        self.buffer: memoryview = np.frombuffer(open_body(base), np.uint8).copy().data
 
     def dirty(self) -> bool:
         return self.buffer != open_body(self._base)
@@ -57,7 +59,7 @@ class CopiedImage:
     def measure(self, dirty: bool) -> int:
         return self.buffer.nbytes if dirty else 0
 
-    def publish(self, target: Target, dirty: bool) -> Lease:
+    def publish(self, target: Target, dirty: bool) -> Lease:  # noqa: ARG002 - a copy is published whole
         attachment, facts = self._base.attachment, self._base.facts
         body = StoredBytes(facts.codec, self._base.frame(), self.buffer)
 
@@ -81,7 +83,7 @@ class PagedImage:
             # Out of mappings: let go of those that nobody uses and try once more.
             memory.drop()
             self._mapping = self._map()
-        self.buffer = self._mapping.view[: facts.body_nbytes]
+        self.buffer: memoryview = self._mapping.view[: facts.body_nbytes]
 
     def _map(self) -> Mapping:
         pages = reserve(self._base.facts.body_nbytes, writable=True)

@@ -169,7 +169,9 @@ def _write(base: Lease, plan: Plan, rooms: _Rooms, view: memoryview) -> None:
         raise translate(error, f"writing {plan.copied_pages * PAGE_NBYTES:,} B") from error
 
 
-def _write_runs(fd: int, first: int, room: int, *, view: memoryview, runs: Any, left: tuple[int, int]) -> tuple[int, int]:
+def _write_runs(
+    fd: int, first: int, room: int, *, view: memoryview, runs: Any, left: tuple[int, int]
+) -> tuple[int, int]:
     """Fill up to ``room`` pages from ``first``; returns what is left of the run that did not fit."""
     start, pages = left
     while room:

@@ -40,7 +40,10 @@ _SPARE_NBYTES = 1 << 20
 
 @dataclass(frozen=True, eq=False)
 class _New:
-    """A piece of a column that the draft brings; those of one group have the same rows and become one part."""
+    """A piece of a column that the draft brings. Those of one group have the same rows and become one part.
+
+    The group of a whole column is its length; that of added rows is negative.
+    """
 
     group: int
     array: pa.ChunkedArray
@@ -115,7 +118,7 @@ class TableDraft(Draft):
             array, how = lower_column(self._version.said.origin, name, values)
             if len(array) != self._num_rows and self._columns:
                 raise ValueError(f"column {name!r} has {len(array):,} values and the table {self._num_rows:,} rows")
-            column = _Column(name, how, pa.field(title_of(name), array.type), (_New(self._group_of(len(array)), array),))
+            column = _Column(name, how, pa.field(title_of(name), array.type), (_New(len(array), array),))
             names = self.column_names
             changed = list(self._columns)
             if name in names:
@@ -173,10 +176,6 @@ class TableDraft(Draft):
                 return at
         raise KeyError(f"the table has no column {name!r}; it has {', '.join(map(repr, self.column_names))}")
 
-    def _group_of(self, num_rows: int) -> int:
-        """Columns of all rows become one part together, as long as no rows are added between them."""
-        return num_rows
-
     def _change(self, columns: list[_Column], num_rows: int) -> None:
         self._columns, self._num_rows = columns, num_rows
         self._touched, self._table = True, None
@@ -219,53 +218,62 @@ class TableDraft(Draft):
         return lease
 
     def _try_to_publish(self) -> Lease:
-        import pyarrow as pa
-
-        said, table = self._said(), self.table
-        sources = self._version.sources
-        used = sorted({piece.part for column in self._columns for piece in column.pieces if isinstance(piece, Piece)})
-        groups: dict[int, list[pa.ChunkedArray]] = {}
-        columns = []
-        pieces_of_groups: list[list[tuple[int, int] | Piece]] = []
-        for column in self._columns:
-            pieces: list[tuple[int, int] | Piece] = []
-            for piece in column.pieces:
-                if isinstance(piece, Piece):
-                    pieces.append(Piece(used.index(piece.part), piece.position))
-                else:
-                    members = groups.setdefault(piece.group, [])
-                    pieces.append((piece.group, len(members)))
-                    members.append(piece.array)
-            pieces_of_groups.append(pieces)
-        order = list(groups)
-        columns = [
-            tuple(
-                piece if isinstance(piece, Piece) else Piece(len(used) + order.index(piece[0]), piece[1]) for piece in pieces
-            )
-            for pieces in pieces_of_groups
-        ]
-        parts = [
-            encode_table(pa.Table.from_arrays(arrays, names=[str(at) for at in range(len(arrays))]))
-            for arrays in groups.values()
-        ]
-        held = sum(sources[part].body_nbytes for part in used) + sum(part.nbytes for part in parts)
+        said, table, sources = self._said(), self.table, self._version.sources
+        parts = _Parts(self._columns)
+        encoded = [encode_table(part) for part in parts.tables()]
+        held = sum(sources[part].body_nbytes for part in parts.used) + sum(part.nbytes for part in encoded)
         if (
-            not used
+            not parts.used
             or table.nbytes <= SMALL_NBYTES
-            or len(used) + len(parts) > MAX_REFERENCES
+            or len(parts.used) + len(encoded) > MAX_REFERENCES
             or held > 2 * table.nbytes + _SPARE_NBYTES
         ):
-            whole = encode_table(table, said.origin, said.recipe)
-            return publish_encoded(self._attachment, self._target, whole)
+            return publish_encoded(self._attachment, self._target, encode_table(table, said.origin, said.recipe))
         return publish_composition(
             self._attachment,
             self._target,
-            said._replace(columns=tuple(columns)),
+            said._replace(columns=parts.columns),
             nbytes=table.nbytes,
-            parts=parts,
-            references=[sources[part].row for part in used],
+            parts=encoded,
+            references=[sources[part].row for part in parts.used],
         )
 
     def _let_go(self) -> None:
         self._table = None
         del self._columns, self._version
+
+
+class _Parts:
+    """The parts of a new version, numbered: those of the old one that are still in use, then one for each group."""
+
+    def __init__(self, columns: list[_Column]) -> None:
+        pieces = [piece for column in columns for piece in column.pieces]
+        self.used = sorted({piece.part for piece in pieces if isinstance(piece, Piece)})
+        self._groups: dict[int, list[pa.ChunkedArray]] = {
+            piece.group: [] for piece in pieces if not isinstance(piece, Piece)
+        }
+        numbers = {part: number for number, part in enumerate(self.used)}
+        new_numbers = {group: len(self.used) + number for number, group in enumerate(self._groups)}
+        self.columns = tuple(
+            tuple(
+                Piece(numbers[piece.part], piece.position)
+                if isinstance(piece, Piece)
+                else Piece(new_numbers[piece.group], self._add(piece))
+                for piece in column.pieces
+            )
+            for column in columns
+        )
+
+    def _add(self, piece: _New) -> int:
+        members = self._groups[piece.group]
+        members.append(piece.array)
+        return len(members) - 1
+
+    def tables(self) -> list[pa.Table]:
+        """What each new part holds; its columns have numbers for names."""
+        import pyarrow as pa
+
+        return [
+            pa.Table.from_arrays(arrays, names=[str(at) for at in range(len(arrays))])
+            for arrays in self._groups.values()
+        ]

@@ -1,0 +1,34 @@
+"""SIGKILL and Ctrl-C at bytecodes of every public call that writes: a regular sample of them.
+
+``python -m tests.crashes.sweep --all`` has all of them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.crashes.groups import GROUPS, problems_of, sweeps
+from tests.crashes.scenarios import BY_NAME
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_death_at_any_bytecode_leaves_the_plane_as_before_or_after(plane_root: Path, group: int) -> None:
+    results = sweeps("bytecodes", GROUPS[group], plane_root, sample=6)
+
+    assert not problems_of(results)
+    assert sum(result.kills for result in results) > 0.8 * sum(result.points for result in results)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_an_interrupt_at_any_bytecode_leaves_a_plane_that_goes_on(plane_root: Path, group: int) -> None:
+    assert not problems_of(sweeps("interrupts", GROUPS[group], plane_root, sample=6))
+
+
+@pytest.mark.sweep
+@pytest.mark.timeout(3 * 3600)
+@pytest.mark.parametrize("kind", ["bytecodes", "interrupts"])
+@pytest.mark.parametrize("name", BY_NAME)
+def test_every_bytecode(plane_root: Path, kind: str, name: str) -> None:
+    assert not problems_of(sweeps(kind, [name], plane_root))

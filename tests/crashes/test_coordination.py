@@ -1,0 +1,383 @@
+"""Permits, waits and mutable arrays under death and Ctrl-C: at every store, at bytecodes, and at random.
+
+The default run takes every store and a sample of the bytecodes; ``pytest -m sweep`` takes all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import shmplane
+from tests.support.crashing import Scenario, World, wait_for
+from tests.support.lines import Witness, claims_in_line, processes_in_line, until
+from tests.support.processes import Child, run_in_child
+from tests.support.tracing import STORES, Bytecodes, wrap_columns
+
+PERMITS = 2
+NEVER = 2**62
+ZEROS = bytes(800)
+
+
+# Scenarios
+
+
+def _semaphore(world: World) -> Any:
+    return world.plane.semaphore("used", PERMITS)
+
+
+def _all_permits_are_free(world: World, finished: bool) -> list[str]:
+    """Both can be had, a third cannot, and nobody stands in line."""
+    semaphore = _semaphore(world)
+    got = [semaphore.try_acquire() for _ in range(PERMITS + 1)]
+    for taken in got:
+        if taken:
+            semaphore.release()
+    lines = processes_in_line(world.plane, "s:used") + claims_in_line(world.plane, "s:used")
+    problems = [] if got == [True] * PERMITS + [False] else [f"permits that could be had: {got}"]
+    return problems + ([f"{lines} in line"] if lines else [])
+
+
+def _hold_all(world: World) -> None:
+    for _ in range(PERMITS):
+        _semaphore(world).acquire(1)
+
+
+def _give_all_back(world: World, finished: bool) -> list[str]:
+    for _ in range(PERMITS):
+        _semaphore(world).release()
+    return _all_permits_are_free(world, finished)
+
+
+def _has_nothing(semaphore: Any, world: World, held: int) -> None:
+    """After an interrupted call: the process has what the call left it, and no place in the line."""
+    found = PERMITS - held - semaphore.available
+    if found or processes_in_line(world.plane, "s:used") or claims_in_line(world.plane, "s:used"):
+        raise AssertionError(f"after an interrupt {found} permits and {claims_in_line(world.plane, 's:used')} claims")
+
+
+def _acquire(world: World, semaphore: Any) -> Any:
+    try:
+        semaphore.acquire()
+    except KeyboardInterrupt:
+        _has_nothing(semaphore, world, 0)
+        raise
+
+
+def _try_acquire(world: World, semaphore: Any) -> Any:
+    try:
+        semaphore.try_acquire()
+    except KeyboardInterrupt:
+        _has_nothing(semaphore, world, 0)
+        raise
+
+
+def _time_out(world: World, semaphore: Any) -> Any:
+    try:
+        semaphore.acquire(0.001)
+    except shmplane.LockTimeout:
+        _has_nothing(semaphore, world, PERMITS)
+    except KeyboardInterrupt:
+        _has_nothing(semaphore, world, PERMITS)
+        raise
+
+
+def _release(world: World, semaphore: Any) -> Any:
+    semaphore.release()
+
+
+def _acquired(world: World) -> Any:
+    semaphore = _semaphore(world)
+    semaphore.acquire()
+    return semaphore
+
+
+def _resize_and_back(world: World, semaphore: Any) -> None:
+    semaphore.resize(PERMITS + 1)
+    semaphore.resize(PERMITS)
+
+
+def _set_size(world: World, finished: bool) -> list[str]:
+    _semaphore(world).resize(PERMITS)
+    return _all_permits_are_free(world, finished)
+
+
+def _open_new(world: World, context: Any) -> None:
+    for name in ("one", "two"):
+        world.plane.lock(name).acquire()
+
+
+def _new_ones_are_free(world: World, finished: bool) -> list[str]:
+    problems = []
+    for name in ("one", "two"):
+        lock = world.plane.lock(name)
+        if not lock.try_acquire():
+            problems.append(f"lock {name} of a dead process is held")
+        else:
+            lock.release()
+    return problems + _all_permits_are_free(world, finished)
+
+
+def _wait_in_vain(world: World, context: Any) -> None:
+    with contextlib.suppress(TimeoutError):
+        world.plane.wait("target", timeout=0.001)
+
+
+def _nobody_watches(world: World, finished: bool) -> list[str]:
+    found = world.plane._attachment.manifest.header.watchers[0]
+    return [f"{found} processes watch"] if found else []
+
+
+def _others_can_load(world: World, finished: bool) -> list[str]:
+    was_there = "target" in world.plane
+    if bytes(world.plane.get_or_put("target", bytes, 800)) != ZEROS:
+        return ["get_or_put has another value than was put"]
+    if not was_there:
+        del world.plane["target"]
+    return []
+
+
+def _make_mutable(world: World, context: Any) -> Any:
+    return world.plane.mutable("target", (100,), "f8")
+
+
+SCENARIOS = [
+    Scenario("acquire", _acquire, begin=_semaphore, inspect=_all_permits_are_free),
+    Scenario("try to acquire", _try_acquire, begin=_semaphore, inspect=_all_permits_are_free),
+    Scenario("release", _release, begin=_acquired, inspect=_all_permits_are_free),
+    Scenario("wait for a permit in vain", _time_out, begin=_semaphore, arrange=_hold_all, inspect=_give_all_back),
+    Scenario("resize a semaphore", _resize_and_back, begin=_semaphore, inspect=_set_size),
+    Scenario("open locks", _open_new, inspect=_new_ones_are_free),
+    Scenario("wait for a version in vain", _wait_in_vain, inspect=_nobody_watches),
+    Scenario(
+        "wait for a version",
+        lambda world, context: world.plane.wait("target").close(),
+        {"target": b"x"},
+        inspect=_nobody_watches,
+    ),
+    Scenario(
+        "get or put",
+        lambda world, context: world.plane.get_or_put("target", bytes, 800),
+        {},
+        {"target": ZEROS},
+        inspect=_others_can_load,
+    ),
+    Scenario("make a mutable array", _make_mutable, {}, {"target": ZEROS}),
+]
+
+
+def run_sweep(root: str, name: str, kind: str, sample: int | None) -> tuple[int, int, list[str]]:
+    """Points of one scenario, all or a regular sample: how many, how many kills, what was wrong."""
+    if kind == "stores":
+        wrap_columns()
+    interrupts, trigger = (
+        kind == "interrupts",
+        STORES if kind == "stores" else Bytecodes(interrupt=kind == "interrupts"),
+    )
+    scenario = next(one for one in SCENARIOS if one.name == name)
+    world = World(root)
+    gc.unfreeze()  # from Python 3.12 on, the library's functions are found among the objects that are not frozen
+    try:
+        world.run(scenario, trigger, NEVER, interrupts=interrupts)  # the first one has other things to do
+        whole = world.run(scenario, trigger, NEVER, interrupts=interrupts)
+        problems = [f"not disturbed: {problem}" for problem in whole.problems]
+        step = 1 if sample is None else max(1, whole.points // sample)
+        points = range(1, whole.points + 1, step)
+        kills = 0
+        for at in points:
+            outcome = world.run(scenario, trigger, at, interrupts=interrupts)
+            kills += outcome.killed
+            problems += [f"{kind} {at} of {whole.count}: {problem}" for problem in outcome.problems]
+        return len(points), kills, problems
+    finally:
+        world.close()
+
+
+def _sweep_in_child(root: Path, name: str, kind: str, sample: int | None) -> None:
+    points, kills, problems = run_in_child(run_sweep, str(root), name, kind, sample, method="fork", deadline=900)
+    print(f"{name}: {kind}, {points} points, {kills} kills")
+    assert points > 1
+    assert not problems, "\n".join(problems[:5])
+
+
+NAMES = [scenario.name for scenario in SCENARIOS]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_death_at_any_store_gives_everything_back(plane_root: Path, name: str) -> None:
+    _sweep_in_child(plane_root, name, "stores", None)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("kind", ["bytecodes", "interrupts"])
+def test_death_and_ctrl_c_at_some_bytecodes(plane_root: Path, name: str, kind: str) -> None:
+    _sweep_in_child(plane_root, name, kind, 12)
+
+
+@pytest.mark.sweep
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("kind", ["bytecodes", "interrupts"])
+def test_death_and_ctrl_c_at_every_bytecode(plane_root: Path, name: str, kind: str) -> None:
+    _sweep_in_child(plane_root, name, kind, None)
+
+
+# Among others
+
+
+def test_kills_at_every_store_among_others_never_let_too_many_in(plane_root: Path, tmp_path: Path) -> None:
+    counted, lines = run_in_child(_victims_among_workers, str(plane_root), tmp_path, method="fork", deadline=100)
+    assert counted > 10
+    assert "too many" not in lines
+    assert lines.count("survivor") > 100
+
+
+def _victims_among_workers(root: str, directory: Path) -> tuple[int, list[str]]:
+    """Victims die at the n-th store of taking and giving back in turn with two others who go on all the time."""
+    wrap_columns()
+    witness = Witness(directory, PERMITS)
+    plane = shmplane.Plane("among", root=root, capacity="8MiB", max_processes=16)
+    semaphore = plane.semaphore("used", PERMITS)
+    stop = plane.mutable("stop", (), "u1")
+    survivors = [_fork(_go_on, semaphore, witness, stop) for _ in range(3)]
+    counted, at = 0, 0
+    while True:
+        at += 1
+        status = wait_for(_fork(_die_at, semaphore, witness, at), 20)
+        assert status is not None, f"the victim of store {at} hung"
+        if os.waitstatus_to_exitcode(status) == 0:
+            break
+        counted += 1
+    stop[()] = 1
+    for pid in survivors:
+        status = wait_for(pid, 20)
+        assert status == 0, f"a survivor ended with {status}"
+    del stop
+    plane.gc()
+    assert semaphore.available == PERMITS
+    plane.destroy()
+    return counted, witness.lines()
+
+
+def _fork(fn: Any, *args: Any) -> int:
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        with contextlib.suppress(Exception):
+            fn(*args)
+            code = 0
+        os._exit(code)
+    return pid
+
+
+def _go_on(semaphore: Any, witness: Witness, stop: Any) -> None:
+    while not stop[()]:
+        with semaphore, witness.holding():
+            witness.write("survivor")
+            time.sleep(0.0005)
+
+
+def _die_at(semaphore: Any, witness: Witness, at: int) -> None:
+    STORES.arm(at)
+    for _ in range(2):
+        with semaphore, witness.holding():
+            time.sleep(0.0005)
+    STORES.disarm()
+
+
+@pytest.mark.parametrize("permits", [1, 3])
+def test_random_kills_never_let_too_many_in_and_lose_nothing(
+    plane: shmplane.Plane, tmp_path: Path, permits: int
+) -> None:
+    witness, dice = Witness(tmp_path, permits), random.Random(permits)
+    with contextlib.ExitStack() as stack:
+        workers = [stack.enter_context(Child(_work, plane, witness, permits, method="fork")) for _ in range(5)]
+        stop = plane.mutable("stop", (), "u1")
+        for _ in range(25):
+            time.sleep(0.05)
+            index = dice.randrange(len(workers))
+            workers[index].kill()
+            workers[index] = stack.enter_context(Child(_work, plane, witness, permits, method="fork"))
+        stop[()] = 1
+        for worker in workers:
+            assert worker.result() >= 0
+    lines = witness.lines()
+    witness.close()
+    assert "too many" not in lines
+    assert len(lines) > 100
+    plane.gc()
+    assert plane.semaphore("used", permits).available == permits
+
+
+def _work(plane: Any, witness: Witness, permits: int) -> int:
+    semaphore, stop, turns = plane.semaphore("used", permits), plane.mutable("stop", (), "u1"), 0
+    while not stop[()]:
+        semaphore.acquire(20)
+        with witness.holding():
+            witness.write(os.getpid())
+            time.sleep(0.0005)
+        semaphore.release()
+        turns += 1
+    return turns
+
+
+def test_permits_are_right_after_a_recovery(plane: shmplane.Plane) -> None:
+    """A holder, a waiter, and the lock left dirty by a third process: nobody gets or loses anything."""
+    semaphore = plane.semaphore("used", PERMITS)
+    semaphore.acquire()
+    with Child(_hold_and_give_back, plane, method="fork") as holder:
+        assert holder.next() == "holding"
+        with Child(_wait_and_hold, plane, method="fork") as waiter:
+            until(lambda: processes_in_line(plane, "s:used") == 1)
+            with Child(_leave_the_lock_dirty, plane, method="fork") as victim:
+                victim.process.join(10)
+            assert semaphore.available == 0
+            assert not semaphore.try_acquire()
+            assert plane._attachment.manifest.header.dirty[0] == 0
+            assert holder.next() == "gave back"
+            assert waiter.result(timeout=5) == 0
+    semaphore.release()
+    assert semaphore.available == PERMITS
+
+
+def _hold_and_give_back(plane: Any) -> Iterator[str]:
+    with plane.semaphore("used", PERMITS):
+        yield "holding"
+    yield "gave back"
+
+
+def _wait_and_hold(plane: Any) -> int:
+    semaphore = plane.semaphore("used", PERMITS)
+    with semaphore:
+        found: int = semaphore.available
+    return found
+
+
+def _leave_the_lock_dirty(plane: Any) -> None:
+    plane._attachment.run(os._exit, 1)
+
+
+def test_an_interrupted_transaction_is_audited_against_what_is_known(plane: shmplane.Plane) -> None:
+    """Ctrl-C between the shared word and the count of this process: the next call makes them agree."""
+    semaphore = plane.semaphore("used", PERMITS)
+    semaphore.acquire()
+    attachment = plane._attachment
+
+    def take_and_be_interrupted() -> None:
+        part = attachment.semaphores[b"s:used"]
+        assert attachment.tx.coordination.try_take(part.row, 1, 0)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        attachment.run(take_and_be_interrupted)
+    assert semaphore.available == 1
+    semaphore.release()
+    assert semaphore.available == PERMITS

@@ -1,0 +1,411 @@
+"""Fork in the middle of anything, and the other ways in which processes come to share a plane."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from zlib import crc32
+
+import pytest
+
+import shmplane
+from tests.support.audit import faults_of
+from tests.support.crashing import wait_for
+from tests.support.processes import Child, run_in_child, run_python
+
+LARGE = bytes(range(256)) * 500
+
+
+def in_forked_child(act: Callable[[], object]) -> None:
+    """Fork, run ``act`` in the child, and pass on what it raised."""
+    start_forked_child(act)()
+
+
+def start_forked_child(act: Callable[[], object]) -> Callable[[], None]:
+    """The same in two steps; call what is returned to wait for the child."""
+    readable, writable = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        with contextlib.suppress(BaseException):
+            os.close(readable)
+            try:
+                act()
+                code = 0
+            except BaseException as error:
+                os.write(writable, repr(error).encode()[:4000])
+        os._exit(code)
+    os.close(writable)
+
+    def wait() -> None:
+        with os.fdopen(readable, "rb") as said:
+            status = wait_for(pid, 10)
+            assert status == 0, said.read().decode() or f"status {status}"
+
+    return wait
+
+
+def test_a_view_that_a_child_inherits_is_leased_by_the_child(plane: shmplane.Plane) -> None:
+    plane["x"] = LARGE
+    view = plane["x"]
+    ready, told = os.pipe(), os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        with contextlib.suppress(BaseException):
+            os.write(ready[1], b"r")
+            os.read(told[0], 1)  # by now the parent has let go
+            os._exit(0 if bytes(view) == LARGE else 1)
+        os._exit(2)
+    os.read(ready[0], 1)
+    del view, plane["x"]
+    gc.collect()
+    plane.gc()
+    plane["y"] = bytes(len(LARGE))  # would land in the child's memory if the lease were lost
+    assert [info.leases for info in plane.blocks() if info.name is None] == [1]
+    os.write(told[1], b"t")
+    status = wait_for(pid)
+    for fd in (*ready, *told):
+        os.close(fd)
+    assert status == 0
+    assert plane.gc().leases == 1
+    assert not faults_of(plane)
+
+
+def test_a_child_uses_the_inherited_plane_at_once(plane: shmplane.Plane) -> None:
+    plane["x"] = LARGE
+
+    def act() -> None:
+        plane["from the child"] = b"hello"
+        assert bytes(plane["x"]) == LARGE
+        del plane["x"]
+
+    in_forked_child(act)
+
+    assert bytes(plane["from the child"]) == b"hello"
+    assert "x" not in plane
+
+
+def test_a_child_that_outlives_its_parent_keeps_what_it_holds(plane: shmplane.Plane) -> None:
+    plane["x"] = LARGE
+    ready, told, said = os.pipe(), os.pipe(), os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        view = plane["x"]
+        if os.fork() == 0:
+            os.write(ready[1], b"r")
+            os.read(told[0], 1)
+            ok = bytes(view) == LARGE and plane.put("last words", b"!").version == 1
+            os.write(said[1], b"1" if ok else b"0")
+        else:
+            time.sleep(0.001)
+        os._exit(0)
+    os.read(ready[0], 1)
+    wait_for(parent)
+    del plane["x"]
+    plane.gc()
+    os.write(told[1], b"t")
+    assert os.read(said[0], 1) == b"1"
+    for fd in (*ready, *told, *said):
+        os.close(fd)
+    deadline = time.monotonic() + 5
+    while plane.stats().processes > 1 and time.monotonic() < deadline:
+        plane.gc()
+        time.sleep(0.001)
+    assert bytes(plane["last words"]) == b"!"
+    plane.gc()
+    assert not faults_of(plane)
+
+
+@contextlib.contextmanager
+def busy_threads(plane: shmplane.Plane, count: int) -> Iterator[list[BaseException]]:
+    """Threads that put, get and delete without a pause."""
+    stop, errors = threading.Event(), []
+
+    def work(number: int) -> None:
+        try:
+            while not stop.is_set():
+                plane[f"thread/{number}"] = b"t" * 70_000
+                view = plane[f"thread/{number}"]
+                plane[f"thread/{number}"] = b"small"
+                assert view[0] == ord("t")
+                del view, plane[f"thread/{number}"]
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield errors
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def fork_often(plane: shmplane.Plane, times: int) -> None:
+    held = []
+    for index in range(5):
+        plane[f"held/{index}"] = bytes([index]) * 70_000
+        held.append(plane[f"held/{index}"])
+    checksums = [crc32(view) for view in held]
+    with busy_threads(plane, 2) as errors:
+        for round_ in range(times):
+
+            def act(round_: int = round_) -> None:
+                assert [crc32(view) for view in held] == checksums
+                plane[f"child/{round_ % 4}"] = b"c" * (100 if round_ % 2 else 70_000)
+                assert plane[f"child/{round_ % 4}"][0] == ord("c")
+                leased = [info for info in plane.blocks() if info.name and info.name.startswith("held/")]
+                slot = plane._attachment.slot
+                assert all(slot in info.holders for info in leased), leased
+
+            in_forked_child(act)
+    assert not errors
+    plane.gc()
+    plane.gc()
+    assert plane.stats().processes == 1
+    assert not faults_of(plane)
+
+
+def test_no_lease_is_lost_and_nothing_hangs_when_forking_beside_busy_threads(plane: shmplane.Plane) -> None:
+    fork_often(plane, 60)
+
+
+@pytest.mark.sweep
+@pytest.mark.timeout(600)
+def test_the_same_a_thousand_times(plane: shmplane.Plane) -> None:
+    fork_often(plane, 1000)
+
+
+def test_threads_fork_at_the_same_time(plane: shmplane.Plane) -> None:
+    plane["x"] = LARGE
+    view = plane["x"]
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            for _ in range(15):
+                in_forked_child(lambda: bytes(view) == LARGE and plane["x"])
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert not errors
+    plane["still"] = b"works"
+    plane.gc()
+    assert plane.stats().processes == 1
+
+
+def test_a_fork_inside_a_call_gives_a_child_without_a_part(plane: shmplane.Plane) -> None:
+    plane["x"] = LARGE
+    view = plane["x"]
+    attachment = plane._attachment
+
+    def act() -> None:
+        assert bytes(view) == LARGE  # the parent lives, so this is covered
+        with pytest.raises(shmplane.ClosedError):
+            plane["y"] = b""
+        with shmplane.Plane(plane.name, root=plane.root) as again:
+            assert bytes(again["x"]) == LARGE
+
+    attachment.run(lambda: start_forked_child(act))()
+
+    plane["y"] = b"the parent goes on"
+    plane.gc()
+    assert not faults_of(plane)
+
+
+def test_a_fork_by_c_code_is_noticed(plane: shmplane.Plane) -> None:
+    plane["x"] = LARGE
+    pid = ctypes.PyDLL(None).fork()
+    if pid == 0:
+        code = 1
+        with contextlib.suppress(BaseException):
+            try:
+                plane["y"] = b""
+            except shmplane.ClosedError:
+                code = 0
+        os._exit(code)
+    assert wait_for(pid) == 0
+    assert plane.names() == ["x"]
+    plane["y"] = b"the parent goes on"
+
+
+def test_builders_that_were_open_are_the_childs_own_copy(plane: shmplane.Plane) -> None:
+    builder = plane.create("built", (100_000,), "u1")
+    builder.array[:] = 1
+
+    def act() -> None:
+        builder.array[:] = 2
+        with pytest.raises(shmplane.ClosedError):
+            builder.publish()
+
+    in_forked_child(act)
+    block = builder.publish()
+
+    assert set(bytes(block.buffer())) == {1}
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_a_plane_travels_to_child_processes(plane: shmplane.Plane, method: str) -> None:
+    plane["x"] = LARGE
+
+    checksum = run_in_child(_use, plane, method=method)  # type: ignore[arg-type]
+
+    assert checksum == crc32(LARGE)
+    assert bytes(plane["from the child"]) == b"hello"
+
+
+def _use(plane: shmplane.Plane) -> int:
+    plane["from the child"] = b"hello"
+    return crc32(plane["x"])
+
+
+def test_a_subprocess_opens_the_plane_by_its_name(plane: shmplane.Plane) -> None:
+    plane["x"] = LARGE
+    source = "import sys, zlib, shmplane; print(zlib.crc32(shmplane.Plane(sys.argv[1], create=False)['x']))"
+
+    assert int(run_python(source, plane.name).stdout) == crc32(LARGE)
+
+
+def test_closing_all_descriptors_ends_the_attachment_and_nothing_else(plane: shmplane.Plane) -> None:
+    assert run_in_child(_close_descriptors, plane.root, plane.name) == "survived"
+    assert bytes(plane["again"]) == b"after"
+    plane.gc()
+    assert plane.stats().processes == 1
+    assert not faults_of(plane)
+
+
+def _close_descriptors(root: str, name: str) -> str:
+    plane = shmplane.Plane(name, root=root)
+    plane["x"] = LARGE
+    view = plane["x"]
+    kept = {name for name in os.listdir("/proc/self/fd") if root not in _target_of(name)}
+    for fd in range(3, 64):
+        if str(fd) not in kept:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+    others = [os.open("/dev/null", os.O_RDONLY) for _ in range(8)]  # in place of ours
+    with pytest.raises(shmplane.ClosedError):
+        plane["y"] = b""
+    with pytest.raises(shmplane.ClosedError):
+        plane.names()
+    assert bytes(view) == LARGE
+    for fd in others:
+        os.fstat(fd)  # nobody closed what is not ours
+    with shmplane.Plane(name, root=root) as again:
+        again["again"] = b"after"
+    plane.close()
+    return "survived"
+
+
+def _target_of(name: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{name}")
+    except OSError:
+        return ""
+
+
+def test_closerange_ends_the_attachment(plane: shmplane.Plane) -> None:
+    source = """
+import os, sys, shmplane
+plane = shmplane.Plane(sys.argv[1], create=False)
+view = plane["x"]
+os.closerange(3, 256)
+try:
+    plane["y"] = b""
+except shmplane.ClosedError:
+    pass
+else:
+    raise SystemExit("no error")
+assert bytes(view) == b"x" * 100_000
+shmplane.Plane(sys.argv[1], create=False)["again"] = b"after"
+"""
+    plane["x"] = b"x" * 100_000
+
+    run_python(source, plane.name)
+
+    assert bytes(plane["again"]) == b"after"
+
+
+def test_a_stopped_holder_of_the_lock_is_named(plane: shmplane.Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shmplane.plane.attachment.LOCK_TIMEOUT_S", 0.3)
+    with Child(_hold_the_lock, plane.root, plane.name) as child:
+        assert child.next() == "ready"
+        child._tell("next")
+        deadline = time.monotonic() + 5
+        while not _is_stopped(child.pid) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        with pytest.raises(shmplane.LockTimeout, match=str(child.pid)) as caught:
+            plane["x"] = b""
+        assert caught.value.retryable
+        child.go_on()
+        plane["x"] = b"goes on"
+        assert child.next() == "went on"
+
+
+def _hold_the_lock(root: str, name: str) -> Iterator[str]:
+    plane = shmplane.Plane(name, root=root)
+    yield "ready"
+    plane._attachment.run(lambda: os.kill(os.getpid(), signal.SIGSTOP))
+    yield "went on"
+    plane.close()
+
+
+def _is_stopped(pid: int) -> bool:
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
+        return stat.read().rpartition(")")[2].split()[0] == "T"
+
+
+@pytest.mark.usefixtures("needs_pid_namespaces")
+def test_two_pid_namespaces_share_a_plane(plane: shmplane.Plane) -> None:
+    """Tokens and not process numbers say who lives: the same number is somebody else in the other namespace."""
+    import subprocess
+
+    source = """
+import os, sys, time, shmplane
+plane = shmplane.Plane(sys.argv[1], create=False)
+assert os.getpid() < 10, os.getpid()
+view = plane["x"]
+plane.gc()  # must not take those outside for dead
+print("holding", flush=True)
+sys.stdin.readline()
+plane["from inside"] = b"hello"
+print(plane.stats().processes, flush=True)
+sys.stdin.readline()
+"""
+    plane["x"] = LARGE
+    view = plane["x"]
+    command = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", sys.executable, "-c", source, plane.name]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as inside:
+        assert inside.stdin is not None
+        assert inside.stdout is not None
+        assert inside.stdout.readline() == "holding\n"
+        plane.gc()
+        assert plane.stats().processes == 2
+        assert plane.stats().leases == 2
+        inside.stdin.write("\n")
+        inside.stdin.flush()
+        assert inside.stdout.readline() == "2\n"
+        assert bytes(plane["from inside"]) == b"hello"
+        inside.kill()
+    deadline = time.monotonic() + 5
+    while plane.stats().processes > 1 and time.monotonic() < deadline:
+        plane.gc()
+        time.sleep(0.01)
+    plane.gc()
+    assert (plane.stats().processes, bytes(view)) == (1, LARGE)
+    assert not faults_of(plane)

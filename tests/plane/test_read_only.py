@@ -1,0 +1,355 @@
+"""No route from a view leads to writable memory or ends a lease; every view keeps the lease, and the last lets it go."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import gc
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import shmplane
+from shmplane import Plane
+from tests.support.processes import Child
+
+pd = pytest.importorskip("pandas")
+pl = pytest.importorskip("polars")
+
+LEASE_ENDS_WITHIN_S = 0.05
+LARGE = 40_000  #: elements; larger than what shares a slab, so that a segment is mapped for the block alone
+
+ARRAY = np.arange(LARGE, dtype="f8")
+TABLE = pa.table({"n": np.arange(LARGE), "text": [f"row {number}" for number in range(LARGE)]})
+FRAME = pd.DataFrame({"n": np.arange(LARGE), "x": np.arange(LARGE) / 2})
+
+Derive = Callable[[shmplane.Block], Any]
+
+
+def exporter_of(array: Any) -> Any:
+    """What NumPy keeps at the end of a chain of views."""
+    while isinstance(array, np.ndarray):
+        array = array.base
+    return array
+
+
+def as_buffer(block: shmplane.Block) -> Any:
+    """An array, which is a buffer though its types do not say so."""
+    return block.array()
+
+
+ARRAY_VIEWS: dict[str, Derive] = {
+    "value": lambda block: block.value(),
+    "array": lambda block: block.array(),
+    "slice": lambda block: block.array()[10:20],
+    "element view": lambda block: block.array()[..., 3:4],
+    "reshaped": lambda block: block.array().reshape(2, -1),
+    "transposed": lambda block: block.array().reshape(2, -1).T,
+    "reversed": lambda block: block.array()[::-1],
+    "other dtype": lambda block: block.array().view("u1"),
+    "matrix view": lambda block: np.lib.stride_tricks.sliding_window_view(block.array(), 3),
+    "as_strided": lambda block: np.lib.stride_tricks.as_strided(block.array(), (2,), (8,)),
+    "broadcast": lambda block: np.broadcast_to(block.array(), (2, LARGE)),
+    "real": lambda block: block.array().real,
+    "ravel": lambda block: block.array().ravel(),
+    "flat": lambda block: block.array().flat,
+    "subclass": lambda block: block.array().view(np.recarray),
+    "asarray": lambda block: np.asarray(block),
+    "dlpack": lambda block: np.from_dlpack(block),
+    "dlpack of a view": lambda block: np.from_dlpack(block.array()),
+    "memoryview": lambda block: memoryview(as_buffer(block)),
+    "cast memoryview": lambda block: memoryview(as_buffer(block)).cast("B")[8:],
+    "frombuffer": lambda block: np.frombuffer(memoryview(as_buffer(block)), "f8"),
+    "raw buffer": lambda block: block.buffer(),
+    "array of raw buffer": lambda block: np.frombuffer(block.buffer(), "f8"),
+    "exporter": lambda block: exporter_of(block.array()),
+    "arrow array": lambda block: pa.array(block.array()),
+    "arrow table": lambda block: block.table(),
+    "py_buffer": lambda block: pa.py_buffer(block.array()),
+    "series": lambda block: block.to_pandas(),
+    "polars series": lambda block: block.to_polars(),
+}
+TABLE_VIEWS: dict[str, Derive] = {
+    "table": lambda block: block.value(),
+    "columns": lambda block: block.table(["text"]),
+    "column": lambda block: block.table().column("n"),
+    "chunk": lambda block: block.table().column("n").chunk(0),
+    "slice": lambda block: block.table().slice(5, 5),
+    "batch": lambda block: block.table().to_batches()[0],
+    "reader": lambda block: pa.RecordBatchReader.from_stream(block),
+    "from stream": lambda block: pa.table(block),
+    "buffer": lambda block: block.table().column("n").chunk(0).buffers()[1],
+    "sliced buffer": lambda block: block.table().column("n").chunk(0).buffers()[1].slice(8, 16),
+    "memoryview of a buffer": lambda block: memoryview(block.table().column("n").chunk(0).buffers()[1]),
+    "numpy of a buffer": lambda block: np.frombuffer(block.table().column("n").chunk(0).buffers()[1], "i8"),
+    "numpy of a column": lambda block: block.table().column("n").chunk(0).to_numpy(),
+    "dlpack of a column": lambda block: np.from_dlpack(block.table().column("n").chunk(0)),
+    "pandas": lambda block: block.to_pandas(),
+    "pandas column": lambda block: block.to_pandas()["n"],
+    "pandas values": lambda block: block.to_pandas()["n"].to_numpy(),
+    "polars": lambda block: block.to_polars(),
+    "polars column": lambda block: block.to_polars()["n"],
+    "polars values": lambda block: block.to_polars()["n"].to_numpy(),
+}
+FRAME_VIEWS: dict[str, Derive] = {
+    "frame": lambda block: block.value(),
+    "column": lambda block: block.value()["x"],
+    "values": lambda block: block.value()["x"].to_numpy(),
+    "rows": lambda block: block.value().iloc[5:10],
+    "renamed": lambda block: block.value().rename(columns={"x": "y"}),
+    "index-free": lambda block: block.value().reset_index(drop=True),
+}
+BYTES_VIEWS: dict[str, Derive] = {
+    "memoryview": lambda block: block.value(),
+    "slice": lambda block: block.value()[5:10],
+    "cast": lambda block: block.value().cast("I"),
+    "toreadonly": lambda block: block.value().toreadonly(),
+    "array": lambda block: block.array(),
+    "frombuffer": lambda block: np.frombuffer(block.value(), "u1"),
+    "arrow buffer": lambda block: pa.py_buffer(block.value()),
+    "exporter": lambda block: block.value().obj,
+}
+VALUES = {"array": ARRAY, "table": TABLE, "frame": FRAME, "bytes": bytes(range(250)) * 800}
+KINDS = {"array": ARRAY_VIEWS, "table": TABLE_VIEWS, "frame": FRAME_VIEWS, "bytes": BYTES_VIEWS}
+VIEWS = {f"{kind}: {name}": derive for kind, views in KINDS.items() for name, derive in views.items()}
+
+
+def addresses(thing: Any) -> Iterator[int]:
+    """Where the memory lies that a view shows, as far as its library tells."""
+    match thing:
+        case np.ndarray():
+            yield thing.__array_interface__["data"][0]
+        case memoryview():
+            yield np.frombuffer(thing, "u1").__array_interface__["data"][0]
+        case pa.Buffer():
+            yield thing.address
+        case pa.Array():
+            yield from (buffer.address for buffer in thing.buffers() if buffer is not None and buffer.size)
+        case pa.ChunkedArray():
+            for chunk in thing.chunks:
+                yield from addresses(chunk)
+        case pa.Table() | pa.RecordBatch():
+            for column in thing.columns:
+                yield from addresses(column)
+        case pd.DataFrame():
+            for name in thing.columns:
+                yield from addresses(thing[name])
+        case pd.Series():
+            if isinstance(thing.dtype, np.dtype):
+                yield from addresses(thing.to_numpy())
+        case pl.Series():
+            yield from addresses(thing.to_arrow())
+
+
+def mapped(address: int) -> tuple[str, str]:
+    """Protection and file of the mapping that an address lies in."""
+    with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
+        for line in maps:
+            span, protection, _, _, _, *path = line.split()
+            begin, end = (int(part, 16) for part in span.split("-"))
+            if begin <= address < end:
+                return protection, path[0] if path else ""
+    return "", ""
+
+
+def is_writable(thing: Any) -> bool:
+    match thing:
+        case np.ndarray():
+            return bool(thing.flags.writeable)
+        case memoryview():
+            return not thing.readonly
+        case pa.Buffer():
+            return bool(thing.is_mutable)
+        case pa.Array():
+            return any(buffer.is_mutable for buffer in thing.buffers() if buffer is not None)
+        case pa.ChunkedArray():
+            return any(is_writable(chunk) for chunk in thing.chunks)
+        case pa.Table() | pa.RecordBatch():
+            return any(is_writable(column) for column in thing.columns)
+    return False
+
+
+def wait_for_leases(plane: Plane, count: int) -> bool:
+    """Generous where the processor is shared; how soon a lease ends is measured by one test alone."""
+    deadline = time.monotonic() + 5
+    while plane.stats().leases != count and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return plane.stats().leases == count
+
+
+#: views of which no library tells the address
+OPAQUE = {"array: exporter", "array: flat", "table: reader", "table: polars", "bytes: exporter"}
+
+
+def test_no_view_can_be_written_and_every_view_keeps_the_lease(plane: Plane, subtests: pytest.Subtests) -> None:
+    plane.update(VALUES)
+    for name, derive in VIEWS.items():
+        with subtests.test(name):
+            check_view(plane, name.partition(":")[0], derive, opaque=name in OPAQUE)
+
+
+def check_view(plane: Plane, name: str, derive: Derive, *, opaque: bool) -> None:
+    with plane.attach(name) as block:
+        view = derive(block)
+    del block
+    assert not is_writable(view)
+    places = {mapped(address) for address in addresses(view)}
+    assert places or opaque
+    assert {protection for protection, file in places if plane.root in file} <= {"r--s"}
+    assert opaque or any(plane.root in file for _, file in places), "it shows a copy"
+    assert wait_for_leases(plane, 1)
+    time.sleep(0.01)
+    assert plane.stats().leases == 1
+    del view
+    assert wait_for_leases(plane, 0)
+
+
+def test_an_exporter_shows_nothing_that_could_be_closed(plane: Plane) -> None:
+    exporter = exporter_of(plane.put("x", ARRAY).array())
+    assert [name for name in dir(exporter) if not name.startswith("__")] == ["dtype"]
+    with pytest.raises(AttributeError):
+        exporter.lease = None
+
+
+def test_a_view_cannot_be_made_writable(plane: Plane) -> None:
+    plane["x"] = ARRAY
+    plane["b"] = b"abc"
+    view, text = plane["x"], plane["b"]
+    for array in (view, view[3:], view.reshape(2, -1), np.asarray(text), np.from_dlpack(plane.attach("x"))):
+        with pytest.raises(ValueError, match="WRITEABLE"):
+            array.flags.writeable = True
+        with pytest.raises(ValueError, match="WRITEABLE"):
+            array.setflags(write=True)
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 0
+    assert not np.lib.stride_tricks.as_strided(view, (2,), (8,), writeable=True).flags.writeable
+    with pytest.raises(TypeError):
+        text[0] = 1
+    with pytest.raises(ValueError, match="read-only"):
+        view.sort()
+    with pytest.raises(ValueError, match="output array is read-only"):
+        np.add(view, 1, out=view)
+    with pytest.raises(TypeError):
+        memoryview(view).cast("B")[0] = 1
+    with pytest.raises((TypeError, BufferError)):
+        os.readv(0, [memoryview(view)])
+    assert view[0] == 0
+
+
+def test_changing_a_frame_changes_nothing_for_others(plane: Plane, subtests: pytest.Subtests) -> None:
+    polars = pl.DataFrame({"n": [1, 2, 3]})
+    plane["pandas"], plane["polars"] = FRAME, polars
+
+    def set_cell(frame: Any) -> None:
+        frame.loc[0, "n"] = -1
+
+    def set_rows(frame: Any) -> None:
+        frame.iloc[1:3, 0] = 7
+
+    def set_in_column(frame: Any) -> None:
+        frame["n"][0] = 5
+
+    def set_in_values(frame: Any) -> None:
+        frame["n"].to_numpy()[0] = 5
+
+    def replace_column(frame: Any) -> None:
+        frame["x"] = frame["x"] + 1
+
+    def add_in_place(frame: Any) -> None:
+        frame["x"] += 1
+
+    for change in (set_cell, set_rows, set_in_column, set_in_values, replace_column, add_in_place):
+        with subtests.test(change.__name__):
+            # pandas may refuse what lies in read-only memory; what it does not refuse stays private.
+            with contextlib.suppress(ValueError, pd.errors.ChainedAssignmentError):
+                change(plane["pandas"])
+            assert plane["pandas"].equals(FRAME)
+    frame = plane["polars"]
+    frame[0, "n"] = 99
+    series = plane["polars"]["n"]
+    series[1] = 99
+    plane["polars"]["n"].to_numpy(writable=True)[:] = 0
+    assert plane["polars"].equals(polars)
+
+
+def test_a_decoded_value_is_the_readers_own(plane: Plane) -> None:
+    plane["x"] = {"a": [1]}
+    plane["x"]["a"].append(2)
+    assert plane["x"] == {"a": [1]}
+
+
+def test_from_no_view_can_a_lease_be_closed(plane: Plane) -> None:
+    plane["x"] = ARRAY
+    view = plane["x"]
+    memoryview(view).release()  # that one is over; the array is not
+    base: Any = view
+    while base is not None:
+        # Dunders aside, an exporter has one name, which says what to view it as.
+        closers = [name for name in ("close", "release", "unmap", "__exit__", "__del__") if hasattr(base, name)]
+        assert closers == []
+        base = getattr(base, "base", None)
+    assert view[5] == 5
+    table = plane.put("t", TABLE).value()
+    buffer = table.column("n").chunk(0).buffers()[1]
+    assert not hasattr(buffer, "close")
+    parent = buffer.parent
+    while parent is not None:
+        assert not hasattr(parent, "close")
+        parent = getattr(parent, "parent", None)
+
+
+def test_views_outlive_block_plane_and_name(plane: Plane) -> None:
+    with Plane(plane.name, create=False) as other:
+        block = other.put("x", ARRAY)
+        view, table = block.array()[100:200], other.put("t", TABLE).table(["n"])
+        block.close()
+        other.delete("x")
+        other["t"] = 0
+    del other
+    gc.collect()
+    plane.trim()
+    plane["y"] = np.zeros(LARGE)  # takes whatever memory is free
+    assert view.tolist() == list(range(100, 200))
+    assert table.column("n")[LARGE - 1].as_py() == LARGE - 1
+    assert plane.stats().leases == 2
+
+
+def test_copies_need_no_lease(plane: Plane) -> None:
+    plane["x"] = ARRAY
+    own = plane["x"].copy(), copy.deepcopy(plane["x"]), np.array(plane["x"]), plane["x"] + 1
+    gc.collect()
+    assert wait_for_leases(plane, 0)
+    for array in own:
+        array[0] = 9
+
+
+def watches_leases(plane: Plane) -> Iterator[Any]:
+    """Another process: the time in which the lease of the first was seen to end."""
+    while plane.stats().leases != 1:
+        time.sleep(0.001)
+    yield "seen"
+    began = time.monotonic()
+    while plane.stats().leases:
+        if time.monotonic() - began > 10:
+            break
+        time.sleep(0.0005)
+    yield time.monotonic()
+
+
+def test_a_lease_ends_soon_after_the_last_view_as_another_process_sees_it(plane: Plane) -> None:
+    plane["x"] = ARRAY
+    with Child(watches_leases, plane) as child:
+        view = plane["x"]
+        last = memoryview(view[5:10])
+        del view
+        assert child.next() == "seen"
+        ended = time.monotonic()
+        del last
+        # 50 ms where the processes get a processor at once; ten times that on a machine full of other work.
+        assert child.next() - ended < 10 * LEASE_ENDS_WITHIN_S
+        child.result()
