@@ -45,6 +45,36 @@ def test_an_error_is_caught_by_the_root_and_by_its_standard_class(kind: type[Shm
     assert issubclass(kind, BASES.get(kind.__name__, Exception))
 
 
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind is not ShmplaneError], ids=lambda kind: kind.__name__)
+def test_the_bases_are_those_of_the_contract_and_no_others(kind: type[ShmplaneError]) -> None:
+    base = BASES[kind.__name__]
+    assert kind.__bases__ == ((ShmplaneError,) if base is ShmplaneError else (ShmplaneError, base))
+
+
+def test_codes_and_what_may_be_tried_again_never_change() -> None:
+    assert {kind.code: kind.retryable for kind in KINDS} == {
+        "shmplane": False,
+        "plane_not_found": False,
+        "plane_full": True,
+        "plane_mismatch": False,
+        "plane_corrupt": False,
+        "plane_security": False,
+        "unsupported_platform": False,
+        "closed": False,
+        "block_not_found": False,
+        "stale_handle": False,
+        "conflict": True,
+        "unsupported_value": False,
+        "unsafe_codec": False,
+        "lock_timeout": True,
+        "pool_timeout": True,
+        "pool_closed": False,
+        "too_many_waiters": True,
+        "item_too_large": False,
+        "file_truncated": False,
+    }
+
+
 def test_codes_are_distinct_and_fit_for_programs() -> None:
     codes = [kind.code for kind in KINDS]
     assert len(set(codes)) == len(codes)

@@ -88,14 +88,17 @@ def encode_array_like(value: Any) -> EncodedArray:
     masked = sys.modules.get("numpy.ma")
     if masked is not None and isinstance(value, masked.MaskedArray):
         raise UnsupportedValue(
-            "a masked array cannot be stored, its mask would be lost; put value.filled(...), or data and mask apart"
+            "a masked array cannot be stored, its mask would be lost; put value.filled(...), or data and mask apart",
+            type=type(value).__name__,
         )
     if not isinstance(value, (np.ndarray, np.generic)) and hasattr(type(value), "__dlpack__"):
         try:
             return encode_array(np.from_dlpack(value))
         except Exception as error:
             if not hasattr(type(value), "__array__"):
-                raise UnsupportedValue(f"this {type(value).__name__} cannot be read through DLPack: {error}") from error
+                raise UnsupportedValue(
+                    f"this {type(value).__name__} cannot be read through DLPack: {error}", type=type(value).__name__
+                ) from error
     return encode_array(_as_array(value))
 
 
@@ -109,7 +112,9 @@ def _as_array(value: Any) -> npt.NDArray[Any]:
             value = as_array.__array__(value)
         return np.asarray(value)
     except Exception as error:
-        raise UnsupportedValue(f"NumPy cannot make an array of this {type(value).__name__}: {error}") from error
+        raise UnsupportedValue(
+            f"NumPy cannot make an array of this {type(value).__name__}: {error}", type=type(value).__name__
+        ) from error
 
 
 def _is_closer_to_fortran(array: npt.NDArray[Any]) -> bool:
@@ -126,7 +131,7 @@ def _frame(dtype: np.dtype[Any], shape: tuple[int, ...], order: bytes) -> bytes:
             dtype=str(dtype),
         )
     if len(shape) > MAX_NDIM:
-        raise UnsupportedValue(f"an array of {len(shape)} dimensions cannot be stored; at most {MAX_NDIM}")
+        raise UnsupportedValue(f"an array of {len(shape)} dimensions cannot be stored; at most {MAX_NDIM}", shape=shape)
     packed = pack_dtype(dtype)
     if len(packed) > 0xFFFF:
         raise UnsupportedValue(f"the dtype is too large to describe: {len(packed):,} bytes; use fewer fields")

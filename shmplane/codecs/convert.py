@@ -67,7 +67,7 @@ class _NoForm(Exception):
 def _refuse(kind: str, as_: str, why: str, cause: Exception | None = None) -> NoReturn:
     possible = ", ".join(_CONVERT[kind])
     raise UnsupportedValue(
-        f"a block of kind {kind!r} cannot be had as_={as_!r}: {why}. Possible: {possible}."
+        f"a block of kind {kind!r} cannot be had as_={as_!r}: {why}. Possible: {possible}.", kind=kind, as_=as_
     ) from cause
 
 
@@ -157,7 +157,9 @@ def as_table(kind: str, root: Any) -> pa.Table:
     if kind == "table":
         return _table_of(root)
     if kind != "array":
-        raise UnsupportedValue(f"a block of kind {kind!r} is no table. A table is had from tables and from arrays.")
+        raise UnsupportedValue(
+            f"a block of kind {kind!r} is no table. A table is had from tables and from arrays.", kind=kind
+        )
     found = as_kind(kind, root, "arrow")
     return found if isinstance(found, pa.Table) else pa.Table.from_arrays([found], names=["value"])
 

@@ -61,7 +61,8 @@ def _check(value: Any) -> None:
         if not level:
             return
     raise UnsupportedValue(
-        f"the value is nested more than {MAX_DEPTH} deep, or contains itself; flatten it or put it in parts"
+        f"the value is nested more than {MAX_DEPTH} deep, or contains itself; flatten it or put it in parts",
+        max_depth=MAX_DEPTH,
     )
 
 
@@ -70,7 +71,7 @@ def _containers(value: Any) -> Iterable[Any]:
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str):
-                raise UnsupportedValue(f"JSON keys are str; found {key!r} of type {type(key).__name__}")
+                raise UnsupportedValue(f"JSON keys are str; found {key!r} of type {type(key).__name__}", key=repr(key))
         children: Iterable[Any] = value.values()
     elif isinstance(value, (list, tuple)):
         children = value
@@ -80,7 +81,8 @@ def _containers(value: Any) -> Iterable[Any]:
         raise UnsupportedValue(
             f"a JSON value is made of dict, list, tuple, str, int, float, bool and None; "
             f"found {type(value).__name__}. Put arrays and tables as blocks of their own, "
-            f'or use codec="pickle".'
+            f'or use codec="pickle".',
+            type=type(value).__name__,
         )
     if _LEAVES.issuperset(map(type, children)):
         return ()

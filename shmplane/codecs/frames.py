@@ -66,7 +66,9 @@ def encode_arrow_like(value: Any) -> EncodedTable:
         try:
             table = _one_column(pa.chunked_array(value) if hasattr(value, "__arrow_c_stream__") else pa.array(value))
         except Exception:  # noqa: BLE001 - the first error says more
-            raise UnsupportedValue(f"this {type(value).__name__} exports no Arrow table: {error}") from error
+            raise UnsupportedValue(
+                f"this {type(value).__name__} exports no Arrow table: {error}", type=type(value).__name__
+            ) from error
     return encode_table(table)
 
 

@@ -40,7 +40,8 @@ def pack_label(label: Any) -> Any:
     if item is not None and isinstance(item(), (str, bool, int, float)):
         return pack_label(item())
     raise UnsupportedValue(
-        f"the name or label {label!r} of type {type(label).__name__} cannot be stored; use text or numbers"
+        f"the name or label {label!r} of type {type(label).__name__} cannot be stored; use text or numbers",
+        label=repr(label),
     )
 
 

@@ -84,9 +84,8 @@ def _like(column: Any, dtype: Any, label: Any) -> Any:
     categorical = isinstance(dtype, pd.CategoricalDtype)
     textual = pd.api.types.is_string_dtype(dtype) and pd.api.types.is_string_dtype(column.dtype)
     if categorical or textual:
-        converted = column.astype(dtype)
-        lost = converted.isna() & column.notna()
-        if not lost.any():
-            return converted
+        lost = column.notna() & ~column.isin(dtype.categories) if categorical else None
+        if lost is None or not lost.any():
+            return column.astype(dtype)
         raise ValueError(f"column {label!r} has {column[lost].iloc[0]!r}, which is none of the table's categories")
     raise ValueError(f"column {label!r} is {column.dtype} in the rows and {dtype} in the table; cast it first (astype)")

@@ -82,7 +82,9 @@ def encode_pickle(value: Any) -> EncodedPickle:
         stream = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
         return EncodedPickle([stream, *(_flat(buffer) for buffer in buffers)])
     except Exception as error:
-        raise UnsupportedValue(f"this {type(value).__name__} cannot be pickled: {error}") from error
+        raise UnsupportedValue(
+            f"this {type(value).__name__} cannot be pickled: {error}", type=type(value).__name__
+        ) from error
 
 
 def _flat(buffer: pickle.PickleBuffer) -> Any:

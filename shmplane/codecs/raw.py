@@ -63,7 +63,9 @@ def encode_buffer(value: Any) -> EncodedBytes:
     try:
         view = memoryview(value)
     except (TypeError, ValueError, BufferError) as error:
-        raise UnsupportedValue(f"this {type(value).__name__} exports no buffer: {error}") from error
+        raise UnsupportedValue(
+            f"this {type(value).__name__} exports no buffer: {error}", type=type(value).__name__
+        ) from error
     if not view.c_contiguous:
         return _encode_elements(_as_array(view))
     # memoryview refuses to cast what has a length of zero, and there is nothing to write.
@@ -87,7 +89,8 @@ def _as_array(view: memoryview) -> npt.NDArray[Any]:
         return np.asarray(view)
     except (TypeError, ValueError) as error:
         raise UnsupportedValue(
-            f"a buffer of format {view.format!r} with gaps cannot be stored: {error}; put bytes(value)"
+            f"a buffer of format {view.format!r} with gaps cannot be stored: {error}; put bytes(value)",
+            format=view.format,
         ) from error
 
 

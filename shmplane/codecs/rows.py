@@ -159,7 +159,8 @@ def _cast(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
 
     if column.type == field.type:
         return column
-    if _family(column.type) != _family(field.type):
+    # Without a value, any type will do.
+    if _family(column.type) != _family(field.type) and not pa.types.is_null(column.type):
         raise ValueError(
             f"field {field.name!r} is {column.type} in the rows and {field.type} in the table; cast it first"
         )

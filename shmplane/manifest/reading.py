@@ -98,7 +98,7 @@ class Reader:
             return -1, -1
         row = row_of_name_word(self.names.word[name_row])
         if row >= 0 and self.blocks.state[row] != LIVE:
-            raise PlaneCorrupt(f"the name {name!r} points to a block that is not live; run `shmplane gc`")
+            raise PlaneCorrupt(f"the name {name!r} points to a block that is not live; run `shmplane gc`", name=name)
         return name_row, row
 
     def facts(self, row: int) -> BlockFacts:

@@ -26,7 +26,7 @@ from ..system import Busy, HostLock, Lost, Token, join_forks, wake_all
 from . import handover
 from .drain_timer import DrainTimer
 from .exporting import link_prefix
-from .leases import Creation, Lease, Tracked
+from .leases import Creation, Hold, Lease, Tracked
 from .memory import SegmentMemory
 from .reaper import NOTHING, reap_dead, recover
 from .waker import Waker
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .memory import OpenMemory
     from .semaphores import LocalPart
 
-__all__ = ["Attachment", "Hold"]
+__all__ = ["Attachment"]
 
 LOCK_TIMEOUT_S = 10.0
 _DRAIN_AGAIN_NS = 2_000_000
@@ -47,20 +47,8 @@ _SCAN_INTERVAL_NS = 1_000_000_000
 _clock = time.monotonic_ns
 
 
-class Hold:
-    """A ``Plane`` object's claim on its attachment."""
-
-    __slots__ = ("__weakref__",)
-
-
 class Attachment:
     """One process in one plane. Made by ``lifecycle``; everything below ``run`` happens under the lock."""
-
-    root: str
-    name: str
-    path: str
-    manifest: Manifest
-    token: Token
 
     def __init__(
         self,
@@ -73,8 +61,11 @@ class Attachment:
         lock_fd: int,
         on_idle: Callable[[Attachment], None],
     ) -> None:
-        self.root, self.name, self.path = root, name, path
-        self.manifest, self.token = manifest, token
+        self.root: str = root
+        self.name: str = name
+        self.path: str = path
+        self.manifest: Manifest = manifest
+        self.token: Token = token
         self.slot: int = token.slot
         self.mark: int = _JOINING
         self.lock: HostLock = HostLock(lock_fd, self._describe_holder)
@@ -118,14 +109,16 @@ class Attachment:
             LockTimeout: somebody held the lock for 10 s.
         """
         if self.ended is not None:
-            raise ClosedError(self.ended)
+            raise ClosedError(self.ended, plane=self.name)
         try:
             return self.lock.run(LOCK_TIMEOUT_S, self._inside, writes, operation, args)
         except Lost as lost:
             self.end(f"plane {self.name!r}: this process lost its part in it, since {lost}. Open the plane again.")
-            raise ClosedError(str(self.ended)) from lost
+            raise ClosedError(str(self.ended), plane=self.name) from lost
         except Busy as busy:
-            raise ClosedError(f"plane {self.name!r}: the call was {busy}; make it outside of such code") from busy
+            raise ClosedError(
+                f"plane {self.name!r}: the call was {busy}; make it outside of such code", plane=self.name
+            ) from busy
         finally:
             if self.tx.space.doomed or self.tx.coordination.woken:
                 self.follow_up()
@@ -138,7 +131,7 @@ class Attachment:
         header = self._header
         if header.destroyed[0]:
             self.end(f"plane {self.name!r} was destroyed; open it again to make a new one")
-            raise ClosedError(str(self.ended))
+            raise ClosedError(str(self.ended), plane=self.name)
         header.holder[0] = self.mark
         try:
             if header.dirty[0] or self.suspect:

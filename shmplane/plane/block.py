@@ -149,7 +149,11 @@ class Block:
 
     def _open(self) -> Lease:
         if self._lease is None:
-            raise ClosedError(f"block {self.name!r} (version {self.version}) was closed; attach it again")
+            raise ClosedError(
+                f"block {self.name!r} (version {self.version}) was closed; attach it again",
+                name=self.name,
+                version=self.version,
+            )
         return self._lease
 
     # As the standard library sees it

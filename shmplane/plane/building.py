@@ -105,14 +105,16 @@ class Builder:
     def array(self) -> npt.NDArray[Any]:
         """Writable; its contents are undefined until they are written."""
         if self._done:
-            raise ClosedError(f"the builder of {self._name!r} is finished; attach the block to read it")
+            raise ClosedError(
+                f"the builder of {self._name!r} is finished; attach the block to read it", name=self._name
+            )
         return self._array  # type: ignore[no-any-return]
 
     @property
     def block(self) -> Block:
         """The published block, after a clean end."""
         if self._block is None:
-            raise ClosedError(f"{self._name!r} is not published yet")
+            raise ClosedError(f"{self._name!r} is not published yet", name=self._name)
         return self._block
 
     def publish(self) -> Block:

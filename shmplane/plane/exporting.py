@@ -39,7 +39,9 @@ def export(lease: Lease) -> tuple[Lease, str]:
     if os.path.realpath(attachment.root) != _STANDARD_ROOT:
         raise UnsupportedValue(
             f"the standard library only finds segments in {_STANDARD_ROOT}; plane {attachment.name!r} is in "
-            f"{attachment.root}. Use a plane with root={_STANDARD_ROOT!r}."
+            f"{attachment.root}. Use a plane with root={_STANDARD_ROOT!r}.",
+            plane=attachment.name,
+            root=attachment.root,
         )
     if lease.facts.in_slab or lease.facts.references:
         lease = _copy(lease)

@@ -11,7 +11,8 @@ from .lifecycle import open_attachment
 from .options import DEFAULT_LIMITS, Options
 
 if TYPE_CHECKING:
-    from .attachment import Attachment, Hold
+    from .attachment import Attachment
+    from .leases import Hold
 
 __all__ = ["attachment_of_handle", "held_attachment"]
 

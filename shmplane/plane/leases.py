@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..system import Mapping
     from .attachment import Attachment
 
-__all__ = ["Creation", "Lease", "Tracked"]
+__all__ = ["Creation", "Hold", "Lease", "Tracked"]
 
 
 class Lease:
@@ -117,6 +117,12 @@ class PartMemory:
         self.lease: Lease = lease  #: it keeps the mapping
         self.address: int = mapping.address + facts.offset
         self.nbytes: int = facts.body_nbytes
+
+
+class Hold:
+    """A ``Plane`` object's claim on its attachment."""
+
+    __slots__ = ("__weakref__",)
 
 
 class Creation:

@@ -18,9 +18,10 @@ import time
 from ..errors import ClosedError, PlaneCorrupt, PlaneMismatch, PlaneNotFound, PlaneSecurityError, ShmplaneError
 from ..manifest import Manifest
 from ..system import Token, check_directory, create_file, make_directory, open_file, require_platform, unlink_quietly
-from .attachment import Attachment, Hold
+from .attachment import Attachment
 from .ending import attached, finish_leaving, leave, opening, remove_directory
 from .joining import take_slot
+from .leases import Hold
 from .memory import translate
 from .options import Options, check_options, directory_of
 from .reaper import reap_dead

@@ -163,7 +163,9 @@ class SegmentMemory:
             fd = open_file(path, writable=writable)
         except FileNotFoundError:
             if not os.path.exists(f"{self._directory}/manifest"):
-                raise ClosedError(f"the plane in {self._directory} was destroyed before its block was read") from None
+                raise ClosedError(
+                    f"the plane in {self._directory} was destroyed before its block was read", path=self._directory
+                ) from None
             raise PlaneCorrupt(
                 f"the segment {path} is gone although a block lies in it: somebody removed the file. "
                 f"Delete the block, or the plane.",

@@ -332,9 +332,9 @@ class Plane(Coordinated):
 
     def _open(self) -> Attachment:
         if not self._close.alive:
-            raise ClosedError(f"this Plane object of {self.name!r} was closed; open the plane again")
+            raise ClosedError(f"this Plane object of {self.name!r} was closed; open the plane again", plane=self.name)
         if self._attachment.ended is not None:
-            raise ClosedError(self._attachment.ended)
+            raise ClosedError(self._attachment.ended, plane=self.name)
         return self._attachment
 
     def close(self) -> None:

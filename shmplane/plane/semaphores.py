@@ -10,6 +10,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from ..errors import ClosedError, LockTimeout, PlaneMismatch, ShmplaneError
@@ -26,6 +27,8 @@ __all__ = ["LocalPart", "Semaphore", "check_timeout", "finish", "open_semaphore"
 
 #: the longest sleep without a look at who is still alive
 SLICE_S = 0.1
+#: the same for those who are not the first of their process
+_SLICE_BEHIND_S = 0.5
 _MOST_PARTS = 1024
 
 
@@ -167,7 +170,7 @@ class Semaphore:
             for sequence, seconds in self._tries(claim, timeout):
                 if stop():
                     break
-                wait_for_change(self._attachment.wake_address(), sequence, seconds)
+                wait_for_change(self._attachment.wake_address(), sequence, min(seconds, SLICE_S))
         except LockTimeout:
             pass
         except BaseException:
@@ -188,7 +191,7 @@ class Semaphore:
         claim = _Claim()
         try:
             for sequence, seconds in self._tries(claim, timeout):
-                await self._attachment.waker.wait(loop, sequence, seconds)
+                await self._attachment.waker.wait(loop, sequence, seconds, partial(self._is_next, claim))
         except BaseException:
             self._withdraw(claim)
             raise
@@ -199,11 +202,19 @@ class Semaphore:
         deadline = None if timeout is None else time.monotonic() + timeout
         sequence = run(self._take, claim, True)
         while not claim.taken:
-            left = SLICE_S if deadline is None else deadline - time.monotonic()
+            left = _SLICE_BEHIND_S if deadline is None else deadline - time.monotonic()
             if left <= 0:
                 raise self._timed_out(claim, timeout)
-            yield sequence, min(left, SLICE_S)
+            yield sequence, min(left, SLICE_S if self._is_next(claim) else _SLICE_BEHIND_S)
             sequence = run(self._take, claim, True)
+
+    def _is_next(self, claim: _Claim) -> bool:
+        """Whether it is first in this process's line; a hint, without the lock. Who leaves the line wakes the next one."""
+        part = self._attachment.semaphores.get(self._name)
+        try:
+            return part is None or part.waiters[0] is claim
+        except IndexError:
+            return True
 
     def _take(self, claim: _Claim, waits: bool) -> int:
         """Under the lock: take a permit if it is this claim's turn, else stand in line; returns the wake word to watch."""

@@ -36,16 +36,25 @@ class Waker:
     def __init__(self, address: Callable[[], int], sequence: Callable[[], int]) -> None:
         self._address, self._sequence = address, sequence
         self._mutex = threading.Lock()
-        self._waiting: dict[asyncio.Future[None], asyncio.AbstractEventLoop] = {}
+        self._waiting: dict[asyncio.Future[None], tuple[asyncio.AbstractEventLoop, Callable[[], bool]]] = {}
         self._running = False
 
-    async def wait(self, loop: asyncio.AbstractEventLoop, sequence: int, seconds: float) -> None:
-        """Until the wake word is not ``sequence`` any more, or ``seconds`` are over."""
+    async def wait(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sequence: int,
+        seconds: float,
+        is_meant: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Until the wake word is not ``sequence`` any more, or ``seconds`` are over.
+
+        ``is_meant`` says whether a change matters to this task, so that it does not wake a thousand for one.
+        """
         future: asyncio.Future[None] = loop.create_future()
         timer = loop.call_later(seconds, _finish, future)
         try:
             with self._mutex:
-                self._waiting[future] = loop
+                self._waiting[future] = loop, is_meant
                 if not self._running:
                     # Without a thread (there are too many) the timer alone ends the wait.
                     self._running = self._start(sequence)
@@ -71,9 +80,11 @@ class Waker:
                 if not self._waiting:
                     self._running = False
                     return
-                woken = list(self._waiting.items()) if now != sequence else []
+                waiting = list(self._waiting.items()) if now != sequence else []
             sequence = now
-            for future, loop in woken:
+            for future, (loop, is_meant) in waiting:
+                if not is_meant():
+                    continue
                 try:
                     loop.call_soon_threadsafe(_finish, future)
                 except RuntimeError:

@@ -184,7 +184,7 @@ def main() -> int:
         )
         for problem in result.problems[:MOST_SHOWN]:
             print("    " + problem.replace("\n", "\n    "), flush=True)
-        failed = failed or bool(result.problems)
+        failed = failed or bool(result.problems) or not result.points  # a sweep of nothing says nothing
         total = totals.setdefault(result.kind, [0, 0, 0, 0])
         for index, number in enumerate((result.points, result.kills, len(result.problems), result.seconds)):
             total[index] += number

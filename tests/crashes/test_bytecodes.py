@@ -23,7 +23,10 @@ def test_death_at_any_bytecode_leaves_the_plane_as_before_or_after(plane_root: P
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_an_interrupt_at_any_bytecode_leaves_a_plane_that_goes_on(plane_root: Path, group: int) -> None:
-    assert not problems_of(sweeps("interrupts", GROUPS[group], plane_root, sample=6))
+    results = sweeps("interrupts", GROUPS[group], plane_root, sample=6)
+
+    assert not problems_of(results)
+    assert all(result.points for result in results)
 
 
 @pytest.mark.sweep

@@ -219,7 +219,7 @@ def test_death_at_any_store_gives_everything_back(plane_root: Path, name: str) -
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("kind", ["bytecodes", "interrupts"])
 def test_death_and_ctrl_c_at_some_bytecodes(plane_root: Path, name: str, kind: str) -> None:
-    _sweep_in_child(plane_root, name, kind, 12)
+    _sweep_in_child(plane_root, name, kind, 8)
 
 
 @pytest.mark.sweep

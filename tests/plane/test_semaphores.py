@@ -114,7 +114,7 @@ def test_a_count_that_is_no_int_is_refused(plane: shmplane.Plane, permits: Any) 
 def test_another_count_than_in_use_is_a_mismatch(plane: shmplane.Plane) -> None:
     with plane.semaphore("x", 2), pytest.raises(shmplane.PlaneMismatch, match=r"2 permits.*asked for 3") as caught:
         plane.semaphore("x", 3)
-    assert caught.value.facts == {"asked": 3, "found": 2}
+    assert (caught.value.facts["asked"], caught.value.facts["found"]) == (3, 2)
 
 
 def test_another_count_than_others_wait_with_is_a_mismatch(plane: shmplane.Plane) -> None:
@@ -754,6 +754,32 @@ def test_many_tasks_of_two_loops_and_a_thread_never_exceed_the_permits(plane: sh
         pass
     assert (most <= 3, turns) == (True, 140)
     assert semaphore.available == 3
+
+
+def test_a_permit_that_comes_free_wakes_one_task_and_not_all(
+    plane: shmplane.Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    semaphore, looks = plane.semaphore("x", 2), 0
+    coordination = plane._attachment.tx.coordination
+    really_try = coordination.try_take
+
+    def try_take(*args: Any) -> bool:
+        nonlocal looks
+        looks += 1
+        return really_try(*args)
+
+    monkeypatch.setattr(coordination, "try_take", try_take)
+
+    async def work() -> None:
+        async with semaphore:
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        await asyncio.gather(*(work() for _ in range(400)))
+
+    asyncio.run(main())
+    # Each looks once when it comes and a few times at its turn, not at everybody's turn (80,000).
+    assert looks < 400 * 20
 
 
 def test_an_async_timeout_leaves_the_line(plane: shmplane.Plane) -> None:

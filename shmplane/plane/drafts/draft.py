@@ -40,7 +40,10 @@ class Draft:
     def block(self) -> Block:
         """The new version, after a commit; the old one, when nothing was touched."""
         if self._block is None:
-            raise ClosedError(f"the edit of {self._name!r} is not committed{', ' + self._ended if self._ended else ''}")
+            raise ClosedError(
+                f"the edit of {self._name!r} is not committed{', ' + self._ended if self._ended else ''}",
+                name=self._name,
+            )
         return self._block
 
     def commit(self) -> Block:
@@ -55,7 +58,8 @@ class Draft:
             self._check_open()
             if os.getpid() != self._pid:
                 raise ClosedError(
-                    f"the edit of {self._name!r} belongs to the process that this one was forked from; edit it here"
+                    f"the edit of {self._name!r} belongs to the process that this one was forked from; edit it here",
+                    name=self._name,
                 )
             lease = self._publish()
             self._block = Block(self._base if lease is None else lease)
@@ -83,7 +87,7 @@ class Draft:
 
     def _check_open(self) -> None:
         if self._ended is not None:
-            raise ClosedError(f"the edit of {self._name!r} is over: {self._ended}; edit it again")
+            raise ClosedError(f"the edit of {self._name!r} is over: {self._ended}; edit it again", name=self._name)
 
     def __enter__(self) -> Self:
         self._check_open()
