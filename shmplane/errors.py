@@ -7,7 +7,7 @@ Rule 3. A message says what was tried, what was found and what to do next.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 __all__ = [
     "BlockNotFound",
@@ -50,6 +50,11 @@ class ShmplaneError(Exception):
         self.facts = facts
         for name, fact in facts.items():
             setattr(self, name, fact)
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, fact: str) -> Any:
+            """The facts of an error are its attributes."""
 
     def __str__(self) -> str:
         # KeyError would show the repr of the message, quotes and all.

@@ -108,6 +108,8 @@ def test_a_child_that_outlives_its_parent_keeps_what_it_holds(plane: shmplane.Pl
         os._exit(0)
     os.read(ready[0], 1)
     wait_for(parent)
+    plane.gc()
+    assert plane.stats().processes == 2  # the child must not keep its parent's token
     del plane["x"]
     plane.gc()
     os.write(told[1], b"t")
@@ -183,6 +185,26 @@ def test_no_lease_is_lost_and_nothing_hangs_when_forking_beside_busy_threads(pla
 @pytest.mark.timeout(600)
 def test_the_same_a_thousand_times(plane: shmplane.Plane) -> None:
     fork_often(plane, 1000)
+
+
+def test_a_fork_waits_for_the_transaction_of_another_thread(plane: shmplane.Plane) -> None:
+    inside, order = threading.Event(), []
+
+    def dwell() -> None:
+        inside.set()
+        time.sleep(0.2)
+        order.append("transaction")
+
+    thread = threading.Thread(target=plane._attachment.run, args=(dwell,))
+    thread.start()
+    inside.wait()
+    wait = start_forked_child(lambda: plane.put("x", LARGE))
+    order.append("fork")
+    wait()
+    thread.join()
+
+    assert order == ["transaction", "fork"]
+    assert bytes(plane["x"]) == LARGE
 
 
 def test_threads_fork_at_the_same_time(plane: shmplane.Plane) -> None:

@@ -20,6 +20,7 @@ import pytest
 import trio
 
 import shmplane
+from shmplane.manifest import Coordination
 from tests.support.lines import Witness, claims_in_line, processes_in_line, until
 from tests.support.processes import Child, run_in_child, run_python
 
@@ -760,15 +761,14 @@ def test_a_permit_that_comes_free_wakes_one_task_and_not_all(
     plane: shmplane.Plane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     semaphore, looks = plane.semaphore("x", 2), 0
-    coordination = plane._attachment.tx.coordination
-    really_try = coordination.try_take
+    really_try = Coordination.try_take
 
     def try_take(*args: Any) -> bool:
         nonlocal looks
         looks += 1
         return really_try(*args)
 
-    monkeypatch.setattr(coordination, "try_take", try_take)
+    monkeypatch.setattr(Coordination, "try_take", try_take)
 
     async def work() -> None:
         async with semaphore:

@@ -373,7 +373,7 @@ def test_a_pickle_is_not_read_without_trust(plane: Plane) -> None:
     ):
         with pytest.raises(shmplane.UnsafeCodec, match="trust_pickle=True") as caught:
             read()
-        assert caught.value.name == "x"  # type: ignore[attr-defined]
+        assert caught.value.name == "x"
     assert "this" not in sys.modules
     assert "x" in plane  # what failed took nothing away
     block._repr_mimebundle_()
