@@ -114,7 +114,8 @@ def test_edits_of_edits_are_folded_before_they_hold_too_much(plane: shmplane.Pla
     assert found["extra 2"].to_pylist() == [37] * ROWS
     assert found["id"].equals(table["id"])
     nbytes = found.nbytes
-    del found, draft
+    del found
+    draft = None
     assert settle(plane).used_nbytes <= 2 * nbytes + (2 << 20)
     assert not faults(plane)
 
