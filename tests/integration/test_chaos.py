@@ -12,8 +12,9 @@ from typing import Any
 import psycopg
 import pytest
 
+import shmplane
 from shmplane.connections import AsyncConnectionPool, ConnectionPool
-from tests.connections.fakes import FakePlane, until
+from tests.connections.fakes import until
 from tests.support.processes import Child
 
 LIMIT = 38  #: below what the server has for users
@@ -175,7 +176,7 @@ def test_chaos_of_cuts_and_exceptions_leaks_nothing(postgres, proxy) -> None:
 
 def _worker(directory: str, dsn: str, threads: int):
     """A worker of a prefork server: a pool of 10, and more threads than that in a hurry."""
-    plane = FakePlane(directory)
+    plane = shmplane.Plane("workers", root=directory)
     pool = ConnectionPool(
         functools.partial(connect, dsn), max_size=10, timeout=60, name="app", plane=plane, host_limit=LIMIT
     )
@@ -207,14 +208,17 @@ def _worker(directory: str, dsn: str, threads: int):
     for thread in running:
         thread.join()
     pool.close()
+    plane.close()
     yield errors
 
 
 @pytest.mark.parametrize("method", ["spawn", "fork"])
-def test_prefork_workers_share_the_sessions_also_after_one_is_killed(postgres, tmp_path, method) -> None:
+def test_prefork_workers_share_the_sessions_also_after_one_is_killed(postgres, plane_root, method) -> None:
     with contextlib.ExitStack() as stack:
+        plane = stack.enter_context(shmplane.Plane("workers", root=plane_root))
+        stack.callback(plane.destroy)
         children = [
-            stack.enter_context(Child(_worker, str(tmp_path), postgres.dsn(), 12, method=method))
+            stack.enter_context(Child(_worker, str(plane_root), postgres.dsn(), 12, method=method))
             for _ in range(WORKERS)
         ]
         for child in children:

@@ -463,6 +463,16 @@ def _edit_and_wait(plane: shmplane.Plane) -> Any:
     yield "edited"
 
 
+def test_a_draft_that_is_over_does_not_keep_the_old_version(plane: shmplane.Plane, array: Any) -> None:
+    plane["x"] = array
+    draft, other = edit(plane, "x"), edit(plane, "x")
+    draft.array[:] = 0.0
+    block = draft.commit()
+    other.discard()
+    assert settle(plane).used_nbytes < 1.5 * array.nbytes
+    assert block.version == draft.block.version == 2
+
+
 def test_freeing_a_chain_frees_all_of_it(plane: shmplane.Plane, array: Any) -> None:
     plane["x"] = array
     for number in range(10):

@@ -52,30 +52,41 @@ def start_forked_child(act: Callable[[], object]) -> Callable[[], None]:
     return wait
 
 
+@contextlib.contextmanager
+def pipes(count: int) -> Iterator[list[tuple[int, int]]]:
+    """Pipes that are closed also when the test fails, so that a child that waits on one ends."""
+    made = [os.pipe() for _ in range(count)]
+    try:
+        yield made
+    finally:
+        for pair in made:
+            os.close(pair[0])
+            os.close(pair[1])
+
+
 def test_a_view_that_a_child_inherits_is_leased_by_the_child(plane: shmplane.Plane) -> None:
     plane["x"] = LARGE
     view = plane["x"]
-    ready, told = os.pipe(), os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        with contextlib.suppress(BaseException):
-            os.write(ready[1], b"r")
-            os.read(told[0], 1)  # by now the parent has let go
-            os._exit(0 if bytes(view) == LARGE else 1)
-        os._exit(2)
-    os.read(ready[0], 1)
-    del view, plane["x"]
-    gc.collect()
-    plane.gc()
-    plane["y"] = bytes(len(LARGE))  # would land in the child's memory if the lease were lost
-    assert [info.leases for info in plane.blocks() if info.name is None] == [1]
-    os.write(told[1], b"t")
-    status = wait_for(pid)
-    for fd in (*ready, *told):
-        os.close(fd)
-    assert status == 0
-    assert plane.gc().leases == 1
-    assert not faults_of(plane)
+    with pipes(2) as (ready, told):
+        pid = os.fork()
+        if pid == 0:
+            with contextlib.suppress(BaseException):
+                os.write(ready[1], b"r")
+                os.close(told[1])  # so that reading ends when the test fails
+                os.read(told[0], 1)  # by now the parent has let go
+                os._exit(0 if bytes(view) == LARGE else 1)
+            os._exit(2)
+        os.read(ready[0], 1)
+        del view, plane["x"]
+        gc.collect()
+        plane.gc()
+        plane["y"] = bytes(len(LARGE))  # would land in the child's memory if the lease were lost
+        assert [info.leases for info in plane.blocks() if info.name is None] == [1]
+        os.write(told[1], b"t")
+        status = wait_for(pid)
+        assert status == 0
+        assert plane.gc().leases == 1
+        assert not faults_of(plane)
 
 
 def test_a_child_uses_the_inherited_plane_at_once(plane: shmplane.Plane) -> None:
@@ -94,35 +105,34 @@ def test_a_child_uses_the_inherited_plane_at_once(plane: shmplane.Plane) -> None
 
 def test_a_child_that_outlives_its_parent_keeps_what_it_holds(plane: shmplane.Plane) -> None:
     plane["x"] = LARGE
-    ready, told, said = os.pipe(), os.pipe(), os.pipe()
-    parent = os.fork()
-    if parent == 0:
-        view = plane["x"]
-        if os.fork() == 0:
-            os.write(ready[1], b"r")
-            os.read(told[0], 1)
-            ok = bytes(view) == LARGE and plane.put("last words", b"!").version == 1
-            os.write(said[1], b"1" if ok else b"0")
-        else:
-            time.sleep(0.001)
-        os._exit(0)
-    os.read(ready[0], 1)
-    wait_for(parent)
-    plane.gc()
-    assert plane.stats().processes == 2  # the child must not keep its parent's token
-    del plane["x"]
-    plane.gc()
-    os.write(told[1], b"t")
-    assert os.read(said[0], 1) == b"1"
-    for fd in (*ready, *told, *said):
-        os.close(fd)
-    deadline = time.monotonic() + 5
-    while plane.stats().processes > 1 and time.monotonic() < deadline:
+    with pipes(3) as (ready, told, said):
+        parent = os.fork()
+        if parent == 0:
+            view = plane["x"]
+            if os.fork() == 0:
+                os.write(ready[1], b"r")
+                os.close(told[1])  # so that reading ends when the test fails
+                os.read(told[0], 1)
+                ok = bytes(view) == LARGE and plane.put("last words", b"!").version == 1
+                os.write(said[1], b"1" if ok else b"0")
+            else:
+                time.sleep(0.001)
+            os._exit(0)
+        os.read(ready[0], 1)
+        wait_for(parent)
         plane.gc()
-        time.sleep(0.001)
-    assert bytes(plane["last words"]) == b"!"
-    plane.gc()
-    assert not faults_of(plane)
+        assert plane.stats().processes == 2  # the child must not keep its parent's token
+        del plane["x"]
+        plane.gc()
+        os.write(told[1], b"t")
+        assert os.read(said[0], 1) == b"1"
+        deadline = time.monotonic() + 5
+        while plane.stats().processes > 1 and time.monotonic() < deadline:
+            plane.gc()
+            time.sleep(0.001)
+        assert bytes(plane["last words"]) == b"!"
+        plane.gc()
+        assert not faults_of(plane)
 
 
 @contextlib.contextmanager

@@ -30,6 +30,7 @@ class Draft:
         self._attachment = attachment
         self._name = name
         self._base = base
+        self._version = base.facts.version
         self._target = Target(name.encode(), base.facts.row)
         self._pid = os.getpid()
         self._mutex = threading.RLock()
@@ -84,6 +85,8 @@ class Draft:
     def _end(self, why: str) -> None:
         self._ended = why
         self._let_go()
+        # Whoever keeps the draft does not keep the old version.
+        del self._base
 
     def _check_open(self) -> None:
         if self._ended is not None:
@@ -107,4 +110,4 @@ class Draft:
 
     def __repr__(self) -> str:
         state = self._ended or "open"
-        return f"<{type(self).__name__} of {self._name!r}, version {self._base.facts.version}: {state}>"
+        return f"<{type(self).__name__} of {self._name!r}, version {self._version}: {state}>"

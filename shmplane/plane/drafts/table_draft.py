@@ -68,8 +68,8 @@ class TableDraft(Draft):
 
     def __init__(self, attachment: Attachment, name: str, base: Lease) -> None:
         super().__init__(attachment, name, base)
-        self._version = TableVersion(base)
-        said, schema = self._version.said, self._version.schema
+        self._old = TableVersion(base)
+        said, schema = self._old.said, self._old.schema
         labels = labels_of(said.origin, said.recipe, schema.names)
         self._recipe, self._num_rows = said.recipe, said.num_rows
         self._columns = [
@@ -115,7 +115,7 @@ class TableDraft(Draft):
             self._check_open()
             import pyarrow as pa
 
-            array, how = lower_column(self._version.said.origin, name, values)
+            array, how = lower_column(self._old.said.origin, name, values)
             if len(array) != self._num_rows and self._columns:
                 raise ValueError(f"column {name!r} has {len(array):,} values and the table {self._num_rows:,} rows")
             column = _Column(name, how, pa.field(title_of(name), array.type), (_New(len(array), array),))
@@ -125,7 +125,7 @@ class TableDraft(Draft):
                 changed[self._find(name)] = column
             else:
                 changed.insert(len(names), column)
-            check_labels(self._version.said.origin, [each.label for each in changed if not each.is_index])
+            check_labels(self._old.said.origin, [each.label for each in changed if not each.is_index])
             self._change(changed, len(array))
 
     def __delitem__(self, name: Any) -> None:
@@ -134,7 +134,7 @@ class TableDraft(Draft):
             self._check_open()
             at = self._find(name)
             changed = self._columns[:at] + self._columns[at + 1 :]
-            check_labels(self._version.said.origin, [each.label for each in changed if not each.is_index])
+            check_labels(self._old.said.origin, [each.label for each in changed if not each.is_index])
             self._change(changed, self._num_rows)
 
     def rename(self, names: Mapping[Any, Any]) -> None:
@@ -146,7 +146,7 @@ class TableDraft(Draft):
                 replace(column, label=new[at], field=column.field.with_name(title_of(new[at]))) if at in new else column
                 for at, column in enumerate(self._columns)
             ]
-            check_labels(self._version.said.origin, [each.label for each in changed if not each.is_index])
+            check_labels(self._old.said.origin, [each.label for each in changed if not each.is_index])
             if any(old != name for old, name in names.items()):
                 self._change(changed, self._num_rows)
 
@@ -183,11 +183,11 @@ class TableDraft(Draft):
     def _schema(self) -> pa.Schema:
         import pyarrow as pa
 
-        return pa.schema([column.field for column in self._columns], metadata=self._version.schema.metadata)
+        return pa.schema([column.field for column in self._columns], metadata=self._old.schema.metadata)
 
     def _said(self) -> Composition:
         """What the draft is, but for its pieces."""
-        said = self._version.said
+        said = self._old.said
         columns = [(column.label, column.how) for column in self._columns if not column.is_index]
         recipe = recipe_with(said.origin, self._recipe, columns) if self._touched else self._recipe
         return said._replace(num_rows=self._num_rows, recipe=recipe, schema=self._schema().serialize().to_pybytes())
@@ -195,7 +195,7 @@ class TableDraft(Draft):
     def _assemble(self) -> pa.Table:
         import pyarrow as pa
 
-        found = self._version.read(
+        found = self._old.read(
             piece for column in self._columns for piece in column.pieces if isinstance(piece, Piece)
         )
         arrays = [
@@ -218,7 +218,7 @@ class TableDraft(Draft):
         return lease
 
     def _try_to_publish(self) -> Lease:
-        said, table, sources = self._said(), self.table, self._version.sources
+        said, table, sources = self._said(), self.table, self._old.sources
         parts = _Parts(self._columns)
         encoded = [encode_table(part) for part in parts.tables()]
         held = sum(sources[part].body_nbytes for part in parts.used) + sum(part.nbytes for part in encoded)
@@ -240,7 +240,7 @@ class TableDraft(Draft):
 
     def _let_go(self) -> None:
         self._table = None
-        del self._columns, self._version
+        del self._columns, self._old
 
 
 class _Parts:
