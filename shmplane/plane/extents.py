@@ -8,7 +8,6 @@ What is read from a table is checked hard before anything is mapped: a hostile o
 
 from __future__ import annotations
 
-import contextlib
 import os
 import struct
 from collections.abc import Iterator, Sequence
@@ -94,30 +93,30 @@ def lay_extents(
 ) -> None:
     """Lay an array's pages over a range, which then shows its body."""
     sources = facts.references or (facts,)
-    base = _source_in_place(extents)
-    with contextlib.ExitStack() as stack:
-        descriptors: dict[int, int] = {}
-        for source in {extent.source for extent in extents}:
-            descriptors[source] = memory.open_segment(sources[source].segment_id, sources[source].segment_nbytes)
-            stack.callback(os.close, descriptors[source])
-        if base >= 0:
-            pages = min(mapping.nbytes // PAGE_NBYTES, _limit(sources[base]))
-            mapping.lay(descriptors[base], pages * PAGE_NBYTES, private=private)
-        for position, (source, first, pages) in _placed(extents):
-            if source != base:
+    pieces: dict[int, list[tuple[int, Extent]]] = {}
+    for position, extent in _placed(extents):
+        pieces.setdefault(extent.source, []).append((position, extent))
+    base = _source_in_place(pieces)
+    if base >= 0:
+        # Laid whole and first; what is not shown of it is laid over.
+        pages = min(mapping.nbytes // PAGE_NBYTES, _limit(sources[base]))
+        pieces = {base: [(0, Extent(base, 0, pages))], **{key: some for key, some in pieces.items() if key != base}}
+    for number, some in pieces.items():
+        source = sources[number]
+        # One descriptor at a time, closed by a single call into C: Ctrl-C must not come between.
+        fd = memory.open_segment(source.segment_id, source.segment_nbytes)
+        try:
+            for position, (_, first, pages) in some:
                 at, offset = position * PAGE_NBYTES, first * PAGE_NBYTES
-                mapping.lay(descriptors[source], pages * PAGE_NBYTES, at=at, offset=offset, private=private)
+                mapping.lay(fd, pages * PAGE_NBYTES, at=at, offset=offset, private=private)
+        finally:
+            os.close(fd)
 
 
-def _source_in_place(extents: Sequence[Extent]) -> int:
+def _source_in_place(pieces: dict[int, list[tuple[int, Extent]]]) -> int:
     """A block whose pages all lie where they did: laying it whole, once, saves half of the calls. -1: there is none."""
-    pages_in_place: dict[int, int] = {}
-    moved = set()
-    for position, (source, first, pages) in _placed(extents):
-        pages_in_place[source] = pages_in_place.get(source, 0) + pages
-        if first != position:
-            moved.add(source)
-    return max(pages_in_place.keys() - moved, key=lambda source: pages_in_place[source], default=-1)
+    in_place = [source for source, some in pieces.items() if all(position == extent.first for position, extent in some)]
+    return max(in_place, key=lambda source: len(pieces[source]), default=-1)
 
 
 def _placed(extents: Sequence[Extent]) -> Iterator[tuple[int, Extent]]:

@@ -211,7 +211,8 @@ def fill_segment(attachment: Attachment, creation: Creation, encoded: Encoded, c
     """Write a body and the frame behind it."""
     place, memory = creation.place, attachment.memory
     warm = None if place.fresh else memory.warm(place.segment_id)
-    if warm is not None:
+    # Another size can only come from tables that somebody wrote over.
+    if warm is not None and warm.nbytes >= place.nbytes:
         encoded.write_to(MappedSink(warm.view))
         tail = contents.tail()
         start = contents.stored_nbytes

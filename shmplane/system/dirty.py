@@ -70,22 +70,20 @@ def _scan(mapping: Mapping) -> Runs:
     vec = regions.__array_interface__["data"][0]
     position, end = mapping.address, mapping.address + mapping.nbytes
     found = []
-    # Opened each time: after a fork an older descriptor would show the parent's pages.
-    pagemap = os.open(_PAGEMAP, os.O_RDONLY | os.O_CLOEXEC)
-    try:
+    # The file object owns the descriptor, also when Ctrl-C comes at once. It is opened each time, since after a fork an
+    # older descriptor would show the parent's pages.
+    with open(_PAGEMAP, "rb", buffering=0) as pagemap:
         while position < end:
             argument = bytearray(
                 _SCAN_ARGUMENT.pack(
                     _SCAN_ARGUMENT.size, 0, position, end, 0, vec, _REGIONS, 0, _FILE, _FILE, _PRESENT | _SWAPPED, _FILE
                 )
             )
-            count = fcntl.ioctl(pagemap, _PAGEMAP_SCAN, argument, True)
+            count = fcntl.ioctl(pagemap.fileno(), _PAGEMAP_SCAN, argument, True)
             found.append((regions[:count, :2] - mapping.address) // PAGE_NBYTES)
             # On from the last region: ``walk_end`` may be that of an earlier step of the same call (seen on Linux 6.18
             # from 512 regions on), and what lies in between would be found twice.
             position = int(regions[count - 1, 1]) if count == _REGIONS else end
-    finally:
-        os.close(pagemap)
     runs = np.concatenate(found).astype(np.int64)
     runs[:, 1] -= runs[:, 0]
     return runs
@@ -96,17 +94,14 @@ def _read_pagemap(mapping: Mapping) -> Runs:
 
     pages = mapping.nbytes // PAGE_NBYTES
     found = []
-    pagemap = os.open(_PAGEMAP, os.O_RDONLY | os.O_CLOEXEC)
-    try:
+    with open(_PAGEMAP, "rb", buffering=0) as pagemap:
         for start in range(0, pages, _PAGES_PER_READ):
             count = min(_PAGES_PER_READ, pages - start)
-            data = os.pread(pagemap, 8 * count, (mapping.address // PAGE_NBYTES + start) * 8)
+            data = os.pread(pagemap.fileno(), 8 * count, (mapping.address // PAGE_NBYTES + start) * 8)
             entries = np.frombuffer(data, np.uint64) >> np.uint64(61)
             # Of the three bits left, from the highest: present, swapped out, of a file.
             dirty = (entries > 1) & (entries & np.uint64(1) == 0)
             found.append(_runs_of(dirty, start))
-    finally:
-        os.close(pagemap)
     return np.concatenate(found)
 
 

@@ -37,7 +37,7 @@ ONCE = with_pages(BASE, [3, 30], 1)
 TWICE = with_pages(ONCE, [30, 31, 50], 2)
 #: more than the room at the end of the first block of pages, so that a second one is made
 MUCH = with_pages(ONCE, list(range(5, 25)), 3)
-WHOLE = with_pages(BASE, list(range(0, 60)), 4)
+WHOLE = with_pages(BASE, list(range(60)), 4)
 SMALL, SMALL_AFTER = b"s" * 500, b"t" + b"s" * 499
 
 
@@ -168,7 +168,9 @@ SCENARIOS = [
     scenario("edit an edit", _edit_to(TWICE), ONCE, TWICE, arrange=_arrange_chain(BASE, ONCE)),
     scenario("edit more than there is room for", _edit_to(MUCH), ONCE, MUCH, arrange=_arrange_chain(BASE, ONCE)),
     scenario("edit almost everything", _edit_to(WHOLE), ONCE, WHOLE, arrange=_arrange_chain(BASE, ONCE)),
-    scenario("edit what is leased", _edit_to(TWICE), ONCE, TWICE, arrange=_arrange_chain(BASE, ONCE), begin=_hold_a_version),
+    scenario(
+        "edit what is leased", _edit_to(TWICE), ONCE, TWICE, arrange=_arrange_chain(BASE, ONCE), begin=_hold_a_version
+    ),
     scenario("edit a small block", _edit_to(SMALL_AFTER), SMALL, SMALL_AFTER),
     scenario("edit in vain", _edit_in_vain, BASE, SMALL),
     scenario("edit and leave by an exception", _edit_and_fail, BASE, BASE),

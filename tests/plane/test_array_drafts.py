@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import shmplane
+from shmplane.plane.drafts import pages
 from shmplane.plane.extents import MAX_EXTENTS
 from shmplane.system import DIRTY_METHODS, PAGE_NBYTES, dirty
 from tests.plane.versions import edit, faults, settle
@@ -281,6 +282,41 @@ def test_whatever_moves_a_name_is_a_conflict(plane: shmplane.Plane, array: Any, 
         plane.rename("other", "x")
     with pytest.raises(shmplane.Conflict):
         draft.commit()
+    draft.discard()
+
+
+@pytest.mark.parametrize("touched", [2, 40])
+def test_a_name_that_moves_on_while_the_pages_are_written_gives_the_room_back(
+    plane: shmplane.Plane, array: Any, touched: int
+) -> None:
+    """Room at the end of the youngest block of pages, and for the larger edit also a new block."""
+    plane["x"] = array
+    with edit(plane, "x") as draft:
+        draft.array[0] = 1.0
+    keeper = plane.attach("x")  # keeps the block of pages
+    draft, before = edit(plane, "x"), settle(plane)
+    draft.array[: touched * ITEMS : ITEMS] = 2.0
+    module: Any = pages
+    write = module._write
+
+    def moved_meanwhile(*args: Any) -> None:
+        module._write = write
+        write(*args)
+        plane["x"] = b"moved"
+
+    module._write = moved_meanwhile
+    try:
+        with pytest.raises(shmplane.Conflict):
+            draft.commit()
+    finally:
+        module._write = write
+    assert bytes(plane["x"]) == b"moved"
+    tx = plane._attachment.tx
+    taken = [tx.blocks.stored_nbytes[row] for row in plane._attachment.run(tx.references, keeper._facts.row)]
+    assert taken[-1] == PAGE, "only the first edit's page is taken"
+    after = settle(plane)
+    assert after.blocks == before.blocks + 1
+    assert not faults(plane)
     draft.discard()
 
 

@@ -271,6 +271,7 @@ def test_a_block_deleted_while_it_is_attached_is_whole_or_not_there(plane: shmpl
         thread.start()
     with Child(_attach_often, plane, method="fork") as child:
         child.next()
+        child._tell("finish")
         deadline, value = time.monotonic() + 1.0, 0
         while time.monotonic() < deadline:
             value = (value + 1) % 256

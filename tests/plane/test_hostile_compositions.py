@@ -113,14 +113,16 @@ def test_random_changes_of_a_table_of_extents_are_corrupt_or_show_pages_that_wer
 @pytest.mark.parametrize("what", ["itself", "a composed block", "a free row", "a row that is not there", "too many"])
 def test_a_forged_reference_is_corrupt(edited: shmplane.Plane, what: str) -> None:
     tx = edited._attachment.tx
-    _, row = edited._attachment.run(tx.current, b"x")
+    keeper = edited.attach("x")
+    older = keeper._facts.row
     with edit(edited, "x") as draft:
         draft.array[0] = 1
-    older = draft._base.facts.row
-    del draft
+    draft = None
     _, row = edited._attachment.run(tx.current, b"x")
     before = [column[row] for column in tx.blocks.reference], tx.blocks.references[row]
-    value = {"itself": row + 1, "a composed block": older + 1, "a free row": 60, "a row that is not there": 2**40}.get(what, 0)
+    value = {"itself": row + 1, "a composed block": older + 1, "a free row": 60, "a row that is not there": 2**40}.get(
+        what, 0
+    )
     if what == "too many":
         tx.blocks.references[row] = 2**50
     else:

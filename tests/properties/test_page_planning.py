@@ -63,9 +63,7 @@ def test_a_plan_copies_at_least_the_dirty_pages_and_shows_all_others_as_before(
     assert len(copied) == plan.copied_pages <= PAGES // 2
     before, after = shown_by(body), shown_by(plan.extents)
     assert len(after) == PAGES
-    assert all(
-        found[0] == NEW if page in copied else found == before[page] for page, found in enumerate(after)
-    )
+    assert all(found[0] == NEW if page in copied else found == before[page] for page, found in enumerate(after))
     for left, right in itertools.pairwise(plan.extents):
         goes_on = right.source == NEW or right.first == left.first + left.pages
         assert left.source != right.source or not goes_on, "neighbours that could be one"
@@ -73,7 +71,9 @@ def test_a_plan_copies_at_least_the_dirty_pages_and_shows_all_others_as_before(
 
 @settings(max_examples=200, deadline=None)
 @given(bodies(), st.sets(st.integers(0, PAGES - 1), min_size=1, max_size=25))
-def test_without_a_shortage_of_pieces_nothing_but_the_dirty_pages_is_copied(body: list[Extent], dirty: set[int]) -> None:
+def test_without_a_shortage_of_pieces_nothing_but_the_dirty_pages_is_copied(
+    body: list[Extent], dirty: set[int]
+) -> None:
     plan = plan_pages(body, runs_of(dirty))
     assert plan is not None
     assert {page for first, pages in plan.copied for page in range(first, first + pages)} == dirty

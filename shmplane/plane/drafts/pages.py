@@ -1,8 +1,8 @@
 """Committing the changed pages of an array: take room, write the pages there, publish what shows them.
 
-Room is taken under the lock, first at the end of the youngest block of pages that the base shows, where the kernel has
-pages that nobody has seen yet, then in a new one. It is written outside the lock. A commit that comes to nothing gives its
-room back; that of a killed process is lost until its block of pages goes.
+Room is taken under the lock, first at the end of the youngest block of pages that the base shows, where there are pages
+that nobody has seen yet, then in a new one. It is written outside the lock. A commit gives its room back only when it is
+sure that nothing was published; otherwise, and when its process is killed, the room is lost until its block of pages goes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...errors import ShmplaneError
+from ...errors import Conflict, PlaneFull, ShmplaneError
 from ...manifest import MAX_REFERENCES, PAGES, Contents
 from ...system import PAGE_NBYTES, write_all
 from ..composing import Prepared, StoredBytes, give_up, prepare, publish_prepared
@@ -124,10 +124,14 @@ def _publish_plan(target: Target, base: Lease, plan: Plan, *, rooms: _Rooms, vie
         parts = [_part(rooms, plan)] if rooms.creation is not None else []
         references = [sources[source].row for source in used if source < len(sources)]
         return publish_prepared(attachment, target, block, parts=parts, references=references)
-    except BaseException:
+    except BaseException as error:
         # An error here must not hide the one that is on its way; what it leaves is found by the audit.
         with contextlib.suppress(ShmplaneError):
-            attachment.run(_return, attachment, sources, rooms)
+            # These two are raised before anything is published. After Ctrl-C it may have been, so the room stays taken.
+            if rooms.pages and isinstance(error, (Conflict, PlaneFull)):
+                attachment.run(_return, attachment, sources[rooms.youngest].row, rooms)
+            if rooms.creation is not None:
+                attachment.give_up(rooms.creation)
             give_up(attachment, block)
         raise
 
@@ -137,12 +141,8 @@ def _part(rooms: _Rooms, plan: Plan) -> Prepared:
     return Prepared(Contents(PAGES, rooms.new_pages * PAGE_NBYTES, b"", 0, written), None, rooms.creation)
 
 
-def _return(attachment: Attachment, sources: Sequence[BlockFacts], rooms: _Rooms) -> None:
-    if rooms.pages:
-        row = sources[rooms.youngest].row
-        attachment.tx.return_pages(row, rooms.first * PAGE_NBYTES, rooms.pages * PAGE_NBYTES)
-    if rooms.creation is not None:
-        attachment.take_back(rooms.creation)
+def _return(attachment: Attachment, row: int, rooms: _Rooms) -> None:
+    attachment.tx.return_pages(row, rooms.first * PAGE_NBYTES, rooms.pages * PAGE_NBYTES)
 
 
 def _write(base: Lease, plan: Plan, rooms: _Rooms, view: memoryview) -> None:
