@@ -223,9 +223,7 @@ def _contended(scale: Scale) -> Iterator[Row]:
         fairness.append(sum(ours) ** 2 / (THREADS * sum(count**2 for count in ours)))
     what = f"{THREADS} threads, {CONNECTIONS} connections: time a turn"
     note = f"throughput {1 / statistics.median(shares):.2f} of LifoQueue, target 0.97"
-    yield Row(
-        what, statistics.median(shares), "x", 1 / 0.97, baseline="LifoQueue", note=note, rounds=tuple(shares)
-    )
+    yield Row(what, statistics.median(shares), "x", 1 / 0.97, baseline="LifoQueue", note=note, rounds=tuple(shares))
     unfair = [1 - share for share in fairness]
     note = f"Jain {statistics.median(fairness):.4f}, target 0.99"
     yield Row("unfairness (1 - Jain)", statistics.median(unfair), "", 0.01, note=note, rounds=tuple(unfair))
@@ -255,9 +253,7 @@ async def _longest_wait(scale: Scale) -> Row:
     tasks, connections = 1000, 10
     ratios = []
     for _ in range(scale.pick(5, 3)):
-        pool: AsyncConnectionPool[Idle] = AsyncConnectionPool(
-            Idle, min_size=connections, max_size=connections
-        )
+        pool: AsyncConnectionPool[Idle] = AsyncConnectionPool(Idle, min_size=connections, max_size=connections)
         await pool.wait()
         began = time.perf_counter()
         turns = await asyncio.gather(*(_turn(pool, began) for _ in range(tasks)))

@@ -165,12 +165,7 @@ class AsyncBorrow(Generic[T]):
     async def __aenter__(self) -> T:
         pool, frame = self._pool, _getframe(1)
         taken = (frame.f_code, frame.f_lasti, None)
-        if (
-            self._timeout is ...
-            and pool._check is None
-            and get_ident() == pool._thread
-            and pool._is_running()
-        ):
+        if self._timeout is ... and pool._check is None and get_ident() == pool._thread and pool._is_running():
             conn = pool._roster.take(monotonic(), taken)
             if conn is not None:
                 self._conn: T = conn

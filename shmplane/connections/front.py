@@ -60,9 +60,7 @@ class Front(Generic[T]):
 
     def __repr__(self) -> str:
         stats = self.stats()
-        state = (
-            "closed" if stats.is_closed else f"{stats.used} used, {stats.idle} idle, {stats.waiting} waiting"
-        )
+        state = "closed" if stats.is_closed else f"{stats.used} used, {stats.idle} idle, {stats.waiting} waiting"
         return f"<{type(self).__name__} {self.name!r}: {state}, at most {stats.max_size}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -116,9 +114,7 @@ class Front(Generic[T]):
 
     def _report_leaks(self, members: list[Member]) -> None:
         for member in members:
-            log.warning(
-                "pool %r: a connection is held too long: %s", self.name, describe(member, monotonic())
-            )
+            log.warning("pool %r: a connection is held too long: %s", self.name, describe(member, monotonic()))
 
     def _settle_drops(self) -> None:
         """Give the slots of dropped connections back, now or soon; never waits."""
@@ -139,9 +135,7 @@ class Front(Generic[T]):
         inherited = {member.key: member.ref for member in members if member.state == OUT}
         closed, permits = self._roster.closed, self._permits
         found = [member.conn if member.conn is not None else member.ref() for member in members]
-        forks.immortalise(
-            [conn for conn in found if conn is not None] + [m for m in (permits,) if m is not None]
-        )
+        forks.immortalise([conn for conn in found if conn is not None] + [m for m in (permits,) if m is not None])
         self._begin()
         self._inherited = inherited
         if closed:

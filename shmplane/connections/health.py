@@ -65,9 +65,7 @@ def _connecting(stats: PoolStatistics, last_error: BaseException | None) -> Chec
 def _queue(stats: PoolStatistics) -> Check:
     detail = f"{stats.waiting} waiting, {stats.timeouts} timed out, {stats.refused} refused so far"
     if stats.waiting and stats.used >= stats.max_size:
-        return Check(
-            "queue", "warn", f"{detail}; all {stats.max_size} are in use: raise max_size or hold shorter"
-        )
+        return Check("queue", "warn", f"{detail}; all {stats.max_size} are in use: raise max_size or hold shorter")
     return Check("queue", "pass", detail)
 
 

@@ -82,9 +82,7 @@ def _thread(ident: int | None) -> str:
 
 
 def _shares(roster: Roster, used: int) -> str:
-    shares = (
-        f"{used} of {roster.max_size} in use, {roster.connecting} connecting, {len(roster.waiters)} waiting."
-    )
+    shares = f"{used} of {roster.max_size} in use, {roster.connecting} connecting, {len(roster.waiters)} waiting."
     return shares + (" The pool is paused." if not roster.serving else "")
 
 

@@ -30,11 +30,7 @@ def sweep(roster: Roster, now: float, elsewhere: int = 0) -> Plan:
     _make_way(roster, plan, now, elsewhere)
     _keep_alive(roster, plan, now)
     for member in roster.members.values():
-        if (
-            member.state == OUT
-            and member.reported != member.since
-            and now - member.since >= roster.leak_after
-        ):
+        if member.state == OUT and member.reported != member.since and now - member.since >= roster.leak_after:
             member.reported = member.since
             roster.tally.leaked += 1
             plan.leaks.append(member)

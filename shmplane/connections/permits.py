@@ -56,9 +56,7 @@ class PermitSeeker:
     Only one waits at a time, so a process takes one place in the host's queue, not one per caller.
     """
 
-    def __init__(
-        self, permits: HostPermits, *, wanted: Callable[[], bool], found: Callable[[], bool]
-    ) -> None:
+    def __init__(self, permits: HostPermits, *, wanted: Callable[[], bool], found: Callable[[], bool]) -> None:
         self._permits = permits
         self._wanted = wanted  #: asked between two waits
         self._found = found  #: called with a permit in hand; False when it is not needed any more

@@ -66,8 +66,7 @@ class Settings:
             )
         if self.name is None:
             raise ValueError(
-                "host_limit counts the connections of all pools of one name: pass name= too, "
-                "the same in every process"
+                "host_limit counts the connections of all pools of one name: pass name= too, the same in every process"
             )
 
 

@@ -30,9 +30,7 @@ __all__ = ["Shell", "new_waiter", "sleep_until_done"]
 
 T = TypeVar("T")
 
-LOOK_EVERY = (
-    1.0  #: seconds after which a waiter looks by itself, should an interrupt have cost it its wake-up
-)
+LOOK_EVERY = 1.0  #: seconds after which a waiter looks by itself, should an interrupt have cost it its wake-up
 
 
 class Shell(Front[T]):

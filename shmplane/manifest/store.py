@@ -240,7 +240,9 @@ class Manifest:
 
     def _allocate(self, offset: int, nbytes: int) -> None:
         if identity_of(self.fd) != self.identity:
-            raise ClosedError("somebody closed the library's descriptors (os.closerange, daemonizing); open the plane again")
+            raise ClosedError(
+                "somebody closed the library's descriptors (os.closerange, daemonizing); open the plane again"
+            )
         try:
             allocate(self.fd, nbytes, offset=offset)
         except OSError as error:

@@ -294,9 +294,7 @@ class Attachment:
 
     def find_garbage(self) -> None:
         """Queue what its callback did not, because Ctrl-C stopped it at its start and Python swallowed that."""
-        self.queue.extend(
-            known for known in [*self.leases.values(), *self.creations.values()] if known() is None
-        )
+        self.queue.extend(known for known in [*self.leases.values(), *self.creations.values()] if known() is None)
 
     def drain(self) -> None:
         """Give back the rows of objects that are garbage; under the lock."""

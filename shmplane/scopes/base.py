@@ -106,9 +106,7 @@ class ScopeBase:
             with suppress(OSError):
                 temporary.remove(entry.resource)
         file, line = entry.place
-        message = (
-            f"{entry.what} was never closed: scope {self.name!r} became garbage; use it as a context manager"
-        )
+        message = f"{entry.what} was never closed: scope {self.name!r} became garbage; use it as a context manager"
         warnings.warn_explicit(message, ResourceWarning, file, line, source=self)
 
     def _push(self, what: str, resource: Any, cleanup: Cleanup, frame: FrameType) -> None:

@@ -53,9 +53,7 @@ async def finish_on_asyncio(work: Coroutine[Any, Any, T]) -> T:
     return task.result()
 
 
-async def finish(
-    work: Coroutine[Any, Any, object], grace: float
-) -> tuple[BaseException | None, BaseException | None]:
+async def finish(work: Coroutine[Any, Any, object], grace: float) -> tuple[BaseException | None, BaseException | None]:
     """Run a cleanup to its end or for ``grace`` seconds; never raises.
 
     Returns: what cancelled us meanwhile (to be raised when all is done), and the error of the cleanup.

@@ -155,9 +155,7 @@ class FilePermits:
             place += 1
 
     def _places(self) -> list[int]:
-        numbers = [
-            int(path.name.rpartition("-")[2]) for path in self._directory.glob(f"{self._name}.place-*")
-        ]
+        numbers = [int(path.name.rpartition("-")[2]) for path in self._directory.glob(f"{self._name}.place-*")]
         return [number for number in numbers if self._is_taken(number)]
 
     def _is_taken(self, place: int) -> bool:

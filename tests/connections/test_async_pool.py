@@ -221,9 +221,7 @@ def test_a_storm_of_cancellations_loses_no_slot(server, seed) -> None:
             await user(pool)
 
     async def main() -> None:
-        pool = AsyncConnectionPool(
-            server.open_slowly, check=slow_check, reset=slow_reset, max_size=3, timeout=30
-        )
+        pool = AsyncConnectionPool(server.open_slowly, check=slow_check, reset=slow_reset, max_size=3, timeout=30)
         async with pool:
             users = [asyncio.create_task(user(pool)) for _ in range(150)]
             storms = [asyncio.create_task(again_and_again(task)) for task in users if chance.random() < 0.7]
@@ -243,9 +241,7 @@ def test_a_storm_of_cancellations_loses_no_slot(server, seed) -> None:
 @pytest.mark.parametrize("phase", ["connect", "check", "reset", "wait"])
 def test_cancelling_at_every_await_loses_no_slot(server, phase) -> None:
     async def main() -> None:
-        options = (
-            {"check": slow_check} if phase == "check" else {"reset": slow_reset} if phase == "reset" else {}
-        )
+        options = {"check": slow_check} if phase == "check" else {"reset": slow_reset} if phase == "reset" else {}
         async with AsyncConnectionPool(server.open_slowly, max_size=1, **options) as pool:
             if phase != "connect":
                 await pool.release(await pool.acquire())
@@ -373,9 +369,7 @@ def test_pause_resume_and_resize(server) -> None:
 
 def test_housekeeping_shrinks_checks_and_replaces(server) -> None:
     async def main() -> None:
-        pool = AsyncConnectionPool(
-            server.open_slowly, check=slow_check, min_size=1, max_size=3, max_idle=0.05
-        )
+        pool = AsyncConnectionPool(server.open_slowly, check=slow_check, min_size=1, max_size=3, max_idle=0.05)
         async with pool:
             conns = [await pool.acquire() for _ in range(3)]
             for conn in conns:

@@ -30,9 +30,7 @@ def check(conn: psycopg.Connection) -> None:
 
 
 def test_with_check_nobody_notices_a_restart_of_the_server(postgres) -> None:
-    with ConnectionPool(
-        functools.partial(connect, postgres.dsn()), check=check, max_size=4, timeout=30
-    ) as pool:
+    with ConnectionPool(functools.partial(connect, postgres.dsn()), check=check, max_size=4, timeout=30) as pool:
         conns = [pool.acquire() for _ in range(4)]
         for conn in conns:
             pool.release(conn)
@@ -68,9 +66,7 @@ def test_callers_wait_while_the_server_is_away(postgres) -> None:
 
 
 def test_a_cut_connection_is_found_by_the_check(postgres, proxy) -> None:
-    with ConnectionPool(
-        functools.partial(connect, postgres.dsn(proxy.port)), check=check, max_size=3
-    ) as pool:
+    with ConnectionPool(functools.partial(connect, postgres.dsn(proxy.port)), check=check, max_size=3) as pool:
         conns = [pool.acquire() for _ in range(3)]
         for conn in conns:
             pool.release(conn)

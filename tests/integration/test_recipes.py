@@ -89,9 +89,7 @@ def test_asyncpg_with_vector_search(postgres) -> None:
 
     async def main() -> None:
         pool = AsyncConnectionPool(
-            lambda: asyncpg.connect(
-                host=str(postgres.directory), port=postgres.port, user="app", database="postgres"
-            ),
+            lambda: asyncpg.connect(host=str(postgres.directory), port=postgres.port, user="app", database="postgres"),
             check=lambda conn: conn.execute(""),
             reset=lambda conn: conn.reset(),
             configure=lambda conn: conn.execute("set search_path to pg_temp"),

@@ -31,9 +31,7 @@ def run(backend: str, main, *args):
 class Resource:
     """Takes its time to close, and notes that it was closed."""
 
-    def __init__(
-        self, log: list[object], name: object, *, error: Exception | None = None, seconds=0.001
-    ) -> None:
+    def __init__(self, log: list[object], name: object, *, error: Exception | None = None, seconds=0.001) -> None:
         self.log, self.name, self.error, self.seconds = log, name, error, seconds
 
     async def aclose(self) -> None:
@@ -261,9 +259,7 @@ def closes_everything(backend: str, count: int, seed: int) -> None:
         asyncio.run(on_asyncio(trials))
     else:
         trio.run(on_trio, trials)
-    assert sum(trial.ended_well for trial in trials if trial.expected) == sum(
-        bool(trial.expected) for trial in trials
-    )
+    assert sum(trial.ended_well for trial in trials if trial.expected) == sum(bool(trial.expected) for trial in trials)
     assert scopes.report() == []
 
 

@@ -195,9 +195,7 @@ class TableDraft(Draft):
     def _assemble(self) -> pa.Table:
         import pyarrow as pa
 
-        found = self._old.read(
-            piece for column in self._columns for piece in column.pieces if isinstance(piece, Piece)
-        )
+        found = self._old.read(piece for column in self._columns for piece in column.pieces if isinstance(piece, Piece))
         arrays = [
             pa.chunked_array(
                 [
