@@ -59,7 +59,8 @@ def check_array(found: Any) -> float:
 
 def read_arrays(plane: shmplane.Plane, _: int) -> int:
     """Read until the time is over, and hold some versions all along."""
-    deadline, seen, held, last = time.monotonic() + SECONDS, 0, [], 0.0
+    deadline, seen, last = time.monotonic() + SECONDS, 0, 0.0
+    held: list[tuple[bytes, int]] = []
     while time.monotonic() < deadline:
         with plane.attach("x") as block:
             view = block.array()
@@ -69,7 +70,7 @@ def read_arrays(plane: shmplane.Plane, _: int) -> int:
         last, seen = number, seen + 1
         if seen % 20 == 1 and len(held) < 12:
             held.append((view, crc32(view)))  # type: ignore[arg-type]
-        assert all(crc32(view) == checksum for view, checksum in held), "a view changed"  # type: ignore[arg-type]
+        assert all(crc32(view) == checksum for view, checksum in held), "a view changed"
     return seen
 
 
