@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _ROOT = pytest.StashKey[Path]()
 _FAILED = pytest.StashKey[bool]()
+RUNNER = os.getpid()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -30,8 +31,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
     report = yield
+    if os.getpid() != RUNNER:  # a child that a test forked and lost; it must not go on as a second runner
+        os.write(2, f"a forked child came back from {item.nodeid}:\n{report.longreprtext}\n".encode())
+        os._exit(70)
     if report.when in {"setup", "call"} and report.failed:
         item.stash[_FAILED] = True
     return report

@@ -18,10 +18,11 @@ import os
 from threading import get_ident
 from typing import TYPE_CHECKING
 
-from ..errors import ShmplaneError
+from ..errors import PlaneFull, ShmplaneError
 from ..manifest import Transaction, held_rows
 from ..system import Lost, Token, reopen
 from .joining import take_slot
+from .reaper import reap_dead
 
 if TYPE_CHECKING:
     from .attachment import Attachment
@@ -75,7 +76,12 @@ def before_fork(attachment: Attachment) -> None:
 
 
 def _prepare_child(attachment: Attachment, token: Token) -> None:
-    slot = take_slot(attachment.tx, token)
+    try:
+        slot = take_slot(attachment.tx, token)
+    except PlaneFull:
+        if not reap_dead(attachment):
+            raise
+        slot = take_slot(attachment.tx, token)
     theirs = attachment.manifest.lease_row(slot)
     for row in held_rows(attachment.tx, attachment.slot):
         theirs[row] = 1

@@ -6,6 +6,7 @@ The default run takes every store and a sample of the bytecodes; ``pytest -m swe
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import os
 import random
@@ -17,7 +18,8 @@ from typing import Any
 import pytest
 
 import shmplane
-from tests.support.crashing import Scenario, World, wait_for
+from tests.support.crashing import Scenario, World
+from tests.support.forked import Forked
 from tests.support.lines import Witness, claims_in_line, processes_in_line, until
 from tests.support.processes import Child, run_in_child
 from tests.support.tracing import STORES, Bytecodes, wrap_columns
@@ -247,35 +249,23 @@ def _victims_among_workers(root: str, directory: Path) -> tuple[int, list[str]]:
     plane = shmplane.Plane("among", root=root, capacity="8MiB", max_processes=16)
     semaphore = plane.semaphore("used", PERMITS)
     stop = plane.mutable("stop", (), "u1")
-    survivors = [_fork(_go_on, semaphore, witness, stop) for _ in range(3)]
+    survivors = [Forked(functools.partial(_go_on, semaphore, witness, stop)) for _ in range(3)]
     counted, at = 0, 0
     while True:
         at += 1
-        status = wait_for(_fork(_die_at, semaphore, witness, at), 20)
+        status, _ = Forked(functools.partial(_die_at, semaphore, witness, at)).end(20)
         assert status is not None, f"the victim of store {at} hung"
         if os.waitstatus_to_exitcode(status) == 0:
             break
         counted += 1
     stop[()] = 1
-    for pid in survivors:
-        status = wait_for(pid, 20)
-        assert status == 0, f"a survivor ended with {status}"
+    for survivor in survivors:
+        survivor.wait(20)
     del stop
     plane.gc()
     assert semaphore.available == PERMITS
     plane.destroy()
     return counted, witness.lines()
-
-
-def _fork(fn: Any, *args: Any) -> int:
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        with contextlib.suppress(Exception):
-            fn(*args)
-            code = 0
-        os._exit(code)
-    return pid
 
 
 def _go_on(semaphore: Any, witness: Witness, stop: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import threading
 from pathlib import Path
@@ -16,6 +15,7 @@ from shmplane.plane.drafts import pages
 from shmplane.plane.extents import MAX_EXTENTS
 from shmplane.system import DIRTY_METHODS, PAGE_NBYTES, dirty
 from tests.plane.versions import edit, faults, settle
+from tests.support.forked import run_forked
 from tests.support.processes import Child, run_in_child
 
 PAGE = PAGE_NBYTES
@@ -385,19 +385,14 @@ def test_a_forked_child_may_write_its_draft_but_not_commit_it(plane: shmplane.Pl
     plane["x"] = array
     draft = edit(plane, "x")
     draft.array[0] = 1.0
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            draft.array[1] = 2.0
-            assert draft.array[0] == 1.0
-            try:
-                draft.commit()
-            except shmplane.ClosedError:
-                code = 0
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+    def write_and_commit() -> None:
+        draft.array[1] = 2.0
+        assert draft.array[0] == 1.0
+        with pytest.raises(shmplane.ClosedError):
+            draft.commit()
+
+    run_forked(write_and_commit)
     assert draft.array[1] == array[1]
     assert draft.commit().array()[0] == 1.0
 

@@ -15,7 +15,7 @@ import pytest
 
 import shmplane
 from shmplane.plane.options import directory_of
-from tests.support.crashing import wait_for
+from tests.support.forked import Forked
 from tests.support.processes import Child
 
 OPTIONS: dict[str, Any] = {"capacity": 8 << 20, "max_blocks": 64, "max_processes": 4}
@@ -197,24 +197,9 @@ def _scribble(root: Path, seed: int, rounds: int) -> list[str]:
     mutations, problems = random.Random(seed), []
     for round_ in range(rounds):
         done = _mutate(manifest, original, mutations)
-        readable, writable = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            code = 1
-            with contextlib.suppress(BaseException):
-                try:
-                    _use_what_is_left(str(root))
-                    code = 0
-                except BaseException:
-                    import traceback
-
-                    os.write(writable, traceback.format_exc().encode()[-3000:])
-            os._exit(code)
-        os.close(writable)
-        status = wait_for(pid, 15)
-        with os.fdopen(readable, "rb") as said:
-            if status != 0:
-                problems.append(f"seed {seed}, round {round_}, {done}: status {status}\n{said.read().decode()}")
+        status, said = Forked(lambda: _use_what_is_left(str(root))).end(15)
+        if status != 0:
+            problems.append(f"seed {seed}, round {round_}, {done}: status {status}\n{said}")
         _restore(directory, manifest)
     return problems
 

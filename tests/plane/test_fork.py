@@ -10,46 +10,19 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from pathlib import Path
 from zlib import crc32
 
 import pytest
 
 import shmplane
 from tests.support.audit import faults_of
-from tests.support.crashing import wait_for
+from tests.support.forked import Forked, run_forked
 from tests.support.processes import Child, run_in_child, run_python
+from tests.support.waiting import wait_for
 
 LARGE = bytes(range(256)) * 500
-
-
-def in_forked_child(act: Callable[[], object]) -> None:
-    """Fork, run ``act`` in the child, and pass on what it raised."""
-    start_forked_child(act)()
-
-
-def start_forked_child(act: Callable[[], object]) -> Callable[[], None]:
-    """The same in two steps; call what is returned to wait for the child."""
-    readable, writable = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        with contextlib.suppress(BaseException):
-            os.close(readable)
-            try:
-                act()
-                code = 0
-            except BaseException as error:
-                os.write(writable, repr(error).encode()[:4000])
-        os._exit(code)
-    os.close(writable)
-
-    def wait() -> None:
-        with os.fdopen(readable, "rb") as said:
-            status = wait_for(pid, 10)
-            assert status == 0, said.read().decode() or f"status {status}"
-
-    return wait
 
 
 @contextlib.contextmanager
@@ -66,25 +39,25 @@ def pipes(count: int) -> Iterator[list[tuple[int, int]]]:
 
 def test_a_view_that_a_child_inherits_is_leased_by_the_child(plane: shmplane.Plane) -> None:
     plane["x"] = LARGE
-    view = plane["x"]
+    views = [plane["x"]]
     with pipes(2) as (ready, told):
-        pid = os.fork()
-        if pid == 0:
-            with contextlib.suppress(BaseException):
-                os.write(ready[1], b"r")
-                os.close(told[1])  # so that reading ends when the test fails
-                os.read(told[0], 1)  # by now the parent has let go
-                os._exit(0 if bytes(view) == LARGE else 1)
-            os._exit(2)
+
+        def outlive() -> None:
+            os.write(ready[1], b"r")
+            os.close(told[1])  # so that reading ends when the test fails
+            os.read(told[0], 1)  # by now the parent has let go
+            assert bytes(views[0]) == LARGE
+
+        child = Forked(outlive)
         os.read(ready[0], 1)
-        del view, plane["x"]
+        views.clear()
+        del plane["x"]
         gc.collect()
         plane.gc()
         plane["y"] = bytes(len(LARGE))  # would land in the child's memory if the lease were lost
         assert [info.leases for info in plane.blocks() if info.name is None] == [1]
         os.write(told[1], b"t")
-        status = wait_for(pid)
-        assert status == 0
+        child.wait()
         assert plane.gc().leases == 1
         assert not faults_of(plane)
 
@@ -97,29 +70,39 @@ def test_a_child_uses_the_inherited_plane_at_once(plane: shmplane.Plane) -> None
         assert bytes(plane["x"]) == LARGE
         del plane["x"]
 
-    in_forked_child(act)
+    run_forked(act)
 
     assert bytes(plane["from the child"]) == b"hello"
     assert "x" not in plane
 
 
+def test_children_that_ended_leave_their_slots_to_the_next(plane_root: Path) -> None:
+    with shmplane.Plane("plane", root=str(plane_root), max_processes=2) as plane:
+        for turn in range(5):  # far quicker than the scan for dead processes, which runs once a second
+            run_forked(lambda turn=turn: plane.put(f"{turn}", b"from a child"))
+        assert len(plane) == 5
+        plane.destroy()
+
+
 def test_a_child_that_outlives_its_parent_keeps_what_it_holds(plane: shmplane.Plane) -> None:
     plane["x"] = LARGE
     with pipes(3) as (ready, told, said):
-        parent = os.fork()
-        if parent == 0:
+
+        def be_orphan(view: object) -> None:
+            os.write(ready[1], b"r")
+            os.close(told[1])  # so that reading ends when the test fails
+            os.read(told[0], 1)
+            ok = bytes(view) == LARGE and plane.put("last words", b"!").version == 1  # type: ignore[call-overload]
+            os.write(said[1], b"1" if ok else b"0")
+
+        def be_parent() -> None:
             view = plane["x"]
-            if os.fork() == 0:
-                os.write(ready[1], b"r")
-                os.close(told[1])  # so that reading ends when the test fails
-                os.read(told[0], 1)
-                ok = bytes(view) == LARGE and plane.put("last words", b"!").version == 1
-                os.write(said[1], b"1" if ok else b"0")
-            else:
-                time.sleep(0.001)
-            os._exit(0)
+            Forked(lambda: be_orphan(view))
+            time.sleep(0.001)
+
+        parent = Forked(be_parent)
         os.read(ready[0], 1)
-        wait_for(parent)
+        parent.wait()
         plane.gc()
         assert plane.stats().processes == 2  # the child must not keep its parent's token
         del plane["x"]
@@ -179,7 +162,7 @@ def fork_often(plane: shmplane.Plane, times: int) -> None:
                 slot = plane._attachment.slot
                 assert all(slot in info.holders for info in leased), leased
 
-            in_forked_child(act)
+            run_forked(act)
     assert not errors
     plane.gc()
     plane.gc()
@@ -208,9 +191,9 @@ def test_a_fork_waits_for_the_transaction_of_another_thread(plane: shmplane.Plan
     thread = threading.Thread(target=plane._attachment.run, args=(dwell,))
     thread.start()
     inside.wait()
-    wait = start_forked_child(lambda: plane.put("x", LARGE))
+    child = Forked(lambda: plane.put("x", LARGE))
     order.append("fork")
-    wait()
+    child.wait(10)
     thread.join()
 
     assert order == ["transaction", "fork"]
@@ -225,7 +208,7 @@ def test_threads_fork_at_the_same_time(plane: shmplane.Plane) -> None:
     def work() -> None:
         try:
             for _ in range(15):
-                in_forked_child(lambda: bytes(view) == LARGE and plane["x"])
+                run_forked(lambda: bytes(view) == LARGE and plane["x"])
         except BaseException as error:
             errors.append(error)
 
@@ -253,7 +236,7 @@ def test_a_fork_inside_a_call_gives_a_child_without_a_part(plane: shmplane.Plane
         with shmplane.Plane(plane.name, root=plane.root) as again:
             assert bytes(again["x"]) == LARGE
 
-    attachment.run(lambda: start_forked_child(act))()
+    attachment.run(lambda: Forked(act)).wait(10)
 
     plane["y"] = b"the parent goes on"
     plane.gc()
@@ -285,7 +268,7 @@ def test_builders_that_were_open_are_the_childs_own_copy(plane: shmplane.Plane) 
         with pytest.raises(shmplane.ClosedError):
             builder.publish()
 
-    in_forked_child(act)
+    run_forked(act)
     block = builder.publish()
 
     assert set(bytes(block.buffer())) == {1}

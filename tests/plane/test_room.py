@@ -19,6 +19,7 @@ import pytest
 import shmplane
 from shmplane.system import libc
 from tests.support.audit import faults_of
+from tests.support.forked import run_forked
 from tests.support.processes import run_in_child
 
 SMALL, LARGE = b"s" * 700, b"L" * 100_000
@@ -249,10 +250,7 @@ def test_more_processes_than_slots_are_refused(plane_root: Path) -> None:
         plane["x"] = SMALL
         with pytest.raises(shmplane.PlaneFull, match="slots"):
             run_in_child(_open, str(plane_root))
-        pid = os.fork()  # needs no slot to succeed
-        if pid == 0:
-            os._exit(0)
-        os.waitpid(pid, 0)
+        run_forked(lambda: None)  # needs no slot to succeed
         assert not faults_of(plane)
         plane.destroy()
 

@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 
 import shmplane
 from tests.support.audit import faults_of
-from tests.support.crashing import wait_for
+from tests.support.forked import run_forked
 from tests.support.processes import Child
 
 NAMES = st.sampled_from(["a", "b", "c/d", "é", "x" * 120])
@@ -132,11 +132,13 @@ class OneProcess(RuleBasedStateMachine):
 
     @rule()
     def forked_child_reads(self) -> None:
-        pid = os.fork()
-        if pid == 0:
-            ok = all(bytes(self.plane[name]) == value for name, value in self.model.items())
-            os._exit(0 if ok and all(bytes(view) == value for view, value in self.held.values()) else 1)
-        assert wait_for(pid) == 0
+        run_forked(self.all_is_right)
+
+    def all_is_right(self) -> None:
+        for name, value in self.model.items():
+            assert bytes(self.plane[name]) == value
+        for view, value in self.held.values():
+            assert bytes(view) == value
 
     @invariant()
     def views_never_change(self) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
-import time
 from typing import Any
 
 import numpy as np
@@ -18,7 +16,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 import shmplane
 from shmplane.system import PAGE_NBYTES
 from tests.plane.versions import edit, faults, settle
-from tests.support.crashing import wait_for
+from tests.support.forked import Forked, run_forked
 
 ITEMS = PAGE_NBYTES // 8
 SIZES = {"small": 100, "paged": 40 * ITEMS + 3, "more": 90 * ITEMS}
@@ -174,10 +172,7 @@ class Versions(RuleBasedStateMachine):
 
     @rule()
     def a_forked_child_sees_the_same(self) -> None:
-        pid = os.fork()
-        if pid == 0:
-            os._exit(0 if self.all_is_right() else 1)
-        assert wait_for(pid, 20) == 0
+        run_forked(self.check_all, 20)
 
     @rule(name=st.one_of(ARRAYS, TABLES), delay=st.floats(0, 0.01))
     def a_child_is_killed_at_work(self, name: str, delay: float) -> None:
@@ -185,12 +180,7 @@ class Versions(RuleBasedStateMachine):
         if name not in self.model:
             return
         before, version = self.model[name], self.versions[name]
-        pid = os.fork()
-        if pid == 0:
-            work(self.plane, name)
-        time.sleep(delay)
-        os.kill(pid, 9)
-        os.waitpid(pid, 0)
+        Forked(lambda: work(self.plane, name)).kill(after=delay)
         self.plane.gc()
         with self.plane.attach(name) as block:
             done = block.version - version
@@ -198,15 +188,16 @@ class Versions(RuleBasedStateMachine):
         assert same(found, expected)
         self.model[name], self.versions[name] = expected, version + done
 
-    def all_is_right(self) -> bool:
-        return all(same(self.plane[name], value) for name, value in self.model.items()) and all(
-            same(view, value) for view, value in self.held.values()
-        )
+    def check_all(self) -> None:
+        for name, value in self.model.items():
+            assert same(self.plane[name], value)
+        for view, value in self.held.values():
+            assert same(view, value)
 
     @invariant()
     def views_and_values_are_those_of_the_model(self) -> None:
         if hasattr(self, "model"):
-            assert self.all_is_right()
+            self.check_all()
 
     def teardown(self) -> None:
         if not hasattr(self, "plane"):
@@ -233,19 +224,14 @@ def same(found: Any, expected: Any) -> bool:
 
 def work(plane: shmplane.Plane, name: str) -> None:
     """Change after change, until it is killed."""
-    try:
-        turn = 0
-        while True:
-            turn += 1
-            value = plane[name]
-            if isinstance(value, pa.Table):
-                plane.append(name, {key: [value[key].to_pylist()[-1]] for key in value.column_names})
-            else:
-                with edit(plane, name) as draft:
-                    draft.array[:: len(value) // 3] += 1.0
-            del value
-    finally:
-        os._exit(1)
+    while True:
+        value = plane[name]
+        if isinstance(value, pa.Table):
+            plane.append(name, {key: [value[key].to_pylist()[-1]] for key in value.column_names})
+        else:
+            with edit(plane, name) as draft:
+                draft.array[:: len(value) // 3] += 1.0
+        del value
 
 
 def changed(value: Any, name: str, times: int) -> Any:

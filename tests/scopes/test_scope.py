@@ -13,6 +13,7 @@ import pytest
 from shmplane import scopes
 from shmplane.errors import ClosedError
 from shmplane.scopes import Scope
+from tests.support.forked import run_forked
 from tests.support.processes import Child
 
 
@@ -203,18 +204,17 @@ def test_a_forked_child_does_not_clean_up_what_its_parent_acquired(tmp_path) -> 
     with Scope() as scope:
         file = scope.temporary_file()
         scope.callback(note.write_text, "closed")
-        pid = os.fork()
-        if pid == 0:
-            code = 1
-            try:
-                with Scope() as own:
-                    mine = own.temporary_file()
-                    assert mine.parent != file.parent
-                scope.close()
-                code = 0 if file.exists() and not note.exists() and not mine.exists() else 2
-            finally:
-                os._exit(code)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+        def use_own() -> None:
+            with Scope() as own:
+                mine = own.temporary_file()
+                assert mine.parent != file.parent
+            scope.close()
+            assert file.exists()
+            assert not note.exists()
+            assert not mine.exists()
+
+        run_forked(use_own)
         assert file.exists()
         assert not note.exists()
     assert note.exists()

@@ -18,7 +18,6 @@ import errno
 import gc
 import mmap
 import os
-import select
 import shutil
 import signal
 import struct
@@ -35,17 +34,13 @@ import shmplane
 from shmplane.plane import ending, options
 from shmplane.system import forking
 from tests.support.audit import faults_of
+from tests.support.waiting import HANG_S, Hang, deadline, wait_for
 
-HANG_S = 5.0
 INTERRUPTED = 3  #: exit code of a victim's child that Ctrl-C ended
 _PR_SET_CHILD_SUBREAPER = 36
 _MOST_TEXT = 60_000
 
 Names = dict[str, bytes]
-
-
-class Hang(AssertionError):
-    """Something took longer than five seconds."""
 
 
 class Trigger(Protocol):
@@ -85,35 +80,6 @@ class Outcome(NamedTuple):
     killed: bool
     points: int  #: as counted, when it finished
     problems: list[str]
-
-
-@contextlib.contextmanager
-def deadline(what: str, seconds: float = HANG_S) -> Iterator[None]:
-    """``Hang`` when the block takes longer. For the main thread."""
-
-    def too_long(signum: int, frame: object) -> None:
-        raise Hang(f"{what} took longer than {seconds} s")
-
-    previous = signal.signal(signal.SIGALRM, too_long)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
-
-
-def wait_for(pid: int, seconds: float = HANG_S) -> int | None:
-    """The exit status of a child, or None when it hung; then it is killed."""
-    handle = os.pidfd_open(pid)
-    try:
-        ready, _, _ = select.select([handle], [], [], seconds)
-    finally:
-        os.close(handle)
-    if not ready:
-        os.kill(pid, signal.SIGKILL)
-    status = os.waitpid(pid, 0)[1]
-    return status if ready else None
 
 
 class World:

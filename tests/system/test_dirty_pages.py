@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from shmplane.system import DIRTY_METHODS, PAGE_NBYTES, Mapping, dirty, dirty_runs
+from tests.support.forked import run_forked
 from tests.support.requires import require
 
 PAGES = 3000
@@ -104,13 +105,10 @@ def test_a_page_written_with_what_it_had_is_dirty_for_the_kernel_alone(source: i
 def test_a_forked_child_sees_its_own_pages(source: int, method: str) -> None:
     mapping, array = private(source)
     array[0] ^= 1
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            array[9 * PAGE_NBYTES] ^= 1
-            code = 0 if pages_in(dirty_runs(mapping, clean(source), method=method)) == [0, 9] else 2
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+    def write() -> None:
+        array[9 * PAGE_NBYTES] ^= 1
+        assert pages_in(dirty_runs(mapping, clean(source), method=method)) == [0, 9]
+
+    run_forked(write)
     assert pages_in(dirty_runs(mapping, clean(source), method=method)) == [0]
