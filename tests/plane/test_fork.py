@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import gc
 import os
 import signal
@@ -79,7 +80,7 @@ def test_a_child_uses_the_inherited_plane_at_once(plane: shmplane.Plane) -> None
 def test_children_that_ended_leave_their_slots_to_the_next(plane_root: Path) -> None:
     with shmplane.Plane("plane", root=str(plane_root), max_processes=2) as plane:
         for turn in range(5):  # far quicker than the scan for dead processes, which runs once a second
-            run_forked(lambda turn=turn: plane.put(f"{turn}", b"from a child"))
+            run_forked(functools.partial(plane.put, f"{turn}", b"from a child"))
         assert len(plane) == 5
         plane.destroy()
 
