@@ -63,6 +63,10 @@ def check_story(fields: dict[str, Any], workers: int) -> None:
     assert len(fields["survivors"]) == workers - 1
     assert all(survivor["checksum_before"] == survivor["checksum_after"] for survivor in fields["survivors"])
     assert fields["survivors_unchanged"]
+    edit = fields["edit"]
+    assert edit["seen"]
+    assert edit["copied_nbytes"] == 4096 < edit["nbytes"]
+    assert fields["old_versions_unchanged"]
     assert fields["left_behind"] == []
 
 
@@ -73,6 +77,8 @@ def test_the_whole_story_on_a_table_of_ones_own(plane_root: Path, cities: Path) 
     check_story(fields, workers=2)
     means = {group["key"][0]: group["mean"] for group in fields["answers"][0]["groups"]}
     assert means == {"Rome": ROWS / 2 - 2, "Oslo": ROWS / 2 - 1, "(null)": ROWS / 2, "Bonn": ROWS / 2 + 1}
+    assert fields["append"]["seen"]
+    assert fields["append"]["of_rows"] == ROWS + fields["append"]["rows"]
     assert list(plane_root.rglob("*/*")) == []
 
 
@@ -84,7 +90,16 @@ def test_the_flights_for_people(plane_root: Path) -> None:
     code, out, err = run("--workers", "2")
     assert (code, err) == (0, "")
     assert all(len(line) <= 80 for line in out.splitlines())
-    for promised in ("336,776 flights", "Frontier", "JFK - LAX", "SIGKILL", "gc reclaimed", "no file of it is left"):
+    for promised in (
+        "336,776 flights",
+        "Frontier",
+        "JFK - LAX",
+        "SIGKILL",
+        "gc reclaimed",
+        "1 row of",
+        "337,776 rows now",
+        "no file of it is left",
+    ):
         assert promised in out
     assert list(plane_root.rglob("*/*")) == []
 
@@ -94,6 +109,7 @@ def test_keep_leaves_the_plane_for_a_look(plane_root: Path, tmp_path: Path, caps
     code, out, _ = run("--data", str(tmp_path / "grid.npy"), "--workers", "2", "--keep", "--json")
     assert code == 0
     fields = json.loads(out)
+    assert fields["append"] is None  # it is an array
     assert fields["kept"]
     assert main(["info", fields["plane"], "grid", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["block"]["shape"] == [4_000, 3]

@@ -14,6 +14,7 @@ from .worker import SCRATCH, Attached, Worked
 
 if TYPE_CHECKING:
     from ..output import Output
+    from .change import Change
     from .crash import Held
     from .data import Data
     from .questions import Answer
@@ -85,7 +86,7 @@ class Report:
         self._line("                   open plane      attach        work    private memory")
         for worker in workers[:_SHOWN]:
             times = "".join(f"{seconds(worker[f'{what}_seconds']):>12}" for what in ("open", "get", "work"))
-            self._line(f"   pid {worker['pid']:<10}{times}{nbytes(worker['private_nbytes']):>18}")
+            self._line(f"   pid {worker['pid']:<10}{times}{nbytes(max(0, worker['private_nbytes'])):>18}")
         if len(workers) > _SHOWN:
             self._line(f"   and {len(workers) - _SHOWN} more")
         self._line(f"   by pickle{seconds(copied['seconds']):>29}{nbytes(copied['private_nbytes']):>30}")
@@ -161,6 +162,26 @@ class Report:
         first = next(iter(after))
         self._row("every byte", f"crc32 {before[first]:08x} before, {after[first]:08x} after")
         self._row("unchanged", f"{len(unchanged)} of {some(len(after), 'survivor')}")
+
+    def changed(self, edit: Change, append: Change | None, block: str, *, unchanged: bool) -> None:
+        self.fields["edit"] = edit._asdict()
+        self.fields["append"] = append and append._asdict()
+        self.fields["old_versions_unchanged"] = unchanged
+        self.holds = self.holds and edit.seen and (append is None or append.seen) and unchanged
+        self._heading("A little of much is changed: a new version that shares the rest.")
+        self._line("                         written     a worker saw it        copying it all takes")
+        self._change(f"1 row of {edit.of_rows:,}", edit)
+        if append is not None:
+            self._change(f"{append.rows:,} rows more", append)
+        self._row("edited", f"{edit.shape}, made for this")
+        if append is not None:
+            self._row("appended to", f"{block!r}, which has {append.of_rows:,} rows now")
+        self._row("old versions", "as before, for whoever reads them" if unchanged else "PROBLEM: changed")
+
+    def _change(self, what: str, change: Change) -> None:
+        after = f"after {seconds(change.seconds)}" if change.seen else "PROBLEM: did not"
+        whole = f"{nbytes(change.nbytes)} in {seconds(change.full_copy_s)}"
+        self._line(f"   {what:<19}{nbytes(change.copied_nbytes):>10}{after:>20}{whole:>28}")
 
     def kept(self, plane: str, root: str) -> None:
         self.fields["kept"] = True

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...observe import directory_of, nbytes, snapshot_of
 from ..exits import OK, PROBLEMS, Failed
+from .change import append_rows, edit_one_row
 from .crash import Held, kill_in_the_middle
 from .crew import Crew, Hand
 from .data import Data, read_data
@@ -81,6 +82,7 @@ def _tell(data: Data, plane: Plane, *, crew: Crew, workers: int, put_nbytes: int
     _crash(crew, victim, data, plane=plane, put_nbytes=put_nbytes, report=report)
     after = {hand.pid: hand.ask("checksum") for hand in survivors}
     report.survivors(before, after)
+    _change(survivors, data, plane, nbytes=put_nbytes, report=report)
 
 
 def _read(path: str | None, report: Report) -> Data:
@@ -181,6 +183,14 @@ def _crash(crew: Crew, victim: Hand, data: Data, *, plane: Plane, put_nbytes: in
     # What was theirs is used again at once: by a block of the size that only the victim held.
     plane.put(None, bytes(_ALONE_NBYTES), linger=0.0).close()
     report.crash(held, seconds, left)
+
+
+def _change(hands: list[Hand], data: Data, plane: Plane, *, nbytes: int, report: Report) -> None:
+    before = {hand.pid: hand.ask("checksum") for hand in hands}
+    edit = edit_one_row(plane, hands[0], nbytes=nbytes)
+    append = append_rows(plane, data, hands[0]) if hasattr(data.value, "num_columns") else None
+    unchanged = before == {hand.pid: hand.ask("checksum") for hand in hands}
+    report.changed(edit, append, data.block, unchanged=unchanged)
 
 
 def _finish(plane: Plane, report: Report, *, keep: bool) -> None:

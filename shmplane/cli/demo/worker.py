@@ -83,6 +83,14 @@ class _Worker:
         self.value = value
         return Copied(arrived, self.private())
 
+    def total_of_row(self, block: str, row: int) -> float:
+        """Of the array's current version."""
+        return float(self.plane[block][row].sum())
+
+    def rows_now(self, block: str) -> int:
+        """Of the table's current version."""
+        return int(self.plane[block].num_rows)
+
     def checksum(self) -> int:
         """Of every byte of the table, as this worker sees it."""
         return _checksum(self.value)
