@@ -226,12 +226,13 @@ class Attachment:
 
     # Leases and creations
 
-    def lease(self, row: int) -> Lease:
-        """The lease of a live block, taken or shared; under the lock."""
+    def lease(self, row: int, facts: BlockFacts | None = None) -> Lease:
+        """The lease of a live block, taken or shared; under the lock. ``facts``: what is known of it already."""
         known = self.leases.get(row)
         lease: Lease | None = known() if known is not None else None
         if lease is None:
-            facts = self.tx.facts(row)
+            if facts is None:
+                facts = self.tx.facts(row)
             # The word is set before the object exists; an exception in between leaves it to the audit.
             self.tx.lease(row)
             lease = self.new_lease(facts)

@@ -5,7 +5,8 @@ of the same block can reuse. The word differs whenever the name points to anothe
 right or not used.
 
 While a view is alive, the process leases the block and a comparison is enough. When the last view has just become garbage,
-the lease's word still stands for up to 50 ms and can be revived without the host's lock. After that the block is looked up.
+the lease's word still stands for up to 50 ms and can be revived without the host's lock. After that it is taken again under
+the lock, with all that is known of the block; only a name that has moved on is looked up.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ..names import check_block_name
 from .block import unsafe
 
 if TYPE_CHECKING:
+    from ..manifest import BlockFacts
     from .attachment import Attachment
     from .leases import Lease, Tracked
 
@@ -57,11 +59,13 @@ class Views:
         return show(root)
 
     def revive(self, attachment: Attachment, name: str, known: Known) -> Any:
-        """A root for a block whose last view has just become garbage; None when its lease has gone too."""
+        """A root for a block that we have leased before; None when the name has moved on."""
         name_row, word, _, show, (tracked, facts, frame, mapping) = known
         lease = attachment.revive(tracked, facts, name_row=name_row, word=word)
         if lease is None:
-            return None
+            lease = attachment.run(_lease_again, attachment, facts, name_row, word, writes=False)
+            if lease is None:
+                return None
         root = lease.revive(frame, mapping())
         held = (attachment.leases[facts.row], facts, frame, mapping)
         self._remember(name, (name_row, word, weakref.ref(root), show, held))
@@ -74,6 +78,12 @@ class Views:
 
     def forget(self) -> None:
         self.known.clear()
+
+
+def _lease_again(attachment: Attachment, facts: BlockFacts, name_row: int, word: int) -> Lease | None:
+    """Under the lock: a lease of the block that the name still points to, whose facts are known."""
+    tx = attachment.tx
+    return attachment.lease(facts.row, facts) if tx.names.word[name_row] == word else None
 
 
 def lease_current(attachment: Attachment, name: bytes) -> tuple[Lease, Tracked, int, int] | None:
