@@ -36,6 +36,10 @@ class NameIndex:
             following = names.next[row]
         raise PlaneCorrupt("the chain of a name bucket loops; run `shmplane gc`, which builds the index again")
 
+    def is_at(self, row: int, name: bytes) -> bool:
+        """Whether the row is that of this name."""
+        return self._names.length[row] == len(name) and self._names.text.read(row, len(name)) == name
+
     def read(self, row: int) -> str:
         """The name of a row."""
         return self._names.text.read(row, self._names.length[row]).decode(errors="replace")

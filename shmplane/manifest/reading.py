@@ -101,6 +101,23 @@ class Reader:
             raise PlaneCorrupt(f"the name {name!r} points to a block that is not live; run `shmplane gc`", name=name)
         return name_row, row
 
+    def is_seen(self, name: bytes) -> bool:
+        """Without the lock: True when the name surely has a block. Otherwise only the lock can tell.
+
+        A chain that somebody is changing may end early or lead elsewhere. But a row whose text is this name before and
+        after its word was read had that word as this name: rows are used for another name after thousands of deletes.
+        """
+        if self.header.destroyed[0]:
+            return False
+        try:
+            name_row = self.index.find(name)
+            if name_row < 0:
+                return False
+            row = row_of_name_word(self.names.word[name_row])
+            return row >= 0 and self.blocks.state[row] == LIVE and self.index.is_at(name_row, name)
+        except (IndexError, PlaneCorrupt):
+            return False
+
     def facts(self, row: int) -> BlockFacts:
         """What the row of a live block says, checked against its segment."""
         blocks, segments = self.blocks, self.segments

@@ -285,7 +285,8 @@ class Plane(Coordinated):
             encoded = check_block_name(name)
         except ValueError:
             return False
-        return attachment.run(attachment.tx.current, encoded, writes=False)[1] >= 0  # type: ignore[no-any-return]
+        tx = attachment.tx
+        return tx.is_seen(encoded) or attachment.run(tx.current, encoded, writes=False)[1] >= 0
 
     __hash__ = object.__hash__
 

@@ -135,3 +135,37 @@ def test_eight_writers_and_eight_readers_see_whole_versions_only(plane: shmplane
         assert plane.attach("t").version == sum(written) + 1
     assert not faults(plane)
     assert settle(plane).processes == 1
+
+
+def churn_names(plane: shmplane.Plane, who: int) -> int:
+    """Names come, go, and make room for others: more than the plane keeps of deleted ones."""
+    deadline, done = time.monotonic() + SECONDS, 0
+    while time.monotonic() < deadline:
+        names = [f"{who}/{done + number}" for number in range(64)]
+        for name in names:
+            plane[name] = b"x"
+        for name in names:
+            del plane[name]
+        done += len(names)
+    return done
+
+
+def look_for_names(plane: shmplane.Plane, _: int) -> int:
+    deadline, done = time.monotonic() + SECONDS, 0
+    while time.monotonic() < deadline:
+        for number in range(32):
+            assert f"stays/{number}" in plane
+            assert f"never/{number}" not in plane
+        done += 1
+    return done
+
+
+def test_names_are_found_without_the_lock_while_others_come_and_go(plane: shmplane.Plane) -> None:
+    for number in range(32):
+        plane[f"stays/{number}"] = b"x"
+    with contextlib.ExitStack() as stack:
+        writers = [stack.enter_context(Child(churn_names, plane, who)) for who in range(3)]
+        readers = [stack.enter_context(Child(look_for_names, plane, who)) for who in range(3)]
+        assert sum(child.result() for child in writers) > 0
+        assert sum(child.result() for child in readers) > 0
+    assert len(plane) == 32
