@@ -89,6 +89,12 @@ def _hold(*names: str) -> Any:
     return lambda world: [world.plane[name] for name in names]
 
 
+def _get_and_let_go(world: World) -> None:
+    """The block is remembered, and its lease has ended."""
+    world.plane["target"]
+    world.plane.gc()
+
+
 def _let_go(world: World, context: Any) -> None:
     context.clear()
     gc.collect()
@@ -342,6 +348,12 @@ SCENARIOS = [
     ),
     Scenario("get a small block", _plane(lambda plane: plane["target"]), {"target": SMALL}),
     Scenario("get a large block", _plane(lambda plane: plane["target"]), {"target": LARGE}),
+    Scenario(
+        "get a block again",
+        _plane(lambda plane: plane["target"]),
+        {"target": LARGE},
+        begin=_get_and_let_go,
+    ),
     Scenario("attach", _plane(lambda plane: plane.attach("target")), {"target": LARGE}),
     Scenario("attach and close", _plane(lambda plane: plane.attach("target").close()), {"target": LARGE}),
     Scenario(

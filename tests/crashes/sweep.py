@@ -19,12 +19,14 @@ from collections.abc import Iterator
 from multiprocessing import Process, SimpleQueue
 from typing import NamedTuple
 
+from tests.crashes.draft_scenarios import DRAFT_SCENARIOS
 from tests.crashes.scenarios import BY_NAME, DIES_AT_WORK, RECOVERED
 from tests.support.crashing import Scenario, World
 from tests.support.tracing import STORES, Bytecodes, wrap_columns
 
 NEVER = 2**62
 MOST_SHOWN = 5
+ALL_BY_NAME = BY_NAME | {scenario.name: scenario for scenario in DRAFT_SCENARIOS}
 KINDS = ["stores", "bytecodes", "recovery", "interrupts"]
 
 
@@ -95,7 +97,7 @@ def run_recovery(
 ) -> Iterator[Result]:
     """First the sweep of stores inside recovery, all of them, then that of bytecodes."""
     wrap_columns()
-    world = World(root)
+    world = World(root, capacity=32 << 20)
     try:
         if DIES_AT_WORK in scenarios:
             yield sweep_recovery(world, DIES_AT_WORK, NEVER, sample=sample, share=share)
@@ -114,7 +116,7 @@ def run(
 ) -> Iterator[Result]:
     if kind == "stores":
         wrap_columns()
-    world = World(root)
+    world = World(root, capacity=32 << 20)
     try:
         for scenario in scenarios:
             yield sweep(world, scenario, kind, sample=sample, share=share)
@@ -129,7 +131,7 @@ def _work(job: tuple[str, str, int | None], say: SimpleQueue[Result | str | None
         if kind == "recovery":
             results = run_recovery(root, [BY_NAME.get(name, DIES_AT_WORK)], sample=sample)
         else:
-            results = run(kind, [BY_NAME[name]], root, sample=sample)
+            results = run(kind, [ALL_BY_NAME[name]], root, sample=sample)
         for result in results:
             say.put(result)
     except BaseException:
@@ -163,7 +165,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at once")
     options = parser.parse_args()
     sample = None if options.all else options.points
-    names = {kind: list(BY_NAME) for kind in KINDS}
+    names = {kind: list(ALL_BY_NAME) for kind in KINDS}
     names["recovery"] = [DIES_AT_WORK.name, *RECOVERED]
     jobs = [
         (kind, name, sample)

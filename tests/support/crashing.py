@@ -285,7 +285,7 @@ class World:
             os._exit(code)
 
     def _be_interrupted(self, scenario: Scenario, trigger: Trigger, at: int) -> list[str]:
-        context = scenario.begin(self)
+        context, kept = scenario.begin(self), None
         pid = os.getpid()
         interrupted = False
         try:
@@ -293,13 +293,12 @@ class World:
             kept = scenario.operate(self, context)
             count = trigger.disarm()
             self._report[:16] = struct.pack("qq", count, 1)
-            del kept
         except KeyboardInterrupt:
             trigger.disarm()
             interrupted = True
         if os.getpid() != pid:
             os._exit(INTERRUPTED)  # a fork that was interrupted in its child
-        del context
+        del context, kept  # an interrupt may have come when the operation had returned already
         gc.collect()
         with deadline("going on after the interrupt"):
             return self._go_on(scenario, interrupted=interrupted)
