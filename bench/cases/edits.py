@@ -63,8 +63,8 @@ def _one_row(scale: Scale) -> Iterator[Row]:
     pipe = times.pop("pipe")
     note = f"a pipe's round trip of {show_seconds(statistics.median(pipe))} taken off"
     times["ours"] = [max(ours - its, 0.0) for ours, its in zip(times["ours"], pipe, strict=True)]
-    target = None if scale.quick else 0.01  # it is for a gigabyte
-    yield compare(f"1 row of {size} changed, seen elsewhere", times, target=target, baseline="copyto", note=note)
+    most = None if scale.quick else 0.01  # for a gigabyte
+    yield compare(f"1 row of {size} changed, seen elsewhere", times, target=most, baseline="copyto", note=note)
 
 
 @contextlib.contextmanager
