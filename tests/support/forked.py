@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import time
 import traceback
@@ -37,6 +38,11 @@ class Forked:
         with os.fdopen(self._said, "rb") as said:
             os.set_blocking(said.fileno(), False)  # a grandchild may hold the other end
             return status, (said.read() or b"").decode(errors="replace")
+
+    def said_already(self) -> str:
+        """Its traceback, when it has failed; does not wait."""
+        ready, _, _ = select.select([self._said], [], [], 0)
+        return os.read(self._said, 4000).decode(errors="replace") if ready else ""
 
     def kill(self, *, after: float = 0) -> None:
         """SIGKILL, and wait for the end."""
