@@ -58,10 +58,11 @@ class SinkFile:
         return nbytes
 
     def _flush_small(self) -> None:
-        if self._small:
-            self._sink.write(self._offset, self._small)
-            self._offset += len(self._small)
-            self._small = bytearray()
+        # First taken out: a write that Ctrl-C ends may keep a view of it, and what Arrow says last could not be added.
+        small, self._small = self._small, bytearray()
+        if small:
+            self._sink.write(self._offset, small)
+            self._offset += len(small)
 
     def flush(self) -> None: ...
     def close(self) -> None: ...

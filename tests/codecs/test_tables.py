@@ -227,6 +227,22 @@ def test_a_sink_that_fails_says_so_itself() -> None:
         codecs.encode(pa.table({"a": list(range(10_000))})).write_to(Full())
 
 
+class InterruptedSink:
+    """Ctrl-C arrives in the first write; like any traceback, it keeps the view that was being written."""
+
+    def write(self, offset: int, data: Any) -> None:
+        interrupt = KeyboardInterrupt()
+        interrupt.view = memoryview(data)  # type: ignore[attr-defined]
+        raise interrupt
+
+
+def test_ctrl_c_in_a_sink_stays_ctrl_c() -> None:
+    for rows in (0, 1, 100_000):
+        encoded = codecs.encode(pa.table({"a": pa.array(range(rows), pa.int64()), "b": pa.nulls(rows)}))
+        with pytest.raises(KeyboardInterrupt):
+            encoded.write_to(InterruptedSink())
+
+
 def test_a_body_whose_lengths_do_not_fit_its_buffers_is_corrupt() -> None:
     encoded = codecs.encode(pa.table({"a": [1, 2, 3]}))
     body = body_of(encoded)
