@@ -133,6 +133,10 @@ class Allocation(SegmentSpace):
         return -1
 
     def _adopt_from(self, slab: int, cell: int) -> int:
+        row = self.block_row()
+        if self._segments.state[slab] != USED:  # the search for a row dissolved it
+            self.free_block_row(row)
+            return -1
         blocks, high = self._blocks, self._header.blocks_high[0]
         owned = {
             offset
@@ -141,7 +145,6 @@ class Allocation(SegmentSpace):
             )
             if segment == slab + 1 and size
         }
-        row = self.block_row()
         for offset in range(0, self._segments.bump[slab], cell):
             if offset not in owned:
                 self._segments.orphans[slab] -= 1

@@ -65,8 +65,17 @@ class Transaction(Reader):
     # Making blocks
 
     def begin_small(self, nbytes: int) -> int:
-        """A free row with a cell for ``nbytes``; -1 when its class needs a slab first."""
-        return self.space.cell(class_of(nbytes))
+        """A free row with a cell for ``nbytes``; -1 when its class needs a slab first. Published, or ``return_small``ed."""
+        row = self.space.cell(class_of(nbytes))
+        if row >= 0:
+            # Counted at once: the search for another row dissolves slabs that count none.
+            self.space.use_cell(row)
+        return row
+
+    def return_small(self, row: int) -> None:
+        """What was begun is not published."""
+        self.space.leave_cell(row)
+        self.space.free_block_row(row)
 
     def begin_large(self, nbytes: int) -> tuple[int, Place]:
         """A row that is CREATING and a segment of its own to write."""
@@ -141,14 +150,12 @@ class Transaction(Reader):
     def publish_small(self, row: int, name_row: int, *, lease: bool, references: Sequence[int] = ()) -> None:
         """A filled cell becomes the current block of a name."""
         self._clear(row)
-        self.space.use_cell(row)
         self.header.live_blocks[0] += 1
         self._go_live(row, name_row, lease=lease, references=references)
 
     def publish_anonymous_small(self, row: int, linger_ns: int) -> None:
         """A filled cell becomes a block without a name, leased by us."""
         self._clear(row)
-        self.space.use_cell(row)
         self.header.live_blocks[0] += 1
         self.publish_anonymous(row, linger_ns)
 
@@ -164,7 +171,6 @@ class Transaction(Reader):
             self.space.finish(blocks.segment[row] - 1)
         else:
             self._clear(row)
-            self.space.use_cell(row)
             self.header.live_blocks[0] += 1
         blocks.version[row] = 0
         blocks.state[row] = LIVE

@@ -157,7 +157,7 @@ def _take_row(attachment: Attachment, prepared: Prepared) -> int:
             mapping = attachment.memory.writable(tx.segments.id[segment], tx.segments.nbytes[segment])
             mapping.view[offset : offset + len(payload)] = payload
         except BaseException:
-            tx.space.free_block_row(row)
+            tx.return_small(row)
             raise
     return row
 
@@ -165,4 +165,4 @@ def _take_row(attachment: Attachment, prepared: Prepared) -> int:
 def _return_rows(tx: Transaction, rows: list[int]) -> None:
     for row in rows:
         if tx.blocks.cell[row] and not tx.blocks.state[row]:
-            tx.space.free_block_row(row)
+            tx.return_small(row)

@@ -140,7 +140,7 @@ def _put_in_cell(
     try:
         mapping = attachment.memory.writable(tx.segments.id[segment], tx.segments.nbytes[segment])
     except BaseException:
-        tx.space.free_block_row(row)
+        tx.return_small(row)
         raise
     mapping.view[offset : offset + len(payload)] = payload
     tx.fill(row, contents, evictable=evictable)
