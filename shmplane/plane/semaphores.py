@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from ..errors import ClosedError, LockTimeout, PlaneMismatch, ShmplaneError
+from ..errors import ClosedError, LockTimeout, PlaneFull, PlaneMismatch, ShmplaneError
 from ..manifest import NO_TICKET
 from ..system import wait_for_change
+from .reaper import reap_dead
 from .waker import running_loop
 
 if TYPE_CHECKING:
@@ -68,7 +69,10 @@ def open_semaphore(attachment: Attachment, name: bytes, permits: int, title: str
 def _open(attachment: Attachment, name: bytes, permits: int, title: str) -> None:
     coordination = attachment.tx.coordination
     coordination.take_part()
-    row = coordination.open(name, permits)
+    row = _open_row(attachment, name, permits)
+    if coordination.permits(row) != permits and reap_dead(attachment):
+        # Whoever used it with the other count may have been killed.
+        row = coordination.open(name, permits)
     if coordination.permits(row) != permits:
         raise PlaneMismatch(
             f"{title} has {coordination.permits(row)} permits and is in use, asked for {permits}. Use the same count, "
@@ -76,6 +80,17 @@ def _open(attachment: Attachment, name: bytes, permits: int, title: str) -> None
             asked=permits,
             found=coordination.permits(row),
         )
+
+
+def _open_row(attachment: Attachment, name: bytes, permits: int) -> int:
+    """The row of a semaphore; when all are in use, what dead processes held comes back first."""
+    coordination = attachment.tx.coordination
+    try:
+        return coordination.open(name, permits)
+    except PlaneFull:
+        if not reap_dead(attachment):
+            raise
+        return coordination.open(name, permits)
 
 
 def _part(attachment: Attachment, name: bytes, permits: int) -> LocalPart:
@@ -86,7 +101,7 @@ def _part(attachment: Attachment, name: bytes, permits: int) -> LocalPart:
         coordination.take_part()
         row = coordination.find(name)
         if row < 0:
-            row = coordination.open(name, permits)
+            row = _open_row(attachment, name, permits)
         if len(attachment.semaphores) > _MOST_PARTS:
             _forget_parts(attachment)
         part = attachment.semaphores[name] = LocalPart(name, row, coordination.generation(row))

@@ -10,6 +10,7 @@ import pytest
 
 import shmplane
 from tests.support.audit import faults_of
+from tests.support.forked import run_forked
 
 # Cells of 1,280 bytes, 12 to a slab; and of 1,024 bytes, 16 to a slab.
 TWELVE, SIXTEEN = b"t" * 1200, b"s" * 900
@@ -60,3 +61,22 @@ def test_an_append_whose_second_block_needs_a_row_keeps_the_first_ones_cell(plan
             assert not faults_of(plane)
         assert plane["table"].column("a").to_pylist() == expected
         plane.destroy()
+
+
+def _die_with(plane: shmplane.Plane, *semaphores: tuple[str, int]) -> None:
+    def hold() -> None:
+        for name, permits in semaphores:
+            plane.semaphore(name, permits).acquire()
+
+    run_forked(hold)
+
+
+def test_locks_of_dead_processes_make_room_for_others(plane: shmplane.Plane) -> None:
+    _die_with(plane, *((f"{index}", 1) for index in range(512)))
+    with plane.lock("mine"):
+        assert not faults_of(plane)
+
+
+def test_the_count_of_a_semaphore_that_only_the_dead_used_can_be_another(plane: shmplane.Plane) -> None:
+    _die_with(plane, ("pool", 2))
+    assert plane.semaphore("pool", 3).permits == 3
