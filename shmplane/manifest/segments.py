@@ -105,7 +105,9 @@ class SegmentSpace:
             return following - 1
         high = header.segments_high[0]
         if high == segments.rows:
-            raise PlaneFull(f"all {high:,} segments of the plane are in use; delete some blocks.", needed=1)
+            raise PlaneFull(
+                f"all {high:,} segments of the plane are in use; delete some blocks.", needed=1, max_segments=high
+            )
         if high == header.segments_reserved[0]:
             reserved = min(segments.rows, max(32, high + min(high // 2, 8192)))
             self._manifest.reserve(segments, reserved)
@@ -199,6 +201,11 @@ class SegmentSpace:
         segments.state[segment_row] = FREE
         segments.next[segment_row] = self._header.free_segments[0]
         self._header.free_segments[0] = segment_row + 1
+
+    def doomed_segments(self) -> list[tuple[int, int]]:
+        """Row and id of the segments whose files have to go, or are gone and nobody has said so yet."""
+        segments, states = self._segments, self._segments.state[: self._header.segments_high[0]].tolist()
+        return [(row, segments.id[row]) for row, state in enumerate(states) if state == DOOMED]
 
     def _account(self, *, used: int = 0, recycled: int = 0) -> None:
         header = self._header

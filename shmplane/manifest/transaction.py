@@ -278,15 +278,15 @@ class Transaction(Reader):
         if previous >= 0:
             self.let_go(previous)
 
-    def evict(self, nbytes: int) -> None:
-        """Delete evictable blocks that nobody leases, oldest first, until ``nbytes`` are given back."""
+    def evict(self, nbytes: int, rows: int = 0) -> None:
+        """Delete evictable blocks that nobody leases, oldest first, until ``nbytes`` and ``rows`` are given back."""
         blocks, high = self.blocks, self.header.blocks_high[0]
-        if nbytes <= 0:
+        if nbytes <= 0 and rows <= 0:
             return
         evictable = [row for row, flag in enumerate(blocks.evictable[:high].tolist()) if flag]
-        before = self.header.used_nbytes[0]
+        most_nbytes, most_rows = self.header.used_nbytes[0] - nbytes, self.header.live_blocks[0] - rows
         for row in sorted(evictable, key=lambda row: blocks.created[row]):
-            if before - self.header.used_nbytes[0] >= nbytes:
+            if self.header.used_nbytes[0] <= most_nbytes and self.header.live_blocks[0] <= most_rows:
                 return
             if blocks.state[row] == LIVE and self.is_named(row) and not self.is_leased(row):
                 self._unname(blocks.name[row] - 1)

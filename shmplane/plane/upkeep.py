@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from ..errors import PlaneFull
@@ -11,7 +12,9 @@ from .records import Reclaimed
 if TYPE_CHECKING:
     from .attachment import Attachment
 
-__all__ = ["collect", "resize", "trim"]
+__all__ = ["collect", "free_segment_rows", "resize", "trim"]
+
+_SHARE_COOLED_FOR_ROWS = 8
 
 
 def resize(attachment: Attachment, capacity: int) -> None:
@@ -43,6 +46,16 @@ def collect(attachment: Attachment) -> Reclaimed:
     total = attachment.reclaimed.plus(before, count(attachment.tx))
     attachment.reclaimed = NOTHING
     return Reclaimed(*total)
+
+
+def free_segment_rows(attachment: Attachment) -> None:
+    """All segment rows are taken: warm ones go, and rows whose remover has not come back to say so are free."""
+    space = attachment.tx.space
+    for segment_row, segment_id in space.doomed_segments():
+        # Ids are never used again and a doomed file is never made again: one that is not there is gone for good.
+        if not os.path.exists(attachment.memory.path(segment_id)):
+            space.forget_segment(segment_row, segment_id)
+    space.cool(space.recycled_nbytes() // _SHARE_COOLED_FOR_ROWS + 1)
 
 
 def trim(attachment: Attachment, keep: int) -> int:

@@ -21,6 +21,7 @@ from ..names import check_block_name
 from ..system import write_all
 from .memory import FileSink, MappedSink, translate
 from .reaper import reap_dead
+from .upkeep import free_segment_rows
 
 if TYPE_CHECKING:
     from ..codecs import Encoded
@@ -39,6 +40,7 @@ __all__ = [
     "retry_after_reclaim",
 ]
 
+_MOST_ROWS_AT_ONCE = 3  #: that one call takes: of pages or rows, of a table's description, of the block itself
 _LONGEST_LINGER_S = 1e9  #: thirty years, which fit a word
 
 
@@ -97,7 +99,10 @@ def _reclaim(attachment: Attachment, full: PlaneFull) -> None:
     if "errno" in full.facts:
         # The file system is full although the capacity is not: what is warm helps more as free memory.
         space.cool(space.recycled_nbytes())
-    attachment.tx.evict(needed - space.free_nbytes() - space.recycled_nbytes())
+    if "max_segments" in full.facts:
+        free_segment_rows(attachment)
+    rows = _MOST_ROWS_AT_ONCE if "max_blocks" in full.facts else 0
+    attachment.tx.evict(needed - space.free_nbytes() - space.recycled_nbytes(), rows)
 
 
 # Small blocks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pytest
 import shmplane
 from tests.support.audit import faults_of
 from tests.support.forked import run_forked
+from tests.support.processes import Child
 
 # Cells of 1,280 bytes, 12 to a slab; and of 1,024 bytes, 16 to a slab.
 TWELVE, SIXTEEN = b"t" * 1200, b"s" * 900
@@ -80,3 +82,47 @@ def test_locks_of_dead_processes_make_room_for_others(plane: shmplane.Plane) -> 
 def test_the_count_of_a_semaphore_that_only_the_dead_used_can_be_another(plane: shmplane.Plane) -> None:
     _die_with(plane, ("pool", 2))
     assert plane.semaphore("pool", 3).permits == 3
+
+
+@pytest.fixture
+def few_rows(plane_root: Path) -> Iterator[shmplane.Plane]:
+    """A plane of 4 blocks and 68 segments."""
+    with shmplane.Plane("plane", root=str(plane_root), max_blocks=4, capacity="256MiB", recycle="256MiB") as plane:
+        yield plane
+        plane.destroy()
+
+
+def _leave_warm(plane: shmplane.Plane, count: int) -> None:
+    for index in range(count):
+        plane["x"] = bytes(70_000 + 4096 * index)  # each a page larger, so that none fits into those before
+        del plane["x"]
+
+
+def test_warm_segments_do_not_use_up_the_rows(few_rows: shmplane.Plane) -> None:
+    _leave_warm(few_rows, 80)
+    assert not few_rows.names()
+
+
+def test_rows_of_removed_segments_are_free_although_their_remover_does_nothing_more(few_rows: shmplane.Plane) -> None:
+    """Who removes files says so in its next call; until then the rows are doomed."""
+    _leave_warm(few_rows, 60)
+    with Child(_trim_and_idle, few_rows.name, few_rows.root) as child:
+        child.next()
+        _leave_warm(few_rows, 80)
+        child.result()
+
+
+def _trim_and_idle(name: str, root: str) -> Iterator[None]:
+    with shmplane.Plane(name, root=root) as plane:
+        plane.trim(0)
+        yield
+        yield
+
+
+def test_evictable_blocks_make_room_for_a_row(few_rows: shmplane.Plane) -> None:
+    for index in range(4):
+        few_rows.put(f"cached {index}", b"c", evictable=True).close()
+    few_rows["new"] = b"n"
+    assert "new" in few_rows
+    assert "cached 0" not in few_rows  # the oldest goes first
+    assert "cached 3" in few_rows
