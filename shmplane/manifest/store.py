@@ -251,6 +251,7 @@ class Manifest:
                     f"the plane's tables need {nbytes:,} B more and the file system has no room ({error.strerror}). "
                     f"Free memory or use a larger root=.",
                     needed=nbytes,
+                    errno=error.errno,
                 ) from error
             raise PlaneCorrupt(f"reserving {nbytes:,} B of the plane's tables: {error}", errno=error.errno) from error
 
