@@ -42,6 +42,8 @@ class _Writing:
         try:
             if place.fresh:
                 attachment.memory.create_backed(place)
+            else:
+                attachment.memory.back(place)
             pages = pages if pages is not None else reserve(place.nbytes, writable=True)
             self.mapping = Mapping(min(len(pages), place.nbytes), writable=True, pages=pages)
             attachment.memory.lay_over(self.mapping, place)

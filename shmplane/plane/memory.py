@@ -19,7 +19,17 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from ..errors import ClosedError, PlaneCorrupt, PlaneFull, ShmplaneError
-from ..system import Mapping, allocate, create_file, open_file, punch, set_size, unlink_quietly, write_all
+from ..system import (
+    Mapping,
+    allocate,
+    backed_nbytes,
+    create_file,
+    open_file,
+    punch,
+    set_size,
+    unlink_quietly,
+    write_all,
+)
 from .extents import extents_of, lay_extents
 
 if TYPE_CHECKING:
@@ -239,6 +249,22 @@ class SegmentMemory:
                 allocate(fd, place.nbytes)
         finally:
             os.close(fd)
+
+    def back(self, place: Place) -> None:
+        """The same for a warm one: what was a block of pages may have pages that nobody ever wrote."""
+        fd = self.open_writable(place.segment_id)
+        try:
+            if backed_nbytes(fd) < place.nbytes:
+                with translated(f"reserving {place.nbytes:,} B"):
+                    allocate(fd, place.nbytes)
+        finally:
+            os.close(fd)
+
+    def keep_for_filling(self, place: Place) -> None:
+        """Map a warm segment for the next time that it is filled, if there is room for that."""
+        with contextlib.suppress(PlaneFull):
+            self.back(place)
+            self.writable(place.segment_id, place.nbytes)
 
     def open_for_filling(self, place: Place) -> int:
         """The file of a warm segment that this process has not mapped."""

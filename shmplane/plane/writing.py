@@ -235,7 +235,7 @@ def fill_segment(attachment: Attachment, creation: Creation, encoded: Encoded, c
         os.close(fd)
     if not place.fresh:
         # It is being used over and over: from the next time on it is filled through a mapping.
-        memory.writable(place.segment_id, place.nbytes)
+        memory.keep_for_filling(place)
 
 
 def publish(attachment: Attachment, creation: Creation, contents: Contents, publication: Publication) -> Lease | None:

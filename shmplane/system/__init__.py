@@ -6,6 +6,7 @@ from .capabilities import PAGE_NBYTES, require_platform
 from .dirty import DIRTY_METHODS, dirty_runs
 from .files import (
     allocate,
+    backed_nbytes,
     check_directory,
     close_own,
     create_file,
@@ -50,6 +51,7 @@ __all__ = [
     "Token",
     "attach_untracked",
     "allocate",
+    "backed_nbytes",
     "check_directory",
     "close_own",
     "dirty_runs",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "allocate",
+    "backed_nbytes",
     "check_directory",
     "close_own",
     "create_file",
@@ -111,6 +112,11 @@ def write_all(fd: int, offset: int, data: Buffer) -> None:
 def allocate(fd: int, nbytes: int, *, offset: int = 0) -> None:
     """Back ``[offset, offset + nbytes)`` with memory, so that no later access can be SIGBUS; ``OSError`` if full."""
     libc.fallocate(fd, 0, offset=offset, nbytes=nbytes)
+
+
+def backed_nbytes(fd: int) -> int:
+    """How much of a file has memory behind it."""
+    return os.fstat(fd).st_blocks * 512
 
 
 def punch(fd: int, nbytes: int) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import shmplane
+from shmplane.manifest import store
 from shmplane.system import libc
 from tests.support.audit import faults_of
 from tests.support.forked import run_forked
@@ -419,3 +420,53 @@ def test_arrays_of_any_size_are_refused_before_anything_is_touched(plane: shmpla
         plane.put("huge", huge)
     plane.gc()
     assert not faults_of(plane)
+
+
+def _backed(directory: Path) -> dict[int, bool]:
+    """Which segments have memory behind their every page."""
+    found = ((int(path.name[1:]), path.stat()) for path in directory.glob("s[0-9]*"))
+    return {segment_id: status.st_blocks * 512 >= status.st_size for segment_id, status in found}
+
+
+@pytest.mark.parametrize("fill", ["buffer", "builder", "put"])
+def test_warm_memory_with_holes_gets_pages_before_it_is_written_through_a_mapping(plane_root: Path, fill: str) -> None:
+    """On a full file system a store to a page that is not there would be SIGBUS."""
+    with shmplane.Plane("plane", root=str(plane_root), **OPTIONS) as plane:
+        memory, directory = plane._attachment.memory, Path(plane._attachment.path)
+        plane["array"] = np.zeros(2 << 20, "u1")
+        for pages in (1, 20):  # the second block of pages is made larger than what it is to hold
+            with plane.edit("array") as draft:
+                draft.array[: 4096 * pages] = pages
+        del plane["array"], draft
+        plane.gc()
+        assert not all(_backed(directory).values())
+        if fill == "buffer":
+            with plane.buffer(128_000):
+                assert all(_backed(directory).values())
+        elif fill == "builder":
+            with plane.create("new", (128_000,), "u1"):
+                assert all(_backed(directory).values())
+        else:
+            plane["new"] = bytes(110_000)
+            mapped = {segment_id for segment_id in _backed(directory) if memory.warm(segment_id) is not None}
+            assert mapped
+            assert all(_backed(directory)[segment_id] for segment_id in mapped)
+        plane.destroy()
+
+
+def test_tables_grow_into_the_memory_that_was_warm(plane_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with shmplane.Plane("plane", root=str(plane_root), **OPTIONS) as plane:
+        plane["large"] = LARGE
+        del plane["large"]
+        real, space = store.allocate, plane._attachment.tx.space
+
+        def allocate(fd: int, nbytes: int, *, offset: int = 0) -> None:
+            if space.recycled_nbytes():
+                raise OSError(errno.ENOSPC, "full")
+            real(fd, nbytes, offset=offset)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "allocate", allocate)
+            for index in range(100):  # more than were reserved at first
+                plane[f"{index}"] = index
+        plane.destroy()
