@@ -16,6 +16,8 @@ SegmentId = NewType("SegmentId", int)  #: names a segment for ever; never used a
 
 MAX_BLOCK_NAME_NBYTES = 120
 
+_MOST_NBYTES = 2**63 - 1  #: of any file
+
 _PLANE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 _SIZE = re.compile(r"\s*([0-9]+)(?:\.([0-9]+))?\s*([kmgtp]?)(i?)(b?)\s*", re.IGNORECASE | re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -60,7 +62,7 @@ def parse_nbytes(size: object, what: str = "size") -> int:
     if isinstance(size, int):
         if size < 0:
             raise ValueError(f"{what} cannot be negative: {size}")
-        return size
+        return _check_nbytes(size, what)
     found = _SIZE.fullmatch(size)
     if not found or (found[4] and not found[3]):
         raise ValueError(f"{what} {size!r}: write an int of bytes or text like '512MiB', '4GiB', '10GB'")
@@ -68,4 +70,10 @@ def parse_nbytes(size: object, what: str = "size") -> int:
     fraction = found[2] or ""
     # In whole numbers: a float loses bytes above 8 PiB.
     nbytes: int = (int(found[1] + fraction) * unit) // 10 ** len(fraction)
+    return _check_nbytes(nbytes, what)
+
+
+def _check_nbytes(nbytes: int, what: str) -> int:
+    if nbytes > _MOST_NBYTES:
+        raise ValueError(f"{what} is at most {_MOST_NBYTES:,} B, not {nbytes:,}")
     return nbytes

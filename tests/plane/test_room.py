@@ -470,3 +470,12 @@ def test_tables_grow_into_the_memory_that_was_warm(plane_root: Path, monkeypatch
             for index in range(100):  # more than were reserved at first
                 plane[f"{index}"] = index
         plane.destroy()
+
+
+@pytest.mark.parametrize("size", [2**63, 2**70])
+def test_a_size_that_no_file_can_have_is_a_bad_argument(plane: shmplane.Plane, size: int) -> None:
+    with pytest.raises(ValueError, match="at most"):
+        plane.resize(size)
+    for option in ("capacity", "recycle"):
+        with pytest.raises(ValueError, match="at most"):
+            shmplane.Plane.temporary(**{option: size})
