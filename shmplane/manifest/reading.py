@@ -61,6 +61,7 @@ class BlockFacts(NamedTuple):
     created: int
     name: str | None
     stored_nbytes: int
+    name_row: int  #: what the block's row says of it; another one after a rename
     references: tuple[BlockFacts, ...] = ()  #: the blocks that have its bytes; they refer to none themselves
 
     @property
@@ -139,6 +140,7 @@ class Reader:
             blocks.created[row],
             self._name_of(row),
             blocks.stored_nbytes[row],
+            blocks.name[row],
         )
         # Subtractions only: hostile sizes cannot wrap around.
         room = found.segment_nbytes - found.offset

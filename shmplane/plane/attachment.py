@@ -236,6 +236,8 @@ class Attachment:
             # The word is set before the object exists; an exception in between leaves it to the audit.
             self.tx.lease(row)
             lease = self.new_lease(facts)
+        elif lease.facts.version != self.tx.blocks.version[row] or lease.facts.name_row != self.tx.blocks.name[row]:
+            lease.facts = self.tx.facts(row)  # renamed since it was leased
         return lease
 
     def new_lease(self, facts: BlockFacts) -> Lease:

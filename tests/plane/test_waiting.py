@@ -172,6 +172,25 @@ def test_follow_yields_the_newest_and_may_skip(plane: shmplane.Plane) -> None:
     assert [version for version, _ in seen] == [1, 4, 5, 6]
 
 
+def test_follow_yields_a_block_that_was_renamed_to_its_name_once(plane: shmplane.Plane) -> None:
+    """Its version became another one by the rename, also for who leased it before."""
+    plane["draft"] = b"new"
+    held = plane["draft"]
+    for turn in range(3):
+        plane["config"] = turn
+    plane.rename("draft", "config")
+
+    blocks = plane.follow("config", newer_than=3, timeout=0.03)
+    with next(blocks) as block:
+        assert (block.name, block.version) == ("config", 4)
+        plane.put("config", b"next", expected_version=block.version).close()
+    with next(blocks) as block:
+        assert block.version == 5
+    with pytest.raises(TimeoutError):
+        next(blocks)
+    assert held == b"new"
+
+
 def test_follow_ends_with_a_timeout(plane: shmplane.Plane) -> None:
     plane["config"] = 0
     blocks = plane.follow("config", timeout=0.03)
