@@ -233,6 +233,13 @@ class Manifest:
             offset = (self._leases_start + slot * self._lease_row_words) * WORD_NBYTES
             self._allocate(offset, words * WORD_NBYTES)
 
+    def describe_holder(self) -> str:
+        """Who has the lock, for a message."""
+        slot = self.header.holder[0] - 1
+        if not 0 <= slot < self.limits.max_processes:
+            return "another process"
+        return f"process {self.processes.pid[slot]}"
+
     def close(self) -> None:
         """Close the descriptor; the mapping lasts as long as this object."""
         close_own(self.fd, self.identity)

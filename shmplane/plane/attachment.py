@@ -5,7 +5,7 @@ the last ``Plane`` object is closed and the last lease has ended, whichever come
 
 Rule 1. The dirty word is set while facts may change and cleared when they are whole again; whoever finds it set recovers.
 Rule 2. ``suspect`` is the same for this process alone: set while a transaction runs, left set by an exception in it.
-Rule 3. Finalizers queue, then try the lock without waiting; if that fails, a timer drains the queue within 50 ms.
+Rule 3. Nothing that it has refers back to it, so it ends with its last ``Plane`` object or view, not with a collection.
 Rule 4. At interpreter exit nothing is given back: the kernel does it after the last view could be read.
 """
 
@@ -24,22 +24,20 @@ from ..errors import ClosedError, PlaneCorrupt, ShmplaneError
 from ..manifest import Manifest, Transaction, release_slot
 from ..system import Busy, HostLock, Lost, Token, join_forks, wake_all
 from . import handover
-from .drain_timer import DrainTimer
 from .exporting import link_prefix
-from .leases import Creation, Hold, Lease, Tracked
+from .holdings import Holdings
+from .leases import Hold
 from .memory import SegmentMemory
 from .reaper import NOTHING, reap_dead, recover
 from .waker import Waker
 
 if TYPE_CHECKING:
-    from ..manifest import BlockFacts, Place
     from .memory import OpenMemory
     from .semaphores import LocalPart
 
 __all__ = ["Attachment"]
 
 LOCK_TIMEOUT_S = 10.0
-_DRAIN_AGAIN_NS = 2_000_000
 _REAP_FOR_WAITERS_NS = 90_000_000
 #: marks the dirty word for a process that has no slot yet
 _JOINING = 2**32
@@ -47,7 +45,7 @@ _SCAN_INTERVAL_NS = 1_000_000_000
 _clock = time.monotonic_ns
 
 
-class Attachment:
+class Attachment(Holdings):
     """One process in one plane. Made by ``lifecycle``; everything below ``run`` happens under the lock."""
 
     def __init__(
@@ -61,6 +59,7 @@ class Attachment:
         lock_fd: int,
         on_idle: Callable[[Attachment], None],
     ) -> None:
+        super().__init__()
         self.root: str = root
         self.name: str = name
         self.path: str = path
@@ -68,11 +67,8 @@ class Attachment:
         self.token: Token = token
         self.slot: int = token.slot
         self.mark: int = _JOINING
-        self.lock: HostLock = HostLock(lock_fd, self._describe_holder)
+        self.lock: HostLock = HostLock(lock_fd, manifest.describe_holder)
         self.memory: SegmentMemory = SegmentMemory(path, link_prefix(root, name))
-        self.leases: dict[int, Tracked] = {}
-        self.creations: dict[int, Tracked] = {}
-        self.queue: deque[Tracked] = deque()
         self.gone: deque[tuple[int, int]] = deque()
         #: memory that is being written by a builder or buffer: private to the parent after a fork
         self.open_memory: weakref.WeakSet[OpenMemory] = weakref.WeakSet()
@@ -85,15 +81,12 @@ class Attachment:
         #: threads inside a fork, which hold the mutex or wait for it
         self.forking: set[int] = set()
         self.adopted_in: int = getpid()
-        self._timer = DrainTimer(self)
-        self.tried_draining: int = 0
         self._header = manifest.header
         self.instance: int = self._header.instance[0]
         self.tx: Transaction = Transaction(manifest)
         self.semaphores: dict[bytes, LocalPart] = {}
         self.watches: set[Any] = set()
-        # Not the method itself: a fork replaces ``tx``.
-        self.waker: Waker = Waker(self.wake_address, lambda: self.tx.coordination.sequence())  # noqa: PLW0108
+        self.waker: Waker = Waker(self)
         self.reaped: int = 0
         #: what this process has given back for the dead since the last ``gc`` asked
         self.reclaimed = NOTHING
@@ -183,12 +176,6 @@ class Attachment:
             name=self.name,
         )
 
-    def _describe_holder(self) -> str:
-        slot = self._header.holder[0] - 1
-        if not 0 <= slot < self.manifest.limits.max_processes:
-            return "another process"
-        return f"process {self.manifest.processes.pid[slot]}"
-
     def follow_up(self) -> None:
         """What a transaction decided and the lock is not needed for: wake processes, remove files."""
         woken = self.tx.coordination.woken
@@ -202,6 +189,10 @@ class Attachment:
     def wake_address(self) -> int:
         """The futex that others wake this process by."""
         return self.manifest.wake_address(self.slot)
+
+    def wake_sequence(self) -> int:
+        """What it holds now."""
+        return self.tx.coordination.sequence()
 
     def reap_if_due(self) -> None:
         """A waiter's look at who is still alive, at most ten times a second; under the lock."""
@@ -223,111 +214,6 @@ class Attachment:
             segment_row, segment_id = self.gone[0]
             self.tx.space.forget_segment(segment_row, segment_id)
             self.gone.popleft()
-
-    # Leases and creations
-
-    def lease(self, row: int, facts: BlockFacts | None = None) -> Lease:
-        """The lease of a live block, taken or shared; under the lock. ``facts``: what is known of it already."""
-        known = self.leases.get(row)
-        lease: Lease | None = known() if known is not None else None
-        if lease is None:
-            if facts is None:
-                facts = self.tx.facts(row)
-            # The word is set before the object exists; an exception in between leaves it to the audit.
-            self.tx.lease(row)
-            lease = self.new_lease(facts)
-        elif lease.facts.version != self.tx.blocks.version[row] or lease.facts.name_row != self.tx.blocks.name[row]:
-            lease.facts = self.tx.facts(row)  # renamed since it was leased
-        return lease
-
-    def new_lease(self, facts: BlockFacts) -> Lease:
-        """The object for a word that is set already; under the lock."""
-        lease = Lease(self, facts)
-        self.leases[facts.row] = Tracked(lease, self._is_garbage, key=facts.row)
-        return lease
-
-    def new_creation(self, row: int, place: Place) -> Creation:
-        """The object for a row that is CREATING, or a slab that is MAKING; under the lock."""
-        creation = Creation(row, place)
-        self.creations[creation.key] = Tracked(
-            creation, self._is_garbage, key=creation.key, segment_row=place.segment_row
-        )
-        return creation
-
-    def give_up(self, creation: Creation) -> None:
-        """Take back what was to become a block."""
-        self.run(self._give_up, creation.key, creation.place.segment_row)
-
-    def take_back(self, creation: Creation) -> None:
-        """The same inside a transaction."""
-        self._give_up(creation.key, creation.place.segment_row)
-
-    def _give_up(self, key: int, segment_row: int) -> None:
-        if self.creations.pop(key, None) is None:
-            return
-        if key >= 0:
-            self.tx.abandon(key)
-        else:
-            self.tx.space.give_up(segment_row)
-
-    def revive(self, known: Tracked, facts: BlockFacts, *, name_row: int, word: int) -> Lease | None:
-        """The lease of a block that we held a moment ago: while its word still stands, no lock of the host is needed.
-
-        None when the word was given back, the name moved on, or we are inside a transaction.
-        """
-        if self.lock.owned() or getpid() != self.lock.pid:
-            return None
-        with self.lock.mutex:
-            if self.leases.get(facts.row) is not known or self.manifest.names.word[name_row] != word:
-                return None
-            lease: Lease | None = known()
-            return lease if lease is not None else self.new_lease(facts)
-
-    def _is_garbage(self, known: Tracked) -> None:
-        """A lease or creation is garbage. The first gives its row back at once, those that follow closely in a while."""
-        self.queue.append(known)
-        if self.exiting:
-            return
-        now = _clock()
-        if now - self.tried_draining > _DRAIN_AGAIN_NS:
-            self.tried_draining = now
-            self.try_drain()
-        else:
-            self._timer.start()
-
-    def find_garbage(self) -> None:
-        """Queue what its callback did not, because Ctrl-C stopped it at its start and Python swallowed that."""
-        self.queue.extend(known for known in [*self.leases.values(), *self.creations.values()] if known() is None)
-
-    def drain(self) -> None:
-        """Give back the rows of objects that are garbage; under the lock."""
-        queue = self.queue
-        while queue:
-            known = queue[0]
-            if known.is_lease:
-                # A newer lease of the same row may have been taken since: then the row stays.
-                if self.leases.get(known.key) is known:
-                    self.tx.release(known.key)
-                    del self.leases[known.key]
-            elif self.creations.get(known.key) is known:
-                self._give_up(known.key, known.segment_row)
-            queue.popleft()
-
-    def try_drain(self) -> None:
-        """Drain now if nobody is in the way, else within 50 ms. Never waits, never raises."""
-        try:
-            if self.ended is None and not self.lock.owned():
-                self.lock.run(None, self._inside, False, _nothing, ())
-                self.follow_up()
-                self.leave_if_idle()
-                return
-        except (Busy, Lost, ShmplaneError, OSError):
-            pass
-        self._timer.start()
-
-    def restart_timer(self) -> None:
-        """In a forked child no thread of the parent goes on."""
-        self._timer = DrainTimer(self)
 
     # Taking part
 
@@ -393,7 +279,3 @@ class Attachment:
 
     def after_fork_in_child(self) -> None:
         handover.after_fork_in_child(self)
-
-
-def _nothing() -> None:
-    """The empty transaction: what it does is drain the queue."""

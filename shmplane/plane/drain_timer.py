@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import _thread
 import time
+import weakref
 from typing import TYPE_CHECKING
 
 from ..errors import ShmplaneError
 
 if TYPE_CHECKING:
-    from .attachment import Attachment
+    from .holdings import Holdings
 
 __all__ = ["DrainTimer"]
 
@@ -23,23 +24,24 @@ _IDLE_ROUNDS = 5
 
 
 class DrainTimer:
-    def __init__(self, attachment: Attachment) -> None:
-        self._attachment = attachment
+    def __init__(self, attachment: Holdings) -> None:
+        self._known = weakref.ref(attachment)
         self.running: bool = False
 
     def start(self) -> None:
         """Drain within 50 ms. Never waits, never raises."""
-        if self.running or self._attachment.ended is not None:
+        attachment = self._known()
+        if self.running or attachment is None or attachment.ended is not None:
             return
         self.running = True
         try:
             # Without threading.Thread: its start waits for the thread, and a finalizer must not.
-            _thread.start_new_thread(self._run, ())
+            _thread.start_new_thread(self._run, (attachment,))
         except RuntimeError:
             self.running = False  # the interpreter is going down, or there are too many threads
 
-    def _run(self) -> None:
-        attachment, idle = self._attachment, 0
+    def _run(self, attachment: Holdings) -> None:
+        idle = 0
         while idle < _IDLE_ROUNDS and attachment.ended is None and not attachment.exiting:
             time.sleep(_INTERVAL_S)
             idle = 0 if attachment.queue else idle + 1

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import _thread
 import threading
+import weakref
 from typing import TYPE_CHECKING
 
 from ..system import wait_for_change
@@ -14,6 +15,8 @@ from ..system import wait_for_change
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
+
+    from .attachment import Attachment
 
 __all__ = ["Waker", "running_loop"]
 
@@ -33,8 +36,8 @@ def running_loop() -> asyncio.AbstractEventLoop:
 
 
 class Waker:
-    def __init__(self, address: Callable[[], int], sequence: Callable[[], int]) -> None:
-        self._address, self._sequence = address, sequence
+    def __init__(self, attachment: Attachment) -> None:
+        self._known = weakref.ref(attachment)
         self._mutex = threading.Lock()
         self._waiting: dict[asyncio.Future[None], tuple[asyncio.AbstractEventLoop, Callable[[], bool]]] = {}
         self._running = False
@@ -50,6 +53,9 @@ class Waker:
 
         ``is_meant`` says whether a change matters to this task, so that it does not wake a thousand for one.
         """
+        attachment = self._known()
+        if attachment is None:
+            return
         future: asyncio.Future[None] = loop.create_future()
         timer = loop.call_later(seconds, _finish, future)
         try:
@@ -57,25 +63,26 @@ class Waker:
                 self._waiting[future] = loop, is_meant
                 if not self._running:
                     # Without a thread (there are too many) the timer alone ends the wait.
-                    self._running = self._start(sequence)
-            if self._sequence() == sequence:
+                    self._running = self._start(attachment, sequence)
+            if attachment.wake_sequence() == sequence:
                 await future
         finally:
             timer.cancel()
             with self._mutex:
                 self._waiting.pop(future, None)
 
-    def _start(self, sequence: int) -> bool:
+    def _start(self, attachment: Attachment, sequence: int) -> bool:
         try:
-            _thread.start_new_thread(self._watch, (sequence,))
+            # The thread keeps the attachment, and with it the memory that it waits on.
+            _thread.start_new_thread(self._watch, (attachment, sequence))
         except RuntimeError:
             return False
         return True
 
-    def _watch(self, sequence: int) -> None:
+    def _watch(self, attachment: Attachment, sequence: int) -> None:
         while True:
-            wait_for_change(self._address(), sequence, _SLICE_S)
-            now = self._sequence()
+            wait_for_change(attachment.wake_address(), sequence, _SLICE_S)
+            now = attachment.wake_sequence()
             with self._mutex:
                 if not self._waiting:
                     self._running = False

@@ -1,0 +1,160 @@
+"""What this process holds in a plane: its leases and creations, and how they are given back when they are garbage.
+
+The base of ``Attachment``; apart from it because it is the half that knows blocks.
+
+Rule 1. A word is set before its object exists; what an exception leaves without one is found by the audit.
+Rule 2. Finalizers queue, then try the lock without waiting; if that fails, a timer drains the queue within 50 ms.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from os import getpid
+from typing import TYPE_CHECKING, Any, cast
+
+from ..errors import ShmplaneError
+from ..system import Busy, HostLock, Lost
+from .drain_timer import DrainTimer
+from .leases import Creation, Lease, Tracked
+
+if TYPE_CHECKING:
+    from ..manifest import BlockFacts, Manifest, Place, Transaction
+    from .attachment import Attachment
+
+__all__ = ["Holdings"]
+
+_DRAIN_AGAIN_NS = 2_000_000
+_clock = time.monotonic_ns
+
+
+class Holdings:
+    """Leases and creations by row. Everything here runs under the lock, finalizers and ``give_up`` aside."""
+
+    lock: HostLock
+    manifest: Manifest
+    tx: Transaction
+    ended: str | None
+    exiting: bool
+
+    if TYPE_CHECKING:
+
+        def run(self, operation: Callable[..., Any], *args: Any, writes: bool = True) -> Any: ...
+        def _inside(self, writes: bool, operation: Callable[..., Any], args: tuple[Any, ...]) -> Any: ...
+        def follow_up(self) -> None: ...
+        def leave_if_idle(self) -> None: ...
+
+    def __init__(self) -> None:
+        self.leases: dict[int, Tracked] = {}
+        self.creations: dict[int, Tracked] = {}
+        self.queue: deque[Tracked] = deque()
+        self.tried_draining: int = 0
+        self._timer = DrainTimer(self)
+
+    def lease(self, row: int, facts: BlockFacts | None = None) -> Lease:
+        """The lease of a live block, taken or shared; under the lock. ``facts``: what is known of it already."""
+        known = self.leases.get(row)
+        lease: Lease | None = known() if known is not None else None
+        if lease is None:
+            if facts is None:
+                facts = self.tx.facts(row)
+            # The word is set before the object exists; an exception in between leaves it to the audit.
+            self.tx.lease(row)
+            lease = self.new_lease(facts)
+        elif lease.facts.version != self.tx.blocks.version[row] or lease.facts.name_row != self.tx.blocks.name[row]:
+            lease.facts = self.tx.facts(row)  # renamed since it was leased
+        return lease
+
+    def new_lease(self, facts: BlockFacts) -> Lease:
+        """The object for a word that is set already; under the lock."""
+        lease = Lease(cast("Attachment", self), facts)
+        self.leases[facts.row] = Tracked(lease, self._is_garbage, key=facts.row)
+        return lease
+
+    def new_creation(self, row: int, place: Place) -> Creation:
+        """The object for a row that is CREATING, or a slab that is MAKING; under the lock."""
+        creation = Creation(row, place)
+        self.creations[creation.key] = Tracked(
+            creation, self._is_garbage, key=creation.key, segment_row=place.segment_row
+        )
+        return creation
+
+    def give_up(self, creation: Creation) -> None:
+        """Take back what was to become a block."""
+        self.run(self._give_up, creation.key, creation.place.segment_row)
+
+    def take_back(self, creation: Creation) -> None:
+        """The same inside a transaction."""
+        self._give_up(creation.key, creation.place.segment_row)
+
+    def _give_up(self, key: int, segment_row: int) -> None:
+        if self.creations.pop(key, None) is None:
+            return
+        if key >= 0:
+            self.tx.abandon(key)
+        else:
+            self.tx.space.give_up(segment_row)
+
+    def revive(self, known: Tracked, facts: BlockFacts, *, name_row: int, word: int) -> Lease | None:
+        """The lease of a block that we held a moment ago: while its word still stands, no lock of the host is needed.
+
+        None when the word was given back, the name moved on, or we are inside a transaction.
+        """
+        if self.lock.owned() or getpid() != self.lock.pid:
+            return None
+        with self.lock.mutex:
+            if self.leases.get(facts.row) is not known or self.manifest.names.word[name_row] != word:
+                return None
+            lease: Lease | None = known()
+            return lease if lease is not None else self.new_lease(facts)
+
+    def _is_garbage(self, known: Tracked) -> None:
+        """A lease or creation is garbage. The first gives its row back at once, those that follow closely in a while."""
+        self.queue.append(known)
+        if self.exiting:
+            return
+        now = _clock()
+        if now - self.tried_draining > _DRAIN_AGAIN_NS:
+            self.tried_draining = now
+            self.try_drain()
+        else:
+            self._timer.start()
+
+    def find_garbage(self) -> None:
+        """Queue what its callback did not, because Ctrl-C stopped it at its start and Python swallowed that."""
+        self.queue.extend(known for known in [*self.leases.values(), *self.creations.values()] if known() is None)
+
+    def drain(self) -> None:
+        """Give back the rows of objects that are garbage; under the lock."""
+        queue = self.queue
+        while queue:
+            known = queue[0]
+            if known.is_lease:
+                # A newer lease of the same row may have been taken since: then the row stays.
+                if self.leases.get(known.key) is known:
+                    self.tx.release(known.key)
+                    del self.leases[known.key]
+            elif self.creations.get(known.key) is known:
+                self._give_up(known.key, known.segment_row)
+            queue.popleft()
+
+    def try_drain(self) -> None:
+        """Drain now if nobody is in the way, else within 50 ms. Never waits, never raises."""
+        try:
+            if self.ended is None and not self.lock.owned():
+                self.lock.run(None, self._inside, False, _nothing, ())
+                self.follow_up()
+                self.leave_if_idle()
+                return
+        except (Busy, Lost, ShmplaneError, OSError):
+            pass
+        self._timer.start()
+
+    def restart_timer(self) -> None:
+        """In a forked child no thread of the parent goes on."""
+        self._timer = DrainTimer(self)
+
+
+def _nothing() -> None:
+    """The empty transaction: what it does is drain the queue."""

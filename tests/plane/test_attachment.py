@@ -1,0 +1,85 @@
+"""A process's part in a plane: it ends with what needs it, without waiting for the garbage collector."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import shmplane
+
+
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def _wait(plane: shmplane.Plane) -> None:
+    async def wait() -> None:
+        waiting = asyncio.create_task(plane.wait_async("a"))
+        await asyncio.sleep(0.01)
+        plane["a"] = b"a"
+        (await waiting).close()
+
+    asyncio.run(wait())
+
+
+def _lock(plane: shmplane.Plane) -> None:
+    with plane.lock("a"):
+        pass
+
+
+USES: dict[str, Callable[[shmplane.Plane], Any]] = {
+    "nothing": lambda plane: None,
+    "put and get": lambda plane: (plane.put("a", b"a"), plane["a"]),
+    "large": lambda plane: (plane.put("a", bytes(100_000)), plane["a"]),
+    "edit": lambda plane: plane.put("a", [1]),
+    "mutable": lambda plane: plane.mutable("a", (3,)),
+    "wait": _wait,
+    "lock": _lock,
+}
+
+
+@pytest.mark.usefixtures("no_collection")
+@pytest.mark.parametrize("end", ["close", "destroy"])
+@pytest.mark.parametrize("use", USES)
+def test_nothing_of_it_waits_for_the_collector(plane_root: Path, use: str, end: str) -> None:
+    plane = shmplane.Plane("plane", root=str(plane_root))
+    known = weakref.ref(plane._attachment)
+    USES[use](plane)
+    getattr(plane, end)()
+    del plane
+    until_gone(known)
+    with shmplane.Plane("plane", root=str(plane_root)) as again:
+        again.destroy()
+
+
+def until_gone(known: weakref.ref[Any]) -> None:
+    """The drain timer's thread, and the waker's, keep it until they end."""
+    deadline = time.monotonic() + 2
+    while known() is not None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert known() is None, gc.get_referrers(known())
+
+
+@pytest.mark.usefixtures("no_collection")
+def test_a_view_that_outlives_the_plane_keeps_it_no_longer_than_itself(plane_root: Path) -> None:
+    plane = shmplane.Plane("plane", root=str(plane_root))
+    known = weakref.ref(plane._attachment)
+    plane["a"] = bytes(100_000)
+    view = plane["a"]
+    plane.destroy()
+    del plane
+    assert known() is not None
+    assert not any(view)
+    del view
+    until_gone(known)
