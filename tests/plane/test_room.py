@@ -18,7 +18,8 @@ import pytest
 
 import shmplane
 from shmplane.manifest import store
-from shmplane.system import libc
+from shmplane.plane.drafts import ArrayDraft
+from shmplane.system import files, libc
 from tests.support.audit import faults_of
 from tests.support.forked import run_forked
 from tests.support.processes import run_in_child
@@ -436,6 +437,7 @@ def test_warm_memory_with_holes_gets_pages_before_it_is_written_through_a_mappin
         plane["array"] = np.zeros(2 << 20, "u1")
         for pages in (1, 20):  # the second block of pages is made larger than what it is to hold
             with plane.edit("array") as draft:
+                assert isinstance(draft, ArrayDraft)
                 draft.array[: 4096 * pages] = pages
         del plane["array"], draft
         plane.gc()
@@ -458,7 +460,7 @@ def test_tables_grow_into_the_memory_that_was_warm(plane_root: Path, monkeypatch
     with shmplane.Plane("plane", root=str(plane_root), **OPTIONS) as plane:
         plane["large"] = LARGE
         del plane["large"]
-        real, space = store.allocate, plane._attachment.tx.space
+        real, space = files.allocate, plane._attachment.tx.space
 
         def allocate(fd: int, nbytes: int, *, offset: int = 0) -> None:
             if space.recycled_nbytes():
