@@ -240,6 +240,17 @@ class Manifest:
             return "another process"
         return f"process {self.processes.pid[slot]}"
 
+    def make_private(self) -> None:
+        """In a forked child that has no part: what it stores on its way out of a parent's call stays its own."""
+        try:
+            is_ours = identity_of(self.fd) == self.identity
+        except OSError:
+            is_ours = False
+        if is_ours:
+            self._mapping.lay(self.fd, self._mapping.nbytes, private=True)
+        else:
+            self._mapping.lay_nothing()
+
     def close(self) -> None:
         """Close the descriptor; the mapping lasts as long as this object."""
         close_own(self.fd, self.identity)

@@ -104,7 +104,11 @@ class Attachment(Holdings):
         if self.ended is not None:
             raise ClosedError(self.ended, plane=self.name)
         try:
-            return self.lock.run(LOCK_TIMEOUT_S, self._inside, writes, operation, args)
+            result = self.lock.run(LOCK_TIMEOUT_S, self._inside, writes, operation, args)
+            if self.memory.barred:
+                # Forked in the middle: what was done went nowhere.
+                raise ClosedError(str(self.ended), plane=self.name)
+            return result
         except Lost as lost:
             self.end(f"plane {self.name!r}: this process lost its part in it, since {lost}. Open the plane again.")
             raise ClosedError(str(self.ended), plane=self.name) from lost

@@ -147,6 +147,7 @@ def publish_rows(
 def _take_row(attachment: Attachment, prepared: Prepared) -> int:
     """The row of a block: its creation's, or one whose cell now has its bytes; -1: its class needs a slab."""
     if prepared.creation is not None:
+        attachment.check_own(prepared.creation)
         return prepared.creation.row
     tx, payload = attachment.tx, prepared.payload
     assert payload is not None  # noqa: S101 - says what the call's arguments make sure of

@@ -16,7 +16,8 @@ from zlib import crc32
 
 from ..errors import UnsupportedValue
 from ..manifest import Contents
-from ..system import link_quietly, write_all
+from ..system import link_quietly
+from .memory import FileSink
 from .writing import Publication, begin, publish
 
 if TYPE_CHECKING:
@@ -67,8 +68,9 @@ def _copy(lease: Lease) -> Lease:
         place, memory = creation.place, attachment.memory
         fd = memory.create(place) if place.fresh else memory.open_for_filling(place)
         try:
-            write_all(fd, 0, body)
-            write_all(fd, contents.body_nbytes, contents.tail())
+            sink = FileSink(fd)
+            sink.write(0, body)
+            sink.write(contents.body_nbytes, contents.tail())
         finally:
             os.close(fd)
         copied = publish(attachment, creation, contents, publication)

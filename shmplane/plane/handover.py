@@ -107,15 +107,23 @@ def after_fork_in_child(attachment: Attachment) -> None:
         _leave_parent_behind(attachment, prepared)
         if prepared is not None and prepared.ready and prepared.token is not None:
             _adopt(attachment, prepared.token, prepared.lock_fd)
-        elif attachment.ended is None:
-            attachment.ended = (
-                f"plane {attachment.name!r}: this forked process has no part in it, since its parent could not prepare "
-                f"one (it was inside a call to the plane, or slots or descriptors ran out). Open the plane again."
-            )
+        else:
+            _take_no_part(attachment)
         attachment.adopted_in = os.getpid()
     attachment.prepared = None
     attachment.lock.free_mutex_in_child()
     attachment.forking.clear()
+
+
+def _take_no_part(attachment: Attachment) -> None:
+    """Nothing that this process still does reaches the plane: it may have been forked inside one of its calls."""
+    attachment.manifest.make_private()
+    attachment.memory.bar()
+    if attachment.ended is None:
+        attachment.ended = (
+            f"plane {attachment.name!r}: this forked process has no part in it, since its parent could not prepare "
+            f"one (it was inside a call to the plane, or slots or descriptors ran out). Open the plane again."
+        )
 
 
 def _leave_parent_behind(attachment: Attachment, prepared: Prepared | None) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from os import getpid
 from typing import TYPE_CHECKING, Any, cast
 
-from ..errors import ShmplaneError
+from ..errors import ClosedError, ShmplaneError
 from ..system import Busy, HostLock, Lost
 from .drain_timer import DrainTimer
 from .leases import Creation, Lease, Tracked
@@ -79,6 +79,12 @@ class Holdings:
             creation, self._is_garbage, key=creation.key, segment_row=place.segment_row
         )
         return creation
+
+    def check_own(self, creation: Creation) -> None:
+        """``ClosedError`` in a child that was forked in the middle: it is the parent's to publish."""
+        known = self.creations.get(creation.key)
+        if known is None or known() is not creation:
+            raise ClosedError("the block belongs to the process that this one was forked from; put it here again")
 
     def give_up(self, creation: Creation) -> None:
         """Take back what was to become a block."""

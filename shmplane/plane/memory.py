@@ -47,14 +47,20 @@ _OUT_OF_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
 
 
 class FileSink:
-    """Fills a fresh file by ``pwrite``: half the cost of faulting its pages in one by one."""
+    """Fills a file by ``pwrite``: half the cost of faulting fresh pages in one by one.
 
-    __slots__ = ("_fd",)
+    Not in a forked child: by then its parent may have finished the block, and others may have the memory.
+    """
+
+    __slots__ = ("_fd", "_pid")
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self._pid = os.getpid()
 
     def write(self, offset: int, data: Buffer) -> None:
+        if os.getpid() != self._pid:
+            raise ClosedError("the block belongs to the process that this one was forked from; put it here again")
         write_all(self._fd, offset, data)
 
 
@@ -119,6 +125,8 @@ class SegmentMemory:
         self._writable: OrderedDict[int, Mapping] = OrderedDict()
         self._composed: OrderedDict[tuple[int, int], Mapping] = OrderedDict()
         self._mutex = threading.RLock()
+        #: whether this process may only read: a forked child without a part
+        self.barred: bool = False
 
     def path(self, segment_id: int) -> str:
         return f"{self._directory}/s{segment_id}"
@@ -168,6 +176,8 @@ class SegmentMemory:
 
     def open_segment(self, segment_id: int, nbytes: int, *, writable: bool = False) -> int:
         """The file of a segment that a block lies in, which has at least the bytes that its row says."""
+        if writable:
+            self._check_part()
         path = self.path(segment_id)
         try:
             fd = open_file(path, writable=writable)
@@ -232,6 +242,7 @@ class SegmentMemory:
 
     def create(self, place: Place) -> int:
         """The empty file of a new segment, open for writing."""
+        self._check_part()
         with translated("making a segment"):
             fd = create_file(self.path(place.segment_id))
             try:
@@ -271,6 +282,7 @@ class SegmentMemory:
         return self.open_writable(place.segment_id)
 
     def open_writable(self, segment_id: int) -> int:
+        self._check_part()
         with translated("opening a segment to write it"):
             return open_file(self.path(segment_id), writable=True)
 
@@ -298,6 +310,8 @@ class SegmentMemory:
 
     def remove(self, doomed: Doomed, *, keep_pages: bool = False) -> None:
         """Give the file's memory back, also where other processes still have it in their cache."""
+        if self.barred:
+            return  # its parent does that
         with self._mutex:
             self._readable.pop(doomed.segment_id, None)
             self._writable.pop(doomed.segment_id, None)
@@ -321,7 +335,20 @@ class SegmentMemory:
             self._composed.clear()
 
     def after_fork(self) -> None:
+        """In a child: what its parent was filling is the parent's, also for a call that goes on here."""
         self._mutex = threading.RLock()
+        for mapping in self._writable.values():
+            with contextlib.suppress(OSError):
+                mapping.lay_nothing()
+        self._writable.clear()
+
+    def bar(self) -> None:
+        """In a child that has no part in the plane: nothing is made, written or removed any more."""
+        self.barred = True
+
+    def _check_part(self) -> None:
+        if self.barred:
+            raise ClosedError(f"this forked process has no part in the plane in {self._directory}; open it again")
 
 
 @contextlib.contextmanager

@@ -18,7 +18,6 @@ from zlib import crc32
 from ..errors import PlaneFull
 from ..manifest import KIND_CODES, SMALL_NBYTES, Contents
 from ..names import check_block_name
-from ..system import write_all
 from .memory import FileSink, MappedSink, translate
 from .reaper import reap_dead
 from .upkeep import free_segment_rows
@@ -172,6 +171,7 @@ def _begin_slab(attachment: Attachment, nbytes: int) -> Creation:
 
 
 def _finish_slab(attachment: Attachment, creation: Creation) -> None:
+    attachment.check_own(creation)
     attachment.creations.pop(creation.key)
     attachment.tx.space.finish_slab(creation.place.segment_row)
 
@@ -225,8 +225,9 @@ def fill_segment(attachment: Attachment, creation: Creation, encoded: Encoded, c
         return
     fd = memory.create(place) if place.fresh else memory.open_for_filling(place)
     try:
-        encoded.write_to(FileSink(fd))
-        write_all(fd, contents.stored_nbytes, contents.tail())
+        sink = FileSink(fd)
+        encoded.write_to(sink)
+        sink.write(contents.stored_nbytes, contents.tail())
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EIO):
             raise translate(error, f"writing {contents.nbytes:,} B") from error
@@ -247,6 +248,7 @@ def publish(attachment: Attachment, creation: Creation, contents: Contents, publ
 def _publish(attachment: Attachment, creation: Creation, contents: Contents, publication: Publication) -> Lease | None:
     tx, (name, expected, linger_ns, wants_lease, evictable) = attachment.tx, publication
     name_row = -1
+    attachment.check_own(creation)
     if name is not None:
         tx.check_version(name, expected)
         name_row = tx.name_row(name)

@@ -11,13 +11,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from zlib import crc32
 
 import pytest
 
 import shmplane
+from shmplane.plane import memory
 from tests.support.audit import faults_of
 from tests.support.forked import Forked, run_forked
 from tests.support.processes import Child, run_in_child, run_python
@@ -240,6 +241,109 @@ def test_a_fork_inside_a_call_gives_a_child_without_a_part(plane: shmplane.Plane
     attachment.run(lambda: Forked(act)).wait(10)
 
     plane["y"] = b"the parent goes on"
+    plane.gc()
+    assert not faults_of(plane)
+
+
+def both(act: Callable[[], object], check: Callable[[BaseException | None], bool]) -> None:
+    """``act`` forks and comes back in both processes; in the child ``check`` says whether it ended as it should."""
+    parent, error = os.getpid(), None
+    try:
+        act()
+    except BaseException as raised:
+        if os.getpid() == parent:
+            raise
+        error = raised
+    finally:
+        if os.getpid() != parent:
+            os._exit(0 if check(error) else 1)
+
+
+def is_refused(error: BaseException | None) -> bool:
+    return isinstance(error, shmplane.ClosedError)
+
+
+def test_a_child_forked_inside_a_transaction_changes_nothing_on_its_way_out(plane: shmplane.Plane) -> None:
+    plane["x"], plane["y"] = LARGE, b"small"
+    attachment = plane._attachment
+    header, tx = attachment.manifest.header, attachment.tx
+
+    def operation() -> None:
+        pid = os.fork()
+        if pid:
+            assert wait_for(pid) == 0
+            assert header.dirty[0] == attachment.mark
+            assert header.live_names[0] == 2
+        tx.delete(b"x")
+
+    both(lambda: attachment.run(operation), is_refused)
+
+    assert plane.names() == ["y"]
+    plane.gc()
+    assert not faults_of(plane)
+
+
+def test_a_child_forked_inside_a_put_writes_into_nobodys_cell(plane: shmplane.Plane) -> None:
+    """By the time it goes on, the cell may be another block's."""
+    plane["x"] = b"old" * 100
+    attachment, real = plane._attachment, plane._attachment.memory.writable
+    pids: list[int] = []
+    with pipes(1) as ((readable, writable),):
+
+        def forking(segment_id: int, nbytes: int) -> object:
+            found = real(segment_id, nbytes)
+            if not pids:
+                pids.append(os.fork())
+                if not pids[0]:
+                    os.read(readable, 1)
+            return found
+
+        attachment.memory.writable = forking  # type: ignore[method-assign,assignment]
+        both(lambda: plane.__setitem__("y", b"new" * 100), is_refused)
+        del attachment.memory.writable, plane["y"]
+        gc.collect()
+        for index in range(20):
+            plane[f"{index}"] = b"own" * 100
+        os.write(writable, b"g")
+        assert wait_for(pids[0]) == 0
+    assert all(plane[f"{index}"] == b"own" * 100 for index in range(20))
+    plane.clear()
+    plane.gc()
+    assert not faults_of(plane)
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_a_child_forked_while_a_block_is_written_leaves_it_to_its_parent(
+    plane: shmplane.Plane, monkeypatch: pytest.MonkeyPatch, warm: bool
+) -> None:
+    if warm:
+        for _ in range(3):  # from the second time on, it is filled through a mapping
+            plane["x"] = LARGE
+            del plane["x"]
+            plane.gc()
+    kind = memory.MappedSink if warm else memory.FileSink
+    real = kind.write
+    pids: list[int] = []
+    with pipes(1) as ((readable, writable),):
+
+        def forking(sink: object, offset: int, data: object) -> None:
+            if not pids:
+                pids.append(os.fork())
+                if not pids[0]:
+                    os.read(readable, 1)
+            real(sink, offset, data)  # type: ignore[arg-type]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(kind, "write", forking)
+            both(lambda: plane.__setitem__("x", LARGE), is_refused)
+        del plane["x"]
+        plane.gc()
+        plane["y"] = LARGE[::-1]  # in the same segment
+        os.write(writable, b"g")
+        assert wait_for(pids[0]) == 0
+    assert bytes(plane["y"]) == LARGE[::-1]
+    assert plane.names() == ["y"]
+    plane.gc()
     plane.gc()
     assert not faults_of(plane)
 

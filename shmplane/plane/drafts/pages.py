@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import Conflict, PlaneFull, ShmplaneError
 from ...manifest import MAX_REFERENCES, PAGES, Contents
-from ...system import PAGE_NBYTES, write_all
+from ...system import PAGE_NBYTES
 from ..composing import Prepared, StoredBytes, give_up, prepare, publish_prepared
 from ..extents import Extent, pack_extents
-from ..memory import translate
+from ..memory import FileSink, translate
 from ..writing import contents_of, retry_after_reclaim
 from .planning import Room, pages_for_new_block, place, plan_pages
 
@@ -174,12 +174,13 @@ def _write_runs(
 ) -> tuple[int, int]:
     """Fill up to ``room`` pages from ``first``; returns what is left of the run that did not fit."""
     start, pages = left
+    sink = FileSink(fd)
     while room:
         if not pages:
             start, pages = next(runs, (0, 0))
             if not pages:
                 break
         count = min(pages, room)
-        write_all(fd, first * PAGE_NBYTES, view[start * PAGE_NBYTES : (start + count) * PAGE_NBYTES])
+        sink.write(first * PAGE_NBYTES, view[start * PAGE_NBYTES : (start + count) * PAGE_NBYTES])
         first, room, start, pages = first + count, room - count, start + count, pages - count
     return start, pages
