@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Self
 
 from ...errors import ClosedError
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Draft"]
 
 
-class Draft:
+class Draft(ABC):
     """A private image of one version of a block. ``with plane.edit(name) as draft:`` commits it on a clean exit."""
 
     def __init__(self, attachment: Attachment, name: str, base: Lease) -> None:
@@ -75,10 +76,11 @@ class Draft:
             if self._ended is None:
                 self._end("it was discarded")
 
+    @abstractmethod
     def _publish(self) -> Lease | None:
         """Make the next version; None when nothing was touched."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _let_go(self) -> None:
         """Drop the private image."""
 
