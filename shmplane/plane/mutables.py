@@ -14,14 +14,16 @@ from ..codecs import describe, encode
 from ..errors import Conflict, PlaneMismatch
 from ..manifest import KIND_CODES, KINDS, not_found
 from ..names import check_block_name
-from ..system import Mapping, reserve, write_all
-from .memory import translate
+from ..system import Mapping, reserve
+from .memory import FileSink, translate
 from .writing import Publication, begin, contents_of, publish
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from ..codecs import Description
     from ..manifest import Contents
+    from ..system import Pages
     from .attachment import Attachment
     from .leases import Lease
 
@@ -41,7 +43,7 @@ def open_mutable(attachment: Attachment, name: str, shape: Any, dtype: Any) -> n
             raise not_found(encoded)
         # Somebody else may be faster: then theirs is attached.
         with contextlib.suppress(Conflict):
-            _create(attachment, encoded, shape, dtype)
+            return _create(attachment, encoded, shape, dtype)
 
 
 def _lease(attachment: Attachment, name: bytes) -> Lease | None:
@@ -65,44 +67,51 @@ def _check_and_map(attachment: Attachment, lease: Lease, name: str, shape: Any, 
             f"{wanted_dtype}. Leave both out to attach it as it is.",
             name=name,
         )
-    return _map(attachment, lease, found.shape, found.dtype)
-
-
-def _map(attachment: Attachment, lease: Lease, shape: Any, dtype: Any) -> npt.NDArray[Any]:
-    import numpy as np
-
-    pages = reserve(lease.facts.segment_nbytes, writable=True)
-    mapping = Mapping(lease.facts.segment_nbytes, writable=True, pages=pages)
-    attachment.memory.lay_segment(mapping, lease.facts.segment_id)
+    pages, array = _map(attachment, lease.facts.segment_id, lease.facts.segment_nbytes, found)
     # The array keeps the pages, and they keep the lease.
     pages.kept = lease  # type: ignore[attr-defined]
-    return np.ndarray(shape, dtype, buffer=mapping.view)
+    return array
 
 
-def _create(attachment: Attachment, name: bytes, shape: Any, dtype: Any) -> None:
+def _map(attachment: Attachment, segment_id: int, nbytes: int, said: Description) -> tuple[Pages, npt.NDArray[Any]]:
+    import numpy as np
+
+    pages = reserve(nbytes, writable=True)
+    mapping = Mapping(nbytes, writable=True, pages=pages)
+    attachment.memory.lay_segment(mapping, segment_id)
+    array: npt.NDArray[Any] = np.ndarray(said.shape or (), said.dtype, buffer=mapping.view)
+    return pages, array
+
+
+def _create(attachment: Attachment, name: bytes, shape: Any, dtype: Any) -> npt.NDArray[Any]:
+    """Make it, zero-filled; it is mapped before it is published, so that a failure leaves nothing."""
     import numpy as np
 
     encoded = encode(np.broadcast_to(np.empty((), np.dtype("f8" if dtype is None else dtype)), shape))
     contents = contents_of(encoded)._replace(kind=KIND_CODES["mutable"])
-    publication = Publication(name, expected_version=0, lease=False)
+    publication = Publication(name, expected_version=0)
     creation = begin(attachment, publication, contents.nbytes)
+    place = creation.place
     try:
-        if creation.place.fresh:
-            attachment.memory.create_backed(creation.place)
-        _fill(attachment, creation.place.segment_id, contents, fresh=creation.place.fresh)
-        publish(attachment, creation, contents, publication)
+        if place.fresh:
+            attachment.memory.create_backed(place)
+        _fill(attachment, place.segment_id, contents, fresh=place.fresh)
+        pages, array = _map(attachment, place.segment_id, place.nbytes, describe("array", contents.frame))
+        pages.kept = publish(attachment, creation, contents, publication)  # type: ignore[attr-defined]
     except BaseException:
         attachment.give_up(creation)
         raise
+    return array
 
 
 def _fill(attachment: Attachment, segment_id: int, contents: Contents, *, fresh: bool) -> None:
     fd = attachment.memory.open_writable(segment_id)
+    sink = FileSink(fd)
     try:
         if not fresh:
             for start in range(0, contents.body_nbytes, len(_ZEROS)):
-                write_all(fd, start, memoryview(_ZEROS)[: contents.body_nbytes - start])
-        write_all(fd, contents.body_nbytes, contents.tail())
+                sink.write(start, memoryview(_ZEROS)[: contents.body_nbytes - start])
+        sink.write(contents.body_nbytes, contents.tail())
     except OSError as error:
         raise translate(error, "filling a mutable array") from error
     finally:
