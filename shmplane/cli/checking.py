@@ -6,6 +6,7 @@ import textwrap
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from ..manifest import FORMAT, fingerprint_of_format
 from ..observe import Check, TableFacts, check_host, check_planes, count, describe_format, nbytes, reading, worst
 from .exits import OK, PROBLEMS
 from .output import printable
@@ -52,15 +53,17 @@ def _layout(options: Namespace, out: Output) -> int:
         with reading(options.layout, options.root) as plane:
             tables, size = describe_format(plane.manifest), plane.manifest.nbytes
             header = plane.manifest.header
-            said = f"format {header.format[0]}, fingerprint {header.fingerprint[0]:#018x}, {nbytes(size)}, sparse"
+            words = {"format": header.format[0], "fingerprint": f"{header.fingerprint[0]:#018x}"}
+            said = f"{options.layout}: {{}}, {nbytes(size)}, sparse"
     else:
-        tables, said = describe_format(), ""
+        tables, said = describe_format(), "This release: {}"
+        words = {"format": FORMAT, "fingerprint": f"{fingerprint_of_format():#018x}"}
     if options.json:
-        out.json(root=options.root, plane=options.layout or None, tables=[asdict(table) for table in tables])
+        described = [asdict(table) for table in tables]
+        out.json(root=options.root, plane=options.layout or None, **words, tables=described)
         return OK
     out.line("Words of 8 bytes, little-endian, one store each; rows lie one behind the other.")
-    if said:
-        out.line(f"{options.layout}: {said}")
+    out.line(said.format(f"format {words['format']}, fingerprint {words['fingerprint']}"))
     for table in tables:
         _show_table(table, out)
     return OK

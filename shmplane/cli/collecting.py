@@ -35,7 +35,9 @@ def gc(options: Namespace, out: Output) -> int:
         with _noting(name, failed, only=options.plane is not None):
             found[name] = _collect(name, options.root, dry_run=options.dry_run)
     if orphans and not options.dry_run:
-        _remove(options.root)
+        from ..plane import remove_orphans
+
+        remove_orphans(options.root)
         still_there = {left.path for left in leftovers(options.root)}
         orphans = [left for left in orphans if left.path not in still_there]
     if options.json:
@@ -71,14 +73,6 @@ def _collect(name: str, root: str, *, dry_run: bool) -> Reclaimable:
     with Plane(name, create=False, root=root) as plane:
         plane.gc()
     return found
-
-
-def _remove(root: str) -> None:
-    """Any plane's gc removes what lies beside it; a small one of our own is there for it."""
-    from ..plane import Plane
-
-    with Plane.temporary(root=root, capacity="1MiB", max_blocks=64, max_processes=8) as plane:
-        plane.gc()
 
 
 def _show(found: dict[str, Reclaimable], orphans: list[Leftover], *, dry_run: bool, out: Output) -> None:

@@ -1,6 +1,7 @@
 """The shared truth of a plane: schema, states, the only writer, and recovery."""
 
 from .coordination import NO_TICKET, Coordination, watch_bit
+from .places import TEMPORARY_PREFIX, default_root, directory_of, open_files, plane_names, why_left_over
 from .reading import BlockFacts, Contents, Reader, held_rows, not_found
 from .recovery import reap, rebuild, release_slot, rows_of_owner
 from .schema import MAX_REFERENCES
@@ -20,7 +21,7 @@ from .states import (
     USED,
     WARM,
 )
-from .store import FORMAT, Limits, Manifest
+from .store import FORMAT, Limits, Manifest, fingerprint_of_format
 from .transaction import Transaction
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "PAGES",
     "NO_TICKET",
     "SEGMENT_STATES",
+    "TEMPORARY_PREFIX",
     "SMALL_NBYTES",
     "USED",
     "WARM",
@@ -50,11 +52,17 @@ __all__ = [
     "Place",
     "Reader",
     "Transaction",
+    "default_root",
+    "directory_of",
+    "fingerprint_of_format",
     "held_rows",
     "not_found",
+    "open_files",
+    "plane_names",
     "reap",
     "rebuild",
     "release_slot",
     "rows_of_owner",
     "watch_bit",
+    "why_left_over",
 ]

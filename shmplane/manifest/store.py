@@ -32,7 +32,7 @@ from .schema import (
 from .space import CELL_NBYTES, RECYCLE_BUCKETS
 from .states import MAX_BLOCKS
 
-__all__ = ["FORMAT", "Limits", "Manifest"]
+__all__ = ["FORMAT", "Limits", "Manifest", "fingerprint_of_format"]
 
 MAGIC = int.from_bytes(b"shmplane", "little")
 FORMAT = 1
@@ -54,6 +54,11 @@ TABLES: list[type[Table]] = [
 #: locks and semaphores that are in use at once
 MAX_SEMAPHORES = 512
 MAX_PROCESSES = 4096
+
+
+def fingerprint_of_format() -> int:
+    """What the header of every plane of this release says."""
+    return fingerprint(TABLES)
 
 
 class Limits(NamedTuple):
@@ -125,7 +130,7 @@ class Manifest:
         header = made.header
         values = {
             "format": FORMAT,
-            "fingerprint": fingerprint(TABLES),
+            "fingerprint": fingerprint_of_format(),
             "instance": int.from_bytes(os.urandom(7), "little") | 1,
             "created": time.time_ns(),
             "max_blocks": limits.max_blocks,
@@ -154,7 +159,7 @@ class Manifest:
         found = {
             "magic": (header.magic[0], MAGIC),
             "format": (header.format[0], FORMAT),
-            "fingerprint": (header.fingerprint[0], fingerprint(TABLES)),
+            "fingerprint": (header.fingerprint[0], fingerprint_of_format()),
         }
         for what, (is_, should) in found.items():
             if is_ != should:

@@ -15,10 +15,10 @@ from importlib import metadata
 from pathlib import Path
 
 from ..errors import ShmplaneError
+from ..manifest import directory_of
 from ..system import Token, check_directory, require_platform
 from .cgroups import memory_limit
 from .checks import Check
-from .places import directory_of
 from .units import count, nbytes
 
 __all__ = ["check_host"]

@@ -15,10 +15,9 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from ..errors import LockTimeout, PlaneCorrupt, PlaneNotFound
-from ..manifest import Manifest
+from ..manifest import Manifest, default_root, directory_of, open_files
 from ..names import check_plane_name
-from ..system import HostLock, Token, check_directory, open_file
-from .places import default_root, directory_of
+from ..system import HostLock, Token, check_directory
 from .snapshot import Snapshot, Summary, read_snapshot, read_summary
 
 __all__ = ["Reading", "reading", "snapshot_of", "summary_of"]
@@ -95,12 +94,7 @@ def _open(name: str, root: str, path: str, descriptors: list[int]) -> Reading:
     try:
         check_directory(directory_of(root))
         check_directory(path)
-        token = Token.open(f"{path}/tokens")
-        descriptors.append(token.fd)
-        lock_fd = open_file(f"{path}/lock", writable=True)
-        descriptors.append(lock_fd)
-        manifest_fd = open_file(f"{path}/manifest", writable=True)
-        descriptors.append(manifest_fd)
+        token, lock_fd, manifest_fd = open_files(path, descriptors)
     except (FileNotFoundError, NotADirectoryError):
         raise _not_there(name, root) from None
     manifest = Manifest.open(manifest_fd, f"{path}/manifest")

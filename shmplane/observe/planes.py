@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ..errors import PlaneNotFound, ShmplaneError
+from ..manifest import plane_names
 from .checks import Check
 from .opening import reading
-from .places import leftovers, plane_names
+from .places import leftovers
 from .reclaiming import reclaimable
 from .units import count, nbytes, some
 

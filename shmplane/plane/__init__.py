@@ -3,7 +3,7 @@
 from .block import Block
 from .building import Buffer, Builder
 from .drafts import ArrayDraft, JsonDraft, TableDraft
-from .options import directory_of, plane_names
+from .orphans import remove_orphans
 from .plane import Plane
 from .records import BlockInfo, PlaneStatistics, Reclaimed
 from .semaphores import Semaphore
@@ -20,6 +20,5 @@ __all__ = [
     "Reclaimed",
     "Semaphore",
     "TableDraft",
-    "directory_of",
-    "plane_names",
+    "remove_orphans",
 ]

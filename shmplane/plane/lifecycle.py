@@ -16,14 +16,14 @@ import secrets
 import time
 
 from ..errors import ClosedError, PlaneCorrupt, PlaneMismatch, PlaneNotFound, PlaneSecurityError, ShmplaneError
-from ..manifest import Manifest
-from ..system import Token, check_directory, create_file, make_directory, open_file, require_platform, unlink_quietly
+from ..manifest import Manifest, directory_of, open_files
+from ..system import Token, check_directory, create_file, make_directory, require_platform, unlink_quietly
 from .attachment import Attachment
 from .ending import attached, finish_leaving, leave, opening, remove_directory
 from .joining import take_slot
 from .leases import Hold
 from .memory import translate
-from .options import Options, check_options, directory_of
+from .options import Options, check_options
 from .reaper import reap_dead
 
 __all__ = ["open_attachment", "try_join"]
@@ -111,12 +111,7 @@ def try_join(root: str, name: str, path: str) -> Attachment | None:
         try:
             check_directory(directory_of(root))
             check_directory(path)
-            token = Token.open(f"{path}/tokens")
-            descriptors.append(token.fd)
-            lock_fd = open_file(f"{path}/lock", writable=True)
-            descriptors.append(lock_fd)
-            manifest_fd = open_file(f"{path}/manifest", writable=True)
-            descriptors.append(manifest_fd)
+            token, lock_fd, manifest_fd = open_files(path, descriptors)
         except FileNotFoundError:
             _remove_if_empty(path)
             return None

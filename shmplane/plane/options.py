@@ -1,8 +1,7 @@
-"""Where planes lie, and what a caller may ask of one."""
+"""What a caller may ask of a plane."""
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import PlaneMismatch
@@ -11,7 +10,7 @@ from ..manifest import Limits
 if TYPE_CHECKING:
     from .attachment import Attachment
 
-__all__ = ["DEFAULT_LIMITS", "Options", "check_options", "default_root", "directory_of", "plane_names"]
+__all__ = ["DEFAULT_LIMITS", "Options", "check_options"]
 
 DEFAULT_LIMITS = Limits(max_blocks=65_536, max_processes=256)
 
@@ -23,24 +22,6 @@ class Options(NamedTuple):
     recycle: int | None
     limits: Limits
     temporary: bool = False
-
-
-def default_root() -> str:
-    return os.environ.get("SHMPLANE_ROOT") or "/dev/shm"  # noqa: S108 - where Linux has memory as files
-
-
-def directory_of(root: str) -> str:
-    """Where this user's planes of a root lie."""
-    return f"{root}/shmplane-{os.geteuid()}"
-
-
-def plane_names(root: str) -> list[str]:
-    """The planes of this user in a root, sorted."""
-    try:
-        entries = os.listdir(directory_of(root))
-    except FileNotFoundError:
-        return []
-    return sorted(entry for entry in entries if not entry.startswith("."))
 
 
 def check_options(joined: Attachment, options: Options) -> None:

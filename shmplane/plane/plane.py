@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from ..codecs import as_kind, check_as, encode
 from ..errors import BlockNotFound, ClosedError, StaleHandle
-from ..manifest import Limits, not_found
+from ..manifest import TEMPORARY_PREFIX, Limits, default_root, not_found
 from ..names import check_block_name, check_plane_name, parse_nbytes
 from .block import Block, unwrapped
 from .building import Buffer, Builder, make_buffer, make_builder
@@ -19,8 +19,8 @@ from .coordinated import Coordinated
 from .drafts import ArrayDraft, JsonDraft, TableDraft, append_rows, open_draft
 from .ending import destroy
 from .lifecycle import open_attachment
-from .options import DEFAULT_LIMITS, Options, default_root
-from .orphans import TEMPORARY_PREFIX, remove_orphans
+from .options import DEFAULT_LIMITS, Options
+from .orphans import remove_orphans
 from .records import BlockInfo, PlaneStatistics, Reclaimed, block_infos, statistics
 from .upkeep import collect, resize, trim
 from .views import Views, lease_current

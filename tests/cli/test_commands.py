@@ -226,7 +226,12 @@ def test_doctor_checks_the_host_and_each_plane(market: shmplane.Plane, run: Run)
 
 
 def test_doctor_prints_the_binary_format(market: shmplane.Plane, run: Run) -> None:
-    assert "generation" in run("doctor", "--layout")[1]
+    said = run("doctor", "--layout")[1]
+    assert "generation" in said
+    assert "fingerprint 0x" in said
+    assert (
+        parsed(run, "doctor", "--layout")["fingerprint"] == parsed(run, "doctor", "--layout", "market")["fingerprint"]
+    )
     code, out, _ = run("doctor", "--layout", "market")
     assert code == 0
     assert "fingerprint" in out

@@ -8,7 +8,8 @@ import time
 from typing import Any
 
 import shmplane
-from shmplane.plane import options, orphans
+from shmplane.manifest import directory_of
+from shmplane.plane import orphans
 from tests.support.crashing import INTERRUPTED, Names, Scenario, World
 from tests.support.tracing import kill_this_process
 
@@ -231,7 +232,7 @@ def _leftovers(world: World) -> list[str]:
         world.plane.gc()
     finally:
         module.time = real
-    left = set(os.listdir(options.directory_of(world.root))) - {world.name}
+    left = set(os.listdir(directory_of(world.root))) - {world.name}
     return [f"left beside the plane: {sorted(left)}"] if left else []
 
 

@@ -1,4 +1,4 @@
-"""Where planes lie is said twice, for the sake of start-up time; the two must say the same."""
+"""Where planes lie, and what killed processes left beside them."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ import pytest
 
 import shmplane
 from shmplane import observe
-from shmplane import plane as planes
+from shmplane.plane import remove_orphans
 from tests.support.processes import Child
 
 
-def test_places_agree_with_those_of_the_plane(plane_root: Path) -> None:
+def test_planes_are_listed_by_name(plane_root: Path) -> None:
     with shmplane.Plane("b") as b, shmplane.Plane("a") as a:
-        root = str(plane_root)
         assert observe.default_root() == a.root
-        assert observe.directory_of(root) == planes.directory_of(root)
-        assert observe.plane_names(root) == planes.plane_names(root) == ["a", "b"]
+        assert observe.plane_names(str(plane_root)) == ["a", "b"]
         a.destroy()
         b.destroy()
 
@@ -50,3 +48,27 @@ def test_half_removed_directories_are_left_over_and_newborn_ones_are_not(
     (directory / entry).mkdir(parents=True, mode=0o700)
     assert bool(observe.leftovers(str(plane_root))) == is_left
     os.rmdir(directory / entry)
+
+
+def test_a_plane_that_is_only_called_like_a_temporary_one_is_not_left_over(plane_root: Path) -> None:
+    with shmplane.Plane("temporary-data") as plane:
+        plane["x"] = 1
+    assert observe.leftovers(str(plane_root)) == []
+    with shmplane.Plane("other") as other:
+        assert other.gc().planes == 0
+        other.destroy()
+    with shmplane.Plane("temporary-data", create=False) as plane:
+        assert plane["x"] == 1
+        plane.destroy()
+
+
+def test_nothing_is_removed_from_a_directory_that_others_can_write(plane_root: Path) -> None:
+    directory = Path(observe.directory_of(str(plane_root)))
+    (directory / ".dead-0").mkdir(parents=True, mode=0o700)
+    (directory / ".dead-0" / "file").touch()
+    directory.chmod(0o777)
+    with pytest.raises(shmplane.PlaneSecurityError):
+        remove_orphans(str(plane_root))
+    assert (directory / ".dead-0" / "file").exists()
+    directory.chmod(0o700)
+    assert remove_orphans(str(plane_root)) == 1

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import shmplane
-from shmplane.plane.options import directory_of
+from shmplane.manifest import directory_of
 from tests.support.forked import Forked
 from tests.support.processes import Child
 

@@ -31,7 +31,8 @@ from typing import Any, NamedTuple, Protocol
 from zlib import crc32
 
 import shmplane
-from shmplane.plane import ending, options
+from shmplane.manifest import directory_of
+from shmplane.plane import ending
 from shmplane.system import forking
 from tests.support.audit import faults_of
 from tests.support.waiting import HANG_S, Hang, deadline, wait_for
@@ -116,7 +117,7 @@ class World:
         self.plane.destroy()
         self._report.close()
         gc.collect()
-        shutil.rmtree(f"{options.directory_of(self.root)}", ignore_errors=True)
+        shutil.rmtree(f"{directory_of(self.root)}", ignore_errors=True)
 
     # What there is
 
@@ -247,7 +248,7 @@ class World:
         for attachment in list(ending.attached.values()):
             attachment.end("thrown away by the test")
         ending.attached.clear()
-        shutil.rmtree(options.directory_of(self.root), ignore_errors=True)
+        shutil.rmtree(directory_of(self.root), ignore_errors=True)
         self.scratch.clear()
         gc.collect()
         self.open()

@@ -1,0 +1,95 @@
+"""Where planes lie, and which directories beside them were left by killed processes. Nothing is made or removed here.
+
+A plane is ``ROOT/shmplane-<euid>/<name>/`` with the files ``tokens``, ``lock`` and ``manifest`` and its segments. While it is
+made its directory is called ``.new-…``, while it is removed ``.dead-…``.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from ..errors import ShmplaneError
+from ..system import Token, open_file, read_start
+from ..tables import WORD_NBYTES
+from .schema import Header
+
+__all__ = ["TEMPORARY_PREFIX", "default_root", "directory_of", "open_files", "plane_names", "why_left_over"]
+
+TEMPORARY_PREFIX = "temporary-"
+_EVERY_SLOT = 1 << 20
+_NEWBORN_S = 60.0
+_BEING_FILLED_S = 1.0
+
+
+def default_root() -> str:
+    return os.environ.get("SHMPLANE_ROOT") or "/dev/shm"  # noqa: S108 - where Linux has memory as files
+
+
+def directory_of(root: str) -> str:
+    """Where this user's planes of a root lie."""
+    return f"{root}/shmplane-{os.geteuid()}"
+
+
+def plane_names(root: str) -> list[str]:
+    """The planes of this user in a root, sorted."""
+    try:
+        entries = os.listdir(directory_of(root))
+    except FileNotFoundError:
+        return []
+    return sorted(entry for entry in entries if not entry.startswith("."))
+
+
+def open_files(path: str, descriptors: list[int]) -> tuple[Token, int, int]:
+    """Token, lock and manifest of the plane in a directory; each descriptor is in the list as soon as it is open."""
+    token = Token.open(f"{path}/tokens")
+    descriptors.append(token.fd)
+    descriptors.extend(open_file(f"{path}/{name}", writable=True) for name in ("lock", "manifest"))
+    return token, descriptors[-2], descriptors[-1]
+
+
+def why_left_over(path: str) -> str | None:
+    """What an entry beside the planes is that no living process needs; None: it is needed, or a plane that stays."""
+    entry = os.path.basename(path)
+    if entry.startswith(".dead-"):
+        return "half removed"
+    if entry.startswith(".new-") and _maker_is_gone(path):
+        return "half made"
+    if entry.startswith(TEMPORARY_PREFIX) and _nobody_lives_in(path) and _is_temporary(path):
+        return "temporary plane of killed processes"
+    return None
+
+
+def _maker_is_gone(path: str) -> bool:
+    """Without a locked token it may be newborn, so it must have some age."""
+    try:
+        age = time.time() - os.stat(path).st_ctime
+    except FileNotFoundError:
+        return False
+    if os.path.exists(f"{path}/tokens"):
+        return age > _BEING_FILLED_S and _nobody_lives_in(path)
+    return age > _NEWBORN_S
+
+
+def _nobody_lives_in(path: str) -> bool:
+    try:
+        token = Token.open(f"{path}/tokens")
+    except (OSError, ShmplaneError):
+        return False
+    try:
+        return not token.others_alive(_EVERY_SLOT)
+    finally:
+        token.close()
+
+
+def _is_temporary(path: str) -> bool:
+    """A user may call a plane that stays like a temporary one; its header tells."""
+    try:
+        fd = open_file(f"{path}/manifest")
+    except (OSError, ShmplaneError):
+        return False
+    try:
+        head = read_start(fd, Header.row_words * WORD_NBYTES)
+    finally:
+        os.close(fd)
+    return len(head) == Header.row_words * WORD_NBYTES and bool(Header(memoryview(head).cast("Q"), 0, 1).temporary[0])
