@@ -223,7 +223,8 @@ class Attachment(Holdings):
 
     def hold(self) -> Hold:
         """One more ``Plane`` object, which keeps what is returned: a hold that nobody keeps holds nothing."""
-        self.handles = {known for known in self.handles if known() is not None}
+        # In place and from a copy: other threads and finalizers take theirs out meanwhile.
+        self.handles.difference_update([known for known in list(self.handles) if known() is None])
         hold = Hold()
         self.handles.add(weakref.ref(hold))
         return hold

@@ -83,3 +83,22 @@ def test_a_view_that_outlives_the_plane_keeps_it_no_longer_than_itself(plane_roo
     assert not any(view)
     del view
     until_gone(known)
+
+
+def test_planes_are_opened_while_others_close(plane: shmplane.Plane) -> None:
+    attachment = plane._attachment
+    other = attachment.hold()
+
+    class ClosesAnother:
+        """What a look at one hold may do: run a finalizer, or let another thread go on."""
+
+        def __call__(self) -> object:
+            attachment.unhold(other)
+            return self
+
+    looked_at: Any = ClosesAnother()
+    attachment.handles.add(looked_at)
+    with shmplane.Plane(plane.name, root=plane.root) as again:
+        assert again._attachment is attachment
+    attachment.handles.discard(looked_at)
+    assert len(attachment.handles) == 1
