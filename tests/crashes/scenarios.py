@@ -8,8 +8,7 @@ import time
 from typing import Any
 
 import shmplane
-from shmplane.manifest import directory_of
-from shmplane.plane import orphans
+from shmplane.manifest import directory_of, places
 from tests.support.crashing import INTERRUPTED, Names, Scenario, World
 from tests.support.tracing import kill_this_process
 
@@ -219,7 +218,7 @@ def _look_at_temporary(world: World, finished: bool) -> list[str]:
 
 
 def _leftovers(world: World) -> list[str]:
-    module: Any = orphans
+    module: Any = places
     real = module.time
 
     class Later:
