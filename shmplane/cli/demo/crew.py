@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from ..exits import PROBLEMS, Failed
@@ -18,6 +20,28 @@ __all__ = ["Crew", "Hand"]
 
 PATIENCE_S = 300.0
 _ENDING = {signal.SIGINT, signal.SIGTERM}
+
+
+@contextmanager
+def _ending_later() -> Iterator[None]:
+    """Ctrl-C in the middle of a start would leave the child with half a program, of which it complains loudly.
+
+    The mask is for the child, which inherits it. It does not keep a signal from this process when other threads run.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    handlers = {number: signal.signal(number, lambda number, _: came.append(number)) for number in _ENDING}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for late in came:
+            signal.raise_signal(late)
 
 
 class Hand:
@@ -97,12 +121,8 @@ class Crew:
     def _start(self) -> Hand:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=work, args=(theirs,), daemon=True)
-        # Ctrl-C in the middle of a start would leave the child with half a program, of which it complains loudly.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
-        try:
+        with _ending_later():
             process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
         hand = Hand(process, ours)
         self._hired.append(hand)
