@@ -26,6 +26,7 @@ __all__ = ["gc"]
 def gc(options: Namespace, out: Output) -> int:
     names = [options.plane] if options.plane is not None else plane_names(options.root)
     orphans = leftovers(options.root)
+    files = _files_of_scopes(dry_run=options.dry_run)
     found: dict[str, Reclaimable] = {}
     failed: dict[str, str] = {}
     for name in names:
@@ -41,9 +42,9 @@ def gc(options: Namespace, out: Output) -> int:
         still_there = {left.path for left in leftovers(options.root)}
         orphans = [left for left in orphans if left.path not in still_there]
     if options.json:
-        out.json(**_fields(found, orphans, failed, options=options))
+        out.json(**_fields(found, orphans, failed, options=options), temporary_files=files)
     else:
-        _show(found, orphans, dry_run=options.dry_run, out=out)
+        _show(found, orphans, files, dry_run=options.dry_run, out=out)
     for name, problem in failed.items():
         out.message(f"{name}: {problem}")
     return PROBLEMS if failed else OK
@@ -75,7 +76,17 @@ def _collect(name: str, root: str, *, dry_run: bool) -> Reclaimable:
     return found
 
 
-def _show(found: dict[str, Reclaimable], orphans: list[Leftover], *, dry_run: bool, out: Output) -> None:
+def _files_of_scopes(*, dry_run: bool) -> int:
+    """How many temporary files and directories of killed processes were removed, or would be."""
+    from ..scopes import collect_orphans
+
+    try:
+        return collect_orphans(dry_run=dry_run)
+    except OSError:
+        return 0
+
+
+def _show(found: dict[str, Reclaimable], orphans: list[Leftover], files: int, *, dry_run: bool, out: Output) -> None:
     verb = "would reclaim" if dry_run else "reclaimed"
     for name, what in found.items():
         if what:
@@ -86,7 +97,9 @@ def _show(found: dict[str, Reclaimable], orphans: list[Leftover], *, dry_run: bo
     for left in orphans:
         removed = "would remove" if dry_run else "removed"
         out.line(f"{os.path.basename(left.path)}: {removed} ({left.what}, {nbytes(left.nbytes)})")
-    if not any(found.values()) and not orphans:
+    if files:
+        out.line(f"{'would remove' if dry_run else 'removed'} {some(files, 'temporary file')} of killed processes")
+    if not any(found.values()) and not orphans and not files:
         out.message("nothing to reclaim")
 
 

@@ -7,12 +7,13 @@ import os
 
 from ..errors import ShmplaneError
 from ..manifest import TEMPORARY_PREFIX, directory_of, why_left_over
+from ..scopes import collect_orphans
 from ..system import check_directory
 from .ending import attached, finish_leaving, leave, remove_files
 from .exporting import remove_dead_links
 from .lifecycle import try_join
 
-__all__ = ["remove_orphans"]
+__all__ = ["remove_orphaned_files", "remove_orphans"]
 
 
 def remove_orphans(root: str) -> int:
@@ -41,3 +42,11 @@ def remove_orphans(root: str) -> int:
                     removed += 1
     remove_dead_links(root)
     return removed
+
+
+def remove_orphaned_files() -> int:
+    """Remove the temporary files and directories of scopes whose process was killed."""
+    try:
+        return collect_orphans()
+    except OSError:
+        return 0  # the directory for temporary files is somebody else's, or went away meanwhile

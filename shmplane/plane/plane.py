@@ -20,7 +20,7 @@ from .drafts import ArrayDraft, JsonDraft, TableDraft, append_rows, open_draft
 from .ending import destroy
 from .lifecycle import open_attachment
 from .options import DEFAULT_LIMITS, Options
-from .orphans import remove_orphans
+from .orphans import remove_orphaned_files, remove_orphans
 from .records import BlockInfo, PlaneStatistics, Reclaimed, block_infos, statistics
 from .upkeep import collect, resize, trim
 from .views import Views, lease_current
@@ -311,12 +311,12 @@ class Plane(Coordinated):
         attachment.run(resize, attachment, parse_nbytes(capacity, "capacity"))
 
     def gc(self) -> Reclaimed:
-        """Reclaim what dead processes held, in this plane and of temporary planes nobody lives in any more."""
+        """Reclaim what dead processes held: in this plane, temporary planes nobody lives in, temporary files of scopes."""
         attachment = self._open()
         reclaimed: Reclaimed = attachment.run(collect, attachment)
-        planes = remove_orphans(self.root)
+        planes, files = remove_orphans(self.root), remove_orphaned_files()
         return Reclaimed(
-            reclaimed.processes, reclaimed.leases, reclaimed.permits, reclaimed.blocks, reclaimed.nbytes, planes
+            reclaimed.processes, reclaimed.leases, reclaimed.permits, reclaimed.blocks, reclaimed.nbytes, planes, files
         )
 
     def trim(self, nbytes: int = 0) -> int:

@@ -51,7 +51,7 @@ class PlaneStatistics:
 
 @dataclass(frozen=True, slots=True)
 class Reclaimed:
-    """What one ``gc`` gave back."""
+    """What one ``gc`` gave back; ``planes`` are temporary ones, ``files`` those of scopes."""
 
     processes: int = 0
     leases: int = 0
@@ -59,6 +59,7 @@ class Reclaimed:
     blocks: int = 0
     nbytes: int = 0
     planes: int = 0
+    files: int = 0
 
 
 def timestamp(ns: int) -> datetime:

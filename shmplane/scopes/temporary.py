@@ -92,16 +92,19 @@ def keep(resource: Any) -> None:
                 names.write(resource.name + "\n")
 
 
-def collect_orphans() -> int:
+def collect_orphans(*, dry_run: bool = False) -> int:
     """Remove the temporary files and directories of processes that are gone; returns how many there were.
+
+    Args:
+        dry_run: only count them.
 
     Cost: one lock attempt per process that has temporary files.
     """
     root = _root()
-    return sum(_collect(lock) for lock in root.glob("*.lock")) if root.is_dir() else 0
+    return sum(_collect(lock, dry_run=dry_run) for lock in root.glob("*.lock")) if root.is_dir() else 0
 
 
-def _collect(lock_path: Path) -> int:
+def _collect(lock_path: Path, *, dry_run: bool) -> int:
     try:
         descriptor = open_file(str(lock_path), writable=True)
     except OSError:
@@ -109,7 +112,10 @@ def _collect(lock_path: Path) -> int:
     try:
         if not try_flock(descriptor) or not _is_linked(descriptor, lock_path):
             return 0
-        found = _clear(lock_path.with_suffix(""))
+        nest = lock_path.with_suffix("")
+        if dry_run:
+            return len(_orphans_in(nest))
+        found = _clear(nest)
         lock_path.unlink()
         return found
     finally:
@@ -117,17 +123,22 @@ def _collect(lock_path: Path) -> int:
 
 
 def _clear(nest: Path) -> int:
-    if not nest.is_dir():
-        return 0
-    with suppress(FileNotFoundError):
-        kept = set((nest / KEPT).read_text(encoding="utf-8").splitlines())
-        orphans = [path for path in nest.iterdir() if path.name not in kept and path.name != KEPT]
+    orphans = _orphans_in(nest)
+    if (nest / KEPT).exists():
         for path in orphans:
             _remove_quietly(path)
-        return len(orphans)
-    orphans = list(nest.iterdir())
-    shutil.rmtree(nest, ignore_errors=True)
+    else:
+        shutil.rmtree(nest, ignore_errors=True)
     return len(orphans)
+
+
+def _orphans_in(nest: Path) -> list[Path]:
+    if not nest.is_dir():
+        return []
+    kept = {KEPT}
+    with suppress(FileNotFoundError):
+        kept.update((nest / KEPT).read_text(encoding="utf-8").splitlines())
+    return [path for path in nest.iterdir() if path.name not in kept]
 
 
 def _remove_quietly(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 import shmplane
 from shmplane.cli import main
 from tests.observe import killed
+from tests.support.processes import Child
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -165,6 +167,25 @@ def test_gc_removes_what_killed_processes_left_beside_the_planes(plane_root: Pat
     assert left.exists()
     assert "half removed" in run("gc")[1]
     assert os.listdir(left.parent) == []
+
+
+def _holds_a_temporary_file() -> Iterator[str]:
+    scope = shmplane.Scope()
+    yield str(scope.temporary_file())
+
+
+def test_gc_removes_the_temporary_files_of_killed_processes(
+    plane_root: Path, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    with Child(_holds_a_temporary_file) as child:
+        left = Path(child.next())
+        child.kill()
+    assert parsed(run, "gc", "--dry-run")["temporary_files"] == 1
+    assert left.exists()
+    assert "1 temporary file" in run("gc")[1]
+    assert not left.exists()
 
 
 def test_a_stale_process_is_mentioned_by_all_that_look(stale: str, run: Run) -> None:
