@@ -232,12 +232,19 @@ class Attachment(Holdings):
     def unhold(self, hold: Hold) -> None:
         """That ``Plane`` object is closed or garbage."""
         self.handles.discard(weakref.ref(hold))
+        if self.queue and not self.exiting:
+            self.try_drain()  # what is garbage by now must not keep us in the plane
         self.leave_if_idle()
 
     @property
     def is_idle(self) -> bool:
         """Nothing of this process needs the plane any more."""
-        if self.leases or self.creations or self.watches or self.ended is not None:
+        return not self.leases and self.is_closed
+
+    @property
+    def is_closed(self) -> bool:
+        """No ``Plane`` object is open here, nothing is being made, waited for or held; there may be views."""
+        if self.creations or self.watches or self.ended is not None:
             return False
         if any(known() is not None for known in list(self.handles)):
             return False

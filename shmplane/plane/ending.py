@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from ..manifest import Doomed, Manifest
     from .attachment import Attachment
 
-__all__ = ["attached", "destroy", "finish_leaving", "leave", "opening", "remove_directory", "remove_files"]
+__all__ = [
+    "attached",
+    "destroy",
+    "end_if_temporary",
+    "finish_leaving",
+    "leave",
+    "opening",
+    "remove_directory",
+    "remove_files",
+]
 
 #: the attachments of this process, by root and name
 attached: dict[tuple[str, str], Attachment] = {}
@@ -58,6 +67,32 @@ def _leave(attachment: Attachment) -> list[Doomed] | None:
     return None
 
 
+def end_if_temporary(attachment: Attachment) -> None:
+    """Destroy a temporary plane when its last process closes it, although it has views: they stay valid, as do blocks."""
+    if not attachment.is_closed or not attachment.manifest.header.temporary[0]:
+        return
+    with opening:
+        for known in list(attachment.leases.values()):
+            lease = known()
+            if lease is not None:
+                with contextlib.suppress(ShmplaneError):
+                    lease.open_all()
+        with contextlib.suppress(ShmplaneError):
+            unleased = attachment.run(_end_if_alone, attachment)
+            if unleased is not None:
+                attachment.end(attachment.ended or _closed(attachment))
+                _forget(attachment)
+                _remove_plane(attachment, unleased)
+
+
+def _end_if_alone(attachment: Attachment) -> list[Doomed] | None:
+    if not attachment.is_closed or attachment.token.others_alive(attachment.manifest.limits.max_processes):
+        return None
+    # First ended: after Ctrl-C in between, this process has no part in a plane that the next gc removes.
+    attachment.ended = f"the temporary plane {attachment.name!r} was closed; make another one"
+    return _destroy(attachment)
+
+
 def _closed(attachment: Attachment) -> str:
     return f"plane {attachment.name!r} is closed in this process; open it again"
 
@@ -70,6 +105,8 @@ def finish_leaving() -> None:
                 attachment.close_descriptors()
                 _forget(attachment)
             else:
+                if attachment.queue and attachment.is_closed:
+                    attachment.try_drain()
                 attachment.leave_if_idle()
 
 

@@ -55,6 +55,12 @@ class Lease:
             memory, facts = self.attachment.memory, self.facts
             self._use(memory.composed(facts) if self._is_paged else memory.readable(facts))
 
+    def open_all(self) -> None:
+        """Map and read whatever any view of the block will need; the plane is about to go."""
+        self.open()
+        self.frame()
+        self.parts()
+
     @property
     def _is_paged(self) -> bool:
         return bool(self.facts.references) and self.facts.codec != "table"

@@ -17,7 +17,7 @@ from .block import Block, unwrapped
 from .building import Buffer, Builder, make_buffer, make_builder
 from .coordinated import Coordinated
 from .drafts import ArrayDraft, JsonDraft, TableDraft, append_rows, open_draft
-from .ending import destroy
+from .ending import destroy, end_if_temporary
 from .lifecycle import open_attachment
 from .options import DEFAULT_LIMITS, Options
 from .orphans import remove_orphaned_files, remove_orphans
@@ -94,7 +94,7 @@ class Plane(Coordinated):
 
     @classmethod
     def temporary(cls, **options: Any) -> Plane:
-        """An unnamed plane, destroyed when its last process closes it or dies.
+        """An unnamed plane, destroyed when its last process closes it or dies; blocks and views of it stay valid.
 
         When all its processes were killed, the next ``gc`` of any plane of the same user removes it.
         """
@@ -342,6 +342,7 @@ class Plane(Coordinated):
         """End this object; views handed out before stay valid. Idempotent."""
         self._views.forget()
         self._close()
+        end_if_temporary(self._attachment)
         self._attachment.leave_if_idle()  # when Ctrl-C stopped an earlier close
 
     def destroy(self) -> None:

@@ -213,6 +213,13 @@ def _live_and_die(world: World, context: Any) -> None:
         plane["x"] = SMALL
 
 
+def _live_and_die_read(world: World, context: Any) -> None:
+    with shmplane.Plane.temporary(root=world.root, **world.options) as plane:
+        plane["x"], plane["y"] = SMALL, LARGE
+        views = plane["x"], plane["y"]
+    del views
+
+
 def _look_at_temporary(world: World, finished: bool) -> list[str]:
     return _leftovers(world)
 
@@ -398,6 +405,7 @@ SCENARIOS = [
     Scenario("close with leases", _close, {"target": LARGE}, begin=_join_and_hold, bare=True),
     Scenario("create a plane", _create, bare=True, inspect=_look_at_newborn),
     Scenario("create and close a temporary plane", _live_and_die, bare=True, inspect=_look_at_temporary),
+    Scenario("close a temporary plane that is read", _live_and_die_read, bare=True, inspect=_look_at_temporary),
     Scenario("destroy", _destroy_second, arrange=_second_plane, inspect=_look_at_second),
     Scenario("fork", _fork),
     Scenario("fork with a lease, and the child puts", _fork_and_use, {}, {"target": LARGE}, begin=_hold("kept/large")),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import datetime as dt
 import sys
+import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,8 @@ import pyarrow as pa
 import pytest
 
 import shmplane
-from shmplane import Block, BlockNotFound, ClosedError, Plane, UnsupportedValue
+from shmplane import Block, BlockNotFound, ClosedError, Plane, PlaneNotFound, UnsupportedValue
+from shmplane.plane import directory_of
 from tests.support.processes import run_in_child
 
 TABLE = pa.table({"a": [1, 2], "b": ["x", None], "c": [0.5, 1.5]})
@@ -90,6 +93,53 @@ def test_a_block_that_was_not_read_before_its_plane_was_destroyed_is_a_closed_er
         plane.destroy()
     with pytest.raises(ClosedError, match="destroyed"):
         block.value()
+
+
+def test_a_temporary_plane_is_gone_when_it_is_closed_although_it_is_read(plane_root: Path) -> None:
+    with Plane.temporary() as plane:
+        directory = Path(directory_of(str(plane_root)), plane.name)
+        plane["config"] = {"a": 1}
+        plane["array"] = np.arange(100_000)
+        plane["table"] = pa.table({"a": range(50_000)})
+        with plane.edit("array") as draft:
+            draft.array[0] = 7
+        view, unread = plane["array"], [plane.attach(name) for name in plane]
+        assert directory.exists()
+    assert not directory.exists()
+    array, config, table = (block.value() for block in unread)
+    assert view[0] == array[0] == 7
+    assert view.sum() == array.sum()
+    assert config == {"a": 1}
+    assert table.num_rows == 50_000
+    with pytest.raises(PlaneNotFound):
+        Plane(plane.name, create=False)
+    with pytest.raises(ClosedError):
+        plane["config"]
+
+
+def test_a_temporary_plane_does_not_wait_for_what_is_garbage(plane_root: Path) -> None:
+    for _ in range(5):
+        with Plane.temporary() as plane:
+            blocks = [plane.put(str(number), bytes(100_000)) for number in range(5)]
+            directory = Path(directory_of(str(plane_root)), plane.name)
+            del blocks
+        assert not directory.exists()
+
+
+def test_a_temporary_plane_stays_for_who_waits_writes_or_holds_a_lock_in_it(plane_root: Path) -> None:
+    plane = Plane.temporary()
+    directory = Path(directory_of(str(plane_root)), plane.name)
+    lock, builder = plane.lock("l"), plane.create("b", 100_000, "f8")
+    lock.acquire()
+    plane.close()
+    assert directory.exists()
+    builder.publish().close()
+    lock.release()
+    del builder
+    patience = time.monotonic() + 5
+    while directory.exists() and time.monotonic() < patience:
+        time.sleep(0.01)
+    assert not directory.exists()
 
 
 def test_nothing_of_the_value_is_had_after_close(plane: Plane) -> None:
