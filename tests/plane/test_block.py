@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 import shmplane
-from shmplane import Block, BlockNotFound, ClosedError, Plane, PlaneNotFound, UnsupportedValue
+from shmplane import ArrayDraft, Block, BlockNotFound, ClosedError, Plane, PlaneNotFound, UnsupportedValue
 from shmplane.plane import directory_of
 from tests.support.processes import run_in_child
 
@@ -102,6 +102,7 @@ def test_a_temporary_plane_is_gone_when_it_is_closed_although_it_is_read(plane_r
         plane["array"] = np.arange(100_000)
         plane["table"] = pa.table({"a": range(50_000)})
         with plane.edit("array") as draft:
+            assert isinstance(draft, ArrayDraft)
             draft.array[0] = 7
         view, unread = plane["array"], [plane.attach(name) for name in plane]
         assert directory.exists()
