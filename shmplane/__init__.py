@@ -33,7 +33,15 @@ from .errors import (
 if TYPE_CHECKING:
     from . import connections as connections
     from . import scopes as scopes
-    from .connections import AsyncConnectionPool, ConnectionPool, PoolStatistics
+    from .connections import (
+        AsyncConnectionPool,
+        Check,
+        ConnectionPool,
+        Health,
+        Histogram,
+        Measurement,
+        PoolStatistics,
+    )
     from .plane import (
         ArrayDraft,
         Block,
@@ -47,13 +55,18 @@ if TYPE_CHECKING:
         Semaphore,
         TableDraft,
     )
-    from .scopes import AsyncScope, Scope
+    from .scopes import AsyncScope, OpenResource, Scope
 
 __version__ = "0.1.0"
 
 _LAZY = {
     "AsyncScope": "scopes",
+    "OpenResource": "scopes",
     "Scope": "scopes",
+    "Check": "connections",
+    "Health": "connections",
+    "Histogram": "connections",
+    "Measurement": "connections",
     "PoolStatistics": "connections",
     "AsyncConnectionPool": "connections",
     "ConnectionPool": "connections",
@@ -82,13 +95,18 @@ __all__ = [
     "BlockNotFound",
     "Buffer",
     "Builder",
+    "Check",
     "ClosedError",
     "Conflict",
     "ConnectionPool",
     "FileTruncated",
+    "Health",
+    "Histogram",
     "ItemTooLarge",
     "JsonDraft",
     "LockTimeout",
+    "Measurement",
+    "OpenResource",
     "Plane",
     "PlaneCorrupt",
     "PlaneFull",

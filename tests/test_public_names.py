@@ -19,6 +19,12 @@ def test_there_are_public_names_and_none_twice() -> None:
     assert {"Plane", "Block"} <= set(shmplane.__all__)
 
 
+def test_what_public_calls_return_is_public_too() -> None:
+    records = {"BlockInfo", "PlaneStatistics", "Reclaimed", "Health", "Check", "PoolStatistics", "Histogram"}
+    assert records | {"Measurement", "OpenResource"} <= set(shmplane.__all__)
+    assert type(shmplane.ConnectionPool(object).health()) is shmplane.Health
+
+
 @pytest.mark.parametrize("name", errors.__all__)
 def test_every_error_is_public(name: str) -> None:
     assert name in shmplane.__all__

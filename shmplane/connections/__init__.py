@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from shmplane.connections.aio import AsyncConnectionPool
-    from shmplane.connections.health import Health
+    from shmplane.connections.health import Check, Health
     from shmplane.connections.permits import HostPermits
     from shmplane.connections.pool import ConnectionPool
     from shmplane.connections.statistics import Histogram, Measurement, PoolStatistics
 
 __all__ = [
     "AsyncConnectionPool",
+    "Check",
     "ConnectionPool",
     "Health",
     "Histogram",
@@ -28,6 +29,7 @@ __all__ = [
 
 _HOMES = {
     "AsyncConnectionPool": "aio",
+    "Check": "health",
     "ConnectionPool": "pool",
     "Health": "health",
     "Histogram": "statistics",
