@@ -16,6 +16,7 @@ import sys
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from shmplane.codecs.base import CAN_STORE
 from shmplane.codecs.borrowed import borrow
 from shmplane.codecs.dtypes import is_storable, pack_dtype, unpack_dtype
 from shmplane.codecs.frame import HEADER_NBYTES, corrupt, seal, unseal
@@ -88,7 +89,8 @@ def encode_array_like(value: Any) -> EncodedArray:
     masked = sys.modules.get("numpy.ma")
     if masked is not None and isinstance(value, masked.MaskedArray):
         raise UnsupportedValue(
-            "a masked array cannot be stored, its mask would be lost; put value.filled(...), or data and mask apart",
+            f"a masked array cannot be stored, its mask would be lost; put value.filled(...), or data and mask apart. "
+            f"{CAN_STORE}",
             type=type(value).__name__,
         )
     if not isinstance(value, (np.ndarray, np.generic)) and hasattr(type(value), "__dlpack__"):
@@ -127,7 +129,7 @@ def _frame(dtype: np.dtype[Any], shape: tuple[int, ...], order: bytes) -> bytes:
     if not is_storable(dtype):
         raise UnsupportedValue(
             f"an array of dtype {dtype} cannot be stored: its elements are not plain bytes of a fixed size. "
-            f'Convert it (astype), put it as a table, or use codec="pickle".',
+            f"Convert it (astype) or put it as a table. {CAN_STORE}",
             dtype=str(dtype),
         )
     if len(shape) > MAX_NDIM:

@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["Codec", "Encoded", "Memory", "Sink"]
+__all__ = ["CAN_STORE", "Codec", "Encoded", "Memory", "Sink"]
+
+#: what the refusal of a value ends with
+CAN_STORE = (
+    "Values that can be stored: NumPy arrays and scalars of fixed-size dtypes; Arrow, pandas and Polars "
+    "tables and columns; bytes and other buffers; JSON values (dict, list, tuple, str, int, float, bool, None); "
+    'and any object with codec="pickle".'
+)
 
 
 class Sink(Protocol):

@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from shmplane.codecs import array, document, frames, pickled, raw
+from shmplane.codecs.base import CAN_STORE
 from shmplane.errors import UnsupportedValue
 
 if TYPE_CHECKING:
@@ -20,12 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["KINDS", "encode"]
 
 KINDS = ("array", "table", "bytes", "json", "pickle")
-
-_CAN_STORE = (
-    "Values that can be stored: NumPy arrays and scalars of fixed-size dtypes; Arrow, pandas and Polars "
-    "tables and columns; bytes and other buffers; JSON values (dict, list, tuple, str, int, float, bool, None); "
-    'and any object with codec="pickle".'
-)
 
 
 def encode(value: Any, codec: str | None = None) -> Encoded:
@@ -64,7 +59,7 @@ def _encode_by_rank(value: Any) -> Encoded:
         return array.encode_array_like(value)
     if _exports_buffer(value):
         return raw.encode_buffer(value)
-    raise UnsupportedValue(f"{type(value).__name__} cannot be stored. {_CAN_STORE}", type=type(value).__name__)
+    raise UnsupportedValue(f"{type(value).__name__} cannot be stored. {CAN_STORE}", type=type(value).__name__)
 
 
 def _encode_as(value: Any, codec: str) -> Encoded:
@@ -74,7 +69,7 @@ def _encode_as(value: Any, codec: str) -> Encoded:
     encoded = encoder(value)
     if encoded is None:
         raise UnsupportedValue(
-            f"{type(value).__name__} cannot be stored as {codec}. {_CAN_STORE}", type=type(value).__name__
+            f"{type(value).__name__} cannot be stored as {codec}. {CAN_STORE}", type=type(value).__name__
         )
     return encoded
 

@@ -65,7 +65,9 @@ def test_a_record_batch_comes_back_as_a_table() -> None:
     assert round_trip(batch).equals(pa.Table.from_batches([batch]))
 
 
-@pytest.mark.parametrize("value", [object(), {1, 2}, 1j, lambda: 0, object])
+@pytest.mark.parametrize(
+    "value", [object(), {1, 2}, 1j, lambda: 0, object, np.array([{}]), np.ma.array([1], mask=[True])]
+)
 def test_what_no_codec_takes_is_refused_with_the_kinds_there_are(value: Any) -> None:
     with pytest.raises(UnsupportedValue, match=r"NumPy arrays.*JSON.*pickle"):
         codecs.encode(value)
