@@ -6,7 +6,7 @@ import sys
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from shmplane.scopes.base import ScopeBase, _triple
+from shmplane.scopes.base import ScopeBase, _triple, protocol_of
 from shmplane.scopes.shielded import finish
 from shmplane.scopes.stack import Entry, Reckoning
 
@@ -47,8 +47,8 @@ class AsyncScope(ScopeBase):
         """Enter an async context manager; it is left when the scope closes."""
         self._check_open()
         frame = sys._getframe(1)
-        leave = type(cm).__aexit__
-        value = await cm.__aenter__()
+        enter, leave = protocol_of(cm, "__aenter__", "__aexit__")
+        value: T = await enter(cm)
         self._push(repr(cm), value, lambda error: leave(cm, *_triple(error)), frame)
         return value
 

@@ -45,21 +45,22 @@ class ScopeBase:
     def enter(self, cm: AbstractContextManager[T]) -> T:
         """Enter a context manager; it is left when the scope closes."""
         self._check_open()
-        leave = type(cm).__exit__
-        value = cm.__enter__()
+        enter, leave = protocol_of(cm, "__enter__", "__exit__")
+        value: T = enter(cm)
         self._push(repr(cm), value, lambda error: leave(cm, *_triple(error)), sys._getframe(1))
         return value
 
     def own(self, resource: T, close: Callable[[T], Any] | None = None) -> T:
         """Close the resource when the scope closes: by ``close(resource)``, or by its own method."""
         self._check_open()
-        end = close or self._end_of(resource)
+        end = self._end_of(resource) if close is None else _callable(close, "close")
         self._push(repr(resource), resource, lambda _: _void(end(resource)), sys._getframe(1))
         return resource
 
     def callback(self, fn: Callable[..., Any], *args: Any) -> None:
         """Call ``fn(*args)`` when the scope closes."""
         self._check_open()
+        _callable(fn, "fn")
         self._push(f"{fn!r}", fn, lambda _: _void(fn(*args)), sys._getframe(1))
 
     def release(self, resource: T) -> T:
@@ -130,6 +131,20 @@ class ScopeBase:
             if callable(end):
                 return lambda _: end()
         raise TypeError(f"{resource!r} has no {' or '.join(self._ends)} method: pass close=")
+
+
+def protocol_of(cm: Any, enter: str, leave: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The two methods of a context manager, or ``TypeError``."""
+    try:
+        return getattr(type(cm), enter), getattr(type(cm), leave)
+    except AttributeError:
+        raise TypeError(f"{cm!r} is no context manager: its type has no {enter} and {leave}") from None
+
+
+def _callable(fn: Callable[..., Any], what: str) -> Callable[..., Any]:
+    if not callable(fn):
+        raise TypeError(f"{what} is a callable, not {fn!r}")
+    return fn
 
 
 def _triple(error: BaseException | None) -> tuple[Any, Any, Any]:

@@ -263,6 +263,15 @@ def closes_everything(backend: str, count: int, seed: int) -> None:
     assert scopes.report() == []
 
 
+def test_what_is_no_async_context_manager_is_a_type_error_at_the_call() -> None:
+    async def misuse() -> None:
+        async with AsyncScope() as scope:
+            with pytest.raises(TypeError, match="__aenter__"):
+                await scope.enter_async(open)  # type: ignore[arg-type]
+
+    asyncio.run(misuse())
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_scopes_close_everything_under_random_errors_and_cancellation(backend, seed, caplog) -> None:
     caplog.set_level("CRITICAL")

@@ -8,6 +8,7 @@ import gc
 import io
 import os
 import tempfile
+from typing import Any
 
 import pytest
 
@@ -131,6 +132,16 @@ def test_closing_twice_is_harmless_and_a_closed_scope_takes_nothing() -> None:
 def test_what_cannot_be_closed_is_refused_at_once() -> None:
     with Scope() as scope, pytest.raises(TypeError, match="pass close="):
         scope.own(object())
+
+
+def test_what_is_no_context_manager_or_callable_is_a_type_error_at_the_call() -> None:
+    stream = io.StringIO()
+    with Scope() as scope:
+        misuses: list[Any] = [scope.enter, scope.callback, lambda end: scope.own(stream, end)]
+        for misuse in misuses:
+            with pytest.raises(TypeError, match="5"):
+                misuse(5)
+        assert "0 open" in repr(scope)
 
 
 def test_the_report_says_what_is_open_and_where_it_was_acquired() -> None:
