@@ -64,6 +64,8 @@ class Settings:
                 f"host_limit={self.host_limit} counts connections over all processes of the host, which "
                 f"needs shared memory: pass plane= too, or leave host_limit out and use max_size"
             )
+        if not hasattr(self.plane, "_host_permits"):
+            raise TypeError(f"plane is a shmplane.Plane, which host_limit needs, not {type(self.plane).__name__}")
         if self.name is None:
             raise ValueError(
                 "host_limit counts the connections of all pools of one name: pass name= too, the same in every process"

@@ -367,7 +367,10 @@ def test_bad_sizes_and_times_are_refused(wrong) -> None:
         ConnectionPool(Server().connect, **wrong)
 
 
-@pytest.mark.parametrize("wrong", [{"max_size": 1.5}, {"timeout": "1"}, {"check": 1}, {"name": 3}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"max_size": 1.5}, {"timeout": "1"}, {"check": 1}, {"name": 3}, {"plane": 3, "name": "x", "host_limit": 2}],
+)
 def test_bad_types_are_refused(wrong) -> None:
     with pytest.raises(TypeError):
         ConnectionPool(Server().connect, **wrong)

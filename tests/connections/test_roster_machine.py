@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -43,7 +44,9 @@ class RosterMachine(RuleBasedStateMachine):
             "max_idle": 20.0,
             "leak_after": 10.0,
         }
-        given = Settings(connect=Thing, check=bool, host_limit=5, plane=object(), name="p", **options)
+        given = Settings(
+            connect=Thing, check=bool, host_limit=5, plane=SimpleNamespace(_host_permits=None), name="p", **options
+        )
         self.roster = Roster(given, dropped=lambda _: None, chance=lambda: 0.5)
         self.to_connect = 0
         self.to_close: list[Member] = []
