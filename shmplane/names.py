@@ -6,9 +6,10 @@ Ids are ``NewType``s, so that a row is not taken for a slot; sizes are ints of b
 from __future__ import annotations
 
 import re
-from typing import NewType
+from operator import index
+from typing import NewType, SupportsIndex
 
-__all__ = ["BlockRow", "SegmentId", "Slot", "check_block_name", "check_plane_name", "parse_nbytes"]
+__all__ = ["BlockRow", "SegmentId", "Slot", "check_block_name", "check_count", "check_plane_name", "parse_nbytes"]
 
 Slot = NewType("Slot", int)  #: a process's row in a plane
 BlockRow = NewType("BlockRow", int)  #: a block's row in a plane
@@ -52,17 +53,23 @@ def check_block_name(name: object) -> bytes:
     return encoded
 
 
+def check_count(count: object, what: str) -> int:
+    """Return ``count`` as an int, also when it is NumPy's; ``TypeError`` with ``what`` it is to be for anything else."""
+    if isinstance(count, bool) or not isinstance(count, SupportsIndex):
+        raise TypeError(f"{what}, not {type(count).__name__}")
+    return index(count)
+
+
 def parse_nbytes(size: object, what: str = "size") -> int:
     """Bytes from an int or from text such as ``"512MiB"``, ``"4GiB"`` or ``"10GB"``.
 
     ``MiB`` counts in 1,024s, ``MB`` in 1,000s.
     """
-    if isinstance(size, bool) or not isinstance(size, (int, str)):
-        raise TypeError(f"{what} is an int of bytes or text like '512MiB', not {type(size).__name__}")
-    if isinstance(size, int):
-        if size < 0:
-            raise ValueError(f"{what} cannot be negative: {size}")
-        return _check_nbytes(size, what)
+    if not isinstance(size, str):
+        count = check_count(size, f"{what} is an int of bytes or text like '512MiB'")
+        if count < 0:
+            raise ValueError(f"{what} cannot be negative: {count}")
+        return _check_nbytes(count, what)
     found = _SIZE.fullmatch(size)
     if not found or (found[4] and not found[3]):
         raise ValueError(f"{what} {size!r}: write an int of bytes or text like '512MiB', '4GiB', '10GB'")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
+import numpy as np
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
@@ -119,6 +120,13 @@ def test_a_negative_size_is_a_value_error(nbytes: int) -> None:
 def test_what_is_neither_number_nor_text_is_a_type_error(size: object) -> None:
     with pytest.raises(TypeError):
         parse_nbytes(size)
+
+
+def test_an_integer_of_numpy_is_a_size() -> None:
+    assert parse_nbytes(np.int64(5)) == 5
+    assert type(parse_nbytes(np.uint8(5))) is int
+    with pytest.raises(TypeError):
+        parse_nbytes(np.float64(5))
 
 
 @given(st.integers(min_value=2**53, max_value=2**60))

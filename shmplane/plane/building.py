@@ -14,6 +14,7 @@ from zlib import crc32
 from ..codecs import encode
 from ..errors import ClosedError
 from ..manifest import KIND_CODES, SMALL_NBYTES, Contents
+from ..names import check_count
 from ..system import Mapping, Pages, reserve
 from .block import Block
 from .memory import OpenMemory
@@ -217,8 +218,7 @@ def _contents_of_buffer(buffer: Buffer, dtype: Any, shape: Any) -> Contents:
 
 def make_buffer(attachment: Attachment, nbytes: int) -> Buffer:
     """A buffer of exactly ``nbytes`` bytes."""
-    if isinstance(nbytes, bool) or not isinstance(nbytes, int):
-        raise TypeError(f"nbytes is an int, not {type(nbytes).__name__}")
+    nbytes = check_count(nbytes, "nbytes is an int")
     if nbytes <= 0:
         raise ValueError(f"a buffer has at least 1 byte, not {nbytes}")
     buffer = reserve(nbytes, writable=True, kind=Buffer)

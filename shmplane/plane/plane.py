@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 from ..codecs import as_kind, check_as, encode
 from ..errors import BlockNotFound, ClosedError, StaleHandle
 from ..manifest import TEMPORARY_PREFIX, Limits, default_root, not_found
-from ..names import check_block_name, check_plane_name, parse_nbytes
+from ..names import check_block_name, check_count, check_plane_name, parse_nbytes
 from .block import Block, unwrapped
 from .building import Buffer, Builder, make_buffer, make_builder
 from .coordinated import Coordinated
@@ -78,7 +78,9 @@ class Plane(Coordinated):
         options = Options(
             capacity=None if capacity is None else parse_nbytes(capacity, "capacity"),
             recycle=None if recycle is None else parse_nbytes(recycle, "recycle"),
-            limits=Limits(max_blocks, max_processes),
+            limits=Limits(
+                check_count(max_blocks, "max_blocks is an int"), check_count(max_processes, "max_processes is an int")
+            ),
             temporary=_temporary,
         )
         self.name: str = check_plane_name(name)

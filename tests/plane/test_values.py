@@ -6,6 +6,7 @@ import array
 import ctypes
 import mmap
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -467,6 +468,14 @@ def test_a_mapped_file_is_put_as_bytes(plane: Plane) -> None:
     with mmap.mmap(-1, 4096) as mapped:
         plane["x"] = mapped
     assert plane["x"] == bytes(4096)
+
+
+@pytest.mark.parametrize("option", ["max_blocks", "max_processes"])
+@pytest.mark.parametrize("value", ["8", 8.0, None, True])
+def test_a_size_of_the_tables_is_an_int(plane_root: Path, option: str, value: Any) -> None:
+    with pytest.raises(TypeError, match=f"{option} is an int, not {type(value).__name__}"):
+        Plane("sized", **{option: value})
+    assert not any(plane_root.iterdir())
 
 
 def test_an_unknown_codec_is_a_bad_argument(plane: Plane) -> None:
