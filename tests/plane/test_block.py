@@ -15,7 +15,7 @@ import pytest
 
 import shmplane
 from shmplane import ArrayDraft, Block, BlockNotFound, ClosedError, Plane, PlaneNotFound, UnsupportedValue
-from shmplane.plane import directory_of
+from shmplane.manifest import directory_of
 from tests.support.processes import run_in_child
 
 TABLE = pa.table({"a": [1, 2], "b": ["x", None], "c": [0.5, 1.5]})
