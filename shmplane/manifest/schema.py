@@ -45,7 +45,7 @@ class Header(Table):
     destroyed: Column = column("1 from the moment the plane ends; never goes back")
     scanned: Column = column("monotonic_ns of the last look at the tokens")
     membership: Column = column("+1 whenever a process row is taken or given back")
-    next_segment: Column = column("id of the next segment; ids are never used again")
+    next_segment: Column = column("id of the next segment; from a random number on, and never used again")
     blocks_high: Column = column("block rows ever used; rows above are all zero")
     blocks_reserved: Column = column("block rows, and words of each used lease row, backed by memory")
     segments_high: Column = column("segment rows ever used")

@@ -138,7 +138,8 @@ class Manifest:
             "temporary": int(temporary),
             "capacity": capacity,
             "recycle": recycle,
-            "next_segment": 1,
+            # Not from 1: who has not yet noticed that its plane was made anew must not find its segments here.
+            "next_segment": int.from_bytes(os.urandom(6), "little") | 1,
             "magic": MAGIC,
         }
         for name, value in values.items():
@@ -244,6 +245,10 @@ class Manifest:
         if not 0 <= slot < self.limits.max_processes:
             return "another process"
         return f"process {self.processes.pid[slot]}"
+
+    def is_destroyed(self) -> bool:
+        """Whether the plane has ended; once true, it stays so. Needs no lock."""
+        return bool(self.header.destroyed[0])
 
     def make_private(self) -> None:
         """In a forked child that has no part: what it stores on its way out of a parent's call stays its own."""

@@ -68,7 +68,7 @@ class Attachment(Holdings):
         self.slot: int = token.slot
         self.mark: int = _JOINING
         self.lock: HostLock = HostLock(lock_fd, manifest.describe_holder)
-        self.memory: SegmentMemory = SegmentMemory(path, link_prefix(root, name))
+        self.memory: SegmentMemory = SegmentMemory(path, link_prefix(root, name), manifest.is_destroyed)
         self.gone: deque[tuple[int, int]] = deque()
         #: memory that is being written by a builder or buffer: private to the parent after a fork
         self.open_memory: weakref.WeakSet[OpenMemory] = weakref.WeakSet()

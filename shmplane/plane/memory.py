@@ -14,7 +14,7 @@ import os
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 from zlib import crc32
 
@@ -118,8 +118,9 @@ class OpenMemory:
 class SegmentMemory:
     """The segments of one plane, as files and as mappings."""
 
-    def __init__(self, directory: str, link_prefix: str) -> None:
+    def __init__(self, directory: str, link_prefix: str, is_destroyed: Callable[[], bool]) -> None:
         self._directory = directory
+        self._is_destroyed = is_destroyed
         self._link_prefix = link_prefix
         self._readable: OrderedDict[int, Mapping] = OrderedDict()
         self._writable: OrderedDict[int, Mapping] = OrderedDict()
@@ -182,10 +183,7 @@ class SegmentMemory:
         try:
             fd = open_file(path, writable=writable)
         except FileNotFoundError:
-            if not os.path.exists(f"{self._directory}/manifest"):
-                raise ClosedError(
-                    f"the plane in {self._directory} was destroyed before its block was read", path=self._directory
-                ) from None
+            self._check_alive()
             raise PlaneCorrupt(
                 f"the segment {path} is gone although a block lies in it: somebody removed the file. "
                 f"Delete the block, or the plane.",
@@ -205,6 +203,10 @@ class SegmentMemory:
             os.close(fd)
             raise
         return fd
+
+    def _check_alive(self) -> None:
+        if self._is_destroyed() or not os.path.exists(f"{self._directory}/manifest"):
+            raise ClosedError(f"the plane in {self._directory} was destroyed meanwhile", path=self._directory)
 
     def composed(self, facts: BlockFacts) -> Mapping:
         """A read-only mapping of the body of an array whose pages lie in several blocks."""
@@ -244,8 +246,17 @@ class SegmentMemory:
         """The empty file of a new segment, open for writing."""
         self._check_part()
         with translated("making a segment"):
-            fd = create_file(self.path(place.segment_id))
+            path = self.path(place.segment_id)
             try:
+                fd = create_file(path)
+            except FileNotFoundError:
+                self._check_alive()
+                raise
+            try:
+                # Looked at when the file is there: until the word is set, nobody moves the directory away.
+                if self._is_destroyed():
+                    unlink_quietly(path)
+                    self._check_alive()
                 set_size(fd, place.nbytes)
             except BaseException:
                 os.close(fd)

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 import shmplane
+from tests.support.audit import faults_of
+from tests.support.forked import run_forked
 
 
 @pytest.fixture
@@ -102,3 +104,48 @@ def test_planes_are_opened_while_others_close(plane: shmplane.Plane) -> None:
         assert again._attachment is attachment
     attachment.handles.discard(looked_at)
     assert len(attachment.handles) == 1
+
+
+def _make_anew(name: str, root: str, value: bytes) -> None:
+    """In another process: destroy the plane and make another one of its name."""
+
+    def act() -> None:
+        shmplane.Plane(name, root=root).destroy()
+        shmplane.Plane(name, root=root).put("x", value).close()
+
+    run_forked(act)
+
+
+@pytest.mark.parametrize("nbytes", [100, 100_000])
+def test_a_block_is_never_read_from_the_next_plane_of_the_name(plane_root: Path, nbytes: int) -> None:
+    root = str(plane_root)
+    with shmplane.Plane("plane", root=root) as plane:
+        plane["x"] = b"o" * nbytes
+        plane._attachment.memory.drop()
+        block = plane.attach("x")  # leased, and not yet mapped
+        _make_anew("plane", root, b"n" * nbytes)
+        with pytest.raises(shmplane.ClosedError):
+            block.buffer()
+    shmplane.Plane("plane", root=root).destroy()
+
+
+def test_a_put_into_a_plane_that_was_made_anew_meanwhile_leaves_no_file_in_it(
+    plane_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = str(plane_root)
+    with shmplane.Plane("plane", root=root) as plane:
+        memory = plane._attachment.memory
+        real = memory.create
+
+        def create(place: Any) -> int:
+            _make_anew("plane", root, b"new")
+            return real(place)
+
+        monkeypatch.setattr(memory, "create", create)
+        with pytest.raises(shmplane.ClosedError):
+            plane["x"] = bytes(100_000)
+    monkeypatch.undo()
+    with shmplane.Plane("plane", root=root) as again:
+        assert not faults_of(again)
+        assert again["x"] == b"new"
+        again.destroy()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -193,6 +194,8 @@ def _scribble(root: Path, seed: int, rounds: int) -> list[str]:
     """Mutate and use, each in a forked child; what went wrong."""
     directory = make(root)
     manifest = directory / "manifest"
+    pristine = root / "pristine"
+    shutil.copytree(directory, pristine)
     original = manifest.read_bytes()
     mutations, problems = random.Random(seed), []
     for round_ in range(rounds):
@@ -200,23 +203,20 @@ def _scribble(root: Path, seed: int, rounds: int) -> list[str]:
         status, said = Forked(lambda: _use_what_is_left(str(root))).end(15)
         if status != 0:
             problems.append(f"seed {seed}, round {round_}, {done}: status {status}\n{said}")
-        _restore(directory, manifest)
+        _restore(directory, pristine)
     return problems
 
 
-def _restore(directory: Path, manifest: Path) -> None:
+def _restore(directory: Path, pristine: Path) -> None:
     """A mutated plane may have removed its files, rightly."""
     if not all((directory / name).exists() for name in ("manifest", "lock", "tokens")):
-        import shutil
-
-        shutil.rmtree(directory.parent, ignore_errors=True)
-        make(directory.parent.parent)
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.parent.mkdir(mode=0o700, exist_ok=True)
+        shutil.copytree(pristine, directory)
         return
-    for name, value in (("s1", 16), ("s2", 16), ("s3", 100), ("s4", 70)):
-        path = directory / name
-        if not path.exists():
-            path.touch(0o600)
-            os.truncate(path, value * 4096)
+    for path in pristine.iterdir():
+        if not (directory / path.name).exists():
+            shutil.copy2(path, directory / path.name)
 
 
 @pytest.mark.parametrize("seed", range(2))
