@@ -18,8 +18,12 @@ _SHARE_COOLED_FOR_ROWS = 8
 
 
 def resize(attachment: Attachment, capacity: int) -> None:
-    """Warm memory goes first; ``PlaneFull`` when more than that is in use."""
+    """Warm memory goes first, then what the dead held and what is evictable; ``PlaneFull`` when more is in use."""
     tx = attachment.tx
+    if capacity < tx.header.used_nbytes[0]:
+        reap_dead(attachment)
+        tx.expire()
+        tx.evict(tx.header.used_nbytes[0] - capacity)
     used = tx.header.used_nbytes[0]
     if capacity < used:
         raise PlaneFull(

@@ -126,3 +126,21 @@ def test_evictable_blocks_make_room_for_a_row(few_rows: shmplane.Plane) -> None:
     assert "new" in few_rows
     assert "cached 0" not in few_rows  # the oldest goes first
     assert "cached 3" in few_rows
+
+
+def test_a_capacity_is_lowered_over_what_the_dead_held_and_what_is_evictable(plane_root: Path) -> None:
+    with shmplane.Plane("plane", root=str(plane_root), capacity="1MiB") as plane:
+        run_forked(lambda: plane.put("cached", bytes(200_000), evictable=True).close())
+
+        def hold() -> None:
+            for _ in range(2):
+                kept.append(plane.put(None, bytes(200_000), linger=0.0))
+
+        kept: list[shmplane.Block] = []
+        run_forked(hold)
+        plane["own"] = bytes(200_000)
+        plane.resize(300_000)
+        assert plane.names() == ["own"]
+        with pytest.raises(shmplane.PlaneFull):
+            plane.resize(100_000)
+        plane.destroy()
