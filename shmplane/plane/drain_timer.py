@@ -48,8 +48,8 @@ class DrainTimer:
             if attachment.queue:
                 try:
                     attachment.run(_nothing, writes=False)
-                except (ShmplaneError, OSError):
-                    continue
+                except (ShmplaneError, OSError, MemoryError):
+                    continue  # a thread that ended here would never be started again
         self.running = False
         if attachment.queue:
             attachment.try_drain()

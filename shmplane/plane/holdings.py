@@ -153,7 +153,7 @@ class Holdings:
                 self.follow_up()
                 self.leave_if_idle()
                 return
-        except (Busy, Lost, ShmplaneError, OSError):
+        except (Busy, Lost, ShmplaneError, OSError, MemoryError):
             pass
         self._timer.start()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -149,3 +150,28 @@ def test_a_put_into_a_plane_that_was_made_anew_meanwhile_leaves_no_file_in_it(
         assert not faults_of(again)
         assert again["x"] == b"new"
         again.destroy()
+
+
+def test_the_drain_timer_goes_on_after_it_ran_out_of_memory(
+    plane: shmplane.Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attachment = plane._attachment
+    real, failed = attachment.run, threading.Event()
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if threading.current_thread() is not threading.main_thread() and not failed.is_set():
+            failed.set()
+            raise MemoryError
+        return real(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(attachment, "run", run)
+        deadline = time.monotonic() + 5
+        while not failed.is_set() and time.monotonic() < deadline:
+            views = [plane.put(None, b"x", linger=0.0), plane.put(None, b"y", linger=0.0)]
+            views.clear()  # what follows closely is left to the timer
+            time.sleep(0.001)
+        assert failed.is_set()
+        while attachment.leases and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert not attachment.leases
