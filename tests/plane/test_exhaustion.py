@@ -133,8 +133,7 @@ def test_a_capacity_is_lowered_over_what_the_dead_held_and_what_is_evictable(pla
         run_forked(lambda: plane.put("cached", bytes(200_000), evictable=True).close())
 
         def hold() -> None:
-            for _ in range(2):
-                kept.append(plane.put(None, bytes(200_000), linger=0.0))
+            kept.extend(plane.put(None, bytes(200_000), linger=0.0) for _ in range(2))
 
         kept: list[shmplane.Block] = []
         run_forked(hold)
