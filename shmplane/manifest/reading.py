@@ -108,8 +108,8 @@ class Reader:
         A chain that somebody is changing may end early or lead elsewhere. But a row whose text is this name before and
         after its word was read had that word as this name: rows are used for another name after thousands of deletes.
         """
-        if self.header.destroyed[0]:
-            return False
+        if self.header.destroyed[0] or self.header.dirty[0]:
+            return False  # a killed rename leaves both names until somebody recovers
         try:
             name_row = self.index.find(name)
             if name_row < 0:

@@ -169,3 +169,16 @@ def test_names_are_found_without_the_lock_while_others_come_and_go(plane: shmpla
         assert sum(child.result() for child in writers) > 0
         assert sum(child.result() for child in readers) > 0
     assert len(plane) == 32
+
+
+def test_a_name_that_a_killed_rename_left_behind_is_not_seen(plane: shmplane.Plane) -> None:
+    """Its process died between the new word and the old one: recovery, which comes with the lock, empties the old."""
+    plane["old"] = b"value"
+    tx = plane._attachment.tx
+    word = tx.names.word[tx.current(b"old")[0]]
+    plane.rename("old", "new")
+    tx.names.word[tx.index.find(b"old")] = word
+    tx.header.dirty[0] = 2
+
+    assert "old" not in plane
+    assert plane.names() == ["new"]
