@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from shmplane.connections.aio import AsyncConnectionPool
     from shmplane.connections.health import Check, Health
+    from shmplane.connections.metering import host_statistics
     from shmplane.connections.permits import HostPermits
     from shmplane.connections.pool import ConnectionPool
     from shmplane.connections.statistics import Histogram, Measurement, PoolStatistics
@@ -25,6 +26,7 @@ __all__ = [
     "HostPermits",
     "Measurement",
     "PoolStatistics",
+    "host_statistics",
 ]
 
 _HOMES = {
@@ -32,6 +34,7 @@ _HOMES = {
     "Check": "health",
     "ConnectionPool": "pool",
     "Health": "health",
+    "host_statistics": "metering",
     "Histogram": "statistics",
     "HostPermits": "permits",
     "Measurement": "statistics",

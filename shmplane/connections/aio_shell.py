@@ -269,6 +269,7 @@ class AsyncShell(LoopBound[T]):
         self._set_timer()
         self._carry_out(plan)
         self._seek_permit()
+        self._publish()
 
     def _set_timer(self) -> None:
         if self._timer is not None:
@@ -347,6 +348,7 @@ class AsyncShell(LoopBound[T]):
         elif self._permits is not None and self._roster.size == 0:
             self._permits.close()
             self._permits = None
+        self._publish()
 
 
 async def _result(value: Any) -> Any:

@@ -15,6 +15,7 @@ from shmplane.connections import forks
 from shmplane.connections.health import Health, judge
 from shmplane.connections.holders import describe, log, warn_dropped
 from shmplane.connections.member import OUT, Member, MemberRef
+from shmplane.connections.metering import HostMeter, meter_of, publish_at_exit, statistics_of_words, words_of
 from shmplane.connections.permits import HostPermits, permits_of
 from shmplane.connections.roster import Roster
 from shmplane.connections.settings import Settings
@@ -45,6 +46,8 @@ class Front(Generic[T]):
         self._drops: deque[MemberRef] = deque()
         self._roster = Roster(self._settings, dropped=_drop_handler(self))
         self._permits: HostPermits | None = None
+        self._meter: HostMeter | None = None
+        self._published: list[int] = []
         self._inherited: dict[int, Callable[[], Any]] = {}
 
     # -- what users may ask of both
@@ -53,6 +56,17 @@ class Front(Generic[T]):
         """The pool at this moment, and its counts so far."""
         with self._lock:
             return statistics_of(self.name, self._roster)
+
+    def host_stats(self) -> PoolStatistics:
+        """``stats`` summed over the pools of this name in all processes that use the plane, also those that have ended.
+
+        Other processes' figures are up to a second old. Without a ``plane`` or a ``name``: the same as ``stats``.
+        """
+        meter = self._open_meter()
+        if meter is None:
+            return self.stats()
+        meter.publish(words_of(self.stats()))
+        return statistics_of_words(self.name, meter.total())
 
     def health(self) -> Health:
         """Whether the pool is well, and what to do if not."""
@@ -107,6 +121,29 @@ class Front(Generic[T]):
         except Exception as error:  # noqa: BLE001  the housekeeping goes on without the plane
             log.warning("pool %r: cannot see who waits elsewhere: %r", self.name, error)
             return 0
+
+    def _open_meter(self) -> HostMeter | None:
+        settings = self._settings
+        if self._meter is None and settings.plane is not None and settings.name is not None:
+            self._meter = meter_of(settings.plane, settings.name)
+            if self._meter is not None:
+                publish_at_exit(self)
+        return self._meter
+
+    def _publish(self) -> None:
+        """Say to all processes what was counted so far; never raises."""
+        try:
+            meter = self._open_meter()
+            if meter is None:
+                return
+            words = words_of(self.stats())
+            if words != self._published:
+                meter.publish(words)
+                self._published = words
+            if self._roster.closed and not self._roster.size:
+                meter.close()
+        except Exception as error:  # noqa: BLE001  a pool works without its plane's figures
+            log.debug("pool %r: its counts reach no other process: %r", self.name, error)
 
     def _give_permit_back(self) -> None:
         if self._permits is not None:

@@ -18,6 +18,7 @@ __all__ = ["due", "sweep"]
 
 YIELD_EVERY = 0.2  #: seconds between two connections in use that make way for other processes
 LOOK_ELSEWHERE = 0.25  #: seconds between two looks at other processes' waiters
+PUBLISH_EVERY = 0.5  #: seconds between two times that other processes are told what was counted
 
 
 def sweep(roster: Roster, now: float, elsewhere: int = 0) -> Plan:
@@ -55,6 +56,8 @@ def due(roster: Roster, now: float) -> float:
         times.append(roster.retry_at)
     if roster.host_limited:
         times.append(now + LOOK_ELSEWHERE)
+    if roster.metered:
+        times.append(now + PUBLISH_EVERY)
     return min(times)
 
 

@@ -44,7 +44,7 @@ class Roster:
     __slots__ = (
         "_chance", "_dropped", "calm", "closed", "connecting", "failures", "host_limited",
         "idle", "keep_alive", "last_error", "leak_after", "lifetime", "max_idle", "max_size",
-        "max_waiting", "members", "min_size", "overdue", "owed", "quick_seconds", "quick_uses",
+        "max_waiting", "members", "metered", "min_size", "overdue", "owed", "quick_seconds", "quick_uses",
         "retry_at", "serving", "size", "started", "starving", "tally", "until_empty",
         "until_ready", "waiters", "yielded_at",
     )  # fmt: skip
@@ -62,6 +62,7 @@ class Roster:
             math.inf if settings.check is None else min(KEEP_ALIVE, self.max_idle / 2 or KEEP_ALIVE)
         )
         self.host_limited: bool = settings.host_limit is not None
+        self.metered: bool = settings.plane is not None and settings.name is not None
         self._dropped = dropped
         self._chance = chance
         self.members: dict[int, Member] = {}  #: open and not closing, by id of the connection

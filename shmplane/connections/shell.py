@@ -250,6 +250,7 @@ class Shell(Front[T]):
         elif self._permits is not None and self._roster.size == 0:
             self._permits.close()
             self._permits = None
+        self._publish()
 
 
 def is_mine(lock: RLock) -> bool:

@@ -95,6 +95,7 @@ def _sweep(pool: Shell[Any]) -> float:
     else:
         pool._carry_out(plan)
     pool._seek_permit()
+    pool._publish()
     return min(max(next_round - monotonic(), SHORTEST_SLEEP), LONGEST_SLEEP)
 
 

@@ -1,6 +1,7 @@
 """The shared truth of a plane: schema, states, the only writer, and recovery."""
 
 from .coordination import NO_TICKET, Coordination, watch_bit
+from .metering import LEVEL_WORDS, Metering
 from .places import TEMPORARY_PREFIX, default_root, directory_of, open_files, plane_names, why_left_over
 from .reading import BlockFacts, Contents, Reader, held_rows, not_found
 from .recovery import reap, rebuild, release_slot, rows_of_owner
@@ -21,7 +22,7 @@ from .states import (
     USED,
     WARM,
 )
-from .store import FORMAT, Limits, Manifest, fingerprint_of_format
+from .store import FORMAT, MAX_METERS, METER_WORDS, Limits, Manifest, fingerprint_of_format
 from .transaction import Transaction
 
 __all__ = [
@@ -33,9 +34,12 @@ __all__ = [
     "FREE",
     "KINDS",
     "KIND_CODES",
+    "LEVEL_WORDS",
     "LIVE",
     "MAKING",
+    "MAX_METERS",
     "MAX_REFERENCES",
+    "METER_WORDS",
     "PAGES",
     "NO_TICKET",
     "SEGMENT_STATES",
@@ -49,6 +53,7 @@ __all__ = [
     "Doomed",
     "Limits",
     "Manifest",
+    "Metering",
     "Place",
     "Reader",
     "Transaction",

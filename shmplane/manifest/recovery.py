@@ -185,6 +185,7 @@ def rebuild(tx: Transaction, alive: set[int]) -> Verdict:
         if slot not in alive:
             _clear_leases(tx, slot)
             tx.coordination.clear(slot)
+            tx.metering.fold(slot)
     verdict = judge(take_snapshot(tx, alive))
     blocks, segments, names = tx.blocks, tx.segments, tx.names
     for name_row in verdict.emptied_names:
@@ -219,6 +220,7 @@ def reap(tx: Transaction, slot: int) -> None:
         elif segments.state[row] == DOOMED:
             space.doom(row)
     tx.coordination.clear(slot)
+    tx.metering.fold(slot)
     release_slot(tx, slot)
 
 

@@ -15,9 +15,11 @@ __all__ = [
     "Classes",
     "Header",
     "Leases",
+    "Meters",
     "Names",
     "Permits",
     "Processes",
+    "Readings",
     "Recycled",
     "Segments",
     "Semaphores",
@@ -66,6 +68,10 @@ class Header(Table):
     next_ticket: Column = column("the last ticket given to a waiter; smaller tickets are served first")
     watchers: Column = column("derived: processes with a nonzero watching word")
     lingering: Column = column("derived: blocks with a linger time")
+    meters_high: Column = column("meter rows ever used")
+    folding: Column = column(
+        "bit 0: which of the two base rows counts; above: slot + 1 whose readings are in it already"
+    )
 
 
 class Processes(Table):
@@ -75,6 +81,7 @@ class Processes(Table):
     joined: Column = column("time_ns")
     coordinates: Column = column("1: its permit and ticket rows are backed by memory and may be read")
     watching: Column = column("a bit per hash of a name that it waits for; by its owner, under the lock")
+    metered: Column = column("1: its readings are backed by memory and may be read")
 
 
 class Blocks(Table):
@@ -166,6 +173,19 @@ class Tickets(Table):
     """A row per process, a word per semaphore."""
 
     oldest: Column = column("ticket of its oldest waiter, 0: none; by its owner; marked by who passes it over")
+
+
+class Meters(Table):
+    state: Column = column("1: in use; stored last")
+    hash: Column = column("crc32 of the name")
+    length: Column = column("B of the name")
+    text: Text = text(15, "UTF-8 of the name")
+
+
+class Readings(Table):
+    """A row per process and two base rows, each with all words of all meters."""
+
+    word: Column = column("a level or a count; by its owner, folded into the base and cleared once its token is free")
 
 
 class Leases(Table):

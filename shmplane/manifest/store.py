@@ -20,9 +20,11 @@ from .schema import (
     Classes,
     Header,
     Leases,
+    Meters,
     Names,
     Permits,
     Processes,
+    Readings,
     Recycled,
     Segments,
     Semaphores,
@@ -32,7 +34,7 @@ from .schema import (
 from .space import CELL_NBYTES, RECYCLE_BUCKETS
 from .states import MAX_BLOCKS
 
-__all__ = ["FORMAT", "Limits", "Manifest", "fingerprint_of_format"]
+__all__ = ["FORMAT", "MAX_METERS", "METER_WORDS", "Limits", "Manifest", "fingerprint_of_format"]
 
 MAGIC = int.from_bytes(b"shmplane", "little")
 FORMAT = 1
@@ -50,10 +52,16 @@ TABLES: list[type[Table]] = [
     Leases,
     Permits,
     Tickets,
+    Meters,
+    Readings,
 ]
 #: locks and semaphores that are in use at once
 MAX_SEMAPHORES = 512
 MAX_PROCESSES = 4096
+#: meters of different names, and the words of one
+MAX_METERS = 32
+METER_WORDS = 96
+_READING_WORDS = MAX_METERS * METER_WORDS
 
 
 def fingerprint_of_format() -> int:
@@ -87,6 +95,7 @@ class Limits(NamedTuple):
             # Names outlive their blocks for a while, to go on counting versions.
             Names: self.max_blocks + max(64, self.max_blocks // 8),
             Semaphores: MAX_SEMAPHORES,
+            Meters: MAX_METERS,
         }
 
 
@@ -115,6 +124,8 @@ class Manifest:
         self.names: Names = Names(words, self._starts[Names], rows[Names])
         self.semaphores: Semaphores = Semaphores(words, self._starts[Semaphores], rows[Semaphores])
         self.wakes: Wakes = Wakes(words, self._starts[Wakes], rows[Wakes])
+        self.meters: Meters = Meters(words, self._starts[Meters], rows[Meters])
+        self._reading_rows: dict[int, Column] = {}
         self._permit_rows: dict[int, tuple[Column, Column]] = {}
         self.bucket_mask: int = rows[Buckets] - 1
         self._lease_row_words = round_to_pages(limits.max_blocks * WORD_NBYTES) // WORD_NBYTES
@@ -224,6 +235,21 @@ class Manifest:
         """Back a process's permit and ticket rows with memory."""
         self._allocate(self._permits_start(slot) * WORD_NBYTES, 2 * MAX_SEMAPHORES * WORD_NBYTES)
 
+    def reading_row(self, slot: int) -> Column:
+        """All words of all meters of one process, while it is ``metered``; behind the last slot lie the two base rows."""
+        row = self._reading_rows.get(slot)
+        if row is None:
+            row = self._reading_rows[slot] = view_column(self._words, self._readings_start(slot), 1, _READING_WORDS)
+        return row
+
+    def _readings_start(self, slot: int) -> int:
+        return self._permits_start(self.limits.max_processes) + slot * _READING_WORDS
+
+    def reserve_reading_rows(self, slot: int) -> None:
+        """Back a process's readings and the two base rows with memory."""
+        for first, count in ((slot, 1), (self.limits.max_processes, 2)):
+            self._allocate(self._readings_start(first) * WORD_NBYTES, count * _READING_WORDS * WORD_NBYTES)
+
     def wake_address(self, slot: int) -> int:
         """Where the process's futex lies: the low half of its wake word."""
         return self.address + self.wakes.span(slot, 1)[0]
@@ -293,5 +319,6 @@ def _place(limits: Limits) -> tuple[dict[type[Table], int], int, int]:
         starts[table] = position
         position += -(-rows * table.row_words // page) * page
     lease_words = -(-limits.max_blocks // page) * page
-    words_per_process = lease_words + 2 * MAX_SEMAPHORES
-    return starts, position, (position + limits.max_processes * words_per_process) * WORD_NBYTES
+    words_per_process = lease_words + 2 * MAX_SEMAPHORES + _READING_WORDS
+    words = position + limits.max_processes * words_per_process + 2 * _READING_WORDS
+    return starts, position, words * WORD_NBYTES

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import Conflict
 from .coordination import Coordination
+from .metering import Metering
 from .reading import Contents, Reader, not_found
 from .space import class_of
 from .states import CREATING, DEAD, FREE, LIVE, pack_name_word, row_of_name_word
@@ -39,6 +40,7 @@ class Transaction(Reader):
         super().__init__(manifest)
         self.slot: int = -1
         self.coordination: Coordination = Coordination(manifest)
+        self.metering: Metering = Metering(manifest)
 
     def take_part(self, slot: int) -> None:
         """Act for the process of ``slot`` from now on."""

@@ -267,6 +267,7 @@ class Attachment(Holdings):
     def release_slot(self) -> None:
         """Our row is free again; under the lock, the last thing this process does in the plane."""
         self.tx.coordination.clear(self.slot)
+        self.tx.metering.fold(self.slot)
         release_slot(self.tx, self.slot)
 
     def end(self, why: str) -> None:

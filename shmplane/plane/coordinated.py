@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..names import check_block_name
 from . import watching
 from .block import Block
+from .meters import PoolMeter, totals
 from .mutables import open_mutable
 from .pool_permits import PoolPermits
 from .semaphores import Semaphore, check_permits, open_semaphore
@@ -74,6 +75,14 @@ class Coordinated(MutableMapping[str, Any]):
         check_permits(limit)
         title = f"the limit of pools {name!r} in plane {self.name!r}"
         return PoolPermits(open_semaphore(self._open(), b"p:" + check_block_name(name), limit, title))
+
+    def _host_meter(self, name: str) -> PoolMeter:
+        """Where a connection pool called ``name`` counts, so that any process can tell the sums."""
+        return PoolMeter(self._open(), check_block_name(name))
+
+    def _host_meters(self) -> dict[str, list[int]]:
+        """What the pools of all processes have counted, by their names."""
+        return totals(self._open())
 
     def get_or_put(self, name: str, fn: Callable[..., Any], *args: Any) -> Any:
         """The value of ``name``, or what ``fn(*args)`` returns, put once per host however many processes ask at once.

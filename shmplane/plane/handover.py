@@ -22,6 +22,7 @@ from ..errors import PlaneFull, ShmplaneError
 from ..manifest import Transaction, held_rows
 from ..system import Lost, Token, reopen
 from .joining import take_slot
+from .meters import forget_parts
 from .reaper import reap_dead
 
 if TYPE_CHECKING:
@@ -137,6 +138,7 @@ def _leave_parent_behind(attachment: Attachment, prepared: Prepared | None) -> N
         memory.make_private(attachment.memory.path(memory.place.segment_id))
     attachment.creations.clear()
     attachment.semaphores.clear()
+    forget_parts(attachment)
     attachment.watches.clear()
     attachment.waker.after_fork()
     attachment.gone.clear()

@@ -24,6 +24,7 @@ def take_slot(tx: Transaction, token: Token) -> int:
             leases[row] = 0
         processes.coordinates[slot] = 0
         processes.watching[slot] = 0
+        processes.metered[slot] = 0
         processes.pid[slot] = os.getpid()
         processes.namespace[slot] = _pid_namespace()
         processes.joined[slot] = time.time_ns()

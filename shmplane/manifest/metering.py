@@ -1,0 +1,153 @@
+"""Meters: named words that every process writes for itself and anybody may sum over all processes, the dead included.
+
+Each process has a row with all words of all meters; only it writes there. The first words of a meter are levels (how it is
+now) and go with their process. The others are counts: those of a process that ended are folded into a base row.
+
+There are two base rows, and ``header.folding`` says which one counts. To fold, the other one gets the sum of the first and
+the row; then one store makes it count and names the row as one to be cleared. So a death at any store neither loses
+the row nor counts it twice: before that store nothing has happened, after it whoever comes next clears the row.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from zlib import crc32
+
+from ..errors import PlaneFull
+from .store import METER_WORDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from .store import Manifest
+
+__all__ = ["LEVEL_WORDS", "Metering"]
+
+#: words of a meter that are levels; the first is not 0 as long as its process uses the meter
+LEVEL_WORDS = 16
+
+
+class Metering:
+    """Everything here runs under the lock."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._header, self._processes, self._meters = manifest.header, manifest.processes, manifest.meters
+        self._first_base = manifest.limits.max_processes
+
+    def take_part(self, slot: int) -> None:
+        """This process's row is about to be used."""
+        self._finish()
+        if not self._processes.metered[slot]:
+            self._manifest.reserve_reading_rows(slot)
+            self._clear(slot)
+            self._processes.metered[slot] = 1
+
+    def open(self, name: bytes) -> int:
+        """The row of a meter's name, made when it is missing.
+
+        Raises:
+            PlaneFull: there are as many meters as there can be, and each is in use.
+        """
+        found = self.names().get(name)
+        return self._new_row(name) if found is None else found
+
+    def names(self) -> dict[bytes, int]:
+        """The rows of all meters by name."""
+        meters = self._meters
+        return {
+            meters.text.read(row, meters.length[row]): row
+            for row in range(min(self._header.meters_high[0], meters.rows))
+            if meters.state[row]
+        }
+
+    def _new_row(self, name: bytes) -> int:
+        meters, header = self._meters, self._header
+        row = header.meters_high[0]
+        if row < meters.rows:
+            header.meters_high[0] = row + 1
+        else:
+            row = self._unused_row()
+        meters.state[row] = 0
+        base = self._manifest.reading_row(self._base)
+        for index in range(row * METER_WORDS, (row + 1) * METER_WORDS):
+            base[index] = 0
+        meters.hash[row] = crc32(name)
+        meters.length[row] = len(name)
+        meters.text.write(row, name)
+        meters.state[row] = 1
+        return row
+
+    def _unused_row(self) -> int:
+        self._finish()
+        for row in range(self._meters.rows):
+            if not any(any(self._read(slot, row)) for slot in self._slots()):
+                return row
+        raise PlaneFull(
+            f"{self._meters.rows} names of pools are counted in the plane and all are in use; use fewer names",
+            limit=self._meters.rows,
+        )
+
+    def is_named(self, row: int, name: bytes) -> bool:
+        """Whether the row is still that of the name."""
+        meters = self._meters
+        return bool(meters.state[row]) and meters.text.read(row, meters.length[row]) == name
+
+    def write(self, slot: int, row: int, words: Sequence[int]) -> None:
+        """Say what the process of ``slot``, which is ours, has counted so far."""
+        start, readings = row * METER_WORDS, self._manifest.reading_row(slot)
+        for index, word in enumerate(words, start):
+            if readings[index] != word:
+                readings[index] = word
+
+    def total(self, row: int) -> list[int]:
+        """Levels of those who take part, and counts of all who ever did."""
+        self._finish()
+        # The base has memory behind it since before the row was made.
+        total = [0] * LEVEL_WORDS + self._read(self._base, row)[LEVEL_WORDS:]
+        for slot in self._slots():
+            total = [sum(pair) for pair in zip(total, self._read(slot, row), strict=True)]
+        return total
+
+    def fold(self, slot: int) -> None:
+        """The process of ``slot`` has ended: its counts go to the base. Its work is for those who had any only."""
+        self._finish()
+        if not self._processes.metered[slot]:
+            return
+        old, manifest = self._base, self._manifest
+        new = 2 * self._first_base + 1 - old
+        base, sums = manifest.reading_row(old).tolist(), manifest.reading_row(new)
+        ended = manifest.reading_row(slot).tolist()
+        for index in range(self._header.meters_high[0] * METER_WORDS):
+            word = base[index] + (ended[index] if index % METER_WORDS >= LEVEL_WORDS else 0)
+            if sums[index] != word:
+                sums[index] = word
+        # The one store that counts: from here on the row's counts are in the base, and the row is to be cleared.
+        self._header.folding[0] = (slot + 1) << 1 | (new - self._first_base)
+        self._finish()
+        self._processes.metered[slot] = 0
+
+    def _finish(self) -> None:
+        """Clear the row that a fold, killed since, has added already."""
+        folding = self._header.folding[0]
+        if folding >> 1:
+            self._clear((folding >> 1) - 1)
+            self._header.folding[0] = folding & 1
+
+    def _clear(self, slot: int) -> None:
+        readings = self._manifest.reading_row(slot)
+        for index, word in enumerate(readings.tolist()):
+            if word:
+                readings[index] = 0
+
+    @property
+    def _base(self) -> int:
+        return self._first_base + (self._header.folding[0] & 1)
+
+    def _slots(self) -> Iterator[int]:
+        processes = self._processes
+        states = zip(processes.state.tolist(), processes.metered.tolist(), strict=True)
+        return (slot for slot, (state, metered) in enumerate(states) if state and metered)
+
+    def _read(self, slot: int, row: int) -> list[int]:
+        return self._manifest.reading_row(slot)[row * METER_WORDS : (row + 1) * METER_WORDS].tolist()

@@ -1,0 +1,110 @@
+"""What connection pools count, summed over all processes of the host: this process's part.
+
+Pools know a protocol only (``connections.host.HostMeter``); this is its real implementation. A pool says now and then what
+it has counted so far; the sum over the pools of one name in this process goes to the process's row. What a closed or
+forgotten pool had counted stays in the sum.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..manifest import LEVEL_WORDS, METER_WORDS
+
+if TYPE_CHECKING:
+    from .attachment import Attachment
+
+__all__ = ["PoolMeter", "forget_parts", "totals"]
+
+
+class _Part:
+    """All pools of one name in this process."""
+
+    def __init__(self) -> None:
+        self.mutex = threading.Lock()
+        self.readings: dict[weakref.ref[PoolMeter], list[int]] = {}
+        self.ended = [0] * METER_WORDS
+
+    def read(self, meter: PoolMeter, words: Sequence[int]) -> list[int]:
+        """The sum over all pools, of which one says something new."""
+        with self.mutex:
+            self.readings[weakref.ref(meter)] = [*words, *[0] * (METER_WORDS - len(words))]
+            for ref in [ref for ref in self.readings if ref() is None]:
+                self._end(ref)
+            return [sum(column) for column in zip(self.ended, *self.readings.values(), strict=True)]
+
+    def end(self, meter: PoolMeter) -> list[int]:
+        """The sum, of which one pool will say no more."""
+        with self.mutex:
+            if weakref.ref(meter) in self.readings:
+                self._end(weakref.ref(meter))
+            return [sum(column) for column in zip(self.ended, *self.readings.values(), strict=True)]
+
+    def _end(self, ref: weakref.ref[PoolMeter]) -> None:
+        counts = [0] * LEVEL_WORDS + self.readings.pop(ref)[LEVEL_WORDS:]
+        self.ended = [sum(pair) for pair in zip(self.ended, counts, strict=True)]
+
+
+#: by attachment, then by name; emptied in a forked child, whose row begins at zero
+_parts: weakref.WeakKeyDictionary[Attachment, dict[bytes, _Part]] = weakref.WeakKeyDictionary()
+
+
+class PoolMeter:
+    """One pool's part in the counts of all pools of its name."""
+
+    def __init__(self, attachment: Attachment, name: bytes) -> None:
+        self._attachment, self._name = attachment, name
+        self._part = _parts.setdefault(attachment, {}).setdefault(name, _Part())
+        self._row = -1
+        self._closed = False
+
+    def publish(self, words: Sequence[int]) -> None:
+        """Say what the pool has counted so far: up to 16 levels first, then counts."""
+        if not self._closed:
+            self._write(self._part.read(self, words))
+
+    def total(self) -> list[int]:
+        """The words summed over all processes, also those that have ended."""
+        found: list[int] = self._attachment.run(self._total)
+        return found
+
+    def close(self) -> None:
+        """The pool has no levels any more; its counts stay."""
+        self._closed = True
+        self._write(self._part.end(self))
+
+    def _write(self, words: list[int]) -> None:
+        self._attachment.run(self._write_inside, words)
+
+    def _write_inside(self, words: list[int]) -> None:
+        self._attachment.tx.metering.write(self._attachment.slot, self._find(), words)
+
+    def _total(self) -> list[int]:
+        return self._attachment.tx.metering.total(self._find())
+
+    def _find(self) -> int:
+        metering = self._attachment.tx.metering
+        metering.take_part(self._attachment.slot)
+        # A row that nobody used may have gone to another name.
+        if self._row < 0 or not metering.is_named(self._row, self._name):
+            self._row = metering.open(self._name)
+        return self._row
+
+
+def forget_parts(attachment: Attachment) -> None:
+    """In a forked child: what the parent counted is the parent's."""
+    _parts.pop(attachment, None)
+
+
+def totals(attachment: Attachment) -> dict[str, list[int]]:
+    """The words of every meter of the plane by name."""
+    found: dict[str, list[int]] = attachment.run(_totals, attachment)
+    return found
+
+
+def _totals(attachment: Attachment) -> dict[str, list[int]]:
+    metering = attachment.tx.metering
+    return {name.decode(): metering.total(row) for name, row in metering.names().items()}

@@ -1,0 +1,220 @@
+"""What pools count, summed over the processes of a real plane."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import shmplane
+from shmplane.connections import AsyncConnectionPool, ConnectionPool, host_statistics
+from shmplane.manifest import LEVEL_WORDS, MAX_METERS, Limits, Manifest, Metering, store
+from shmplane.tables import table
+from tests.connections.fakes import Server, until
+from tests.support.forked import run_forked
+from tests.support.processes import Child
+from tests.support.tracing import STORES, wrap_columns
+
+
+def pool_of(plane: shmplane.Plane, name: str = "db", **options: Any) -> ConnectionPool[Any]:
+    return ConnectionPool(Server().connect, plane=plane, name=name, timeout=10, **options)
+
+
+def use(pool: ConnectionPool[Any], times: int) -> None:
+    for _ in range(times):
+        with pool.connection():
+            pass
+
+
+def _counts(plane: shmplane.Plane, times: int) -> Any:
+    """A child that takes a connection so often, says so, and keeps one."""
+    pool = pool_of(plane)
+    use(pool, times - 1)
+    with pool.connection():
+        seen = pool.host_stats()
+        yield seen.acquires
+    pool.close()
+    yield "closed"
+
+
+def test_a_third_process_sees_the_sum_of_two(plane: shmplane.Plane) -> None:
+    watcher = pool_of(plane, min_size=0, max_size=7)
+    with Child(_counts, plane, 5) as one, Child(_counts, plane, 3) as two:
+        assert one.next() == 5
+        assert two.next() == 8
+        found = watcher.host_stats()
+        assert (found.acquires, found.used, found.connects, found.pools) == (8, 2, 2, 3)
+        assert found.max_size == 10 + 10 + 7
+        assert found.use_time.count == 6
+        assert found.wait_time.count == 8
+        assert found.connect_time.count == 2
+        assert [one.next(), two.next()] == ["closed", "closed"]
+        found = watcher.host_stats()
+        assert (found.acquires, found.used, found.closed, found.pools) == (8, 0, 2, 1)
+    assert host_statistics(plane)["db"].acquires == 8
+    watcher.close()
+    assert host_statistics(plane)["db"].pools == 0
+
+
+def test_a_killed_process_leaves_its_counts_and_nothing_else(plane: shmplane.Plane) -> None:
+    with pool_of(plane) as watcher:
+        for killed in range(1, 4):
+            with Child(_counts, plane, 4) as child:
+                child.next()
+                assert watcher.host_stats().used == 1
+                child.kill()
+            plane.gc()
+            found = watcher.host_stats()
+            assert (found.acquires, found.used, found.size, found.pools) == (4 * killed, 0, 0, 1)
+    assert plane.stats().processes == 1
+
+
+def test_a_forked_child_counts_for_itself(plane: shmplane.Plane) -> None:
+    with pool_of(plane) as pool:
+        use(pool, 3)
+        assert pool.host_stats().acquires == 3
+
+        def work() -> None:
+            assert pool.host_stats().acquires == 3
+            use(pool, 2)
+            assert pool.host_stats().acquires == 5
+            assert pool.host_stats().pools == 2
+
+        run_forked(work, 20)
+        plane.gc()
+        assert (pool.host_stats().acquires, pool.host_stats().pools) == (5, 1)
+
+
+def test_pools_of_one_name_in_one_process_are_added_also_forgotten_ones(plane: shmplane.Plane) -> None:
+    first, second = pool_of(plane), pool_of(plane)
+    use(first, 2)
+    use(second, 3)
+    first.host_stats()
+    assert second.host_stats().acquires == 5
+    first.close()
+    assert first.host_stats().acquires == 5
+    del first
+    found = second.host_stats()
+    assert (found.acquires, found.pools) == (5, 1)
+    second.close()
+
+
+def test_counts_reach_other_processes_by_themselves(plane: shmplane.Plane) -> None:
+    with pool_of(plane) as pool:
+        use(pool, 3)
+        until(lambda: host_statistics(plane)["db"].acquires == 3 if "db" in host_statistics(plane) else False)
+
+
+def test_an_async_pool_counts_on_the_host_as_well(plane: shmplane.Plane) -> None:
+    async def main() -> None:
+        async with AsyncConnectionPool(Server().connect, plane=plane, name="db") as pool:
+            async with pool.connection():
+                assert pool.host_stats().used == 1
+
+    asyncio.run(main())
+    found = host_statistics(plane)["db"]
+    assert (found.acquires, found.closed, found.pools) == (1, 1, 0)
+
+
+def test_without_a_plane_the_host_is_this_pool() -> None:
+    with ConnectionPool(Server().connect, name="db") as pool:
+        use(pool, 2)
+        assert pool.host_stats().acquires == pool.stats().acquires == 2
+
+
+def test_a_pool_works_when_its_plane_is_closed(plane: shmplane.Plane) -> None:
+    own = shmplane.Plane(plane.name)
+    pool = pool_of(own)
+    use(pool, 1)
+    own.close()
+    use(pool, 1)
+    pool.close()
+    assert pool.stats().acquires == 2
+
+
+def test_names_that_nobody_uses_make_room_for_new_ones(plane: shmplane.Plane) -> None:
+    def count(names: range) -> None:
+        for number in names:
+            pool = pool_of(plane, f"pool-{number}")
+            use(pool, 1)
+            assert pool.host_stats().acquires == 1
+            pool.close()
+
+    run_forked(lambda: count(range(MAX_METERS)), 30)
+    plane.gc()
+    count(range(MAX_METERS, MAX_METERS + 3))
+    assert len(host_statistics(plane)) == MAX_METERS
+
+
+class _Killed(BaseException):
+    """Stands for a death: nothing after it happens."""
+
+
+def _die() -> None:
+    raise _Killed
+
+
+@pytest.fixture
+def manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manifest]:
+    """An empty one, whose stores are counted."""
+    for module in (table, store):
+        monkeypatch.setattr(module, "view_column", table.view_column)
+    wrap_columns()
+    monkeypatch.setattr(STORES, "act", _die)
+    fd = os.open(tmp_path / "manifest", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    made = Manifest.create(fd, Limits(64, 8), capacity=2**20, recycle=0, temporary=True)
+    yield made
+    STORES.disarm()
+    made.close()
+
+
+def test_death_at_any_store_of_a_fold_neither_loses_nor_doubles_a_count(manifest: Manifest) -> None:
+    zeros = [0] * (LEVEL_WORDS - 2)
+    rounds = 0
+    for at in range(1, 200):
+        rounds = at
+        metering = Metering(manifest)
+        manifest.processes.state[0] = manifest.processes.state[1] = 1
+        for slot, name in ((0, b"one"), (1, b"two")):
+            metering.take_part(slot)
+            metering.write(slot, metering.open(name), [1, 2, *zeros, at, 7])
+        STORES.arm(at)
+        with contextlib.suppress(_Killed):
+            metering.fold(1)
+        stores = STORES.disarm()
+        recovering = Metering(manifest)
+        assert recovering.total(recovering.open(b"two"))[LEVEL_WORDS:][:2] == [at * (at + 1) // 2, 7 * at]
+        recovering.fold(1)
+        manifest.processes.state[1] = 0
+        assert recovering.total(recovering.open(b"one"))[:2] == [1, 2]
+        assert recovering.total(recovering.open(b"two"))[:2] == [0, 0]
+        assert recovering.total(recovering.open(b"two"))[LEVEL_WORDS:][:2] == [at * (at + 1) // 2, 7 * at]
+        if stores < at:
+            break
+    assert 8 < rounds < 199
+
+
+def test_death_at_any_store_of_taking_part_and_counting_does_no_harm(manifest: Manifest) -> None:
+    for at in range(1, 400):
+        metering = Metering(manifest)
+        manifest.processes.state[0] = 1
+        STORES.arm(at)
+        with contextlib.suppress(_Killed):
+            metering.take_part(0)
+            metering.write(0, metering.open(b"name %d" % (at % 3)), [1] * LEVEL_WORDS + [3, 3])
+        stores = STORES.disarm()
+        Metering(manifest).fold(0)
+        manifest.processes.state[0] = 0
+        for name, row in metering.names().items():
+            assert name.startswith(b"name ")
+            found = metering.total(row)
+            assert not any(found[:LEVEL_WORDS])
+            assert found[LEVEL_WORDS] % 3 == 0
+        if stores < at:
+            return
+    pytest.fail("it never came to its end")
