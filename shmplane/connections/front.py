@@ -7,7 +7,7 @@ import sys
 import weakref
 from collections import deque
 from dataclasses import fields
-from threading import RLock
+from threading import Lock, RLock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
@@ -45,6 +45,7 @@ class Front(Generic[T]):
         self._lock = RLock()
         self._drops: deque[MemberRef] = deque()
         self._roster = Roster(self._settings, dropped=_drop_handler(self))
+        self._joining = Lock()  #: held while this pool's part in the plane is made, which must be one
         self._permits: HostPermits | None = None
         self._meter: HostMeter | None = None
         self._published: list[int] = []
@@ -108,9 +109,13 @@ class Front(Generic[T]):
 
     def _open_permits(self) -> HostPermits | None:
         settings = self._settings
-        if settings.host_limit is not None and self._permits is None:
-            self._permits = permits_of(settings.plane, self.name, settings.host_limit)
-        return self._permits
+        if settings.host_limit is None or self._permits is not None:
+            return self._permits
+        with self._joining:
+            # Two parts would each know of their own permits only, and those of the lost one never came back.
+            if self._permits is None:
+                self._permits = permits_of(settings.plane, self.name, settings.host_limit)
+            return self._permits
 
     def _waiting_elsewhere(self) -> int:
         permits = self._permits
@@ -125,9 +130,10 @@ class Front(Generic[T]):
     def _open_meter(self) -> HostMeter | None:
         settings = self._settings
         if self._meter is None and settings.plane is not None and settings.name is not None:
-            self._meter = meter_of(settings.plane, settings.name)
-            if self._meter is not None:
-                publish_at_exit(self)
+            with self._joining:
+                if self._meter is None:
+                    self._meter = meter_of(settings.plane, settings.name)
+            publish_at_exit(self)
         return self._meter
 
     def _publish(self) -> None:

@@ -215,8 +215,9 @@ class Shell(Front[T]):
 
     def _seek_permit(self) -> None:
         if self._roster.seeks_permit and self._permits is not None:
-            if self._seeker is None:
-                self._seeker = PermitSeeker(self._permits, wanted=self._wants_permit, found=self._use_permit)
+            with self._joining:
+                if self._seeker is None:
+                    self._seeker = PermitSeeker(self._permits, wanted=self._wants_permit, found=self._use_permit)
             self._seeker.seek()
 
     def _wants_permit(self) -> bool:

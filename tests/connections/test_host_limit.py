@@ -142,7 +142,7 @@ def test_the_share_of_a_killed_worker_is_regained_within_a_second(plane: shmplan
             assert child.next() == LIMIT
             with a_pool(plane, tmp_path) as pool:
                 conns: list[Connection] = []
-                waiting = threading.Thread(target=lambda: conns.append(pool.acquire()))
+                waiting = threading.Thread(target=lambda to=conns, pool=pool: to.append(pool.acquire()))
                 waiting.start()
                 until(lambda: pool.stats().waiting == 1)
                 child.kill()

@@ -222,6 +222,30 @@ def test_an_async_pool_keeps_the_host_limit(plane) -> None:
     assert permits_in_use(plane.directory_path, "db", 2) == 0
 
 
+class SlowPlane(FakePlane):
+    """Takes its time to give a pool its part in the permits, and counts the parts."""
+
+    parts = 0
+
+    def _host_permits(self, name: str, limit: int) -> FilePermits:
+        self.parts += 1
+        time.sleep(0.02)
+        return super()._host_permits(name, limit)
+
+
+def test_connects_that_start_at_once_share_one_part_in_the_permits(tmp_path) -> None:
+    plane = SlowPlane(tmp_path)
+    with pool_of(plane, Server(), 4, timeout=20) as pool:
+        threads = [threading.Thread(target=lambda: pool.release(pool.acquire())) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    # A permit that one part had taken would not be given back by the other.
+    assert plane.parts == 1
+    until(lambda: permits_in_use(tmp_path, "db", 4) == 0)
+
+
 def _holds(directory: str, limit: int):
     pool = pool_of(FakePlane(directory), Server(), limit, timeout=20)
     held = [pool.acquire() for _ in range(limit)]
