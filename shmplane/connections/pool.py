@@ -16,9 +16,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from shmplane.connections.member import Plan, Taken
+    from shmplane.connections.roster import Roster
+
 __all__ = ["ConnectionPool"]
 
 T = TypeVar("T")
+
+
+def plan_more(roster: Roster, now: float) -> Plan:
+    """What follows from the state as it is."""
+    return roster.plan(now)
 
 
 class ConnectionPool(Shell[T]):
@@ -92,14 +100,20 @@ class ConnectionPool(Shell[T]):
         if timeout is ... and self._check is None:
             # Half the cost of a ``with``, and as safe: should an interrupt come before the lock is ours,
             # its release refuses, since only the owner may release this kind of lock.
+            conn: Any = None
             try:
-                self._lock.acquire()
-                conn = self._roster.take(monotonic(), taken)
-            finally:
-                try:  # noqa: SIM105  suppress() costs more than the lock
-                    self._lock.release()
-                except RuntimeError:
-                    pass
+                try:
+                    self._lock.acquire()
+                    conn = self._roster.take(monotonic(), taken)
+                finally:
+                    try:  # noqa: SIM105  suppress() costs more than the lock
+                        self._lock.release()
+                    except RuntimeError:
+                        pass
+            except BaseException:
+                if conn is not None:
+                    self._take_back(conn, taken)
+                raise
             if conn is not None:
                 return conn  # type: ignore[no-any-return]
         return self._acquire_slowly(timeout, taken)
@@ -113,24 +127,31 @@ class ConnectionPool(Shell[T]):
         if broken or self._reset is not None:
             self._release_slowly(conn, broken=broken)
             return
-        roster, plan = self._roster, None
+        taken: Taken | None = None
         try:
-            self._lock.acquire()
-            member = roster.members.get(id(conn))
-            # With no dropped connection on the books, what has the id is the connection itself.
-            if member is not None and member.state == OUT and not self._drops:
-                if roster.give(member, conn, monotonic()):
-                    return
-                plan = roster.plan(monotonic())
-        finally:
-            try:  # noqa: SIM105  suppress() costs more than the lock
-                self._lock.release()
-            except RuntimeError:
-                pass
-        if plan is None:
-            self._release_slowly(conn)
+            try:
+                self._lock.acquire()
+                roster = self._roster
+                member = roster.members.get(id(conn))
+                given = calm = False
+                # With no dropped connection on the books, what has the id is the connection itself.
+                if member is not None and member.state == OUT and not self._drops:
+                    given, taken = True, member.taken
+                    calm = roster.give(member, conn, monotonic())
+            finally:
+                try:  # noqa: SIM105  suppress() costs more than the lock
+                    self._lock.release()
+                except RuntimeError:
+                    pass
+        except BaseException:
+            self._take_back(conn, taken)
+            raise
+        if calm:
+            return
+        if given:
+            self._decide(plan_more)
         else:
-            self._carry_out(plan)
+            self._release_slowly(conn)
 
     # -- for the owner
 
@@ -142,16 +163,18 @@ class ConnectionPool(Shell[T]):
         """
         deadline = deadline_of(timeout, self._settings, monotonic())
         waiter = new_waiter(monotonic())
-        with self._lock:
-            self._refuse_if_closed()
-            self._roster.until_ready.append(waiter)
-            plan = self._roster.start(monotonic())
-        self._begin_work(plan)
+        self._refuse_if_closed()
+
+        def start(roster: Roster, now: float) -> Plan:
+            roster.until_ready.append(waiter)
+            return roster.start(now)
+
         try:
+            self._decide(start, begins=True)
             sleep_until_done(waiter, deadline)
         finally:
             with self._lock:
-                if not waiter.done:
+                if waiter in self._roster.until_ready:
                     self._roster.until_ready.remove(waiter)
         if not waiter.done:
             raise self._timeout_error(waiter)
@@ -194,10 +217,8 @@ class ConnectionPool(Shell[T]):
         self._say_goodbye()
 
     def __enter__(self) -> Self:
-        with self._lock:
-            self._refuse_if_closed()
-            plan = self._roster.start(monotonic())
-        self._begin_work(plan)
+        self._refuse_if_closed()
+        self._decide(lambda roster, now: roster.start(now), begins=True)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -215,20 +236,27 @@ class Borrow(Generic[T]):
 
     def __enter__(self) -> T:
         pool, frame = self._pool, _getframe(1)
+        taken = (frame.f_code, frame.f_lasti, get_ident())
         if self._timeout is ... and pool._check is None:
             # The same again as in ``acquire``: one call less, and the place is the caller's.
+            conn: Any = None
             try:
-                pool._lock.acquire()
-                conn = pool._roster.take(monotonic(), (frame.f_code, frame.f_lasti, get_ident()))
-            finally:
-                try:  # noqa: SIM105  suppress() costs more than the lock
-                    pool._lock.release()
-                except RuntimeError:
-                    pass
+                try:
+                    pool._lock.acquire()
+                    conn = pool._roster.take(monotonic(), taken)
+                finally:
+                    try:  # noqa: SIM105  suppress() costs more than the lock
+                        pool._lock.release()
+                    except RuntimeError:
+                        pass
+            except BaseException:
+                if conn is not None:
+                    pool._take_back(conn, taken)
+                raise
             if conn is not None:
                 self._conn: T = conn
-                return self._conn
-        self._conn = pool._acquire_slowly(self._timeout, (frame.f_code, frame.f_lasti, get_ident()))
+                return conn  # type: ignore[no-any-return]
+        self._conn = pool._acquire_slowly(self._timeout, taken)
         return self._conn
 
     def __exit__(

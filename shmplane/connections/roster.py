@@ -90,36 +90,42 @@ class Roster:
     # -- the hot path
 
     def take(self, now: float, taken: Taken) -> Any:
-        """The idle connection that was used last, or None."""
-        idle = self.idle
+        """The idle connection that was used last, or None.
+
+        No call stands between two stores that belong together, here and in ``give``: Ctrl-C comes after calls only.
+        """
         if not self.serving:
             return None
+        idle = self.idle
         while idle:
-            member = idle.pop()
+            member = idle[-1]
             if member.expires > now:
+                del idle[-1]
                 member.state = OUT
                 member.since = now
                 member.taken = taken
                 conn = member.conn
                 member.conn = member.anchor
                 return conn
-            self.overdue.append(member)
             self.calm = False
+            del idle[-1]
+            self.overdue.append(member)
         return None
 
     def give(self, member: Member, conn: Any, now: float) -> bool:
         """Take a connection back; False when ``plan`` has to say what follows."""
         used = now - member.since
-        if used <= QUICK:
-            self.quick_uses += 1
-            self.quick_seconds += used
-        else:
-            self.tally.used(used)
         member.conn = conn
         member.state = IDLE
         member.since = now
         member.fresh = False
-        self.idle.append(member)
+        if used <= QUICK:
+            self.quick_uses += 1
+            self.quick_seconds += used
+            self.idle.append(member)
+        else:
+            self.idle.append(member)
+            self.tally.used(used)
         return self.calm and member.expires > now
 
     # -- waiters

@@ -3,14 +3,16 @@
 Rule 1. The lock is held for decisions only. Connects run in threads of their own, closes and resets in the
 thread that gave the connection back, checks in the thread that takes it.
 Rule 2. A connection goes straight from who gives it back to who waited longest; nobody can come in between.
-Rule 3. Garbage collection may run anywhere, also where this thread holds the lock. So a dropped connection is
-only noted; whoever leaves the lock looks at the notes.
+Rule 3. Ctrl-C comes to the main thread only. What is decided there, but for taking and giving an idle connection, is
+decided and carried out by a thread made for it, so it comes to its end; whoever was interrupted says what he gives up.
+Rule 4. Garbage collection may run anywhere, also where this thread holds the lock. So a dropped connection is
+only noted; whoever leaves the lock looks at the notes, the main thread excepted.
 """
 
 from __future__ import annotations
 
 import threading
-from _thread import RLock, allocate_lock
+from _thread import RLock, allocate_lock, get_ident, start_new_thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,14 +24,17 @@ from shmplane.connections.settings import Timeout, deadline_of
 from shmplane.connections.staff import Staff
 
 if TYPE_CHECKING:
+    from _thread import LockType
     from collections.abc import Callable
 
+    from shmplane.connections.roster import Roster
     from shmplane.errors import PoolTimeout
 
 __all__ = ["Shell", "new_waiter", "sleep_until_done"]
 
 T = TypeVar("T")
 
+DECIDED_WITHIN = 1.0  #: seconds that an interrupted main thread waits for what it began; closing may take longer
 LOOK_EVERY = 1.0  #: seconds after which a waiter looks by itself, should an interrupt have cost it its wake-up
 
 
@@ -55,26 +60,65 @@ class Shell(Front[T]):
         began = monotonic()
         deadline = deadline_of(timeout, self._settings, began)
         failed_checks = 0
-        while True:
-            with self._lock:
-                conn = self._roster.take(monotonic(), taken)
-            if conn is None:
-                waiter = new_waiter(began, taken)
-                # After a failed check it is ahead of those who came later.
-                conn = self._wait_for_one(waiter, deadline, first=failed_checks > 0)
-            if self._passes_check(conn):
-                return conn  # type: ignore[no-any-return]
-            failed_checks += 1
+        conn: Any = None
+        try:
+            while True:
+                with self._lock:
+                    conn = self._roster.take(monotonic(), taken)
+                if conn is None:
+                    waiter = new_waiter(began, taken)
+                    # After a failed check it is ahead of those who came later.
+                    conn = self._wait_for_one(waiter, deadline, first=failed_checks > 0)
+                if self._passes_check(conn):
+                    return conn  # type: ignore[no-any-return]
+                conn = None
+                failed_checks += 1
+        except BaseException:
+            if conn is not None:
+                self._take_back(conn, taken)
+            raise
+
+    def _take_back(self, conn: T, taken: Taken | None) -> None:
+        """Ctrl-C came before the connection reached its user, or while it was given back."""
+        member = self._roster.members.get(id(conn))
+        # A check may have given it to be closed.
+        if member is None or member.ref() is not conn:
+            return
+
+        def settle(roster: Roster, now: float) -> Plan:
+            if member.state != OUT or roster.members.get(member.key) is not member:
+                return roster.plan(now)
+            if taken is not None and member.taken is not taken:
+                # It was given back, and somebody else has taken it since.
+                return roster.plan(now)
+            member.conn = conn
+            return roster.settle(member, now, fit=True)
+
+        self._decide(settle)
 
     def _wait_for_one(self, waiter: Waiter, deadline: float, *, first: bool) -> Any:
-        with self._lock:
-            self._refuse_if_closed()
-            full = self._roster.is_full() and not first
-            plan = self._refuse() if full else self._roster.queue(waiter, monotonic(), first=first)
+        full = False
+
+        def queue(roster: Roster, now: float) -> Plan:
+            nonlocal full
+            full = roster.is_full() and not first
+            if full:
+                roster.tally.refused += 1
+                return roster.plan(now, refused=1)
+            # Interrupted before this was decided: it has left already.
+            return roster.plan(now) if waiter.refused else roster.queue(waiter, now, first=first)
+
+        def abandon(roster: Roster, now: float) -> Plan:
+            return roster.abandon(waiter, now)
+
+        conn: Any = None
+        self._refuse_if_closed()
         try:
-            self._begin_work(plan)
+            self._decide(queue, begins=True)
             if full:
                 raise holders.full_error(self.name, self._roster)
+            if self._roster.closed and not waiter.done:
+                raise holders.closed_error(self.name)
             sleep_until_done(waiter, deadline)
             with self._lock:
                 conn = self._roster.collect(waiter)
@@ -83,13 +127,18 @@ class Shell(Front[T]):
             self._refuse_if_closed()
             raise self._timeout_error(waiter)
         except BaseException:
+            if conn is not None:
+                self._take_back(conn, waiter.taken)
+                raise
             # Timed out or interrupted: leave the queue, and pass on what came in the meantime.
-            self._decide(lambda roster, now: roster.abandon(waiter, now))
+            waiter.refused = True
+            try:
+                self._decide(abandon)
+            except BaseException:
+                # Interrupted here, after a time-out.
+                self._decide(abandon)
+                raise
             raise
-
-    def _refuse(self) -> Plan:
-        self._roster.tally.refused += 1
-        return self._roster.plan(monotonic(), refused=1)
 
     def _passes_check(self, conn: Any) -> bool:
         if self._check is None:
@@ -104,26 +153,48 @@ class Shell(Front[T]):
             holders.log.info("pool %r: a connection failed its check: %r", self.name, error)
         finally:
             if not passed:
-                member.conn = conn
-                self._decide(lambda roster, now: roster.discard(member, now))
+                self._discard(member, conn)
         return passed
+
+    def _discard(self, member: Member, conn: T) -> None:
+        def discard(roster: Roster, now: float) -> Plan:
+            if member.state != OUT or roster.members.get(member.key) is not member:
+                return roster.plan(now)
+            member.conn = conn
+            return roster.discard(member, now)
+
+        self._decide(discard)
 
     # -- giving back
 
     def _release_slowly(self, conn: T, *, broken: bool = False, failed: bool = False) -> None:
-        with self._lock:
-            if self._is_inherited(conn):
-                return
-            member = self._member_of(conn)
-            if member.state != OUT:
-                raise ValueError(f"{conn!r} was released to pool {self.name!r} before: release it once")
-            member.conn = conn
-            member.state = BUSY
-        fit = False
+        member: Member | None = None
         try:
+            with self._lock:
+                if self._is_inherited(conn):
+                    return
+                found = self._member_of(conn)
+                if found.state != OUT:
+                    raise ValueError(f"{conn!r} was released to pool {self.name!r} before: release it once")
+                member = found
+                member.conn = conn
+                member.state = BUSY
             fit = not broken and self._passes_reset(conn, failed=failed)
-        finally:
-            self._decide(lambda roster, now: roster.settle(member, now, fit=fit))
+            self._settle(member, fit=fit)
+        except BaseException:
+            if member is not None:
+                self._settle(member, fit=False)
+            raise
+
+    def _settle(self, member: Member, *, fit: bool) -> None:
+        """Use a connection again or close it, unless that was done before an interrupt."""
+
+        def settle(roster: Roster, now: float) -> Plan:
+            if member.state != BUSY or roster.members.get(member.key) is not member:
+                return roster.plan(now)
+            return roster.settle(member, now, fit=fit)
+
+        self._decide(settle)
 
     def _passes_reset(self, conn: T, *, failed: bool) -> bool:
         if self._reset is None:
@@ -136,15 +207,40 @@ class Shell(Front[T]):
 
     # -- carrying out
 
-    def _decide(self, decision: Callable[..., Plan]) -> None:
+    def _decide(self, decision: Callable[[Roster, float], Plan], *, begins: bool = False) -> None:
+        """Decide under the lock and carry it out; ``begins``: somebody will wait for what follows."""
+        if get_ident() != threading.main_thread().ident:
+            self._decide_here(decision, begins)
+            return
+        done = allocate_lock()
+        done.acquire()
+        try:
+            start_new_thread(self._decide_for, (decision, begins, done))
+        except RuntimeError:
+            # The system gives us no more threads.
+            self._decide_here(decision, begins)
+            return
+        try:
+            done.acquire()
+        except BaseException:
+            # What comes after an interrupt finds it decided.
+            done.acquire(timeout=DECIDED_WITHIN)
+            raise
+
+    def _decide_for(self, decision: Callable[[Roster, float], Plan], begins: bool, done: LockType) -> None:
+        try:
+            self._decide_here(decision, begins)
+        finally:
+            done.release()
+
+    def _decide_here(self, decision: Callable[[Roster, float], Plan], begins: bool) -> None:
         with self._lock:
             plan = decision(self._roster, monotonic())
+        if begins:
+            self._staff.keep()
         self._carry_out(plan)
-
-    def _begin_work(self, plan: Plan) -> None:
-        self._staff.keep()
-        self._carry_out(plan)
-        self._seek_permit()
+        if begins:
+            self._seek_permit()
 
     def _carry_out(self, plan: Plan | None) -> None:
         """Do what was decided: wake first, since that is quick, close last, since that is slow."""
@@ -197,19 +293,26 @@ class Shell(Front[T]):
 
     def _settle_drops(self) -> None:
         # A finalizer runs anywhere, also where this thread has the lock, which then cannot be taken twice.
-        while self._drops and not is_mine(self._lock) and self._lock.acquire(blocking=False):
+        while self._drops and not self._must_not_decide() and self._lock.acquire(blocking=False):
             plans = []
             try:
                 while self._drops:
-                    plans.append(self._roster.was_dropped(self._drops.popleft(), monotonic()))
+                    ref = self._drops.popleft()
+                    member = self._roster.members.get(ref.key)
+                    # Its callback and the keeper may both have noted it.
+                    if member is not None and member.ref is ref:
+                        plans.append(self._roster.was_dropped(ref, monotonic()))
             finally:
                 self._lock.release()
             for plan in plans:
                 self._give_permit_back()
                 self._carry_out(plan)
         if self._drops:
-            # The lock is taken: the keeper looks at the notes.
+            # The keeper looks at the notes.
             self._staff.wake()
+
+    def _must_not_decide(self) -> bool:
+        return is_mine(self._lock) or get_ident() == threading.main_thread().ident
 
     # -- permits of the host
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from shmplane.connections.holders import log
 from shmplane.connections.housekeeping import due, sweep
+from shmplane.connections.member import OUT, MemberRef
 
 if TYPE_CHECKING:
     from shmplane.connections.member import Plan
@@ -88,6 +89,9 @@ def _sweep(pool: Shell[Any]) -> float:
     elsewhere = pool._waiting_elsewhere()
     now = monotonic()
     with pool._lock:
+        # Dropped, and Ctrl-C stopped the callback that notes it, which Python swallows.
+        gone = [member.ref for member in pool._roster.members.values() if member.state == OUT and member.ref() is None]
+        pool._drops.extend(ref for ref in gone if isinstance(ref, MemberRef) and ref not in pool._drops)
         plan = sweep(pool._roster, now, elsewhere)
         next_round = due(pool._roster, now)
     if plan.close or plan.check:
