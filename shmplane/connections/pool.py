@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from _thread import get_ident
 from sys import _getframe
+from threading import main_thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from shmplane.connections.member import Plan, Taken
+    from shmplane.connections.member import Plan, Taken, Waiter
     from shmplane.connections.roster import Roster
 
 __all__ = ["ConnectionPool"]
@@ -128,6 +129,7 @@ class ConnectionPool(Shell[T]):
             self._release_slowly(conn, broken=broken)
             return
         taken: Taken | None = None
+        waiter: Waiter | None = None
         try:
             try:
                 self._lock.acquire()
@@ -137,7 +139,9 @@ class ConnectionPool(Shell[T]):
                 # With no dropped connection on the books, what has the id is the connection itself.
                 if member is not None and member.state == OUT and not self._drops:
                     given, taken = True, member.taken
-                    calm = roster.give(member, conn, monotonic())
+                    if not roster.calm and get_ident() != main_thread().ident:
+                        waiter = roster.pass_on(member, conn, monotonic())
+                    calm = waiter is not None or roster.give(member, conn, monotonic())
             finally:
                 try:  # noqa: SIM105  suppress() costs more than the lock
                     self._lock.release()
@@ -146,9 +150,11 @@ class ConnectionPool(Shell[T]):
         except BaseException:
             self._take_back(conn, taken)
             raise
-        if calm:
+        if waiter is not None:
+            waiter.wake.release()
+        elif calm:
             return
-        if given:
+        elif given:
             self._decide(plan_more)
         else:
             self._release_slowly(conn)

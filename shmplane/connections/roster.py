@@ -128,6 +128,26 @@ class Roster:
             self.tally.used(used)
         return self.calm and member.expires > now
 
+    def pass_on(self, member: Member, conn: Any, now: float) -> Waiter | None:
+        """Take a connection back and hand it straight to who waited longest; None when ``give`` has to do it.
+
+        The short form of ``give`` and ``plan``, for when all are in use and nothing else is due.
+        """
+        if not self.serving or not self.waiters or self.idle or self.owed or self.overdue:
+            return None
+        if member.expires <= now or self.has_surplus:
+            return None
+        self.tally.used(now - member.since)
+        waiter, _ = self.waiters.popitem(last=False)
+        member.conn = conn
+        member.since = now
+        member.taken = waiter.taken
+        member.fresh = False
+        waiter.member, waiter.done = member, True
+        self.tally.waited(now - waiter.since)
+        self.calm = not self.waiters
+        return waiter
+
     # -- waiters
 
     def is_full(self) -> bool:
@@ -140,6 +160,10 @@ class Roster:
         self.waiters[waiter] = None
         if first:
             self.waiters.move_to_end(waiter, last=False)
+        if self.serving and self.size >= self.max_size and not (self.idle or self.overdue or self.has_surplus):
+            # All are in use: nothing follows but that the next one given back is this one's or an earlier one's.
+            self.calm = False
+            return Plan()
         return self.plan(now)
 
     def abandon(self, waiter: Waiter, now: float) -> Plan:
