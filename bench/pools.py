@@ -51,6 +51,7 @@ def rows(scale: Scale) -> Iterator[Row]:
     yield from asyncio.run(_tasks(scale))
     yield from _contended(scale)
     yield asyncio.run(_longest_wait(scale))
+    yield _many_users(scale)
     yield _memory(scale)
 
 
@@ -277,6 +278,40 @@ async def _turn(pool: AsyncConnectionPool[Idle], began: float) -> tuple[float, f
         taken = time.perf_counter()
         await asyncio.sleep(0.001)
         return taken - began, time.perf_counter() - taken
+
+
+def _many_users(scale: Scale) -> Row:
+    """As many connections as users, so that one is idle whenever somebody asks."""
+    users, turns = 1000, scale.pick(5, 2)
+    p99s = []
+    for _ in range(scale.pick(5, 1)):
+        pool: ConnectionPool[Idle] = ConnectionPool(Idle, min_size=users, max_size=users, timeout=60)
+        pool.wait()
+        took: list[float] = []
+        begin = threading.Barrier(users)
+
+        def work(number: int, pool: ConnectionPool[Idle], took: list[float], begin: threading.Barrier) -> None:
+            # Spread over a second: the figure is what a call takes, and not a queue for one processor.
+            begin.wait()
+            time.sleep(number / users)
+            for _ in range(turns):
+                began = time.perf_counter()
+                conn = pool.acquire()
+                took.append(time.perf_counter() - began)
+                time.sleep(0.2)
+                pool.release(conn)
+                time.sleep(0.8)
+
+        threads = [threading.Thread(target=work, args=(number, pool, took, begin)) for number in range(users)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        pool.close()
+        p99s.append(statistics.quantiles(took, n=100)[98] * 1e3)
+    what = "1,000 connections, 1,000 users: acquire p99"
+    note = "threads; one connection is idle whenever one asks"
+    return Row(what, statistics.median(p99s), "ms", 1.0, note=note, rounds=tuple(p99s))
 
 
 # -- memory
