@@ -216,12 +216,10 @@ class Shell(Front[T]):
         done.acquire()
         try:
             start_new_thread(self._decide_for, (decision, begins, done))
+            done.acquire()
         except RuntimeError:
             # The system gives us no more threads.
             self._decide_here(decision, begins)
-            return
-        try:
-            done.acquire()
         except BaseException:
             # What comes after an interrupt finds it decided.
             done.acquire(timeout=DECIDED_WITHIN)
