@@ -90,10 +90,8 @@ class Roster:
     # -- the hot path
 
     def take(self, now: float, taken: Taken) -> Any:
-        """The idle connection that was used last, or None.
-
-        No call stands between two stores that belong together, here and in ``give``: Ctrl-C comes after calls only.
-        """
+        """The idle connection that was used last, or None."""
+        # Here and in ``give``, no call stands between stores that belong together: Ctrl-C comes after calls only.
         if not self.serving:
             return None
         idle = self.idle
@@ -129,13 +127,9 @@ class Roster:
         return self.calm and member.expires > now
 
     def pass_on(self, member: Member, conn: Any, now: float) -> Waiter | None:
-        """Take a connection back and hand it straight to who waited longest; None when ``give`` has to do it.
-
-        The short form of ``give`` and ``plan``, for when all are in use and nothing else is due.
-        """
-        if not self.serving or not self.waiters or self.idle or self.owed or self.overdue:
-            return None
-        if member.expires <= now or self.has_surplus:
+        """``give`` and ``plan`` in short, when all are in use and nothing else is due; None when it is not so."""
+        is_due = self.idle or self.owed or self.overdue or member.expires <= now or self.has_surplus
+        if is_due or not self.serving or not self.waiters:
             return None
         self.tally.used(now - member.since)
         waiter, _ = self.waiters.popitem(last=False)
