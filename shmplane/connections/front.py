@@ -71,7 +71,7 @@ class Front(Generic[T]):
 
     def health(self) -> Health:
         """Whether the pool is well, and what to do if not."""
-        return judge(self.stats(), self._roster.last_error)
+        return judge(self.stats(), self._roster.backoff.error)
 
     def __repr__(self) -> str:
         stats = self.stats()

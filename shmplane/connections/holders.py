@@ -36,7 +36,7 @@ def holders_of(roster: Roster, now: float) -> tuple[str, ...]:
 def timeout_error(name: str, roster: Roster, waited: float, now: float) -> PoolTimeout:
     """No connection came in time; says who has them."""
     holders = holders_of(roster, now)
-    error = roster.last_error
+    error = roster.backoff.error
     message = f"pool {name!r}: no connection within {max(0.0, waited):.3g} s; {_shares(roster, len(holders))}"
     message += _why(roster, error)
     if holders:

@@ -52,8 +52,8 @@ def due(roster: Roster, now: float) -> float:
     times += [m.checked + roster.keep_alive for m in roster.idle]
     if roster.idle and len(roster.members) > roster.min_size:
         times.append(roster.idle[0].since + roster.max_idle)
-    if roster.retry_at > now:
-        times.append(roster.retry_at)
+    if roster.backoff.retry_at > now:
+        times.append(roster.backoff.retry_at)
     if roster.host_limited:
         times.append(now + LOOK_ELSEWHERE)
     if roster.metered:

@@ -43,7 +43,7 @@ class ConnectionPool(Shell[T]):
         min_size: kept open from the first use on.
         max_size: most that are open at once.
         timeout: seconds to wait for a connection; None for ever, 0 not at all.
-        max_waiting: most callers in the queue.
+        max_waiting: most callers in the queue, beside those whom a free slot serves as soon as it is connected.
         max_lifetime: seconds after which a connection is replaced (up to a tenth less, by chance).
         max_idle: seconds after which an idle connection above ``min_size`` is closed; None: never.
         leak_after: seconds after which a connection in use is logged and counted, with where it was taken.

@@ -18,6 +18,7 @@ from operator import attrgetter
 from random import random
 from typing import TYPE_CHECKING, Any
 
+from shmplane.connections.backoff import Backoff
 from shmplane.connections.member import BUSY, IDLE, OUT, Member, MemberRef, Plan, Taken, Waiter
 from shmplane.connections.tally import BOUNDS, Tally
 
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["Roster"]
 
 PARALLEL_CONNECTS = 16  #: most connects under way at once
-BACKOFF = 0.05  #: seconds before the second try; doubles up to the next
-BACKOFF_LIMIT = 5.0
 LIFETIME_JITTER = 0.1  #: share of the lifetime that is left to chance, so that not all expire at once
 KEEP_ALIVE = 30.0  #: seconds an idle connection goes without a check
 QUICK = BOUNDS[0]
@@ -42,10 +41,10 @@ class Roster:
     """The state of one pool in one process."""
 
     __slots__ = (
-        "_chance", "_dropped", "calm", "closed", "connecting", "failures", "host_limited",
-        "idle", "keep_alive", "last_error", "leak_after", "lifetime", "max_idle", "max_size",
+        "_chance", "_dropped", "backoff", "calm", "closed", "connecting", "host_limited",
+        "idle", "keep_alive", "leak_after", "lifetime", "max_idle", "max_size",
         "max_waiting", "members", "metered", "min_size", "overdue", "owed", "quick_seconds", "quick_uses",
-        "retry_at", "serving", "size", "started", "starving", "tally", "until_empty",
+        "serving", "size", "started", "starving", "tally", "until_empty",
         "until_ready", "waiters", "yielded_at",
     )  # fmt: skip
 
@@ -77,9 +76,7 @@ class Roster:
         self.closed: bool = False
         self.calm: bool = True
         self.started: bool = False  #: used at least once, so min_size holds
-        self.failures: int = 0  #: connects that failed in a row
-        self.retry_at: Any = -math.inf
-        self.last_error: BaseException | None = None
+        self.backoff: Backoff = Backoff(chance)
         self.starving: bool = False  #: the host's permits are all taken
         self.owed: int = 0  #: connections in use that should make way for other processes
         self.yielded_at: float = -math.inf
@@ -145,8 +142,13 @@ class Roster:
     # -- waiters
 
     def is_full(self) -> bool:
-        """Whether one more waiter would be too many."""
-        return len(self.waiters) >= self.max_waiting
+        """Whether one more waiter would be too many: beside those whom slots that nobody uses are going to serve."""
+        if len(self.waiters) < self.max_waiting:
+            return False
+        if self.starving:
+            return True  # the slots are free, but the host has no permits for them
+        in_use = sum(member.state == OUT for member in self.members.values())
+        return len(self.waiters) >= self.max_waiting + max(0, self.max_size - in_use)
 
     def queue(self, waiter: Waiter, now: float, *, first: bool = False) -> Plan:
         """Add a waiter: last, or first when its connection failed the check."""
@@ -183,9 +185,7 @@ class Roster:
     def opened(self, conn: Any, now: float, took: float) -> Plan:
         """A planned connect succeeded after ``took`` seconds."""
         self.connecting -= 1
-        self.failures = 0
-        self.retry_at = -math.inf
-        self.last_error = None
+        self.backoff.succeeded()
         self.tally.connected(took)
         expires = now + self.lifetime * (1 - LIFETIME_JITTER * self._chance())
         member = Member(conn, now, expires, self._dropped)
@@ -198,11 +198,7 @@ class Roster:
         self.connecting -= 1
         self.size -= 1
         self.tally.connect_errors += 1
-        self.last_error = error
-        if now >= self.retry_at:
-            delay = min(BACKOFF * 2 ** min(self.failures, 16), BACKOFF_LIMIT)
-            self.retry_at = now + delay * (0.5 + self._chance())
-            self.failures += 1
+        self.backoff.failed(error, now)
         return self.plan(now)
 
     def settle(self, member: Member, now: float, *, fit: bool) -> Plan:
@@ -357,7 +353,7 @@ class Roster:
             self.retire(self.idle.pop(), plan)
 
     def _wanted(self, now: float, refused: int = 0) -> int:
-        if not self.serving or self.starving or now < self.retry_at:
+        if not self.serving or self.starving or now < self.backoff.retry_at:
             return 0
         need = len(self.waiters) + refused - self.connecting
         floor = self.min_size - self.size if self.started else 0

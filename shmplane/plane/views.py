@@ -83,7 +83,9 @@ class Views:
 def _lease_again(attachment: Attachment, facts: BlockFacts, name_row: int, word: int) -> Lease | None:
     """Under the lock: a lease of the block that the name still points to, whose facts are known."""
     tx = attachment.tx
-    return attachment.lease(facts.row, facts) if tx.names.word[name_row] == word else None
+    if tx.names.word[name_row] != word or tx.blocks.version[facts.row] != facts.version:
+        return None  # it moved on, perhaps away and back
+    return attachment.lease(facts.row, facts)
 
 
 def lease_current(attachment: Attachment, name: bytes) -> tuple[Lease, Tracked, int, int] | None:

@@ -469,3 +469,15 @@ def test_1500_connections_can_be_open_at_once(server) -> None:
         assert len(set(map(id, conns))) == 1500
         for conn in conns:
             pool.release(conn)
+
+
+def test_who_a_free_slot_will_serve_does_not_count_as_waiting() -> None:
+    server = Server()
+    with ConnectionPool(server.connect, max_size=2, max_waiting=0) as pool:
+        held = [pool.acquire(timeout=10), pool.acquire(timeout=10)]
+        with pytest.raises(TooManyWaiters):
+            pool.acquire(timeout=10)
+        for conn in held:
+            pool.release(conn)
+        with pool.connection(timeout=10):
+            pass

@@ -5,9 +5,10 @@ from __future__ import annotations
 import gc
 import math
 
+from shmplane.connections.backoff import BACKOFF_LIMIT
 from shmplane.connections.housekeeping import YIELD_EVERY, due, sweep
 from shmplane.connections.member import MemberRef, Plan, Waiter
-from shmplane.connections.roster import BACKOFF_LIMIT, PARALLEL_CONNECTS, Roster
+from shmplane.connections.roster import PARALLEL_CONNECTS, Roster
 from shmplane.connections.settings import Settings
 
 PLACE = (None, -1, None)
@@ -96,22 +97,22 @@ def test_a_failed_connect_is_tried_again_later_and_later() -> None:
     now, pauses = 0.0, []
     for _ in range(12):
         assert roster.failed(OSError("no"), now).connect == 0
-        pauses.append(round(roster.retry_at - now, 6))
-        now = roster.retry_at
+        pauses.append(round(roster.backoff.retry_at - now, 6))
+        now = roster.backoff.retry_at
         assert due(roster, now - 1e-9) <= now
         assert sweep(roster, now).connect == 1
     assert pauses == sorted(pauses)
     assert pauses[-1] <= BACKOFF_LIMIT * 1.5
-    assert isinstance(roster.last_error, OSError)
+    assert isinstance(roster.backoff.error, OSError)
 
 
 def test_a_connect_that_works_ends_the_back_off() -> None:
     roster = roster_with()
     ask(roster)
     roster.failed(OSError("no"), 0)
-    assert sweep(roster, roster.retry_at).connect == 1
+    assert sweep(roster, roster.backoff.retry_at).connect == 1
     roster.opened(Thing(), 9, 0)
-    assert (roster.failures, roster.last_error) == (0, None)
+    assert (roster.backoff.failures, roster.backoff.error) == (0, None)
 
 
 def test_an_expired_connection_is_not_handed_out_but_closed() -> None:

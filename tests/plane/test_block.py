@@ -474,3 +474,18 @@ def test_after_destroy_every_use_is_a_closed_error() -> None:
 
 def test_a_block_is_exported_from_the_package() -> None:
     assert shmplane.Block is Block
+
+
+def test_a_block_that_was_renamed_away_and_back_has_its_new_version(plane: Plane) -> None:
+    plane["x"] = bytes(100_000)
+    assert plane["x"].nbytes == 100_000  # it is remembered, and its lease ends
+    plane.gc()
+    with Plane(plane.name, root=plane.root) as other:
+        other.rename("x", "y")
+        other.rename("y", "x")
+    view = plane["x"]
+    with plane.attach("x") as block:
+        assert block.version == plane.wait("x").version
+        assert block.name == "x"
+        assert block.version > 1
+    del view
