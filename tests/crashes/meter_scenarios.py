@@ -1,0 +1,90 @@
+"""What pools count over all processes, as scenarios: nothing that was said is lost or counted twice.
+
+A meter's counts only grow, so each check compares with what the sum was before the victim came.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from tests.support.crashing import Scenario, World
+from tests.support.tracing import kill_this_process
+
+LEVELS, COUNTS = [1] * 3 + [0] * 13, [3, 5, 7]
+WORDS = LEVELS + COUNTS
+
+_before: dict[str, list[int]] = {}
+
+
+def _total(world: World) -> list[int]:
+    words: Sequence[int] = world.plane._host_meter("counted").total()
+    return list(words)[16 : 16 + len(COUNTS)]
+
+
+def _remember(world: World) -> None:
+    world.plane.gc()
+    _before["counts"] = _total(world)
+
+
+def _added(world: World) -> list[int]:
+    world.plane.gc()
+    return [now - then for now, then in zip(_total(world), _before["counts"], strict=True)]
+
+
+def _publish(world: World, context: Any) -> Any:
+    meter = world.plane._host_meter("counted")
+    meter.publish(WORDS)
+    return meter
+
+
+def _publish_and_close(world: World, context: Any) -> None:
+    _publish(world, context).close()
+
+
+def _publish_more(world: World, context: Any) -> None:
+    context.publish(LEVELS + [2 * count for count in COUNTS])
+
+
+def _leave_counts(world: World) -> None:
+    """A process that counted, and was killed."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            kept = _publish(world, None)  # noqa: F841 - a forgotten meter has no levels
+        finally:
+            kill_this_process()
+    os.waitpid(pid, 0)
+
+
+def _collect(world: World, context: Any) -> None:
+    world.plane.gc()
+
+
+def _some_of(most: int) -> Any:
+    """Each word is there or not, when it was killed in the middle; and all of them at the end."""
+
+    def check(world: World, finished: bool) -> list[str]:
+        added = _added(world)
+        steps = [{count * times for times in range(most + 1)} for count in COUNTS]
+        fits = all(its in allowed for its, allowed in zip(added, steps, strict=True))
+        if fits and (not finished or added == [most * count for count in COUNTS]):
+            return []
+        return [f"the counts grew by {added}, finished={finished}"]
+
+    return check
+
+
+def _all_once(world: World, finished: bool) -> list[str]:
+    added = _added(world)
+    return [] if added == COUNTS else [f"a dead process's counts {COUNTS} came as {added}, finished={finished}"]
+
+
+METER_SCENARIOS = [
+    Scenario("count in a meter", _publish, arrange=_remember, inspect=_some_of(1)),
+    Scenario("count more in a meter", _publish_more, begin=lambda world: _publish(world, None), arrange=_remember,
+             inspect=_some_of(2)),
+    Scenario("count in a meter and close", _publish_and_close, arrange=_remember, inspect=_some_of(1)),
+    Scenario("fold what a dead process counted", _collect, begin=_leave_counts, arrange=_remember, inspect=_all_once),
+]  # fmt: skip
