@@ -40,7 +40,7 @@ def _one_row(scale: Scale) -> Iterator[Row]:
     items = scale.pick(1 << 27, 1 << 25)
     size = f"{items * 8 >> 20:,} MB"
     source, target = np.ones(items), np.ones(items)
-    with shmplane.Plane.temporary(capacity=items * 8 * 3) as plane:
+    with shmplane.Plane.temporary(capacity=items * 8 * 4) as plane:
         plane["x"] = source
         with _reader(plane) as ask:
             position = itertools.count()

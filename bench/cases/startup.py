@@ -1,6 +1,6 @@
 """What do ``import shmplane`` and ``shmplane ls`` cost over starting Python?
 
-Ours: a new interpreter that imports the package, or lists the planes. Baseline: a new interpreter that does
+Ours: a new interpreter that imports the package, or lists the one plane of a root. Baseline: a new interpreter that does
 nothing, taken in turn and subtracted. Peer: a new interpreter that imports NumPy.
 """
 
@@ -9,14 +9,23 @@ from __future__ import annotations
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 
+import shmplane
 from bench.harness import Contestant, Row, Scale, absolute, interleave, show_seconds
+from bench.peers import SHARED_MEMORY
 
 
 def run(scale: Scale) -> Iterator[Row]:
     yield _measure("import shmplane", ["-c", "import shmplane"], scale=scale, target=60)
-    yield _measure("shmplane ls", ["-m", "shmplane", "ls"], scale=scale, target=100)
+    with (
+        tempfile.TemporaryDirectory(dir=SHARED_MEMORY, prefix="shmplane-bench-") as root,
+        shmplane.Plane("listed", root=root) as plane,
+    ):
+        plane["x"] = b"x"
+        yield _measure("shmplane ls", ["-m", "shmplane", "--root", root, "ls"], scale=scale, target=100)
+        plane.destroy()
 
 
 def _measure(what: str, arguments: list[str], *, scale: Scale, target: float) -> Row:
