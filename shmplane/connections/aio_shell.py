@@ -59,7 +59,7 @@ class AsyncShell(LoopBound[T]):
             failed_checks += 1
 
     async def _wait_for_one(self, waiter: Waiter, deadline: float, *, first: bool) -> Any:
-        self._refuse_if_closed()
+        self._refuse_if_hopeless()
         roster = self._roster
         if roster.is_full() and not first:
             roster.tally.refused += 1
@@ -172,7 +172,9 @@ class AsyncShell(LoopBound[T]):
             permits = self._open_permits()
             permitted = permitted or permits is None or permits.try_acquire()
         except Exception as error:  # noqa: BLE001  a user's callable may raise anything
+            holders.log.warning("pool %r: connecting failed: %r", self.name, error)
             self._carry_out(self._roster.failed(error, monotonic()))
+            self._set_timer()
             return
         if not permitted:
             self._carry_out(self._roster.unpermitted(monotonic()))

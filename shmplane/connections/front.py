@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from shmplane.connections import forks
 from shmplane.connections.health import Health, judge
-from shmplane.connections.holders import describe, log, warn_dropped
+from shmplane.connections.holders import closed_error, describe, log, warn_dropped
 from shmplane.connections.member import OUT, Member, MemberRef
 from shmplane.connections.metering import HostMeter, meter_of, publish_at_exit, statistics_of_words, words_of
 from shmplane.connections.permits import HostPermits, permits_of
 from shmplane.connections.roster import Roster
 from shmplane.connections.settings import Settings
 from shmplane.connections.statistics import PoolStatistics, statistics_of
+from shmplane.errors import ShmplaneError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +48,7 @@ class Front(Generic[T]):
         self._roster = Roster(self._settings, dropped=_drop_handler(self))
         self._joining = Lock()  #: held while this pool's part in the plane is made, which must be one
         self._permits: HostPermits | None = None
+        self._is_blind: bool = False  #: said so already: the plane cannot be asked who waits elsewhere
         self._meter: HostMeter | None = None
         self._published: list[int] = []
         self._inherited: dict[int, Callable[[], Any]] = {}
@@ -117,6 +119,18 @@ class Front(Generic[T]):
                 self._permits = permits_of(settings.plane, self.name, settings.host_limit)
             return self._permits
 
+    def _refuse_if_hopeless(self) -> None:
+        """Raise at once what no waiting cures: the pool is closed, the host has another limit, the plane is gone."""
+        if self._roster.closed:
+            raise closed_error(self.name)
+        try:
+            permits = self._open_permits()
+            if permits is not None:
+                permits.waiting_elsewhere()
+        except ShmplaneError as error:
+            if not error.retryable:
+                raise
+
     def _waiting_elsewhere(self) -> int:
         permits = self._permits
         if permits is None or self._roster.closed:
@@ -124,7 +138,9 @@ class Front(Generic[T]):
         try:
             return permits.waiting_elsewhere()
         except Exception as error:  # noqa: BLE001  the housekeeping goes on without the plane
-            log.warning("pool %r: cannot see who waits elsewhere: %r", self.name, error)
+            if not self._is_blind:
+                log.warning("pool %r: cannot see who waits elsewhere: %r", self.name, error)
+            self._is_blind = True
             return 0
 
     def _open_meter(self) -> HostMeter | None:

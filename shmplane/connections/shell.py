@@ -112,7 +112,7 @@ class Shell(Front[T]):
             return roster.abandon(waiter, now)
 
         conn: Any = None
-        self._refuse_if_closed()
+        self._refuse_if_hopeless()
         try:
             self._decide(queue, begins=True)
             if full:

@@ -6,6 +6,7 @@ allows. The kernel drops such locks of a dying process before its permits can co
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import os
@@ -16,9 +17,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import shmplane
-from shmplane.connections import ConnectionPool
-from tests.connections.fakes import until
+from shmplane.connections import AsyncConnectionPool, ConnectionPool
+from tests.connections.fakes import Server, until
 from tests.support.processes import Child
 
 LIMIT = 4
@@ -155,3 +158,32 @@ def test_the_share_of_a_killed_worker_is_regained_within_a_second(plane: shmplan
     # The best of three, since others use the machine too.
     assert min(took) < 1
     assert (tmp_path / "log").read_text() == ""
+
+
+def test_another_limit_than_the_one_in_use_is_said_at_once(plane: shmplane.Plane) -> None:
+    server = Server()
+    with (
+        ConnectionPool(server.connect, name="db", plane=plane, host_limit=2) as first,
+        ConnectionPool(server.connect, name="db", plane=plane, host_limit=3) as second,
+        first.connection(),
+    ):
+        with pytest.raises(shmplane.PlaneMismatch):
+            second.acquire(timeout=20)
+
+        async def acquire() -> None:
+            pool = AsyncConnectionPool(server.connect, name="db", plane=plane, host_limit=3)
+            with pytest.raises(shmplane.PlaneMismatch):
+                await pool.acquire(timeout=20)
+            await pool.close()
+
+        asyncio.run(acquire())
+
+
+def test_a_plane_that_is_gone_is_said_at_once(plane_root: Path) -> None:
+    server = Server()
+    plane = shmplane.Plane("gone", root=str(plane_root))
+    with ConnectionPool(server.connect, name="db", plane=plane, host_limit=2, max_size=2) as pool:
+        with pool.connection():
+            plane.destroy()
+            with pytest.raises(shmplane.ClosedError, match="destroyed"):
+                pool.acquire(timeout=20)
