@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 import weakref
+from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import fields
 from threading import Lock, RLock
@@ -32,7 +33,7 @@ T = TypeVar("T")
 _numbers = itertools.count(1)
 
 
-class Front(Generic[T]):
+class Front(ABC, Generic[T]):
     """A pool without its way of waiting."""
 
     def __init__(self, settings: Settings) -> None:
@@ -175,9 +176,9 @@ class Front(Generic[T]):
         for member in members:
             log.warning("pool %r: a connection is held too long: %s", self.name, describe(member, monotonic()))
 
+    @abstractmethod
     def _settle_drops(self) -> None:
         """Give the slots of dropped connections back, now or soon; never waits."""
-        raise NotImplementedError
 
     def _on_drop(self, ref: MemberRef) -> None:
         member = self._roster.members.get(ref.key)

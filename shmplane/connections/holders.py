@@ -24,7 +24,7 @@ MOST_HOLDERS_SHOWN = 10
 def describe(member: Member, now: float) -> str:
     """Where the connection was taken, by which thread and how long ago."""
     file, line, function = place_of(member.taken)
-    return f"{file}:{line} in {function}{_thread(member.taken[2])}, for {now - member.since:.3g} s"
+    return f"{file}:{line} in {function}{_thread(member.taken[2])}, for {round(now - member.since, 3):g} s"
 
 
 def holders_of(roster: Roster, now: float) -> tuple[str, ...]:
@@ -37,7 +37,7 @@ def timeout_error(name: str, roster: Roster, waited: float, now: float) -> PoolT
     """No connection came in time; says who has them."""
     holders = holders_of(roster, now)
     error = roster.backoff.error
-    message = f"pool {name!r}: no connection within {max(0.0, waited):.3g} s; {_shares(roster, len(holders))}"
+    message = f"pool {name!r}: no connection within {round(max(0.0, waited), 3):g} s; {_shares(roster, len(holders))}"
     message += _why(roster, error)
     if holders:
         shown = [*holders[:MOST_HOLDERS_SHOWN], *(["..."] if len(holders) > MOST_HOLDERS_SHOWN else [])]

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import PlaneMismatch
 from ..manifest import Limits
+from ..names import check_count, parse_nbytes
 
 if TYPE_CHECKING:
     from .attachment import Attachment
 
-__all__ = ["DEFAULT_LIMITS", "Options", "check_options"]
+__all__ = ["DEFAULT_LIMITS", "Options", "check_options", "parse_options"]
 
 DEFAULT_LIMITS = Limits(max_blocks=65_536, max_processes=256)
 
@@ -22,6 +23,25 @@ class Options(NamedTuple):
     recycle: int | None
     limits: Limits
     temporary: bool = False
+
+
+def parse_options(
+    capacity: int | str | None,
+    recycle: int | str | None,
+    max_blocks: int,
+    max_processes: int,
+    *,
+    temporary: bool = False,
+) -> Options:
+    """What the arguments of ``Plane`` mean, or ``TypeError`` or ``ValueError``."""
+    return Options(
+        capacity=None if capacity is None else parse_nbytes(capacity, "capacity"),
+        recycle=None if recycle is None else parse_nbytes(recycle, "recycle"),
+        limits=Limits(
+            check_count(max_blocks, "max_blocks is an int"), check_count(max_processes, "max_processes is an int")
+        ),
+        temporary=temporary,
+    )
 
 
 def check_options(joined: Attachment, options: Options) -> None:

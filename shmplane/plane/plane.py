@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from ..codecs import as_kind, check_as, encode
 from ..errors import BlockNotFound, ClosedError, StaleHandle
-from ..manifest import TEMPORARY_PREFIX, Limits, default_root, not_found
-from ..names import check_block_name, check_count, check_plane_name, parse_nbytes
+from ..manifest import TEMPORARY_PREFIX, default_root, not_found
+from ..names import check_block_name, check_plane_name, parse_nbytes
 from .block import Block, unwrapped
 from .building import Buffer, Builder, make_buffer, make_builder
 from .coordinated import Coordinated
 from .drafts import ArrayDraft, JsonDraft, TableDraft, append_rows, open_draft
 from .ending import destroy, end_if_temporary
 from .lifecycle import open_attachment
-from .options import DEFAULT_LIMITS, Options
+from .options import DEFAULT_LIMITS, Options, parse_options
 from .orphans import remove_orphaned_files, remove_orphans
 from .records import BlockInfo, PlaneStatistics, Reclaimed, block_infos, statistics
 from .upkeep import collect, resize, trim
@@ -73,17 +73,34 @@ class Plane(Coordinated):
         max_processes: int = DEFAULT_LIMITS.max_processes,
         recycle: int | str | None = None,
         trust_pickle: bool = False,
-        _temporary: bool = False,
     ) -> None:
-        options = Options(
-            capacity=None if capacity is None else parse_nbytes(capacity, "capacity"),
-            recycle=None if recycle is None else parse_nbytes(recycle, "recycle"),
-            limits=Limits(
-                check_count(max_blocks, "max_blocks is an int"), check_count(max_processes, "max_processes is an int")
-            ),
-            temporary=_temporary,
-        )
-        self.name: str = check_plane_name(name)
+        options = parse_options(capacity, recycle, max_blocks, max_processes)
+        self._join(check_plane_name(name), root, options, create=create, trust_pickle=trust_pickle)
+
+    @classmethod
+    def temporary(
+        cls,
+        *,
+        capacity: int | str | None = None,
+        root: str | os.PathLike[str] | None = None,
+        max_blocks: int = DEFAULT_LIMITS.max_blocks,
+        max_processes: int = DEFAULT_LIMITS.max_processes,
+        recycle: int | str | None = None,
+        trust_pickle: bool = False,
+    ) -> Self:
+        """An unnamed plane, destroyed when its last process closes it or dies; blocks and views of it stay valid.
+
+        When all its processes were killed, the next ``gc`` of any plane of the same user removes it.
+        """
+        options = parse_options(capacity, recycle, max_blocks, max_processes, temporary=True)
+        plane = cls.__new__(cls)
+        plane._join(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}", root, options, create=True, trust_pickle=trust_pickle)
+        return plane
+
+    def _join(
+        self, name: str, root: str | os.PathLike[str] | None, options: Options, *, create: bool, trust_pickle: bool
+    ) -> None:
+        self.name: str = name
         self.root: str = os.path.abspath(root if root is not None else default_root())
         self._trust_pickle = trust_pickle
         self._views = Views(trust_pickle=trust_pickle)
@@ -93,14 +110,6 @@ class Plane(Coordinated):
         self._words = attachment.manifest.names.word
         self._close = weakref.finalize(self, attachment.unhold, handle)
         self._close.atexit = False
-
-    @classmethod
-    def temporary(cls, **options: Any) -> Plane:
-        """An unnamed plane, destroyed when its last process closes it or dies; blocks and views of it stay valid.
-
-        When all its processes were killed, the next ``gc`` of any plane of the same user removes it.
-        """
-        return cls(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}", _temporary=True, **options)
 
     # Putting and getting
 

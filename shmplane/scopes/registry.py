@@ -28,7 +28,7 @@ class OpenResource:
     seconds: float  #: for how long
 
     def __str__(self) -> str:
-        return f"{self.scope}: {self.what}, acquired at {self.file}:{self.line}, open for {self.seconds:.3g} s"
+        return f"{self.scope}: {self.what}, acquired at {self.file}:{self.line}, open for {round(self.seconds, 3):g} s"
 
 
 def register(scope: ScopeBase) -> None:

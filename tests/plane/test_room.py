@@ -474,6 +474,7 @@ def test_tables_grow_into_the_memory_that_was_warm(plane_root: Path, monkeypatch
 def test_a_size_that_no_file_can_have_is_a_bad_argument(plane: shmplane.Plane, size: int) -> None:
     with pytest.raises(ValueError, match="at most"):
         plane.resize(size)
-    for option in ("capacity", "recycle"):
-        with pytest.raises(ValueError, match="at most"):
-            shmplane.Plane.temporary(**{option: size})
+    with pytest.raises(ValueError, match="at most"):
+        shmplane.Plane.temporary(capacity=size)
+    with pytest.raises(ValueError, match="at most"):
+        shmplane.Plane.temporary(recycle=size)
