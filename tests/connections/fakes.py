@@ -119,8 +119,11 @@ class FilePermits:
             descriptor = self._lock(f"permit-{number}")
             if descriptor is not None:
                 with self._mutex:
-                    self._held.append(descriptor)
-                return True
+                    if not self._closed:
+                        self._held.append(descriptor)
+                        return True
+                os.close(descriptor)
+                return False
         return False
 
     def try_acquire(self) -> bool:
@@ -177,10 +180,12 @@ class FilePermits:
 
     def release(self) -> None:
         with self._mutex:
-            os.close(self._held.pop())
+            if self._held:
+                os.close(self._held.pop())
 
     def close(self) -> None:
-        self._closed = True
+        with self._mutex:
+            self._closed = True
         while self._held:
             self.release()
 

@@ -178,7 +178,8 @@ def test_two_pools_share_a_limit_and_idle_connections_make_way(plane) -> None:
             first.release(conn)
         with second.connection():
             assert one.open + two.open <= 2
-    assert permits_in_use(plane.directory_path, "db", 2) == 0
+    # Soon: a pool's thread that waits for a permit looks up now and then, and may hold one just now.
+    until(lambda: permits_in_use(plane.directory_path, "db", 2) == 0)
 
 
 def test_a_busy_pool_does_not_starve_another(plane) -> None:
@@ -219,7 +220,8 @@ def test_an_async_pool_keeps_the_host_limit(plane) -> None:
             await asyncio.gather(*(use(pool) for pool in (first, second) for _ in range(4)))
 
     asyncio.run(main())
-    assert permits_in_use(plane.directory_path, "db", 2) == 0
+    # Soon: a pool's thread that waits for a permit looks up now and then, and may hold one just now.
+    until(lambda: permits_in_use(plane.directory_path, "db", 2) == 0)
 
 
 class SlowPlane(FakePlane):
