@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -51,7 +52,10 @@ def _leak_guard(request: pytest.FixtureRequest) -> Iterator[None]:
     root = request.config.stash[_ROOT]
     planes = guard.planes_below(root)
     before = guard.take_snapshot(root, planes=planes)
+    # What pytest and the libraries keep for good need not be looked through by every collection in a test.
+    gc.freeze()
     yield
+    gc.unfreeze()
     if request.node.stash.get(_FAILED, False):
         return  # its traceback keeps objects alive; one failure is enough
     # Every other fixture of the test has ended; pytest itself would keep their values for a moment longer.

@@ -36,7 +36,7 @@ class Block:
     lease, which ends within 50 ms after the last of them is garbage.
     """
 
-    __slots__ = ("__weakref__", "_exported", "_facts", "_kept", "_lease", "_plane", "_trust_pickle")
+    __slots__ = ("__weakref__", "_exports", "_facts", "_kept", "_lease", "_plane", "_trust_pickle")
 
     def __init__(self, lease: Lease, *, trust_pickle: bool = False) -> None:
         self._lease: Lease | None = lease
@@ -44,7 +44,7 @@ class Block:
         self._plane = (lease.attachment.root, lease.attachment.name, lease.attachment.instance)
         self._trust_pickle = trust_pickle
         self._kept: Any = None
-        self._exported: Lease | None = None
+        self._exports: list[Lease] = []
 
     # Metadata, also after close
 
@@ -148,13 +148,14 @@ class Block:
         return self._open().root()
 
     def _open(self) -> Lease:
-        if self._lease is None:
+        lease = self._lease  # once: another thread may close the handle at any moment
+        if lease is None:
             raise ClosedError(
                 f"block {self.name!r} (version {self.version}) was closed; attach it again",
                 name=self.name,
                 version=self.version,
             )
-        return self._lease
+        return lease
 
     # As the standard library sees it
 
@@ -165,15 +166,19 @@ class Block:
         Makes the name again when another program's resource tracker removed it. A program that opens it can write through
         it. The value starts at ``shm_offset``. Needs root ``/dev/shm``.
         """
-        self._exported, name = export(self._exported or self._open())
-        return name
+        return export(self._export())[1]
 
     @property
     def shm_offset(self) -> int:
         """Where the value starts in the segment of ``shm_name``, in bytes."""
-        if self._exported is None:
-            self._exported, _ = export(self._open())
-        return self._exported.facts.offset
+        return self._export().facts.offset
+
+    def _export(self) -> Lease:
+        """The lease whose segment has a name of its own."""
+        exports = self._exports
+        if not exports:
+            exports.append(export(self._open())[0])
+        return exports[0]  # the first, should another thread have made a copy too
 
     def shared_memory(self) -> SharedMemory:
         """The segment as the standard library attaches it, without its resource tracker. It holds no lease: keep the block."""
@@ -189,7 +194,7 @@ class Block:
         if self._lease is not None:
             with suppress(ShmplaneError):
                 self._described()
-        self._lease = self._exported = None
+        self._lease, self._exports = None, []
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         from .display import mimebundle_of_block

@@ -32,7 +32,18 @@ class Lease:
     It is what codecs call a ``Memory``: ``address`` and ``nbytes`` of the body, readable while the lease lives.
     """
 
-    __slots__ = ("__weakref__", "_frame", "_parts", "_root", "address", "attachment", "facts", "mapping", "nbytes")
+    __slots__ = (
+        "__weakref__",
+        "_frame",
+        "_kept",
+        "_parts",
+        "_root",
+        "address",
+        "attachment",
+        "facts",
+        "mapping",
+        "nbytes",
+    )
 
     def __init__(self, attachment: Attachment, facts: BlockFacts) -> None:
         self.attachment: Attachment = attachment
@@ -42,6 +53,8 @@ class Lease:
         #: what can be read from ``address`` on; of a composed table nothing
         self.nbytes: int = facts.body_nbytes if self._is_paged or not facts.references else 0
         self._frame: bytes | None = None
+        #: every mapping that an address was ever taken from: threads may open the same lease at the same time
+        self._kept: list[Mapping] = []
         self._parts: list[tuple[bytes, Mapping, BlockFacts]] | None = None
         self._root: Callable[[], Any] | None = None
 
@@ -66,6 +79,7 @@ class Lease:
         return bool(self.facts.references) and self.facts.codec != "table"
 
     def _use(self, mapping: Mapping) -> None:
+        self._kept.append(mapping)
         self.address = mapping.address if self._is_paged else mapping.address + self.facts.offset
         self.mapping = mapping
 
@@ -77,11 +91,14 @@ class Lease:
 
     def parts(self) -> list[Part]:
         """The plain tables that a composed one shows columns of."""
-        if self._parts is None:
+        parts = self._parts
+        if parts is None:
             memory, references = self.attachment.memory, () if self._is_paged else self.facts.references
-            self._parts = [(memory.read_frame(facts), memory.readable(facts), facts) for facts in references]
+            parts = [(memory.read_frame(facts), memory.readable(facts), facts) for facts in references]
+            self._kept.extend([mapping for _, mapping, _ in parts])
+            self._parts = parts
         # Made anew each time: kept here, they and this lease would keep each other alive.
-        return [Part(frame, PartMemory(self, mapping, facts)) for frame, mapping, facts in self._parts]
+        return [Part(frame, PartMemory(self, mapping, facts)) for frame, mapping, facts in parts]
 
     def keep_frame(self, frame: bytes) -> None:
         """What the frame is known to be, by who has just written it."""
