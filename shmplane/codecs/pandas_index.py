@@ -1,7 +1,8 @@
 """Indexes and labels of pandas: rows as Arrow columns behind the data, labels inside the recipe.
 
 ``{"range": [start, stop, step]}`` needs no column, ``{"how": how, "freq": text}`` one, ``{"levels": [how,
-...]}`` one for each level of a MultiIndex, dictionary-encoded as pandas has it. Names are packed labels:
+...]}`` one for each level of a MultiIndex, dictionary-encoded as pandas has it (a categorical level by its categories,
+since Arrow cannot read a dictionary of a dictionary). Names are packed labels:
 JSON's own values, with tuples and odd floats written as ``{"tuple": [...]}`` and ``{"float": text}``.
 """
 
@@ -74,14 +75,38 @@ def pack_index(index: Any) -> tuple[dict[str, Any], list[Any]]:
 
 
 def _pack_levels(index: Any, names: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
+    import pandas as pd
     import pyarrow as pa
 
     arrays, hows = [], []
     for level, codes in zip(index.levels, index.codes, strict=True):
+        categories = None
+        if isinstance(level.dtype, pd.CategoricalDtype):
+            categories, codes = level.dtype, _codes_of_categories(level, codes)
+            level = level.categories
         values, how = columns.lower_level(level)
+        if categories is not None:
+            how["ordered"] = bool(categories.ordered)
         arrays.append(pa.DictionaryArray.from_arrays(columns.codes_to_arrow(codes), values, safe=False))
         hows.append(how)
     return {"levels": hows, **names}, arrays
+
+
+def _codes_of_categories(level: Any, codes: Any) -> Any:
+    """Codes into a categorical level as codes into its categories."""
+    import numpy as np
+
+    within = np.append(level.codes, -1)  # a code of -1 is the last one: nothing
+    return within[codes]
+
+
+def _elevate_level(array: Any, said: dict[str, Any]) -> Any:
+    import pandas as pd
+
+    level = columns.elevate_level(array, said)
+    if "ordered" not in said:
+        return level
+    return pd.CategoricalIndex(pd.Categorical.from_codes(range(len(level)), level, ordered=said["ordered"]))
 
 
 def unpack_index(packed: dict[str, Any], arrays: Sequence[Any]) -> Any:
@@ -95,7 +120,7 @@ def unpack_index(packed: dict[str, Any], arrays: Sequence[Any]) -> Any:
         return columns.elevate_level(arrays[0], packed).rename(names[0])
     dictionaries = [columns.combined(array) for array in arrays]
     levels = [
-        columns.elevate_level(array.dictionary, said)
+        _elevate_level(array.dictionary, said)
         for array, said in zip(dictionaries, packed["levels"], strict=True)
     ]
     return pd.MultiIndex(levels, [columns.codes_from_arrow(array) for array in dictionaries], names=names)

@@ -8,7 +8,9 @@ Rule 1. The size is found by a dry run, then the stream is written once, straigh
         Arrow, a batch at a time.
 Rule 2. A batch is never split, so a column in one piece comes back in one piece. Many small batches are
         combined, since each costs every reader a little for every column.
-Rule 3. What is read has Arrow's cheap validation: lengths against buffers, not the values. Data of doubtful
+Rule 3. What Arrow writes but cannot read back is refused before anything is published: the schema is read again and
+        compared, and so is a row of nulls of every type that has types within it.
+Rule 4. What is read has Arrow's cheap validation: lengths against buffers, not the values. Data of doubtful
         origin needs ``check_table``, which reads everything.
 """
 
@@ -86,7 +88,10 @@ class EncodedTable:
         write_stream(size, self._schema, self._batches)
         self.nbytes: int = size.size()
         head = _HEAD.pack(ORIGINS.index(origin), table.num_rows, table.num_columns, self.nbytes, len(recipe))
-        self.frame: bytes = seal(b"T", head + recipe + self._schema.serialize().to_pybytes())
+        schema = self._schema.serialize()
+        if not pa.ipc.read_schema(schema).equals(self._schema, check_metadata=True):
+            raise UnsupportedValue("this table's schema would come back from Arrow as another one; cast its columns")
+        self.frame: bytes = seal(b"T", head + recipe + schema.to_pybytes())
 
     def write_to(self, sink: Sink) -> None:
         with SinkFile(sink) as file:
@@ -99,10 +104,46 @@ def encode_table(table: pa.Table, origin: str = "arrow", recipe: bytes = b"") ->
 
     for field in table.schema:
         _check_type(field.type, field.name)
+        if not _comes_back(field.type):
+            raise UnsupportedValue(
+                f"column {field.name!r} is {field.type}, which Arrow can write and cannot read back; cast it first",
+                column=field.name,
+            )
     try:
         return EncodedTable(table, origin, recipe)
     except (pa.ArrowException, OSError, ValueError, TypeError, NotImplementedError) as error:
         raise UnsupportedValue(f"Arrow cannot write this table as an IPC stream: {error}") from error
+
+
+@lru_cache(maxsize=1024)
+def _comes_back(kind: pa.DataType) -> bool:
+    """Whether a reader sees a column of this type as it was; only types made of others can fail."""
+    import pyarrow as pa
+
+    if not kind.num_fields and not pa.types.is_dictionary(kind):
+        return True
+    try:
+        column = _nulls(kind)
+        written = pa.BufferOutputStream()
+        with pa.ipc.new_stream(written, pa.schema([pa.field("", kind)])) as writer:
+            writer.write_batch(pa.record_batch([column], names=[""]))
+        back = pa.ipc.open_stream(written.getvalue()).read_all()
+        back.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError, TypeError, NotImplementedError):
+        return False
+    return bool(back.schema.field(0).type.equals(kind))
+
+
+def _nulls(kind: pa.DataType) -> pa.Array:
+    """Two nulls; none where Arrow cannot make them."""
+    import pyarrow as pa
+
+    try:
+        column = pa.nulls(2, kind)
+        column.validate(full=True)
+    except pa.ArrowException:
+        return pa.nulls(0, kind)
+    return column
 
 
 def _check_type(kind: pa.DataType, column: str, depth: int = 0) -> None:

@@ -89,6 +89,10 @@ INDEXES: dict[str, Any] = {
     "duplicates": pd.Index([1, 1, 1, 1]),
     "levels": pd.MultiIndex.from_product([[1, 2], ["x", "y"]], names=["p", None]),
     "levels with missing": pd.MultiIndex.from_tuples([(1, "x"), (1, None), (2, "x"), (np.nan, "y")]),
+    "categorical level": pd.MultiIndex.from_arrays([pd.Categorical(["a", None, "a", "c"], ["z", "c", "a"]), [1, 1, 2, 2]]),
+    "ordered categorical level": pd.MultiIndex.from_product([pd.Categorical([2.5, 1.5], ordered=True), ["x", "y"]]),
+    "categorical level of times": pd.MultiIndex.from_product([pd.Categorical(pd.date_range("2020", periods=4)), ["x"]]),
+    "interval level": pd.MultiIndex.from_product([pd.interval_range(0, 2), ["x", "y"]]),
     "levels of times": pd.MultiIndex.from_product([pd.date_range("2020", periods=2, freq="D"), [1.5, 2.5]]),
 }
 
@@ -103,6 +107,7 @@ LABELS: dict[str, Any] = {
     "None": pd.Index(["a", None], dtype=object),
     "tuples": pd.Index([("a", 1), ("b", 2)], tupleize_cols=False),
     "levels": pd.MultiIndex.from_tuples([("a", 1), ("b", 2)], names=["x", "y"]),
+    "categorical level": pd.MultiIndex.from_product([pd.Categorical(["b"], ["a", "b"]), [1, 2]], names=["x", "y"]),
     "surrogate": pd.Index(["\ud800", "b"], dtype=object),
 }
 

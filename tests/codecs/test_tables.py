@@ -6,6 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from shmplane import codecs
 from shmplane.errors import PlaneCorrupt, UnsupportedValue
@@ -62,6 +64,52 @@ def test_every_type_comes_back_equal(array: Any) -> None:
     back.validate(full=True)
     assert back.schema.equals(table.schema, check_metadata=True)
     assert back.equals(table)
+
+
+LEAF_TYPES = st.sampled_from(
+    [pa.null(), pa.bool_(), pa.int8(), pa.float64(), pa.string(), pa.string_view(), pa.binary(3), pa.timestamp("ns", "UTC")]
+)
+NESTED_TYPES = st.recursive(
+    LEAF_TYPES,
+    lambda inner: st.one_of(
+        st.builds(pa.list_, inner),
+        st.builds(pa.large_list, inner),
+        st.builds(pa.list_, inner, st.integers(0, 2)),
+        st.builds(lambda kind: pa.struct([("a", kind), ("b", pa.int8())]), inner),
+        st.builds(lambda kind: pa.map_(pa.string(), kind), inner),
+        st.builds(lambda kind, ordered: pa.dictionary(pa.int8(), kind, ordered), inner, st.booleans()),
+        st.builds(lambda kind: pa.run_end_encoded(pa.int32(), kind), inner),
+        st.builds(lambda one, other: pa.dense_union([pa.field("a", one), pa.field("b", other)]), inner, inner),
+    ),
+    max_leaves=5,
+)
+DICTIONARY_OF_DICTIONARIES = pa.dictionary(pa.int8(), pa.dictionary(pa.int8(), pa.string()))
+
+
+@settings(max_examples=300, deadline=None)
+@given(NESTED_TYPES)
+@example(DICTIONARY_OF_DICTIONARIES)
+@example(pa.list_(pa.struct([("a", DICTIONARY_OF_DICTIONARIES)])))
+def test_types_within_types_come_back_equal_or_are_refused_by_column(kind: Any) -> None:
+    try:
+        table = pa.table({"fine": [1, 2], "nested": pa.nulls(2, kind)})
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
+        return  # Arrow cannot make nulls of every type
+    try:
+        encoded, memory = store(table)
+    except UnsupportedValue as refused:
+        assert "'nested'" in str(refused)
+        return
+    back = codecs.present("table", codecs.open_root("table", encoded.frame, memory))
+    back.validate(full=True)
+    assert back.schema.equals(table.schema, check_metadata=True)
+    assert str(back.column("nested")) == str(table.column("nested"))  # Arrow cannot compare all of them
+
+
+def test_a_dictionary_of_dictionaries_is_refused_since_arrow_cannot_read_it() -> None:
+    array = pa.DictionaryArray.from_arrays([0, 1], pa.array(["x", "y"]).dictionary_encode())
+    with pytest.raises(UnsupportedValue, match="column 'odd'.*cast it first"):
+        codecs.encode(pa.table({"fine": [1, 2], "odd": array}))
 
 
 @TYPES
