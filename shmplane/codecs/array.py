@@ -83,7 +83,11 @@ def encode_array(array: npt.NDArray[Any]) -> EncodedArray:
 
 
 def encode_array_like(value: Any) -> EncodedArray:
-    """Describe what NumPy can see as an array: subclasses, scalars, ``__dlpack__``, buffers, lists."""
+    """Describe what NumPy can see as an array: subclasses, scalars, ``__array__``, ``__dlpack__``, buffers, lists.
+
+    ``__array__`` comes first: it says what the elements are. DLPack says what lies in memory, and leaves out what a
+    library has put off, like the sign of a torch tensor with the negative bit.
+    """
     import numpy as np
 
     masked = sys.modules.get("numpy.ma")
@@ -93,14 +97,15 @@ def encode_array_like(value: Any) -> EncodedArray:
             f"{CAN_STORE}",
             type=type(value).__name__,
         )
-    if not isinstance(value, (np.ndarray, np.generic)) and hasattr(type(value), "__dlpack__"):
+    if hasattr(type(value), "__dlpack__") and not hasattr(type(value), "__array__"):
         try:
             return encode_array(np.from_dlpack(value))
         except Exception as error:
-            if not hasattr(type(value), "__array__"):
-                raise UnsupportedValue(
-                    f"this {type(value).__name__} cannot be read through DLPack: {error}", type=type(value).__name__
-                ) from error
+            raise UnsupportedValue(
+                f"this {type(value).__name__} cannot be read through DLPack: {error}", type=type(value).__name__
+            ) from error
+    for put_off in ("resolve_conj", "resolve_neg"):  # of torch, which carries these out in a copy
+        value = getattr(value, put_off)() if hasattr(type(value), put_off) else value
     return encode_array(_as_array(value))
 
 

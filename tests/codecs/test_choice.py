@@ -123,6 +123,40 @@ def test_a_tensor_is_an_array() -> None:
         codecs.encode(torch.ones(2, requires_grad=True))
 
 
+class _PutOff:
+    """Its elements are those in memory with another sign, as with a torch tensor that has the negative bit."""
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        return -np.arange(3)
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return np.arange(3).__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 1, 0
+
+
+class _DLPackAlone:
+    def __dlpack__(self, **options: Any) -> Any:
+        return np.arange(3).__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 1, 0
+
+
+def test_elements_are_stored_and_not_what_stands_for_them_in_memory() -> None:
+    assert round_trip(_PutOff()).tolist() == [0, -1, -2]
+    assert round_trip(_DLPackAlone()).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("lazy", ["z.conj()", "z.imag", "z.conj().imag", "torch._neg_view(z.real)", "z.conj()[::2].imag"])
+def test_what_a_tensor_has_put_off_is_carried_out(lazy: str) -> None:
+    torch = pytest.importorskip("torch")
+    z = torch.tensor([1 + 2j, 3 - 4j, 5j])
+    tensor = eval(lazy, {"torch": torch, "z": z})
+    assert round_trip(tensor).tolist() == tensor.tolist()
+
+
 @pytest.mark.parametrize(
     ("value", "loaded"),
     [
