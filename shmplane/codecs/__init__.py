@@ -19,7 +19,7 @@ from shmplane.codecs.composed import (
 )
 from shmplane.codecs.convert import AS_KINDS, as_kind, as_table, check_as
 from shmplane.codecs.description import Description, describe
-from shmplane.codecs.editing import check_labels, labels_of, lower_column, recipe_with, title_of
+from shmplane.codecs.editing import align_column, check_labels, labels_of, lower_column, recipe_with, title_of
 from shmplane.codecs.opening import open_root, open_table, present, presenter
 from shmplane.codecs.raw import open_body
 from shmplane.codecs.rows import TableForm, align_rows, form_of, grown_recipe, rows_from
@@ -37,6 +37,7 @@ __all__ = [
     "Piece",
     "Sink",
     "TableForm",
+    "align_column",
     "align_rows",
     "check_labels",
     "labels_of",

@@ -13,12 +13,14 @@ Rule 4. All that ``open`` and ``present`` hand out keeps ``memory.lease`` alive 
 
 from __future__ import annotations
 
+import sys
+import warnings
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["CAN_STORE", "Codec", "Encoded", "Memory", "Sink"]
+__all__ = ["CAN_STORE", "Codec", "Encoded", "Memory", "Sink", "warn_user"]
 
 #: what the refusal of a value ends with
 CAN_STORE = (
@@ -26,6 +28,14 @@ CAN_STORE = (
     "tables and columns; bytes and other buffers; JSON values (dict, list, tuple, str, int, float, bool, None); "
     'and any object with codec="pickle".'
 )
+
+
+def warn_user(message: str) -> None:
+    """Warn of the line outside this library that led here."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("shmplane."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, UserWarning, stacklevel=level)
 
 
 class Sink(Protocol):

@@ -78,6 +78,8 @@ def _encode_table(value: Any) -> Encoded | None:
     """The first rows of the contract: what is a table or column by its type."""
     if _is_of(value, "pandas", "DataFrame", "Series"):
         return frames.encode_pandas(value)
+    if _is_pandas_array(value):
+        return frames.encode_pandas_array(value)
     if _is_of(value, "polars", "DataFrame", "Series"):
         return frames.encode_polars(value)
     return frames.encode_arrow(value) if "pyarrow" in sys.modules else None
@@ -115,6 +117,15 @@ def _is_of(value: Any, module: str, *names: str) -> bool:
     loaded = sys.modules.get(module)
     # A module that another thread is just importing has no classes yet, and so no values.
     return loaded is not None and any(isinstance(value, getattr(loaded, name, ())) for name in names)
+
+
+def _is_pandas_array(value: Any) -> bool:
+    """An array or index of pandas with a dtype of its own, in whose place NumPy would see other values."""
+    pandas = sys.modules.get("pandas")
+    extensions = getattr(getattr(pandas, "api", None), "extensions", None)
+    if not isinstance(value, (getattr(extensions, "ExtensionArray", ()), getattr(pandas, "Index", ()))):
+        return False
+    return not _is_of(value.dtype, "numpy", "dtype") and type(value).__name__ != "NumpyExtensionArray"
 
 
 def _exports_arrow(value: Any) -> bool:

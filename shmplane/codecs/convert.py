@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from shmplane.codecs.array import present_array
 from shmplane.codecs.frames import TableRoot, present_table
 from shmplane.codecs.raw import present_bytes
+from shmplane.codecs.table import SERIES
 from shmplane.errors import ShmplaneError, UnsupportedValue
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def _table_as_array(root: Any) -> Any:
 
 
 def _is_series(root: Any) -> bool:
-    return isinstance(root, TableRoot) and root.origin in ("column", "pandas-series", "polars-series")
+    return isinstance(root, TableRoot) and root.origin in SERIES
 
 
 def _table_as_arrow(root: Any) -> Any:
@@ -165,8 +166,10 @@ def as_table(kind: str, root: Any) -> pa.Table:
 
 
 def _table_as_pandas(root: Any) -> Any:
+    import pandas as pd
+
     if isinstance(root, TableRoot) and root.origin.startswith("pandas"):
-        return present_table(root)
+        return pd.Series(present_table(root)) if root.origin == "pandas-array" else present_table(root)
     # Columns apart, since pandas would copy them to put them together.
     frame = _table_of(root).to_pandas(split_blocks=True, self_destruct=False)
     return frame.iloc[:, 0] if _is_series(root) else frame

@@ -2,6 +2,8 @@
 
 An Arrow or Polars table is its columns. A pandas table also has a recipe, which says how each column and the labels
 come back; index columns lie behind the others and have no label.
+
+A pandas column goes by the labels of its rows, as in pandas; anything else goes by position.
 """
 
 from __future__ import annotations
@@ -9,16 +11,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from shmplane.codecs.table import SERIES
 from shmplane.errors import UnsupportedValue
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import pyarrow as pa
 
-SERIES = ("column", "pandas-series", "polars-series")
-
-__all__ = ["check_labels", "labels_of", "lower_column", "recipe_with", "title_of"]
+__all__ = ["align_column", "check_labels", "labels_of", "lower_column", "recipe_with", "title_of"]
 
 
 def labels_of(origin: str, recipe: bytes, names: Sequence[str]) -> list[tuple[Any, Any]]:
@@ -28,31 +29,62 @@ def labels_of(origin: str, recipe: bytes, names: Sequence[str]) -> list[tuple[An
 
         said = _parse(recipe)
         return list(zip(unpack_labels(said["columns"]).tolist(), said["how"], strict=True))
-    if origin == "pandas-series":
+    if origin.startswith("pandas"):
         return [(names[0], _parse(recipe)["how"][0])]
     return [(name, None) for name in names]
 
 
-def lower_column(origin: str, label: Any, values: Any) -> tuple[pa.ChunkedArray, Any]:
+def align_column(recipe: bytes, label: Any, values: Any, arrays: Callable[[], Sequence[pa.ChunkedArray]]) -> Any:
+    """A pandas Series in the order of the table's labels; anything else, and for any other table, as it is.
+
+    Args:
+        recipe: of a table from pandas, else empty.
+        arrays: the table's index columns; asked for only when its labels are needed.
+
+    Raises:
+        ValueError: labels of the table are missing in the Series, or are there twice; the message names some.
+    """
+    if not recipe or not hasattr(values, "reindex") or not hasattr(values, "array"):
+        return values
+    from shmplane.codecs.pandas_index import unpack_index
+
+    wanted, found = unpack_index(_parse(recipe)["index"], arrays()), values.index
+    if found.equals(wanted):
+        return values
+    if not found.is_unique:
+        twice = found[found.duplicated()][0]
+        raise ValueError(f"column {label!r} has the label {twice!r} twice, so its rows cannot be told by label")
+    missing = wanted[~wanted.isin(found)]
+    if len(missing):
+        some = ", ".join(map(repr, missing[:5].tolist())) + (", ..." if len(missing) > 5 else "")
+        raise ValueError(
+            f"column {label!r} goes by label, as in pandas, and has no row for {len(missing):,} of the table's labels: "
+            f"{some}. Reindex it first, or assign its values alone: column.to_numpy()"
+        )
+    return values.reindex(wanted)
+
+
+def lower_column(origin: str, label: Any, values: Any, *, num_rows: int) -> tuple[pa.ChunkedArray, Any]:
     """A new column as Arrow stores it, and its pandas recipe.
 
     Args:
-        values: a column or array of any library, or a list.
+        values: a column or array of any library, or a list; a scalar, which stands in all of ``num_rows``.
 
     Raises:
         UnsupportedValue: it cannot be stored; the message names the column.
     """
     import pyarrow as pa
 
+    rows = num_rows if _is_scalar(values) else None
     try:
         if origin.startswith("pandas"):
             from shmplane.codecs import pandas_columns
 
-            array, how = pandas_columns.lower(pandas_columns.values_of(_as_series(values)), label)
+            array, how = pandas_columns.lower(pandas_columns.values_of(_as_series(values, rows)), label)
         elif origin.startswith("polars"):
-            array, how = _by_polars(label, values), None
+            array, how = _by_polars(label, values, rows), None
         else:
-            array, how = _by_arrow(values), None
+            array, how = _by_arrow(values, rows), None
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         if isinstance(error, UnsupportedValue):
             raise
@@ -60,32 +92,50 @@ def lower_column(origin: str, label: Any, values: Any) -> tuple[pa.ChunkedArray,
     return array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array]), how
 
 
-def _as_series(values: Any) -> Any:
+def _is_scalar(values: Any) -> bool:
+    """Whether there is one value for all rows: text, bytes, and what has no elements."""
+    if isinstance(values, (str, bytes)) or getattr(values, "ndim", None) == 0:
+        return True
+    import pyarrow as pa
+
+    protocols = ("__iter__", "__len__", "__array__", "__dlpack__", "__arrow_c_stream__", "__arrow_c_array__")
+    return isinstance(values, pa.Scalar) or not any(hasattr(type(values), name) for name in protocols)
+
+
+def _as_series(values: Any, rows: int | None) -> Any:
     import pandas as pd
     import pyarrow as pa
 
+    if rows is not None:
+        value = values.as_py() if isinstance(values, pa.Scalar) else values
+        return pd.Series([None] * rows, dtype=object) if value is None else pd.Series(value, index=range(rows))
     if isinstance(values, (pa.Array, pa.ChunkedArray)):
         return values.to_pandas()
     if hasattr(values, "to_pandas"):
         return values.to_pandas()
     _check_is_many(values)
-    # By position: an index of the column itself would be aligned with the table's, which no column has here.
-    return pd.Series(values).reset_index(drop=True)
+    return pd.Series(values)
 
 
-def _by_polars(label: Any, values: Any) -> Any:
+def _by_polars(label: Any, values: Any, rows: int | None) -> Any:
     import polars as pl
 
     from shmplane.codecs.polars_ import table_from_polars
 
     if not isinstance(values, pl.Series):
-        values = pl.Series(str(label), pl.from_arrow(_by_arrow(values)))
+        values = pl.Series(str(label), pl.from_arrow(_by_arrow(values, rows)))
     return table_from_polars(values.to_frame()).column(0)
 
 
-def _by_arrow(values: Any) -> Any:
+def _by_arrow(values: Any, rows: int | None) -> Any:
     import pyarrow as pa
 
+    if rows is not None:
+        if hasattr(values, "dtype"):
+            import numpy as np
+
+            return pa.array(np.full(rows, values))
+        return pa.repeat(values if isinstance(values, pa.Scalar) else pa.scalar(values), rows)
     if isinstance(values, (pa.Array, pa.ChunkedArray)):
         return values
     if hasattr(type(values), "__arrow_c_stream__"):
@@ -95,8 +145,10 @@ def _by_arrow(values: Any) -> Any:
 
 
 def _check_is_many(values: Any) -> None:
-    if isinstance(values, (str, bytes)) or not hasattr(values, "__len__"):
-        raise TypeError(f"a column is an array, a list or a column of a library, not {type(values).__name__}")
+    if not hasattr(values, "__len__"):
+        raise TypeError(
+            f"a column is an array, a list, a column of a library or one value, not {type(values).__name__}"
+        )
 
 
 def title_of(label: Any) -> str:
@@ -126,7 +178,7 @@ def recipe_with(origin: str, recipe: bytes, columns: Sequence[tuple[Any, Any]]) 
     said = _parse(recipe)
     said["how"] = [how for _, how in columns]
     labels = [label for label, _ in columns]
-    if origin == "pandas-series":
+    if origin in SERIES:
         said["name"] = pack_label(labels[0]) if labels[0] else said["name"]
     elif labels != (before := unpack_labels(said["columns"])).tolist():
         after = pd.Index(labels, tupleize_cols=isinstance(before, pd.MultiIndex))

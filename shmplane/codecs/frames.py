@@ -26,6 +26,7 @@ __all__ = [
     "encode_arrow",
     "encode_arrow_like",
     "encode_pandas",
+    "encode_pandas_array",
     "encode_polars",
     "open_table_root",
     "present_table",
@@ -87,6 +88,15 @@ def encode_pandas(value: Any) -> EncodedTable:
     return encode_table(*_with_origin(pandas_.table_from_series(value), "pandas-series"))
 
 
+def encode_pandas_array(value: Any) -> EncodedTable:
+    """Describe a bare extension array of pandas, or the values of an index: a table of one column that keeps its dtype."""
+    import pandas as pd
+
+    from shmplane.codecs.pandas_ import table_from_series
+
+    return encode_table(*_with_origin(table_from_series(pd.Series(value, copy=False)), "pandas-array"))
+
+
 def _with_origin(packed: tuple[Any, bytes], origin: str) -> tuple[Any, str, bytes]:
     table, recipe = packed
     # Columns in one piece are read without a copy; only strings of pandas can be in many.
@@ -136,10 +146,11 @@ def _present(root: TableRoot) -> Any:
         from shmplane.codecs.pandas_ import frame_from_table
 
         return frame_from_table(root.table, root.recipe)
-    if root.origin == "pandas-series":
+    if root.origin in ("pandas-series", "pandas-array"):
         from shmplane.codecs.pandas_ import series_from_table
 
-        return series_from_table(root.table, root.recipe)
+        series = series_from_table(root.table, root.recipe)
+        return series.array if root.origin == "pandas-array" else series
     from shmplane.codecs.polars_ import polars_from_table
 
     frame = polars_from_table(root.table)

@@ -5,8 +5,9 @@ labels, names and ``attrs`` were; so a frame comes back equal without pickle and
 
 Rule 1. A float's NaN and a time's NaT stay values of the column's buffer, so that reading needs no copy to
         put them back.
-Rule 2. What would come back changed is refused, naming the column. ``attrs`` that JSON cannot hold are left
-        out, and so is a ``freq`` that pandas cannot read from its name.
+Rule 2. What would come back changed is refused, naming the column; so are ``attrs`` that JSON cannot hold. A subclass
+        comes back as a plain frame or series, with a warning at put. A ``freq`` that pandas cannot read from its name
+        is left out.
 
 Columns are copied where the two libraries lay them out differently: ``bool`` (bits in Arrow), Python objects,
 and columns of a row-major block.
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from shmplane.codecs import pandas_columns as columns
 from shmplane.codecs import pandas_index as indexes
+from shmplane.codecs.base import warn_user
 from shmplane.errors import UnsupportedValue
 
 if TYPE_CHECKING:
@@ -30,22 +32,28 @@ __all__ = ["frame_from_table", "series_from_table", "table_from_frame", "table_f
 
 def table_from_frame(frame: Any) -> tuple[pa.Table, bytes]:
     """The table and the recipe of a ``DataFrame``, or ``UnsupportedValue`` naming the column."""
+    import pandas as pd
+
+    _say_what_is_lost(frame, pd.DataFrame)
     if not frame.columns.is_unique:
         twice = frame.columns[frame.columns.duplicated()][0]
         raise UnsupportedValue(f"the DataFrame has more than one column {twice!r}; rename them", column=twice)
     series = [frame.iloc[:, position] for position in range(frame.shape[1])]
     labels = indexes.pack_labels(frame.columns)
-    return _pack(series, list(frame.columns), frame.index, {"columns": labels, **_pack_attrs(frame)})
+    return _pack(series, list(frame.columns), frame.index, {"columns": labels, **_pack_extras(frame)})
 
 
 def table_from_series(series: Any) -> tuple[pa.Table, bytes]:
     """The table of one column, and the recipe, of a ``Series``."""
+    import pandas as pd
+
+    _say_what_is_lost(series, pd.Series)
     name = indexes.pack_label(series.name)
     return _pack(
         [series],
         ["" if series.name is None else series.name],
         series.index,
-        {"name": name, **_pack_attrs(series)},
+        {"name": name, **_pack_extras(series)},
     )
 
 
@@ -61,13 +69,29 @@ def _pack(series: list[Any], names: list[Any], index: Any, recipe: dict[str, Any
     return table, json.dumps(recipe, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
 
 
-def _pack_attrs(value: Any) -> dict[str, Any]:
+def _pack_extras(value: Any) -> dict[str, Any]:
+    """``attrs`` and the flag against duplicate labels."""
+    extras = {} if value.flags.allows_duplicate_labels else {"unique": True}
+    if not value.attrs:
+        return extras
     try:
-        if not value.attrs or json.loads(json.dumps(value.attrs)) != value.attrs:
-            return {}
-    except (TypeError, ValueError, RecursionError):
-        return {}
-    return {"attrs": value.attrs}
+        if json.loads(json.dumps(value.attrs, allow_nan=False)) == value.attrs:
+            return {"attrs": value.attrs, **extras}
+        found = "they would come back changed"
+    except (TypeError, ValueError, RecursionError) as error:
+        found = str(error)
+    raise UnsupportedValue(
+        f"attrs {list(value.attrs)!r} are not all JSON values ({found}), so they would be lost; put "
+        f"{type(value).__name__}s with JSON attrs, or without: frame.attrs = {{}}"
+    )
+
+
+def _say_what_is_lost(value: Any, kind: type) -> None:
+    if type(value) is not kind:
+        warn_user(
+            f"a {type(value).__name__} comes back from a plane as a plain {kind.__name__}; put {kind.__name__}(value) "
+            f"to say that this is meant"
+        )
 
 
 @lru_cache(maxsize=64)
@@ -86,7 +110,7 @@ def frame_from_table(table: pa.Table, recipe: bytes) -> Any:
     boxed = {position: _boxed(array, index) for position, array in enumerate(arrays)}
     frame = pd.DataFrame(boxed, index=index, copy=False)
     frame.columns = indexes.unpack_labels(said["columns"])
-    return _with_attrs(frame, said)
+    return _with_extras(frame, said)
 
 
 def series_from_table(table: pa.Table, recipe: bytes) -> Any:
@@ -98,7 +122,7 @@ def series_from_table(table: pa.Table, recipe: bytes) -> Any:
     index = indexes.unpack_index(said["index"], table.columns[1:])
     name = indexes.unpack_label(said["name"])
     series = pd.Series(array, index=index, name=name, dtype=array.dtype, copy=False)
-    return _with_attrs(series, said)
+    return _with_extras(series, said)
 
 
 def _raise_columns(table: pa.Table, said: dict[str, Any]) -> list[Any]:
@@ -112,8 +136,11 @@ def _boxed(array: Any, index: Any) -> Any:
     return pd.Series(array, index=index, dtype=object, copy=False) if array.dtype == object else array
 
 
-def _with_attrs(value: Any, said: dict[str, Any]) -> Any:
+def _with_extras(value: Any, said: dict[str, Any]) -> Any:
     if "attrs" in said:
         # Parsed again, since the parsed recipe is shared by all readers of this process.
         value.attrs = json.loads(json.dumps(said["attrs"]))
+    # Rows that were appended may have labels twice, which the flag would refuse here.
+    if said.get("unique") and value.index.is_unique:
+        value.flags.allows_duplicate_labels = False
     return value

@@ -120,8 +120,7 @@ def unpack_index(packed: dict[str, Any], arrays: Sequence[Any]) -> Any:
         return columns.elevate_level(arrays[0], packed).rename(names[0])
     dictionaries = [columns.combined(array) for array in arrays]
     levels = [
-        _elevate_level(array.dictionary, said)
-        for array, said in zip(dictionaries, packed["levels"], strict=True)
+        _elevate_level(array.dictionary, said) for array, said in zip(dictionaries, packed["levels"], strict=True)
     ]
     return pd.MultiIndex(levels, [columns.codes_from_arrow(array) for array in dictionaries], names=names)
 

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from shmplane.codecs.pandas_ import frame_from_table, series_from_table, table_from_frame
+from shmplane.codecs.table import SERIES
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,7 +22,7 @@ def lowered_rows(rows: Any, origin: str, recipe: bytes, sample: pa.Table) -> pa.
     """
     import pandas as pd
 
-    if origin == "pandas-series":
+    if origin in SERIES:
         base = series_from_table(sample, recipe).to_frame("value")
         frame = rows.to_frame("value") if isinstance(rows, pd.Series) else rows
     else:

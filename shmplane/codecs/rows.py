@@ -200,6 +200,8 @@ def _like_polars(rows: pa.Table) -> pa.Table:
 def _like_pandas(rows: Any, form: TableForm, sample: Callable[[], pa.Table], schema: pa.Schema) -> pa.Table:
     import pandas as pd
 
+    if isinstance(rows, pd.api.extensions.ExtensionArray):
+        rows = pd.Series(rows)
     if isinstance(rows, (pd.DataFrame, pd.Series)):
         from shmplane.codecs.pandas_rows import lowered_rows
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from shmplane.codecs.base import Memory, Sink
 
 __all__ = [
+    "SERIES",
     "EncodedTable",
     "TableFrame",
     "check_table",
@@ -45,7 +46,10 @@ __all__ = [
 
 MAX_DEPTH = 62  #: of types within types; what the IPC format can write
 
-ORIGINS = ("arrow", "column", "pandas", "pandas-series", "polars", "polars-series")
+ORIGINS = ("arrow", "column", "pandas", "pandas-series", "polars", "polars-series", "pandas-array")
+
+#: origins that are a single column
+SERIES = ("column", "pandas-series", "polars-series", "pandas-array")
 
 _HEAD = struct.Struct("<BQIQI")  #: origin, rows, columns, bytes of the stream, bytes of the recipe
 

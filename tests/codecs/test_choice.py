@@ -149,7 +149,9 @@ def test_elements_are_stored_and_not_what_stands_for_them_in_memory() -> None:
     assert round_trip(_DLPackAlone()).tolist() == [0, 1, 2]
 
 
-@pytest.mark.parametrize("lazy", ["z.conj()", "z.imag", "z.conj().imag", "torch._neg_view(z.real)", "z.conj()[::2].imag"])
+@pytest.mark.parametrize(
+    "lazy", ["z.conj()", "z.imag", "z.conj().imag", "torch._neg_view(z.real)", "z.conj()[::2].imag"]
+)
 def test_what_a_tensor_has_put_off_is_carried_out(lazy: str) -> None:
     torch = pytest.importorskip("torch")
     z = torch.tensor([1 + 2j, 3 - 4j, 5j])

@@ -89,7 +89,9 @@ INDEXES: dict[str, Any] = {
     "duplicates": pd.Index([1, 1, 1, 1]),
     "levels": pd.MultiIndex.from_product([[1, 2], ["x", "y"]], names=["p", None]),
     "levels with missing": pd.MultiIndex.from_tuples([(1, "x"), (1, None), (2, "x"), (np.nan, "y")]),
-    "categorical level": pd.MultiIndex.from_arrays([pd.Categorical(["a", None, "a", "c"], ["z", "c", "a"]), [1, 1, 2, 2]]),
+    "categorical level": pd.MultiIndex.from_arrays(
+        [pd.Categorical(["a", None, "a", "c"], ["z", "c", "a"]), [1, 1, 2, 2]]
+    ),
     "ordered categorical level": pd.MultiIndex.from_product([pd.Categorical([2.5, 1.5], ordered=True), ["x", "y"]]),
     "categorical level of times": pd.MultiIndex.from_product([pd.Categorical(pd.date_range("2020", periods=4)), ["x"]]),
     "interval level": pd.MultiIndex.from_product([pd.interval_range(0, 2), ["x", "y"]]),
@@ -163,8 +165,56 @@ def test_attrs_come_back_when_json_can_hold_them() -> None:
     kind, root = open_stored(frame)
     codecs.present(kind, root).attrs["unit"].append("changed")
     assert_equal(codecs.present(kind, root), frame)
-    frame.attrs = {"unit": {1, 2}}
-    assert round_trip(frame).attrs == {}
+
+
+@pytest.mark.parametrize("attrs", [{"unit": {1, 2}}, {"unit": (1, 2)}, {1: "a"}, {"a": float("nan")}], ids=repr)
+def test_attrs_that_json_cannot_hold_are_refused_and_not_dropped(attrs: dict[Any, Any]) -> None:
+    for value in (pd.DataFrame({"a": [1]}), pd.Series([1])):
+        value.attrs = attrs
+        with pytest.raises(UnsupportedValue, match=r"attrs .* not all JSON.*attrs = \{\}"):
+            codecs.encode(value)
+
+
+def test_a_subclass_comes_back_as_what_it_extends_and_put_says_so() -> None:
+    class Special(pd.DataFrame):  # type: ignore[misc]
+        pass
+
+    with pytest.warns(UserWarning, match="Special comes back from a plane as a plain DataFrame") as warned:
+        back = round_trip(Special({"a": [1]}))
+    assert warned[0].filename.endswith("harness.py"), "it is the caller of the library that is told"
+    assert_equal(back, pd.DataFrame({"a": [1]}))
+
+
+def test_the_flag_against_duplicate_labels_comes_back() -> None:
+    for value in (pd.DataFrame({"a": [1]}), pd.Series([1])):
+        assert round_trip(value).flags.allows_duplicate_labels
+        assert not round_trip(value.set_flags(allows_duplicate_labels=False)).flags.allows_duplicate_labels
+
+
+ARRAYS = [pd.array([2**62 + 1, None], dtype="Int64"), *(name for name in COLUMNS.values() if hasattr(name, "dtype"))]
+
+
+@pytest.mark.parametrize("array", [each for each in ARRAYS if not isinstance(each.dtype, np.dtype)], ids=repr)
+def test_a_bare_array_of_pandas_keeps_its_dtype(array: Any) -> None:
+    array = getattr(array, "array", array)
+    back = round_trip(array)
+    assert type(back) is type(array)
+    assert back.dtype == array.dtype
+    pd.testing.assert_extension_array_equal(back, array)
+    index = pd.Index(array)
+    assert round_trip(index).equals(index.array)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [pd.array(np.arange(3), dtype=np.dtype("i8")), pd.Index([1, 2]), pd.date_range("2020", periods=2)],
+    ids=repr,
+)
+def test_an_array_of_pandas_with_a_dtype_of_numpy_is_an_array(array: Any) -> None:
+    back = round_trip(array)
+    assert type(back) is np.ndarray
+    assert back.dtype == array.to_numpy().dtype
+    assert back.tolist() == array.to_numpy().tolist()
 
 
 def test_columns_in_many_pieces_come_back_in_one() -> None:

@@ -67,7 +67,16 @@ def test_every_type_comes_back_equal(array: Any) -> None:
 
 
 LEAF_TYPES = st.sampled_from(
-    [pa.null(), pa.bool_(), pa.int8(), pa.float64(), pa.string(), pa.string_view(), pa.binary(3), pa.timestamp("ns", "UTC")]
+    [
+        pa.null(),
+        pa.bool_(),
+        pa.int8(),
+        pa.float64(),
+        pa.string(),
+        pa.string_view(),
+        pa.binary(3),
+        pa.timestamp("ns", "UTC"),
+    ]
 )
 NESTED_TYPES = st.recursive(
     LEAF_TYPES,
@@ -97,8 +106,9 @@ def test_types_within_types_come_back_equal_or_are_refused_by_column(kind: Any) 
         return  # Arrow cannot make nulls of every type
     try:
         encoded, memory = store(table)
-    except UnsupportedValue as refused:
-        assert "'nested'" in str(refused)
+    except UnsupportedValue:
+        with pytest.raises(UnsupportedValue, match="'nested'"):
+            store(table)
         return
     back = codecs.present("table", codecs.open_root("table", encoded.frame, memory))
     back.validate(full=True)
@@ -108,7 +118,7 @@ def test_types_within_types_come_back_equal_or_are_refused_by_column(kind: Any) 
 
 def test_a_dictionary_of_dictionaries_is_refused_since_arrow_cannot_read_it() -> None:
     array = pa.DictionaryArray.from_arrays([0, 1], pa.array(["x", "y"]).dictionary_encode())
-    with pytest.raises(UnsupportedValue, match="column 'odd'.*cast it first"):
+    with pytest.raises(UnsupportedValue, match=r"column 'odd'.*cast it first"):
         codecs.encode(pa.table({"fine": [1, 2], "odd": array}))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import decimal
 from typing import Any
 
 import numpy as np
@@ -160,7 +162,7 @@ def test_a_column_of_the_wrong_length_is_named(plane: shmplane.Plane, table: pa.
         with pytest.raises(ValueError, match="'fee' has 3 values and the table 20,000 rows"):
             draft["fee"] = [1, 2, 3]
         with pytest.raises(shmplane.UnsupportedValue, match="'fee'"):
-            draft["fee"] = 5
+            draft["fee"] = iter([5])
         with pytest.raises(shmplane.UnsupportedValue, match="'fee'"):
             draft["fee"] = [object()] * ROWS
     assert draft.block.version == 1
@@ -261,7 +263,7 @@ def test_a_pandas_frame_stays_one(plane: shmplane.Plane) -> None:
     )
     plane["f"] = frame
     with edit(plane, "f") as draft:
-        draft["x"] = pd.Series(np.arange(ROWS), dtype="Int32")
+        draft["x"] = pd.array(np.arange(ROWS), dtype="Int32")
         draft["n"] = np.arange(ROWS) * 0.5
         del draft["when"]
         draft.rename({"s": "text"})
@@ -269,6 +271,56 @@ def test_a_pandas_frame_stays_one(plane: shmplane.Plane) -> None:
     expected["x"] = pd.Series(np.arange(ROWS), dtype="Int32").to_numpy()
     expected["x"] = expected["x"].astype("Int32")
     assert_frame_equal(plane["f"], expected)
+
+
+def test_a_pandas_series_goes_by_label_as_in_pandas(plane: shmplane.Plane) -> None:
+    frames = {
+        "labels": pd.DataFrame({"a": [1, 2, 3]}, index=["x", "y", "z"]),
+        "range": pd.DataFrame({"a": [1, 2, 3]}),
+        "levels": pd.DataFrame({"a": [1, 2, 3]}, index=pd.MultiIndex.from_tuples([(1, "x"), (1, "y"), (2, "x")])),
+        "twice": pd.DataFrame({"a": [1, 2, 3]}, index=["x", "y", "x"]),
+    }
+    for name, frame in frames.items():
+        plane[name] = frame
+        labels = frame.index.unique()[::-1]
+        column = pd.Series(range(10, 10 + len(labels)), index=labels)
+        with edit(plane, name) as draft:
+            draft["b"] = column
+        assert_frame_equal(plane[name], frame.assign(b=column))
+        with edit(plane, name) as draft:
+            with pytest.raises(ValueError, match=r"'c'.*by label.*no row for \d of .*Reindex"):
+                draft["c"] = column.iloc[1:]
+            with pytest.raises(ValueError, match=r"'c' has the label .* twice"):
+                draft["c"] = pd.concat([column, column])
+            draft["d"] = frame["a"].set_axis(frame.index)
+        assert_frame_equal(plane[name], frame.assign(b=column, d=frame["a"]))
+
+
+def test_a_series_goes_by_label_after_rows_were_appended(plane: shmplane.Plane) -> None:
+    plane["f"] = pd.DataFrame({"a": [1, 2]}, index=["x", "y"])
+    with edit(plane, "f") as draft:
+        draft.append(pd.DataFrame({"a": [3]}, index=["z"]))
+        draft["b"] = pd.Series([30, 20, 10, 0], index=["z", "y", "x", "not there"])
+    assert_frame_equal(plane["f"], pd.DataFrame({"a": [1, 2, 3], "b": [10, 20, 30]}, index=["x", "y", "z"]))
+
+
+SCALARS = [1, 2.5, True, "text", b"bytes", None, dt.datetime(2026, 1, 1), dt.date(2026, 1, 1), decimal.Decimal("1.5")]  # noqa: DTZ001
+
+
+@pytest.mark.parametrize("value", [*SCALARS, np.float32(2), np.array(3, "i2"), pa.scalar(4, pa.int8())], ids=repr)
+def test_one_value_stands_in_all_rows(plane: shmplane.Plane, value: Any) -> None:
+    plane["arrow"] = pa.table({"a": range(ROWS)})
+    plane["polars"] = pl.DataFrame({"a": range(ROWS)})
+    plane["pandas"] = pd.DataFrame({"a": range(ROWS)}, index=np.arange(ROWS)[::-1])
+    plain = value.as_py() if isinstance(value, pa.Scalar) else value
+    for name in ("arrow", "polars", "pandas"):
+        with edit(plane, name) as draft:
+            draft["one"] = value
+        column = plane[name]["one"]
+        assert plane.get(name, as_="arrow").column("one").to_pylist() == [plain] * ROWS
+        if hasattr(value, "dtype") and name == "pandas":
+            assert column.dtype == value.dtype
+    assert_frame_equal(plane["pandas"][["a"]], pd.DataFrame({"a": range(ROWS)}, index=np.arange(ROWS)[::-1]))
 
 
 def test_pandas_labels_of_any_kind(plane: shmplane.Plane) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...codecs import (
     Piece,
+    align_column,
     align_rows,
     check_labels,
     encode_table,
@@ -105,17 +106,20 @@ class TableDraft(Draft):
         return name in self.column_names
 
     def __setitem__(self, name: Any, values: Any) -> None:
-        """Replace or add a column: an array or column of any library, or a list, of one value a row.
+        """Replace or add a column: an array or column of any library, or a list, of one value a row; or one value for all.
+
+        In a table from pandas, a pandas Series goes by the labels of its rows, as in pandas; anything else by position.
 
         Raises:
-            ValueError: it has another length.
+            ValueError: it has another length, or no row for some of the table's labels.
             UnsupportedValue: it cannot be stored.
         """
         with self._mutex:
             self._check_open()
             import pyarrow as pa
 
-            array, how = lower_column(self._old.said.origin, name, values)
+            values = align_column(self._recipe, name, values, self._index_arrays)
+            array, how = lower_column(self._old.said.origin, name, values, num_rows=self._num_rows)
             if len(array) != self._num_rows and self._columns:
                 raise ValueError(f"column {name!r} has {len(array):,} values and the table {self._num_rows:,} rows")
             column = _Column(name, how, pa.field(title_of(name), array.type), (_New(len(array), array),))
@@ -127,6 +131,9 @@ class TableDraft(Draft):
                 changed.insert(len(names), column)
             check_labels(self._old.said.origin, [each.label for each in changed if not each.is_index])
             self._change(changed, len(array))
+
+    def _index_arrays(self) -> list[pa.ChunkedArray]:
+        return [array for array, column in zip(self.table.columns, self._columns, strict=True) if column.is_index]
 
     def __delitem__(self, name: Any) -> None:
         """Leave a column out; ``KeyError`` when there is none of that name."""
