@@ -105,8 +105,8 @@ class Reader:
     def is_seen(self, name: bytes) -> bool:
         """Without the lock: True when the name surely has a block. Otherwise only the lock can tell.
 
-        A chain that somebody is changing may end early or lead elsewhere. But a row whose text is this name before and
-        after its word was read had that word as this name: rows are used for another name after thousands of deletes.
+        A chain that somebody is changing may end early or lead elsewhere. But a row that has this name after its word
+        was read, and was not used for another one meanwhile, had that word as this name.
         """
         if self.header.destroyed[0] or self.header.dirty[0]:
             return False  # a killed rename leaves both names until somebody recovers
@@ -114,8 +114,10 @@ class Reader:
             name_row = self.index.find(name)
             if name_row < 0:
                 return False
+            generation = self.names.generation[name_row]
             row = row_of_name_word(self.names.word[name_row])
-            return row >= 0 and self.blocks.state[row] == LIVE and self.index.is_at(name_row, name)
+            is_there = row >= 0 and self.blocks.state[row] == LIVE and self.index.is_at(name_row, name)
+            return is_there and self.names.generation[name_row] == generation
         except (IndexError, PlaneCorrupt):
             return False
 

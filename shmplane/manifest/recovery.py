@@ -25,8 +25,8 @@ from .states import (
     MAKING,
     USED,
     WARM,
-    generation_matches,
     row_of_name_word,
+    version_matches,
 )
 from .transaction import Transaction
 
@@ -49,7 +49,7 @@ class Snapshot:
     alive: set[int]  #: slots in use whose token is held
     now: int
     block_states: Sequence[int]
-    block_generations: Sequence[int]
+    block_versions: Sequence[int]
     block_owners: Sequence[int]
     block_segments: Sequence[int]
     block_names: Sequence[int]
@@ -119,7 +119,8 @@ def _is_live(facts: Snapshot, name_row: int, word: int) -> bool:
         row < len(facts.block_states)
         and facts.name_lengths[name_row] > 0
         and facts.block_states[row] == LIVE
-        and generation_matches(word, facts.block_generations[row])
+        # A rename killed in the middle has given the block the version of its next name already.
+        and (version_matches(word, facts.block_versions[row]) or facts.block_names[row] != name_row + 1)
     )
 
 
@@ -162,7 +163,7 @@ def take_snapshot(tx: Transaction, alive: set[int]) -> Snapshot:
         alive=alive,
         now=time.monotonic_ns(),
         block_states=blocks.state[:high].tolist(),
-        block_generations=blocks.generation[:high].tolist(),
+        block_versions=blocks.version[:high].tolist(),
         block_owners=blocks.owner[:high].tolist(),
         block_segments=blocks.segment[:high].tolist(),
         block_names=blocks.name[:high].tolist(),
@@ -191,6 +192,9 @@ def rebuild(tx: Transaction, alive: set[int]) -> Verdict:
     for name_row in verdict.emptied_names:
         names.word[name_row] = 0
     for row, name_row in verdict.named.items():
+        # In this order, as the word may have been left by a rename: see ``_is_live``.
+        if not version_matches(names.word[name_row], blocks.version[row]):
+            blocks.version[row] = names.version[name_row]
         blocks.name[row] = name_row + 1
     for row in verdict.freed:
         blocks.state[row] = DEAD

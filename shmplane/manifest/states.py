@@ -27,11 +27,17 @@ PAGES = KIND_CODES["pages"]
 
 MAX_BLOCKS = 2**24 - 2
 _ROW_MASK = 2**24 - 1
+_VERSION_MASK = 2**40 - 1
 
 
-def pack_name_word(block_row: int, generation: int, name_generation: int) -> int:
-    """One word that differs whenever the block, its row's use, or the name row's use differs."""
-    return (block_row + 1) | (generation & 0xFFFF_FFFF) << 24 | (name_generation & 0xFF) << 56
+def pack_name_word(block_row: int, version: int) -> int:
+    """One word that no name row has twice.
+
+    The versions of a name row only go up: with each publication and rename, and when the row is used for another name. So
+    a word that was remembered and still stands means the same publication of the same name. Its 40 bits of the version
+    come round after 10**12 publications under one row, and would have to meet the same block row there.
+    """
+    return (block_row + 1) | (version & _VERSION_MASK) << 24
 
 
 def row_of_name_word(word: int) -> int:
@@ -39,6 +45,6 @@ def row_of_name_word(word: int) -> int:
     return (word & _ROW_MASK) - 1
 
 
-def generation_matches(word: int, generation: int) -> bool:
-    """Whether the word was packed for this use of the block's row."""
-    return (word >> 24) & 0xFFFF_FFFF == generation & 0xFFFF_FFFF
+def version_matches(word: int, version: int) -> bool:
+    """Whether the word was packed for this version."""
+    return word >> 24 == version & _VERSION_MASK

@@ -37,7 +37,7 @@ from .states import MAX_BLOCKS
 __all__ = ["FORMAT", "MAX_METERS", "METER_WORDS", "Limits", "Manifest", "fingerprint_of_format"]
 
 MAGIC = int.from_bytes(b"shmplane", "little")
-FORMAT = 1
+FORMAT = 2
 TABLES: list[type[Table]] = [
     Header,
     Processes,

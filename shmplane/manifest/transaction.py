@@ -235,7 +235,7 @@ class Transaction(Reader):
         """The commit: one store. Returns the block that the name pointed to, or -1."""
         names = self.names
         previous = row_of_name_word(names.word[name_row])
-        names.word[name_row] = pack_name_word(row, self.blocks.generation[row], names.generation[name_row])
+        names.word[name_row] = pack_name_word(row, self.blocks.version[row])
         if previous < 0:
             self.header.live_names[0] += 1
         if self.header.watchers[0]:

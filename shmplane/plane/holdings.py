@@ -112,8 +112,6 @@ class Holdings:
         with self.lock.mutex:
             if self.leases.get(facts.row) is not known or self.manifest.names.word[name_row] != word:
                 return None
-            if self.tx.blocks.version[facts.row] != facts.version:
-                return None  # renamed away and back
             lease: Lease | None = known()
             return lease if lease is not None else self.new_lease(facts)
 

@@ -83,8 +83,8 @@ class Views:
 def _lease_again(attachment: Attachment, facts: BlockFacts, name_row: int, word: int) -> Lease | None:
     """Under the lock: a lease of the block that the name still points to, whose facts are known."""
     tx = attachment.tx
-    if tx.names.word[name_row] != word or tx.blocks.version[facts.row] != facts.version:
-        return None  # it moved on, perhaps away and back
+    if tx.names.word[name_row] != word:
+        return None  # it moved on
     return attachment.lease(facts.row, facts)
 
 

@@ -96,8 +96,8 @@ def _wrong_names(tx: Any) -> Iterator[str]:
         word = names.word[name_row]
         if blocks.state[row] != LIVE:
             yield f"name row {name_row} points to block row {row}, which is not live"
-        elif (word >> 24) & 0xFFFF_FFFF != blocks.generation[row] & 0xFFFF_FFFF:
-            yield f"name row {name_row} means another generation of block row {row}"
+        elif word >> 24 != blocks.version[row]:
+            yield f"name row {name_row} means version {word >> 24} of block row {row}, which is {blocks.version[row]}"
         elif blocks.name[row] != name_row + 1:
             yield f"block row {row} has name row {blocks.name[row] - 1}, but name row {name_row} points to it"
         if names.version[name_row] != blocks.version[row]:
