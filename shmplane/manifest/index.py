@@ -1,7 +1,8 @@
 """The name index: from the bytes of a name to its row, in shared memory.
 
 Rows are facts, chains are derived. A name keeps its row after a delete (a tombstone), so that versions go on where they
-were; the oldest tombstone is used again when there are many. Callers hold the lock.
+were; the oldest tombstone is used again when there are many. The header keeps the highest version that was lost so, and
+rows taken later count on from there. Callers hold the lock.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class NameIndex:
         row = self._unused_row()
         names, hashed = self._names, crc32(name)
         names.word[row] = 0
-        names.version[row] = 0
+        names.version[row] = self._header.lost_version[0]
         names.hash[row] = hashed
         names.text.write(row, name)
         names.length[row] = len(name)
@@ -118,6 +119,8 @@ class NameIndex:
             names.queued[row] = 0
             # A name that was put again since it was queued stays.
             if not names.word[row]:
+                # Before the name is gone: whoever puts it again goes on above what it had.
+                header.lost_version[0] = max(header.lost_version[0], names.version[row])
                 self._unlink(row)
                 names.length[row] = 0
                 names.generation[row] += 1

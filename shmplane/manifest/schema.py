@@ -61,6 +61,7 @@ class Header(Table):
     tombstones_head: Column = column("derived: oldest name row without a block, row + 1")
     tombstones_tail: Column = column("derived: youngest name row without a block, row + 1")
     tombstones: Column = column("derived: length of that queue")
+    lost_version: Column = column("highest version of all names whose row was used again; new rows go on above it")
     used_nbytes: Column = column("derived: B of segments with live blocks")
     recycled_nbytes: Column = column("derived: B of segments kept warm")
     live_blocks: Column = column("derived: blocks that are not free")
@@ -122,8 +123,10 @@ class Segments(Table):
 
 
 class Names(Table):
-    word: Column = column("0, or block row + 1, its generation and the name row's, packed: the one word to compare")
-    version: Column = column("the last one published; kept after a delete until the row is used again")
+    word: Column = column("0, or block row + 1 and the version, packed: the one word to compare; never the same again")
+    version: Column = column(
+        "the last one published; kept after a delete; never goes back, also when the row is used again"
+    )
     length: Column = column("B of the name; 0: the row is free; stored last")
     hash: Column = column("crc32 of the name")
     generation: Column = column("+1 per reuse of the row")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import time
 from typing import Any
@@ -111,6 +112,7 @@ def _superseded(world: World) -> list[Any]:
     return held
 
 
+_CYCLES = itertools.count()
 #: names that a new plane has room for in the first part of its tables that is backed by memory
 ROOM = 64
 MANY = {f"many/{index:02}": b"m" for index in range(ROOM - 7)}
@@ -290,12 +292,52 @@ def _give_room(world: World, finished: bool) -> list[str]:
     return []
 
 
+def _bury(world: World) -> None:
+    """The next new name takes the row of "lost", which was deleted at some version."""
+    index, header = world.plane._attachment.tx.index, world.plane._attachment.tx.header
+    index._most_tombstones = 0
+    for _ in range(3):
+        world.scratch["lost at"] = world.plane.put("lost", SMALL).version
+    row = index.find(b"lost")
+    world.plane.delete("lost")
+    while header.tombstones_head[0] != row + 1:
+        name = f"cycle/{next(_CYCLES)}"
+        world.plane[name] = SMALL
+        world.plane.delete(name)
+
+
+def _put_again(world: World, finished: bool) -> list[str]:
+    """Whether or not its row was taken, its versions go on above what it had."""
+    index = world.plane._attachment.tx.index
+    found = world.plane.put("lost", SMALL).version
+    world.plane.delete("lost")
+    problems = [] if found > world.scratch["lost at"] else [f"a name was at {world.scratch['lost at']}, then {found}"]
+    index._most_tombstones = 4096
+    return problems
+
+
 def _wait_for_linger(world: World, finished: bool) -> list[str]:
     time.sleep(0.003)
     return []
 
 
 SCENARIOS = [
+    Scenario(
+        "put under the row that another name had",
+        _put("target", SMALL),
+        {},
+        {"target": SMALL},
+        arrange=_bury,
+        inspect=_put_again,
+    ),
+    Scenario(
+        "rename to the row that another name had",
+        _plane(lambda plane: plane.rename("old", "target")),
+        {"old": SMALL},
+        {"target": SMALL},
+        arrange=_bury,
+        inspect=_put_again,
+    ),
     Scenario("put a small block, which needs a slab", _put("target", SMALL), {}, {"target": SMALL}, cold=True),
     Scenario("put a small block into a slab that is there", _put("target", b"x"), {}, {"target": b"x"}),
     Scenario("set a small block", _set("target", b"x"), {}, {"target": b"x"}),
