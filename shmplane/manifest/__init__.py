@@ -2,7 +2,7 @@
 
 from .coordination import NO_TICKET, Coordination, watch_bit
 from .metering import LEVEL_WORDS, Metering
-from .places import TEMPORARY_PREFIX, default_root, directory_of, open_files, plane_names, why_left_over
+from .places import TEMPORARY_PREFIX, default_root, directory_of, link_prefix, open_files, plane_names, why_left_over
 from .reading import BlockFacts, Contents, Reader, held_rows, not_found
 from .recovery import reap, rebuild, release_slot, rows_of_owner
 from .schema import MAX_REFERENCES
@@ -61,6 +61,7 @@ __all__ = [
     "directory_of",
     "fingerprint_of_format",
     "held_rows",
+    "link_prefix",
     "not_found",
     "open_files",
     "plane_names",

@@ -14,7 +14,15 @@ from ..system import Token, open_file, read_start
 from ..tables import WORD_NBYTES
 from .schema import Header
 
-__all__ = ["TEMPORARY_PREFIX", "default_root", "directory_of", "open_files", "plane_names", "why_left_over"]
+__all__ = [
+    "TEMPORARY_PREFIX",
+    "default_root",
+    "directory_of",
+    "link_prefix",
+    "open_files",
+    "plane_names",
+    "why_left_over",
+]
 
 TEMPORARY_PREFIX = "temporary-"
 _EVERY_SLOT = 1 << 20
@@ -29,6 +37,11 @@ def default_root() -> str:
 def directory_of(root: str) -> str:
     """Where this user's planes of a root lie."""
     return f"{root}/shmplane-{os.geteuid()}"
+
+
+def link_prefix(root: str, plane: str) -> str:
+    """The path of a plane's links for the standard library, up to the segment's id."""
+    return f"{root}/shmplane.{os.geteuid()}.{plane}."
 
 
 def plane_names(root: str) -> list[str]:

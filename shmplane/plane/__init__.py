@@ -1,12 +1,12 @@
 """What users touch: planes, blocks, builders and buffers."""
 
-from .block import Block
-from .building import Buffer, Builder
+from .blocks.block import Block
+from .blocks.build import Buffer, Builder
+from .coordination.semaphores import Semaphore
 from .drafts import ArrayDraft, JsonDraft, TableDraft
-from .orphans import remove_orphans
 from .plane import Plane
+from .process.orphans import remove_orphans
 from .records import BlockInfo, PlaneStatistics, Reclaimed
-from .semaphores import Semaphore
 
 __all__ = [
     "ArrayDraft",

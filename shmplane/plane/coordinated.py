@@ -9,17 +9,17 @@ from collections.abc import Callable, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from ..names import check_block_name
-from . import watching
-from .block import Block
-from .meters import PoolMeter, totals
-from .mutables import open_mutable
-from .pool_permits import PoolPermits
-from .semaphores import Semaphore, check_permits, open_semaphore
+from .blocks.block import Block
+from .blocks.mutables import open_mutable
+from .coordination import watching
+from .coordination.pools import PoolPermits
+from .coordination.semaphores import Semaphore, check_permits, open_semaphore
+from .process.meters import PoolMeter, totals
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from .attachment import Attachment
+    from .process.attachment import Attachment
 
 __all__ = ["Coordinated"]
 

@@ -13,18 +13,18 @@ from ..codecs import as_kind, check_as, encode
 from ..errors import BlockNotFound, ClosedError, StaleHandle
 from ..manifest import TEMPORARY_PREFIX, default_root, not_found
 from ..names import check_block_name, check_plane_name, parse_nbytes
-from .block import Block, unwrapped
-from .building import Buffer, Builder, make_buffer, make_builder
+from .blocks.block import Block, unwrapped
+from .blocks.build import Buffer, Builder, make_buffer, make_builder
+from .blocks.views import Views, lease_current
+from .blocks.writing import Publication, check_publication, put
 from .coordinated import Coordinated
 from .drafts import ArrayDraft, JsonDraft, TableDraft, append_rows, open_draft
-from .ending import destroy, end_if_temporary
-from .lifecycle import open_attachment
-from .options import DEFAULT_LIMITS, Options, parse_options
-from .orphans import remove_orphaned_files, remove_orphans
+from .process.close import destroy, end_if_temporary
+from .process.open import open_attachment
+from .process.options import DEFAULT_LIMITS, Options, parse_options
+from .process.orphans import remove_orphaned_files, remove_orphans
+from .process.upkeep import collect, resize, trim
 from .records import BlockInfo, PlaneStatistics, Reclaimed, block_infos, statistics
-from .upkeep import collect, resize, trim
-from .views import Views, lease_current
-from .writing import Publication, check_publication, put
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
-    from .attachment import Attachment
+    from .process.attachment import Attachment
 
 __all__ = ["Plane"]
 

@@ -14,7 +14,7 @@ import pytest
 
 import shmplane
 from shmplane.codecs import align_rows
-from shmplane.plane import composing
+from shmplane.plane.blocks import composing
 from shmplane.plane.drafts import appending
 from tests.plane.versions import edit, faults, settle
 from tests.support.processes import Child, run_in_child

@@ -12,7 +12,7 @@ import pytest
 
 import shmplane
 from shmplane.plane.drafts import pages
-from shmplane.plane.extents import MAX_EXTENTS
+from shmplane.plane.memory.extents import MAX_EXTENTS
 from shmplane.system import DIRTY_METHODS, PAGE_NBYTES, dirty
 from tests.plane.versions import edit, faults, settle
 from tests.support.forked import run_forked
@@ -192,7 +192,7 @@ def test_more_pieces_than_a_reader_may_have_mappings_are_joined(plane: shmplane.
 
 
 def _extents(block: shmplane.Block) -> Any:
-    from shmplane.plane.extents import extents_of
+    from shmplane.plane.memory.extents import extents_of
 
     lease = block._open()
     return extents_of(lease.attachment.memory, lease.facts)

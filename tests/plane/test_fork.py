@@ -18,7 +18,7 @@ from zlib import crc32
 import pytest
 
 import shmplane
-from shmplane.plane import memory
+from shmplane.plane.memory import segments as memory
 from tests.support.audit import faults_of
 from tests.support.forked import Forked, run_forked
 from tests.support.processes import Child, run_in_child, run_python
@@ -462,7 +462,7 @@ shmplane.Plane(sys.argv[1], create=False)["again"] = b"after"
 
 
 def test_a_stopped_holder_of_the_lock_is_named(plane: shmplane.Plane, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shmplane.plane.attachment.LOCK_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("shmplane.plane.process.attachment.LOCK_TIMEOUT_S", 0.3)
     with Child(_hold_the_lock, plane.root, plane.name) as child:
         assert child.next() == "ready"
         child._tell("next")

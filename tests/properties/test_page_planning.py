@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from shmplane.plane.drafts import planning
 from shmplane.plane.drafts.planning import NEW, Plan, Room, pages_for_new_block, place, plan_pages
-from shmplane.plane.extents import Extent
+from shmplane.plane.memory.extents import Extent
 
 PAGES = 60
 

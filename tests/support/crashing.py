@@ -32,7 +32,7 @@ from zlib import crc32
 
 import shmplane
 from shmplane.manifest import directory_of
-from shmplane.plane import ending
+from shmplane.plane.process import close as ending
 from shmplane.system import forking
 from tests.support.audit import faults_of
 from tests.support.waiting import HANG_S, Hang, deadline, wait_for

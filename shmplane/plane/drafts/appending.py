@@ -17,9 +17,9 @@ from ...codecs import Piece, align_rows, composition_of, encode, encode_table, f
 from ...errors import Conflict, UnsupportedValue
 from ...manifest import KINDS, MAX_REFERENCES, SMALL_NBYTES
 from ...names import check_block_name
-from ..composing import Prepared, Target, give_up, prepare, publish_prepared, publish_rows
-from ..views import lease_current
-from ..writing import Publication, contents_of, make_slab, put, retry_after_reclaim
+from ..blocks.composing import Prepared, Target, give_up, prepare, publish_prepared, publish_rows
+from ..blocks.views import lease_current
+from ..blocks.writing import Publication, contents_of, make_slab, put, retry_after_reclaim
 from .versions import TableVersion, contents_of_composition, prepare_composition
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ...codecs import Composition, Encoded, TableForm
-    from ..attachment import Attachment
-    from ..leases import Lease
+    from ..process.attachment import Attachment
+    from ..process.leases import Lease
 
 __all__ = ["append_rows"]
 

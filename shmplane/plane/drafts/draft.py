@@ -12,14 +12,14 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Self
 
 from ...errors import ClosedError
-from ..block import Block
-from ..composing import Target
+from ..blocks.block import Block
+from ..blocks.composing import Target
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from ..attachment import Attachment
-    from ..leases import Lease
+    from ..process.attachment import Attachment
+    from ..process.leases import Lease
 
 __all__ = ["Draft"]
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ...codecs import open_body
 from ...errors import PlaneFull
 from ...system import PAGE_NBYTES, Mapping, dirty_runs, reserve
-from ..composing import StoredBytes, prepare, publish_prepared
-from ..extents import extents_of, lay_extents
-from ..writing import contents_of, retry_after_reclaim
+from ..blocks.composing import StoredBytes, prepare, publish_prepared
+from ..blocks.writing import contents_of, retry_after_reclaim
+from ..memory.extents import extents_of, lay_extents
 from .pages import publish_pages
 
 if TYPE_CHECKING:
-    from ..composing import Target
-    from ..leases import Lease
+    from ..blocks.composing import Target
+    from ..process.leases import Lease
 
 __all__ = ["Image", "image_of"]
 

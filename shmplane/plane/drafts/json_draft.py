@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ...codecs import encode, open_body, present
-from ..composing import prepare, publish_prepared
-from ..memory import MappedSink
-from ..writing import contents_of, retry_after_reclaim
+from ..blocks.composing import prepare, publish_prepared
+from ..blocks.writing import contents_of, retry_after_reclaim
+from ..memory.segments import MappedSink
 from .draft import Draft
 
 if TYPE_CHECKING:
-    from ..attachment import Attachment
-    from ..leases import Lease
+    from ..process.attachment import Attachment
+    from ..process.leases import Lease
 
 __all__ = ["JsonDraft"]
 

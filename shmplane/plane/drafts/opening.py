@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from ...errors import UnsupportedValue
 from ...manifest import KINDS, not_found
 from ...names import check_block_name
-from ..views import lease_current
+from ..blocks.views import lease_current
 from .array_draft import ArrayDraft
 from .json_draft import JsonDraft
 from .table_draft import TableDraft
 
 if TYPE_CHECKING:
-    from ..attachment import Attachment
+    from ..process.attachment import Attachment
 
 __all__ = ["open_draft"]
 

@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ...errors import Conflict, PlaneFull, ShmplaneError
 from ...manifest import MAX_REFERENCES, PAGES, Contents
 from ...system import PAGE_NBYTES
-from ..composing import Prepared, StoredBytes, give_up, prepare, publish_prepared
-from ..extents import Extent, pack_extents
-from ..memory import FileSink, translate
-from ..writing import contents_of, retry_after_reclaim
+from ..blocks.composing import Prepared, StoredBytes, give_up, prepare, publish_prepared
+from ..blocks.writing import contents_of, retry_after_reclaim
+from ..memory.extents import Extent, pack_extents
+from ..memory.segments import FileSink, translate
 from .planning import Room, pages_for_new_block, place, plan_pages
 
 if TYPE_CHECKING:
     from ...manifest import BlockFacts
-    from ..attachment import Attachment
-    from ..composing import Target
-    from ..leases import Creation, Lease
+    from ..blocks.composing import Target
+    from ..process.attachment import Attachment
+    from ..process.leases import Creation, Lease
     from .planning import Plan
 
 __all__ = ["publish_pages"]

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..extents import MAX_EXTENTS, Extent
+from ..memory.extents import MAX_EXTENTS, Extent
 
 if TYPE_CHECKING:
     import numpy as np

@@ -19,7 +19,7 @@ from ...codecs import (
     title_of,
 )
 from ...manifest import MAX_REFERENCES, SMALL_NBYTES
-from ..writing import retry_after_reclaim
+from ..blocks.writing import retry_after_reclaim
 from .appending import publish_composition, publish_encoded
 from .draft import Draft
 from .versions import TableVersion
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ...codecs import Composition
-    from ..attachment import Attachment
-    from ..leases import Lease
+    from ..process.attachment import Attachment
+    from ..process.leases import Lease
 
 __all__ = ["TableDraft"]
 

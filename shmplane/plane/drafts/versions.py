@@ -7,7 +7,7 @@ from zlib import crc32
 
 from ...codecs import Part, composition_of, pack_composition, parse_schema, read_pieces
 from ...manifest import KIND_CODES, Contents
-from ..composing import Prepared, StoredBytes, prepare
+from ..blocks.composing import Prepared, StoredBytes, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from ...codecs import Composition, Piece
     from ...manifest import BlockFacts
-    from ..attachment import Attachment
-    from ..leases import Lease
+    from ..process.attachment import Attachment
+    from ..process.leases import Lease
 
 __all__ = ["TableVersion", "contents_of_composition", "prepare_composition"]
 

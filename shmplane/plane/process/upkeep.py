@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from ..errors import PlaneFull
-from .reaper import NOTHING, count, reap_dead
-from .records import Reclaimed
+from ...errors import PlaneFull
+from ..records import Reclaimed
+from .reclaim import NOTHING, count, reap_dead
 
 if TYPE_CHECKING:
     from .attachment import Attachment

@@ -10,7 +10,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING
 
-from ..system import wait_for_change
+from ...system import wait_for_change
 
 if TYPE_CHECKING:
     import asyncio

@@ -15,16 +15,16 @@ import os
 import secrets
 import time
 
-from ..errors import ClosedError, PlaneCorrupt, PlaneMismatch, PlaneNotFound, PlaneSecurityError, ShmplaneError
-from ..manifest import Manifest, directory_of, open_files
-from ..system import Token, check_directory, create_file, make_directory, require_platform, unlink_quietly
+from ...errors import ClosedError, PlaneCorrupt, PlaneMismatch, PlaneNotFound, PlaneSecurityError, ShmplaneError
+from ...manifest import Manifest, directory_of, open_files
+from ...system import Token, check_directory, create_file, make_directory, require_platform, unlink_quietly
+from ..memory.segments import translate
 from .attachment import Attachment
-from .ending import attached, finish_leaving, leave, opening, remove_directory
+from .close import attached, finish_leaving, leave, opening, remove_directory
 from .joining import take_slot
 from .leases import Hold
-from .memory import translate
 from .options import Options, check_options
-from .reaper import reap_dead
+from .reclaim import reap_dead
 
 __all__ = ["open_attachment", "try_join"]
 

@@ -18,12 +18,12 @@ import os
 from threading import get_ident
 from typing import TYPE_CHECKING
 
-from ..errors import PlaneFull, ShmplaneError
-from ..manifest import Transaction, held_rows
-from ..system import Lost, Token, reopen
+from ...errors import PlaneFull, ShmplaneError
+from ...manifest import Transaction, held_rows
+from ...system import Lost, Token, reopen
 from .joining import take_slot
 from .meters import forget_parts
-from .reaper import reap_dead
+from .reclaim import reap_dead
 
 if TYPE_CHECKING:
     from .attachment import Attachment

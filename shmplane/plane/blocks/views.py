@@ -14,15 +14,15 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from ..codecs import presenter
-from ..manifest import not_found
-from ..names import check_block_name
+from ...codecs import presenter
+from ...manifest import not_found
+from ...names import check_block_name
 from .block import unsafe
 
 if TYPE_CHECKING:
-    from ..manifest import BlockFacts
-    from .attachment import Attachment
-    from .leases import Lease, Tracked
+    from ...manifest import BlockFacts
+    from ..process.attachment import Attachment
+    from ..process.leases import Lease, Tracked
 
 __all__ = ["Known", "Views", "lease_current"]
 

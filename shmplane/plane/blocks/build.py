@@ -11,21 +11,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self
 from zlib import crc32
 
-from ..codecs import encode
-from ..errors import ClosedError
-from ..manifest import KIND_CODES, SMALL_NBYTES, Contents
-from ..names import check_count
-from ..system import Mapping, Pages, reserve
+from ...codecs import encode
+from ...errors import ClosedError
+from ...manifest import KIND_CODES, SMALL_NBYTES, Contents
+from ...names import check_count
+from ...system import Mapping, Pages, reserve
+from ..memory.segments import OpenMemory
 from .block import Block
-from .memory import OpenMemory
 from .writing import Publication, begin, contents_of, publish, put
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from ..codecs import Encoded
-    from .attachment import Attachment
-    from .leases import Creation, Lease
+    from ...codecs import Encoded
+    from ..process.attachment import Attachment
+    from ..process.leases import Creation, Lease
 
 __all__ = ["Buffer", "Builder", "make_buffer", "make_builder"]
 
@@ -175,7 +175,7 @@ class Buffer(Pages):
 
     def publish(self, name: str, *, dtype: Any = None, shape: Any = None) -> Block:
         """Make the contents a block without a copy: an array of ``dtype`` and ``shape``, or bytes without them."""
-        from ..names import check_block_name
+        from ...names import check_block_name
 
         encoded_name = check_block_name(name)
         contents = _contents_of_buffer(self, dtype, shape)

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..manifest import LEVEL_WORDS, METER_WORDS
+from ...manifest import LEVEL_WORDS, METER_WORDS
 
 if TYPE_CHECKING:
     from .attachment import Attachment

@@ -10,7 +10,7 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING
 
-from ..errors import ClosedError
+from ...errors import ClosedError
 
 if TYPE_CHECKING:
     from .semaphores import Semaphore

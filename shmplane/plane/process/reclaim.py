@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..manifest import (
+from ...manifest import (
     CREATING,
     DOOMED,
     MAKING,

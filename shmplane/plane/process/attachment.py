@@ -20,20 +20,19 @@ from collections.abc import Callable
 from os import getpid
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ClosedError, PlaneCorrupt, ShmplaneError
-from ..manifest import Manifest, Transaction, release_slot
-from ..system import Busy, HostLock, Lost, Token, join_forks, wake_all
-from . import handover
-from .exporting import link_prefix
+from ...errors import ClosedError, PlaneCorrupt, ShmplaneError
+from ...manifest import Manifest, Transaction, link_prefix, release_slot
+from ...system import Busy, HostLock, Lost, Token, join_forks, wake_all
+from ..memory.segments import SegmentMemory
+from . import fork
 from .holdings import Holdings
 from .leases import Hold
-from .memory import SegmentMemory
-from .reaper import NOTHING, reap_dead, recover
+from .reclaim import NOTHING, reap_dead, recover
 from .waker import Waker
 
 if TYPE_CHECKING:
-    from .memory import OpenMemory
-    from .semaphores import LocalPart
+    from ..coordination.semaphores import LocalPart
+    from ..memory.segments import OpenMemory
 
 __all__ = ["Attachment"]
 
@@ -77,7 +76,7 @@ class Attachment(Holdings):
         self.suspect: bool = False
         self.ended: str | None = None
         self.exiting = False
-        self.prepared: handover.Prepared | None = None
+        self.prepared: fork.Prepared | None = None
         #: threads inside a fork, which hold the mutex or wait for it
         self.forking: set[int] = set()
         self.adopted_in: int = getpid()
@@ -285,10 +284,10 @@ class Attachment(Holdings):
     # Fork
 
     def before_fork(self) -> None:
-        handover.before_fork(self)
+        fork.before_fork(self)
 
     def after_fork_in_parent(self) -> None:
-        handover.after_fork_in_parent(self)
+        fork.after_fork_in_parent(self)
 
     def after_fork_in_child(self) -> None:
-        handover.after_fork_in_child(self)
+        fork.after_fork_in_child(self)

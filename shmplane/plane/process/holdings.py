@@ -14,13 +14,13 @@ from collections.abc import Callable
 from os import getpid
 from typing import TYPE_CHECKING, Any, cast
 
-from ..errors import ClosedError, ShmplaneError
-from ..system import Busy, HostLock, Lost
-from .drain_timer import DrainTimer
+from ...errors import ClosedError, ShmplaneError
+from ...system import Busy, HostLock, Lost
+from .drain import DrainTimer
 from .leases import Creation, Lease, Tracked
 
 if TYPE_CHECKING:
-    from ..manifest import BlockFacts, Manifest, Place, Transaction
+    from ...manifest import BlockFacts, Manifest, Place, Transaction
     from .attachment import Attachment
 
 __all__ = ["Holdings"]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 
-from ..errors import ShmplaneError
-from ..manifest import TEMPORARY_PREFIX, directory_of, why_left_over
-from ..scopes import collect_orphans
-from ..system import check_directory
-from .ending import attached, finish_leaving, leave, remove_files
-from .exporting import remove_dead_links
-from .lifecycle import try_join
+from ...errors import ShmplaneError
+from ...manifest import TEMPORARY_PREFIX, directory_of, why_left_over
+from ...scopes import collect_orphans
+from ...system import check_directory
+from .close import attached, finish_leaving, leave, remove_files
+from .open import try_join
 
 __all__ = ["remove_orphaned_files", "remove_orphans"]
 
@@ -40,7 +40,7 @@ def remove_orphans(root: str) -> int:
                 if joined is not None:
                     leave(joined)
                     removed += 1
-    remove_dead_links(root)
+    _remove_dead_links(root)
     return removed
 
 
@@ -50,3 +50,15 @@ def remove_orphaned_files() -> int:
         return collect_orphans()
     except OSError:
         return 0  # the directory for temporary files is somebody else's, or went away meanwhile
+
+
+def _remove_dead_links(root: str) -> None:
+    """Remove links of planes that are gone: a link whose segment has no other name belongs to nobody."""
+    prefix = f"shmplane.{os.geteuid()}."
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(root):
+            if entry.name.startswith(prefix):
+                with contextlib.suppress(OSError):
+                    found = entry.stat(follow_symlinks=False)
+                    if stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_uid == os.geteuid():
+                        os.unlink(entry.path)

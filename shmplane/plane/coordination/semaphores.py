@@ -13,16 +13,16 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from ..errors import ClosedError, LockTimeout, PlaneFull, PlaneMismatch, ShmplaneError
-from ..manifest import NO_TICKET
-from ..system import wait_for_change
-from .reaper import reap_dead
-from .waker import running_loop
+from ...errors import ClosedError, LockTimeout, PlaneFull, PlaneMismatch, ShmplaneError
+from ...manifest import NO_TICKET
+from ...system import wait_for_change
+from ..process.reclaim import reap_dead
+from ..process.waker import running_loop
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from .attachment import Attachment
+    from ..process.attachment import Attachment
 
 __all__ = ["LocalPart", "Semaphore", "check_timeout", "finish", "open_semaphore"]
 

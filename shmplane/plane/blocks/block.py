@@ -6,13 +6,13 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 
-from ..codecs import as_kind, as_table, describe, find_columns, open_table, present
-from ..errors import ClosedError, ShmplaneError, StaleHandle, UnsafeCodec
-from ..manifest import KINDS
-from .exporting import export
+from ...codecs import as_kind, as_table, describe, find_columns, open_table, present
+from ...errors import ClosedError, ShmplaneError, StaleHandle, UnsafeCodec
+from ...manifest import KINDS
+from ..process.leases import Lease
+from ..records import timestamp
+from .export import export
 from .handles import held_attachment
-from .leases import Lease
-from .records import timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
-    from .attachment import Attachment
+    from ..process.attachment import Attachment
 
 __all__ = ["Block"]
 
@@ -182,7 +182,7 @@ class Block:
 
     def shared_memory(self) -> SharedMemory:
         """The segment as the standard library attaches it, without its resource tracker. It holds no lease: keep the block."""
-        from ..system import attach_untracked
+        from ...system import attach_untracked
 
         name = self.shm_name
         return attach_untracked(name, f"{self._plane[0]}/{name}")

@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from ..errors import ClosedError, PlaneCorrupt, PlaneFull, ShmplaneError
-from ..system import (
+from ...errors import ClosedError, PlaneCorrupt, PlaneFull, ShmplaneError
+from ...system import (
     Mapping,
     allocate,
     backed_nbytes,
@@ -35,7 +35,7 @@ from .extents import extents_of, lay_extents
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from ..manifest import BlockFacts, Contents, Doomed, Place
+    from ...manifest import BlockFacts, Contents, Doomed, Place
 
 __all__ = ["FileSink", "MappedSink", "OpenMemory", "SegmentMemory"]
 

@@ -15,17 +15,17 @@ from operator import index
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from zlib import crc32
 
-from ..errors import PlaneFull
-from ..manifest import KIND_CODES, SMALL_NBYTES, Contents
-from ..names import check_block_name
-from .memory import FileSink, MappedSink, translate
-from .reaper import reap_dead
-from .upkeep import free_segment_rows
+from ...errors import PlaneFull
+from ...manifest import KIND_CODES, SMALL_NBYTES, Contents
+from ...names import check_block_name
+from ..memory.segments import FileSink, MappedSink, translate
+from ..process.reclaim import reap_dead
+from ..process.upkeep import free_segment_rows
 
 if TYPE_CHECKING:
-    from ..codecs import Encoded
-    from .attachment import Attachment
-    from .leases import Creation, Lease
+    from ...codecs import Encoded
+    from ..process.attachment import Attachment
+    from ..process.leases import Creation, Lease
 
 __all__ = [
     "Publication",

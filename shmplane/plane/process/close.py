@@ -14,11 +14,11 @@ import secrets
 import threading
 from typing import TYPE_CHECKING
 
-from ..errors import ClosedError, ShmplaneError
-from ..system import run_in_forked_child, unlink_quietly
+from ...errors import ClosedError, ShmplaneError
+from ...system import run_in_forked_child, unlink_quietly
 
 if TYPE_CHECKING:
-    from ..manifest import Doomed, Manifest
+    from ...manifest import Doomed, Manifest
     from .attachment import Attachment
 
 __all__ = [

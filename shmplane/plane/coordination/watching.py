@@ -11,15 +11,15 @@ import time
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from ..errors import ClosedError
-from ..manifest import watch_bit
-from ..system import wait_for_change
+from ...errors import ClosedError
+from ...manifest import watch_bit
+from ...system import wait_for_change
+from ..process.waker import running_loop
 from .semaphores import SLICE_S, check_timeout, finish
-from .waker import running_loop
 
 if TYPE_CHECKING:
-    from .attachment import Attachment
-    from .leases import Lease
+    from ..process.attachment import Attachment
+    from ..process.leases import Lease
 
 __all__ = ["wait", "wait_async"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import PlaneMismatch
-from ..manifest import Limits
-from ..names import check_count, parse_nbytes
+from ...errors import PlaneMismatch
+from ...manifest import Limits
+from ...names import check_count, parse_nbytes
 
 if TYPE_CHECKING:
     from .attachment import Attachment

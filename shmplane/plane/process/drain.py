@@ -11,7 +11,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING
 
-from ..errors import ShmplaneError
+from ...errors import ShmplaneError
 
 if TYPE_CHECKING:
     from .holdings import Holdings

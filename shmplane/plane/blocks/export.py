@@ -8,30 +8,23 @@ asked from.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import stat
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from ..errors import UnsupportedValue
-from ..manifest import Contents
-from ..system import link_quietly
-from .memory import FileSink
+from ...errors import UnsupportedValue
+from ...manifest import Contents
+from ...system import link_quietly
+from ..memory.segments import FileSink
 from .writing import Publication, begin, publish
 
 if TYPE_CHECKING:
-    from .attachment import Attachment
-    from .leases import Lease
+    from ..process.attachment import Attachment
+    from ..process.leases import Lease
 
-__all__ = ["export", "link_prefix", "remove_dead_links"]
+__all__ = ["export"]
 
 _STANDARD_ROOT = "/dev/shm"  # noqa: S108 - where shm_open(3) has its names on Linux
-
-
-def link_prefix(root: str, plane: str) -> str:
-    """The path of a plane's links, up to the segment's id."""
-    return f"{root}/shmplane.{os.geteuid()}.{plane}."
 
 
 def export(lease: Lease) -> tuple[Lease, str]:
@@ -80,15 +73,3 @@ def _copy(lease: Lease) -> Lease:
     if copied is None:
         raise AssertionError("a publication with a lease returned none")
     return copied
-
-
-def remove_dead_links(root: str) -> None:
-    """Remove links of planes that are gone: a link whose segment has no other name belongs to nobody."""
-    prefix = f"shmplane.{os.geteuid()}."
-    with contextlib.suppress(OSError):
-        for entry in os.scandir(root):
-            if entry.name.startswith(prefix):
-                with contextlib.suppress(OSError):
-                    found = entry.stat(follow_symlinks=False)
-                    if stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_uid == os.geteuid():
-                        os.unlink(entry.path)

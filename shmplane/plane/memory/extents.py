@@ -13,14 +13,14 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import PlaneCorrupt
-from ..manifest import PAGES
-from ..system import PAGE_NBYTES, round_to_pages
+from ...errors import PlaneCorrupt
+from ...manifest import PAGES
+from ...system import PAGE_NBYTES, round_to_pages
 
 if TYPE_CHECKING:
-    from ..manifest import BlockFacts
-    from ..system import Mapping
-    from .memory import SegmentMemory
+    from ...manifest import BlockFacts
+    from ...system import Mapping
+    from .segments import SegmentMemory
 
 __all__ = ["MAX_EXTENTS", "Extent", "extents_of", "lay_extents", "pack_extents", "pages_of"]
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ..errors import PlaneNotFound, StaleHandle
-from .lifecycle import open_attachment
-from .options import DEFAULT_LIMITS, Options
+from ...errors import PlaneNotFound, StaleHandle
+from ..process.open import open_attachment
+from ..process.options import DEFAULT_LIMITS, Options
 
 if TYPE_CHECKING:
-    from .attachment import Attachment
-    from .leases import Hold
+    from ..process.attachment import Attachment
+    from ..process.leases import Hold
 
 __all__ = ["attachment_of_handle", "held_attachment"]
 

@@ -15,12 +15,12 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 
-from ..codecs import Part, flatten, open_body, open_root
-from .memory import MappedSink
+from ...codecs import Part, flatten, open_body, open_root
+from ..memory.segments import MappedSink
 
 if TYPE_CHECKING:
-    from ..manifest import BlockFacts, Place
-    from ..system import Mapping
+    from ...manifest import BlockFacts, Place
+    from ...system import Mapping
     from .attachment import Attachment
 
 __all__ = ["Creation", "Hold", "Lease", "Tracked"]

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..manifest import SMALL_NBYTES
-from .memory import MappedSink
+from ...manifest import SMALL_NBYTES
+from ..memory.segments import MappedSink
 from .writing import Publication, begin, fill_segment, make_slab
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..codecs import Encoded, Sink
-    from ..manifest import Contents, Transaction
-    from .attachment import Attachment
-    from .leases import Creation, Lease
+    from ...codecs import Encoded, Sink
+    from ...manifest import Contents, Transaction
+    from ..process.attachment import Attachment
+    from ..process.leases import Creation, Lease
 
 __all__ = ["Prepared", "StoredBytes", "Target", "give_up", "prepare", "publish_prepared", "publish_rows"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 
-from ..errors import PlaneFull
-from ..manifest import Transaction, held_rows
-from ..system import Token
+from ...errors import PlaneFull
+from ...manifest import Transaction, held_rows
+from ...system import Token
 
 __all__ = ["take_slot"]
 

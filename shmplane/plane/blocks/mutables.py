@@ -10,22 +10,22 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from ..codecs import describe, encode
-from ..errors import Conflict, PlaneMismatch
-from ..manifest import KIND_CODES, KINDS, not_found
-from ..names import check_block_name
-from ..system import Mapping, reserve
-from .memory import FileSink, translate
+from ...codecs import describe, encode
+from ...errors import Conflict, PlaneMismatch
+from ...manifest import KIND_CODES, KINDS, not_found
+from ...names import check_block_name
+from ...system import Mapping, reserve
+from ..memory.segments import FileSink, translate
 from .writing import Publication, begin, contents_of, publish
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from ..codecs import Description
-    from ..manifest import Contents
-    from ..system import Pages
-    from .attachment import Attachment
-    from .leases import Lease
+    from ...codecs import Description
+    from ...manifest import Contents
+    from ...system import Pages
+    from ..process.attachment import Attachment
+    from ..process.leases import Lease
 
 __all__ = ["open_mutable"]
 

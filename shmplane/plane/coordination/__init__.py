@@ -1,0 +1,1 @@
+"""How processes wait for each other: versions, locks, semaphores, the limits and counts of connection pools."""

@@ -1,0 +1,1 @@
+"""Segments as files and as mappings. Knows no lock and no name."""
