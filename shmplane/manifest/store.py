@@ -266,9 +266,9 @@ class Manifest:
             self._allocate(offset, words * WORD_NBYTES)
 
     def describe_holder(self) -> str:
-        """Who has the lock, for a message."""
+        """Which other process has the lock, for a message. The word is that of the last one who said so."""
         slot = self.header.holder[0] - 1
-        if not 0 <= slot < self.limits.max_processes:
+        if not 0 <= slot < self.limits.max_processes or self.processes.pid[slot] == os.getpid():
             return "another process"
         return f"process {self.processes.pid[slot]}"
 

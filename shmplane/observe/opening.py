@@ -14,10 +14,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from ..errors import LockTimeout, PlaneCorrupt, PlaneNotFound
+from ..errors import PlaneCorrupt, PlaneNotFound
 from ..manifest import Manifest, default_root, directory_of, open_files
 from ..names import check_plane_name
-from ..system import HostLock, Token, check_directory
+from ..system import NOT_HAD, HostLock, Token, check_directory
 from .snapshot import Snapshot, Summary, read_snapshot, read_summary
 
 __all__ = ["Reading", "reading", "snapshot_of", "summary_of"]
@@ -53,10 +53,8 @@ class Reading:
 
     def _read(self, read: Callable[..., _Result]) -> tuple[_Result, bool]:
         try:
-            try:
-                return self._lock.run(LOCK_PATIENCE_S, self._run, read), False
-            except LockTimeout:
-                return self._run(read), True
+            found = self._lock.run(LOCK_PATIENCE_S, self._run, read)
+            return (self._run(read), True) if found is NOT_HAD else (found, False)
         except (IndexError, OverflowError, ValueError, struct.error) as error:
             raise PlaneCorrupt(
                 f"plane {self.name!r}: its tables hold impossible values ({error}). Somebody wrote over them: "

@@ -14,6 +14,7 @@ from .blocks.mutables import open_mutable
 from .coordination import watching
 from .coordination.pools import PoolPermits
 from .coordination.semaphores import Semaphore, check_permits, open_semaphore
+from .coordination.waiting import Closing
 from .process.meters import PoolMeter, totals
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Coordinated(MutableMapping[str, Any]):
 
     name: str
     _trust_pickle: bool
+    _closing: Closing
 
     if TYPE_CHECKING:
 
@@ -44,13 +46,17 @@ class Coordinated(MutableMapping[str, Any]):
 
         Cost: woken by whoever publishes, within about 0.1 ms.
         """
-        lease = watching.wait(self._open(), check_block_name(name), newer_than=newer_than, timeout=timeout)
+        lease = watching.wait(
+            self._open(), check_block_name(name), newer_than=newer_than, timeout=timeout, closing=self._closing
+        )
         return Block(lease, trust_pickle=self._trust_pickle)
 
     async def wait_async(self, name: str, *, newer_than: int = 0, timeout: float | None = None) -> Block:
         """``wait`` for asyncio; it can be cancelled at any time."""
         encoded = check_block_name(name)
-        lease = await watching.wait_async(self._open(), encoded, newer_than=newer_than, timeout=timeout)
+        lease = await watching.wait_async(
+            self._open(), encoded, newer_than=newer_than, timeout=timeout, closing=self._closing
+        )
         return Block(lease, trust_pickle=self._trust_pickle)
 
     def follow(self, name: str, *, newer_than: int = 0, timeout: float | None = None) -> Iterator[Block]:
@@ -62,19 +68,23 @@ class Coordinated(MutableMapping[str, Any]):
 
     def lock(self, name: str) -> Semaphore:
         """A host-wide lock: first come, first served; a killed holder's comes back by itself. Not re-entrant."""
-        return open_semaphore(self._open(), b"l:" + check_block_name(name), 1, f"lock {name!r} of plane {self.name!r}")
+        return self._semaphore(b"l:" + check_block_name(name), 1, f"lock {name!r} of plane {self.name!r}")
 
     def semaphore(self, name: str, permits: int) -> Semaphore:
         """A host-wide semaphore of ``permits``; ``PlaneMismatch`` when others hold or wait with another count."""
         check_permits(permits)
-        title = f"semaphore {name!r} of plane {self.name!r}"
-        return open_semaphore(self._open(), b"s:" + check_block_name(name), permits, title)
+        return self._semaphore(b"s:" + check_block_name(name), permits, f"semaphore {name!r} of plane {self.name!r}")
+
+    def _semaphore(self, name: bytes, permits: int, title: str) -> Semaphore:
+        return open_semaphore(self._open(), name, permits, title=title, closing=self._closing)
 
     def _host_permits(self, name: str, limit: int) -> PoolPermits:
         """What a connection pool called ``name`` needs for its ``host_limit``."""
         check_permits(limit)
+        attachment, closing = self._open(), Closing(f"pool {name!r}")
         title = f"the limit of pools {name!r} in plane {self.name!r}"
-        return PoolPermits(open_semaphore(self._open(), b"p:" + check_block_name(name), limit, title))
+        semaphore = open_semaphore(attachment, b"p:" + check_block_name(name), limit, title=title, closing=closing)
+        return PoolPermits(attachment, semaphore, closing)
 
     def _host_meter(self, name: str) -> PoolMeter:
         """Where a connection pool called ``name`` counts, so that any process can tell the sums."""
@@ -95,7 +105,7 @@ class Coordinated(MutableMapping[str, Any]):
         if value is not missing:
             return value
         title = f"the loading of {name!r} in plane {self.name!r}"
-        with open_semaphore(self._open(), b"g:" + encoded, 1, title):
+        with self._semaphore(b"g:" + encoded, 1, title):
             value = self.get(name, missing)
             if value is missing:
                 # Its lease keeps the value, also when somebody deletes the name at once.

@@ -18,6 +18,7 @@ from .blocks.build import Buffer, Builder, make_buffer, make_builder
 from .blocks.views import Views, lease_current
 from .blocks.writing import Publication, check_publication, put
 from .coordinated import Coordinated
+from .coordination.waiting import Closing, wake_waiters
 from .drafts import ArrayDraft, JsonDraft, TableDraft, append_rows, open_draft
 from .process.close import destroy, end_if_temporary
 from .process.open import open_attachment
@@ -103,6 +104,7 @@ class Plane(Coordinated):
         self.name: str = name
         self.root: str = os.path.abspath(root if root is not None else default_root())
         self._trust_pickle = trust_pickle
+        self._closing = Closing(f"this Plane object of {name!r}")
         self._views = Views(trust_pickle=trust_pickle)
         self._recent = self._views.known
         attachment, handle = open_attachment(self.root, name, create=create, options=options)
@@ -350,9 +352,14 @@ class Plane(Coordinated):
         return self._attachment
 
     def close(self) -> None:
-        """End this object; views handed out before stay valid. Idempotent."""
+        """End this object, and with ``ClosedError`` what waits through it; views handed out before stay valid. Idempotent.
+
+        Other ``Plane`` objects of this process go on, as do permits that are held.
+        """
+        self._closing.closed = True
         self._views.forget()
         self._close()
+        wake_waiters(self._attachment)
         end_if_temporary(self._attachment)
         self._attachment.leave_if_idle()  # when Ctrl-C stopped an earlier close
 

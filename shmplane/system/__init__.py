@@ -23,7 +23,7 @@ from .files import (
     write_all,
 )
 from .forking import join_forks, run_in_forked_child
-from .hostlock import Busy, HostLock, Lost
+from .hostlock import NOT_HAD, Busy, HostLock, Lost
 from .immortal import immortalise
 from .mapping import Mapping, Pages, reserve, round_to_pages
 from .tokens import Token
@@ -42,6 +42,7 @@ def attach_untracked(name: str, path: str) -> "SharedMemory":
 
 __all__ = [
     "DIRTY_METHODS",
+    "NOT_HAD",
     "PAGE_NBYTES",
     "Busy",
     "HostLock",

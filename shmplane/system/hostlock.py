@@ -9,6 +9,8 @@ Rule 3. Re-entry by the same thread (signal handler, finalizer, fork hook) raise
 Rule 4. Before it is taken, the file offset shows that the descriptor is still our own open description (it was set to a
 random number, which costs a third of ``fstat`` to read) and ``getpid`` that we are still the process that joined;
 otherwise the lock protects nothing and says so with ``Lost``.
+Rule 5. One time-out covers both waits. A lock that is not to be had is a result, ``NOT_HAD``, and no exception: an
+exception could as well come from a signal handler of the user.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from . import libc
 from .files import close_own, identity_of
 from .ofd import OfdRange
 
-__all__ = ["Busy", "HostLock", "Lost"]
+__all__ = ["NOT_HAD", "Busy", "HostLock", "Lost"]
 
 _SETLK = 37
 _fcntl = libc.fcntl_keeping_gil
@@ -36,6 +38,16 @@ class Busy(Exception):
     """The lock was not free, and the caller does not wait."""
 
 
+class _NotHad:
+    """What ``run`` returns when the lock was not to be had in time; ``operation`` was not called."""
+
+    def __repr__(self) -> str:
+        return "NOT_HAD"
+
+
+NOT_HAD = _NotHad()
+
+
 class Lost(Exception):
     """The descriptor is no longer ours, or this is another process than the one that made the lock."""
 
@@ -43,7 +55,7 @@ class Lost(Exception):
 class HostLock:
     """One lock over all processes that open the same file.
 
-    ``run`` is the only way in. ``describe_holder`` is asked for the message of a time-out.
+    ``run`` is the only way in. ``describe_holder`` says for a message which process holds it.
     """
 
     pid: int
@@ -87,17 +99,23 @@ class HostLock:
             raise Lost("somebody closed the library's descriptors and opened other files in their place")
 
     def run(self, timeout: float | None, operation: Callable[..., Any], *args: Any) -> Any:
-        """Call ``operation(*args)`` under the lock; ``Busy`` at once when ``timeout`` is None and it is not free."""
+        """Call ``operation(*args)`` under the lock.
+
+        Args:
+            timeout: seconds for all waiting, then ``NOT_HAD`` is returned; 0: one try. None: ``Busy`` when it is not free.
+        """
         self.check()
         mutex, fd, flock = self.mutex, self._fd, self._range
         if mutex._is_owned():  # type: ignore[attr-defined]
             raise Busy("re-entered by the thread that holds it (signal handler, finalizer or fork hook)")
         try:
             if not mutex.acquire(False):
-                self._wait_for_mutex(timeout)
+                timeout = self._wait_for_mutex(timeout)
+                if timeout < 0:
+                    return NOT_HAD
             try:
-                if _fcntl(fd, _SETLK, flock.locking) != 0:
-                    self._contend(timeout)
+                if _fcntl(fd, _SETLK, flock.locking) != 0 and not self._contend(timeout):
+                    return NOT_HAD
                 return operation(*args)
             finally:
                 _fcntl(fd, _SETLK, flock.unlocking)
@@ -111,45 +129,61 @@ class HostLock:
         """The same for a thread that has taken ``mutex`` already, as a fork does, and goes on holding it."""
         self.check()
         try:
-            if _fcntl(self._fd, _SETLK, self._range.locking) != 0:
-                self._contend(timeout)
+            if _fcntl(self._fd, _SETLK, self._range.locking) != 0 and not self._contend(timeout):
+                return NOT_HAD
             return operation(*args)
         finally:
             _fcntl(self._fd, _SETLK, self._range.unlocking)
 
-    def _wait_for_mutex(self, timeout: float | None) -> None:
+    def _wait_for_mutex(self, timeout: float | None) -> float:
+        """The seconds that are left with the mutex in hand; negative without it."""
         if timeout is None:
             raise Busy("held by another thread")
-        if not self.mutex.acquire(timeout=timeout):
-            raise self._timed_out(timeout, "another thread of this process")
+        deadline = time.monotonic() + timeout
+        if not self.mutex.acquire(timeout=min(timeout, threading.TIMEOUT_MAX)):
+            return -1.0
+        return max(0.0, deadline - time.monotonic())
 
-    def _contend(self, timeout: float | None) -> None:
+    def _contend(self, timeout: float | None) -> bool:
         """Try again with back-off; polling, since a wait in the kernel could not be given a deadline."""
         if timeout is None:
             if self._try_lock():
-                return
+                return True
             raise Busy("held by another process")
         deadline = time.monotonic() + timeout
         pause = 0.0
         while not self._try_lock():
-            if time.monotonic() > deadline:
-                raise self._timed_out(timeout, self._describe_holder())
-            time.sleep(pause)
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            time.sleep(min(pause, left))
             pause = min(0.001, pause * 1.5 + 0.00001)
+        return True
 
-    def _try_lock(self) -> bool:
-        try:
-            return self._range.try_lock()
-        except OSError as error:
-            raise Lost(f"its lock file cannot be locked any more ({error})") from error
-
-    def _timed_out(self, timeout: float, holder: str) -> LockTimeout:
+    def timed_out(self, timeout: float) -> LockTimeout:
+        """What to raise when the lock was not to be had within ``timeout`` seconds."""
+        holder = self._holder()
         return LockTimeout(
             f"waited {timeout:g} s for the plane's lock; {holder} holds it. If that process is stopped, let it go on "
             f"(kill -CONT) or end it; the call can be repeated.",
             timeout=timeout,
             holder=holder,
         )
+
+    def _holder(self) -> str:
+        """Who holds it now. A thread of ours that waits for it has our mutex and nothing else, so it is not the one."""
+        try:
+            # One of its own, since the other one is for whoever has the mutex.
+            is_elsewhere = OfdRange(self._fd).first_locked(0, 1) is not None
+        except OSError:
+            is_elsewhere = True
+        return self._describe_holder() if is_elsewhere else "another thread of this process"
+
+    def _try_lock(self) -> bool:
+        try:
+            return self._range.try_lock()
+        except OSError as error:
+            raise Lost(f"its lock file cannot be locked any more ({error})") from error
 
     def adopt(self, fd: int) -> None:
         """Go on with this descriptor, in this process: at first, and in a forked child with one of its own."""

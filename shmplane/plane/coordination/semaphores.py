@@ -6,41 +6,27 @@ their order, and how many permits it knows it holds. All ``Semaphore`` objects o
 
 from __future__ import annotations
 
-import contextlib
-import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
-from ...errors import ClosedError, LockTimeout, PlaneFull, PlaneMismatch, ShmplaneError
+from ...errors import ClosedError, LockTimeout, PlaneFull, PlaneMismatch
 from ...manifest import NO_TICKET
-from ...system import wait_for_change
+from ...system import NOT_HAD
+from ..process.patience import is_in_event_loop, moment, patience
 from ..process.reclaim import reap_dead
-from ..process.waker import running_loop
+from .waiting import SLICE_S, check_timeout, give_back, wait_for, wait_for_async
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from ..process.attachment import Attachment
+    from .waiting import Closing
 
-__all__ = ["LocalPart", "Semaphore", "check_timeout", "finish", "open_semaphore"]
+__all__ = ["LocalPart", "Semaphore", "check_permits", "open_semaphore"]
 
-#: the longest sleep without a look at who is still alive
-SLICE_S = 0.1
-#: the same for those who are not the first of their process
+#: the longest sleep without a look at who is still alive, of those who are not the first of their process
 _SLICE_BEHIND_S = 0.5
 _MOST_PARTS = 1024
-
-
-class _Claim:
-    """One caller's wish for a permit, and what has come of it. Changed under the host-wide lock only."""
-
-    __slots__ = ("taken", "ticket")
-
-    def __init__(self, *, taken: bool = False) -> None:
-        self.taken = taken
-        self.ticket = 0
 
 
 class LocalPart:
@@ -60,26 +46,11 @@ class LocalPart:
         return not self.held and not self.waiters
 
 
-def open_semaphore(attachment: Attachment, name: bytes, permits: int, title: str) -> Semaphore:
+def open_semaphore(attachment: Attachment, name: bytes, permits: int, *, title: str, closing: Closing) -> Semaphore:
     """A semaphore of this name; ``PlaneMismatch`` when it is in use with another count."""
-    attachment.run(_open, attachment, name, permits, title)
-    return Semaphore(attachment, name, permits, title)
-
-
-def _open(attachment: Attachment, name: bytes, permits: int, title: str) -> None:
-    coordination = attachment.tx.coordination
-    coordination.take_part()
-    row = _open_row(attachment, name, permits)
-    if coordination.permits(row) != permits and reap_dead(attachment):
-        # Whoever used it with the other count may have been killed.
-        row = coordination.open(name, permits)
-    if coordination.permits(row) != permits:
-        raise PlaneMismatch(
-            f"{title} has {coordination.permits(row)} permits and is in use, asked for {permits}. Use the same count, "
-            f"or change it with resize().",
-            asked=permits,
-            found=coordination.permits(row),
-        )
+    semaphore = Semaphore(attachment, name, permits, title=title, closing=closing)
+    semaphore.check()
+    return semaphore
 
 
 def _open_row(attachment: Attachment, name: bytes, permits: int) -> int:
@@ -116,23 +87,91 @@ def _forget_parts(attachment: Attachment) -> None:
             del attachment.semaphores[name]
 
 
-def finish(attachment: Attachment, operation: Callable[..., Any], *args: Any) -> Any:
-    """``attachment.run`` of what must come to its end: once more if Ctrl-C came in between, before that goes on.
+class _Claim:
+    """One caller's wish for a permit, and what has come of it: a ``Wait``."""
 
-    ``operation`` knows by its arguments what it has done already.
-    """
-    try:
-        return attachment.run(operation, *args)
-    except ShmplaneError:
-        raise
-    except BaseException:
-        attachment.run(operation, *args)
-        raise
+    __slots__ = ("semaphore", "taken", "ticket", "waits", "was_held")
 
+    def __init__(self, semaphore: Semaphore, *, taken: bool = False, waits: bool = True) -> None:
+        self.semaphore, self.taken, self.waits = semaphore, taken, waits
+        self.ticket = 0
+        #: whether there was a permit to give back; None: not known yet
+        self.was_held: bool | None = None
 
-def check_timeout(timeout: float | None) -> None:
-    if timeout is not None and not timeout >= 0:
-        raise ValueError(f"timeout is a time of 0 or more seconds, or None for ever; not {timeout}")
+    @property
+    def attachment(self) -> Attachment:
+        return self.semaphore._attachment
+
+    @property
+    def closing(self) -> Closing:
+        return self.semaphore._closing
+
+    @property
+    def is_done(self) -> bool:
+        return self.taken
+
+    def slice(self) -> float:
+        return SLICE_S if self.is_next() else _SLICE_BEHIND_S
+
+    def is_next(self) -> bool:
+        """Whether it is first in this process's line. Who leaves the line wakes the next one."""
+        part = self.semaphore._find_part()
+        try:
+            return part is None or part.waiters[0] is self
+        except IndexError:
+            return True
+
+    def look(self) -> int:
+        """Under the lock: take a permit if it is this claim's turn, else stand in line; returns the wake word to watch."""
+        attachment, coordination = self.attachment, self.attachment.tx.coordination
+        part = self.semaphore._part()
+        ahead = len(part.waiters)
+        if self.ticket:
+            attachment.reap_if_due()
+            if self in part.waiters:
+                ahead = part.waiters.index(self)
+            else:
+                self.ticket = 0
+        if coordination.try_take(part.row, self.ticket or NO_TICKET, ahead):
+            # These two stores are what this process knows, also when Ctrl-C comes next.
+            part.held += 1
+            self.taken = True
+            if self.ticket:
+                self._leave_line(part)
+            return 0
+        if self.waits and not self.ticket:
+            self.ticket = coordination.new_ticket()
+            part.waiters.append(self)
+        if self.waits and part.waiters[0] is self:
+            coordination.show_ticket(part.row, self.ticket)
+        return coordination.sequence()
+
+    def undo(self) -> None:
+        """Under the lock: leave the line and give the permit back, whichever applies."""
+        part = self.semaphore._find_part()
+        if part is not None and self.ticket and self in part.waiters:
+            self._leave_line(part)
+        if not self.taken:
+            return
+        self.taken = False
+        self.was_held = part is not None and part.held > 0
+        if part is not None and self.was_held:
+            # With the stores above no call lies in between, so that Ctrl-C finds all of them or none.
+            part.held -= 1
+            self.attachment.tx.coordination.give(part.row)
+
+    def gives_back(self, name: bytes) -> bool:
+        """Whether a permit of that semaphore comes back with ``undo``."""
+        return self.taken and self.semaphore._name == name
+
+    def _leave_line(self, part: LocalPart) -> None:
+        coordination = self.attachment.tx.coordination
+        part.waiters.remove(self)
+        self.ticket = 0
+        coordination.show_ticket(part.row, part.waiters[0].ticket if part.waiters else 0)
+        # It may have been woken for a permit that it does not take, or the next one has a permit waiting too.
+        if coordination.free(part.row) > 0:
+            coordination.offer(part.row)
 
 
 class Semaphore:
@@ -144,18 +183,28 @@ class Semaphore:
     Cost: acquiring a free permit and releasing it is one short hold of the plane's lock each.
     """
 
-    def __init__(self, attachment: Attachment, name: bytes, permits: int, title: str) -> None:
-        self._attachment, self._name, self._permits, self._title = attachment, name, permits, title
+    def __init__(self, attachment: Attachment, name: bytes, permits: int, *, title: str, closing: Closing) -> None:
+        self._attachment, self._name, self._permits = attachment, name, permits
+        self._title, self._closing = title, closing
+        self._is_checked = False
 
     # Taking
 
     def try_acquire(self) -> bool:
-        """Take a permit if one is free and nobody waits; never blocks."""
-        claim = _Claim()
+        """Take a permit if one is free and nobody waits; never blocks.
+
+        False as well when the plane's own lock was not to be had within 20 ms (in an event loop 4 ms).
+        """
+        self._refuse_if_closed()
+        return self.take_if_free()
+
+    def take_if_free(self) -> bool:
+        """``try_acquire``, whether or not the ``Plane`` object is open."""
+        claim = _Claim(self, waits=False)
         try:
-            self._attachment.run(self._take, claim, False)
+            self._attachment.attempt(patience(self._attachment), claim.look)
         except BaseException:
-            self._withdraw(claim)
+            give_back(self._attachment, claim)
             raise
         return claim.taken
 
@@ -166,34 +215,18 @@ class Semaphore:
             timeout: seconds; None: for ever; 0: not at all.
 
         Raises:
-            LockTimeout: none came free in time; it names who holds them.
-            ClosedError: the plane was destroyed meanwhile.
+            LockTimeout: none came free in time; it names who holds them, or who has held the plane's own lock for so long.
+            ClosedError: the plane was destroyed, or the ``Plane`` object of this semaphore closed, meanwhile.
         """
         check_timeout(timeout)
-        claim = _Claim()
-        try:
-            for sequence, seconds in self._tries(claim, timeout):
-                wait_for_change(self._attachment.wake_address(), sequence, seconds)
-        except BaseException:
-            self._withdraw(claim)
-            raise
+        self._refuse_if_closed()
+        claim = _Claim(self)
+        if not wait_for(claim, timeout):
+            raise self._in_vain(timeout)
 
-    def acquire_unless(self, stop: Callable[[], bool], timeout: float) -> bool:
-        """``acquire`` that gives up with False when time is over or ``stop()`` is true, asked ten times a second."""
-        claim = _Claim()
-        try:
-            for sequence, seconds in self._tries(claim, timeout):
-                if stop():
-                    break
-                wait_for_change(self._attachment.wake_address(), sequence, min(seconds, SLICE_S))
-        except LockTimeout:
-            pass
-        except BaseException:
-            self._withdraw(claim)
-            raise
-        if not claim.taken:
-            self._withdraw(claim)
-        return claim.taken
+    def take_in_time(self, timeout: float) -> bool:
+        """``acquire`` that returns False when time is over or what it waits through was closed."""
+        return wait_for(_Claim(self), timeout)
 
     async def acquire_async(self, timeout: float | None = None) -> None:
         """``acquire`` for asyncio: waits without a thread of its own; a cancelled wait leaves its place in the line.
@@ -202,115 +235,101 @@ class Semaphore:
             RuntimeError: this is another event loop than asyncio's.
         """
         check_timeout(timeout)
-        loop = running_loop()
-        claim = _Claim()
-        try:
-            for sequence, seconds in self._tries(claim, timeout):
-                await self._attachment.waker.wait(loop, sequence, seconds, partial(self._is_next, claim))
-        except BaseException:
-            self._withdraw(claim)
-            raise
+        self._refuse_if_closed()
+        claim = _Claim(self)
+        if not await wait_for_async(claim, timeout):
+            raise self._in_vain(timeout)
 
-    def _tries(self, claim: _Claim, timeout: float | None) -> Iterator[tuple[int, float]]:
-        """Try until the permit is taken; between two tries, the wake word to wait on and for how long at most."""
-        run = self._attachment.run
-        deadline = None if timeout is None else time.monotonic() + timeout
-        sequence = run(self._take, claim, True)
-        while not claim.taken:
-            left = _SLICE_BEHIND_S if deadline is None else deadline - time.monotonic()
-            if left <= 0:
-                raise self._timed_out(claim, timeout)
-            yield sequence, min(left, SLICE_S if self._is_next(claim) else _SLICE_BEHIND_S)
-            sequence = run(self._take, claim, True)
+    def _refuse_if_closed(self) -> None:
+        if self._closing.closed:
+            raise self._closing.error()
 
-    def _is_next(self, claim: _Claim) -> bool:
-        """Whether it is first in this process's line; a hint, without the lock. Who leaves the line wakes the next one."""
-        part = self._attachment.semaphores.get(self._name)
-        try:
-            return part is None or part.waiters[0] is claim
-        except IndexError:
-            return True
-
-    def _take(self, claim: _Claim, waits: bool) -> int:
-        """Under the lock: take a permit if it is this claim's turn, else stand in line; returns the wake word to watch."""
-        attachment, coordination = self._attachment, self._attachment.tx.coordination
-        part = _part(attachment, self._name, self._permits)
-        ahead = len(part.waiters)
-        if claim.ticket:
-            attachment.reap_if_due()
-            if claim in part.waiters:
-                ahead = part.waiters.index(claim)
-            else:
-                claim.ticket = 0
-        if coordination.try_take(part.row, claim.ticket or NO_TICKET, ahead):
-            # These two stores are what this process knows, also when Ctrl-C comes next.
-            part.held += 1
-            claim.taken = True
-            if claim.ticket:
-                self._leave_line(part, claim)
-            return 0
-        if waits and not claim.ticket:
-            claim.ticket = coordination.new_ticket()
-            part.waiters.append(claim)
-        if waits and part.waiters[0] is claim:
-            coordination.show_ticket(part.row, claim.ticket)
-        return coordination.sequence()
-
-    def _leave_line(self, part: LocalPart, claim: _Claim) -> None:
-        coordination = self._attachment.tx.coordination
-        part.waiters.remove(claim)
-        claim.ticket = 0
-        coordination.show_ticket(part.row, part.waiters[0].ticket if part.waiters else 0)
-        # It may have been woken for a permit that it does not take, or the next one has a permit waiting too.
-        if coordination.free(part.row) > 0:
-            coordination.offer(part.row)
-
-    def _withdraw(self, claim: _Claim) -> None:
-        """The call that made the claim fails: leave the line, and give back what was taken all the same."""
-        if claim.ticket or claim.taken:
-            with contextlib.suppress(ClosedError):
-                finish(self._attachment, self._let_go, claim)
-        self._attachment.leave_if_idle()
-
-    def _timed_out(self, claim: _Claim, timeout: float | None) -> LockTimeout:
-        """Leave the line; what to raise for it."""
-        pids = self._attachment.run(self._give_up, claim)
+    def _in_vain(self, timeout: float | None) -> Exception:
+        """What to raise for a wait that has come to nothing."""
+        if self._closing.closed or timeout is None:
+            return self._closing.error()
+        found = self._attachment.attempt(moment(self._attachment), self._holders, writes=False)
+        if found is NOT_HAD:
+            return self._attachment.lock.timed_out(timeout)
+        pids, is_ours = found
+        holders = ", ".join(map(str, pids)) or "(nobody any more)"
+        hint = "Wait longer, or have it released earlier."
+        if is_ours:
+            hint = "It is held by this process, not re-entrant: release it before it is acquired again."
         return LockTimeout(
-            f"{self._title} was not free within {timeout:g} s; held by process "
-            f"{', '.join(map(str, pids)) or '(nobody any more)'}. Wait longer, or have it released earlier.",
+            f"{self._title} was not free within {timeout:g} s; held by process {holders}. {hint}",
             timeout=timeout,
             holders=pids,
         )
 
-    def _give_up(self, claim: _Claim) -> list[int]:
-        """Under the lock: leave the line; the pids of those who hold permits."""
+    def _holders(self) -> tuple[list[int], bool]:
+        """Under the lock: the pids of those who hold permits; whether that is this process and nobody else."""
         attachment = self._attachment
-        self._let_go(claim)
         row = attachment.tx.coordination.find(self._name)
         holders = attachment.tx.coordination.holders(row) if row >= 0 else {}
-        return [attachment.manifest.processes.pid[slot] for slot in holders]
+        return [attachment.manifest.processes.pid[slot] for slot in holders], set(holders) == {attachment.slot}
+
+    # This process's part
+
+    def check(self) -> None:
+        """``PlaneMismatch`` when it is in use with another count.
+
+        In an event loop that cannot have the plane's lock at once, the first who looks at it finds that out.
+        """
+        if is_in_event_loop():
+            self._attachment.attempt(patience(self._attachment), self._check)
+        else:
+            self._attachment.run(self._check)
+
+    def _check(self) -> None:
+        attachment, permits = self._attachment, self._permits
+        coordination = attachment.tx.coordination
+        coordination.take_part()
+        row = _open_row(attachment, self._name, permits)
+        if coordination.permits(row) != permits and reap_dead(attachment):
+            # Whoever used it with the other count may have been killed.
+            row = coordination.open(self._name, permits)
+        if coordination.permits(row) != permits:
+            raise PlaneMismatch(
+                f"{self._title} has {coordination.permits(row)} permits and is in use, asked for {permits}. Use the "
+                f"same count, or change it with resize().",
+                asked=permits,
+                found=coordination.permits(row),
+            )
+        self._is_checked = True
+
+    def _find_part(self) -> LocalPart | None:
+        return self._attachment.semaphores.get(self._name)
+
+    def _part(self) -> LocalPart:
+        """This process's part, under the lock."""
+        if not self._is_checked:
+            self._check()
+        return _part(self._attachment, self._name, self._permits)
 
     # Giving back
 
     def release(self) -> None:
-        """Give a permit of this process back, from any thread; ``RuntimeError`` when it holds none."""
-        if not finish(self._attachment, self._let_go, _Claim(taken=True)):
-            raise RuntimeError(f"{self._title} is not held by this process, so it cannot be released")
-        self._attachment.leave_if_idle()
+        """Give a permit of this process back, from any thread; ``RuntimeError`` when it holds none.
 
-    def _let_go(self, claim: _Claim) -> bool:
-        """Under the lock: leave the line and give the permit back, whichever applies; whether there was a permit."""
-        part = self._attachment.semaphores.get(self._name)
-        if part is None:
-            return False
-        if claim.ticket and claim in part.waiters:
-            self._leave_line(part, claim)
-        if not (claim.taken and part.held):
-            return False
-        part.held -= 1
-        claim.taken = False
-        self._attachment.tx.coordination.give(part.row)
-        return True
+        Never blocks: when the plane's own lock is not to be had within 20 ms (in an event loop 4 ms), the permit is given
+        back a little later.
+        """
+        claim = _Claim(self, taken=True)
+        give_back(self._attachment, claim)
+        if claim.was_held is None and self._attachment.ended is not None:
+            raise ClosedError(self._attachment.ended, plane=self._attachment.name)
+        if claim.was_held is False or (claim.was_held is None and self._is_too_much(claim)):
+            raise RuntimeError(f"{self._title} is not held by this process, so it cannot be released")
+
+    def _is_too_much(self, claim: _Claim) -> bool:
+        """Whether a release that is still queued is one of nothing, as far as can be known without the lock; forget it."""
+        part = self._find_part()
+        owed = sum(claim.gives_back(self._name) for claim in list(self._attachment.owed) if isinstance(claim, _Claim))
+        if claim.taken and owed > (0 if part is None else part.held):
+            claim.taken = False
+            return True
+        return False
 
     def resize(self, permits: int) -> None:
         """Change the count for everybody; a smaller one takes effect as permits come back."""
@@ -319,7 +338,7 @@ class Semaphore:
         self._permits = permits
 
     def _resize(self, permits: int) -> None:
-        part = _part(self._attachment, self._name, permits)
+        part = self._part()
         self._attachment.tx.coordination.resize(part.row, permits)
 
     # Looking
@@ -334,9 +353,11 @@ class Semaphore:
         """How many are free now, over all processes."""
         return max(0, int(self._attachment.run(self._count, "free", writes=False)))
 
-    def waiting_elsewhere(self) -> int:
-        """How many other processes wait for a permit now."""
-        return int(self._attachment.run(self._count_waiting, writes=False))
+    def waiting_elsewhere(self) -> int | None:
+        """How many other processes wait for a permit now; None when the plane's lock was not to be had at once."""
+        attachment = self._attachment
+        found = attachment.attempt(moment(attachment), self._count_waiting, writes=False)
+        return None if found is NOT_HAD else int(found)
 
     def _count_waiting(self) -> int:
         coordination = self._attachment.tx.coordination

@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import ClosedError, PlaneCorrupt, ShmplaneError
 from ...manifest import Manifest, Transaction, link_prefix, release_slot
-from ...system import Busy, HostLock, Lost, Token, join_forks, wake_all
+from ...system import NOT_HAD, Busy, HostLock, Lost, Token, join_forks, wake_all
 from ..memory.segments import SegmentMemory
 from . import fork
 from .holdings import Holdings
 from .leases import Hold
+from .patience import REFUSED_FOR_S
 from .reclaim import NOTHING, reap_dead, recover
 from .waker import Waker
 
@@ -87,6 +88,8 @@ class Attachment(Holdings):
         self.watches: set[Any] = set()
         self.waker: Waker = Waker(self)
         self.reaped: int = 0
+        #: until then nobody who is in a hurry waits for the lock
+        self.refused_until: float = 0.0
         #: what this process has given back for the dead since the last ``gc`` asked
         self.reclaimed = NOTHING
         join_forks(self)
@@ -100,13 +103,22 @@ class Attachment(Holdings):
             ClosedError: the plane was destroyed, or this process lost its part in it.
             LockTimeout: somebody held the lock for 10 s.
         """
+        result = self.attempt(LOCK_TIMEOUT_S, operation, *args, writes=writes)
+        if result is NOT_HAD:
+            raise self.lock.timed_out(LOCK_TIMEOUT_S)
+        return result
+
+    def attempt(self, seconds: float, operation: Callable[..., Any], *args: Any, writes: bool = True) -> Any:
+        """``run`` for a caller with a deadline: ``NOT_HAD`` when the lock was not to be had within ``seconds``."""
         if self.ended is not None:
             raise ClosedError(self.ended, plane=self.name)
         try:
-            result = self.lock.run(LOCK_TIMEOUT_S, self._inside, writes, operation, args)
+            result = self.lock.run(seconds, self._inside, writes, operation, args)
             if self.memory.barred:
                 # Forked in the middle: what was done went nowhere.
                 raise ClosedError(str(self.ended), plane=self.name)
+            if result is NOT_HAD:
+                self.refused_until = time.monotonic() + REFUSED_FOR_S
             return result
         except Lost as lost:
             self.end(f"plane {self.name!r}: this process lost its part in it, since {lost}. Open the plane again.")
@@ -121,7 +133,10 @@ class Attachment(Holdings):
 
     def run_holding_mutex(self, operation: Callable[..., Any], *args: Any) -> Any:
         """``run`` for a fork, which has taken the mutex and keeps it."""
-        return self.lock.run_holding_mutex(LOCK_TIMEOUT_S, self._inside, True, operation, args)
+        result = self.lock.run_holding_mutex(LOCK_TIMEOUT_S, self._inside, True, operation, args)
+        if result is NOT_HAD:
+            raise self.lock.timed_out(LOCK_TIMEOUT_S)
+        return result
 
     def _inside(self, writes: bool, operation: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         header = self._header
@@ -134,7 +149,7 @@ class Attachment(Holdings):
                 self._recover()
             self.suspect = True
             now = _clock()
-            if writes or self.queue or now - header.scanned[0] > _SCAN_INTERVAL_NS:
+            if writes or self.queue or self.owed or now - header.scanned[0] > _SCAN_INTERVAL_NS:
                 header.dirty[0] = self.mark
                 self._keep_house(now)
                 result = operation(*args)
@@ -165,6 +180,8 @@ class Attachment(Holdings):
         """What every writer does first: give back what is garbage here and, once a second per host, what the dead held."""
         if self.queue:
             self.drain()
+        if self.owed:
+            self.undo_owed()
         if self.gone:
             self._forget_gone()
         if now - self._header.scanned[0] > _SCAN_INTERVAL_NS:
@@ -273,6 +290,10 @@ class Attachment(Holdings):
         """No further transaction; views stay readable for as long as they live."""
         self.ended = why
         self.memory.drop()
+        # What waits or is held refers to us.
+        self.owed.clear()
+        self.watches.clear()
+        self.semaphores.clear()
         self.close_descriptors()
 
     def close_descriptors(self) -> None:

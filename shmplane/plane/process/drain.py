@@ -44,14 +44,15 @@ class DrainTimer:
         idle = 0
         while idle < _IDLE_ROUNDS and attachment.ended is None and not attachment.exiting:
             time.sleep(_INTERVAL_S)
-            idle = 0 if attachment.queue else idle + 1
-            if attachment.queue:
+            is_due = attachment.queue or attachment.owed
+            idle = 0 if is_due else idle + 1
+            if is_due:
                 try:
                     attachment.run(_nothing, writes=False)
                 except (ShmplaneError, OSError, MemoryError):
                     continue  # a thread that ended here would never be started again
         self.running = False
-        if attachment.queue:
+        if attachment.queue or attachment.owed:
             attachment.try_drain()
         attachment.leave_if_idle()
 

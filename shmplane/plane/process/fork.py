@@ -137,6 +137,7 @@ def _leave_parent_behind(attachment: Attachment, prepared: Prepared | None) -> N
     for memory in list(attachment.open_memory):
         memory.make_private(attachment.memory.path(memory.place.segment_id))
     attachment.creations.clear()
+    attachment.owed.clear()
     attachment.semaphores.clear()
     forget_parts(attachment)
     attachment.watches.clear()

@@ -12,10 +12,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 from os import getpid
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ...errors import ClosedError, ShmplaneError
-from ...system import Busy, HostLock, Lost
+from ...system import NOT_HAD, Busy, HostLock, Lost
 from .drain import DrainTimer
 from .leases import Creation, Lease, Tracked
 
@@ -27,6 +27,13 @@ __all__ = ["Holdings"]
 
 _DRAIN_AGAIN_NS = 2_000_000
 _clock = time.monotonic_ns
+
+
+class Owed(Protocol):
+    """What a call has left to be undone."""
+
+    def undo(self) -> None:
+        """Give it back, under the lock. Again: does nothing."""
 
 
 class Holdings:
@@ -41,6 +48,7 @@ class Holdings:
     if TYPE_CHECKING:
 
         def run(self, operation: Callable[..., Any], *args: Any, writes: bool = True) -> Any: ...
+        def attempt(self, seconds: float, operation: Callable[..., Any], *args: Any, writes: bool = True) -> Any: ...
         def _inside(self, writes: bool, operation: Callable[..., Any], args: tuple[Any, ...]) -> Any: ...
         def follow_up(self) -> None: ...
         def leave_if_idle(self) -> None: ...
@@ -49,6 +57,8 @@ class Holdings:
         self.leases: dict[int, Tracked] = {}
         self.creations: dict[int, Tracked] = {}
         self.queue: deque[Tracked] = deque()
+        #: what calls that failed, or could not have the lock, have still to give back
+        self.owed: deque[Owed] = deque()
         self.tried_draining: int = 0
         self._timer = DrainTimer(self)
 
@@ -144,6 +154,23 @@ class Holdings:
             elif self.creations.get(known.key) is known:
                 self._give_up(known.key, known.segment_row)
             queue.popleft()
+
+    def undo_owed(self) -> None:
+        """Give back what calls left behind; under the lock. After an interrupt, what was under way is done again."""
+        owed = self.owed
+        while owed:
+            owed[0].undo()
+            owed.popleft()
+
+    def settle(self, seconds: float) -> None:
+        """Undo what is owed, now if the lock is to be had within ``seconds``, else soon."""
+        try:
+            if self.lock.owned() or self.attempt(seconds, _nothing, writes=False) is NOT_HAD:
+                self._timer.start()
+        except ClosedError:
+            if self.ended is None:
+                raise
+            self.owed.clear()  # what ended has given everything back
 
     def try_drain(self) -> None:
         """Drain now if nobody is in the way, else within 50 ms. Never waits, never raises."""

@@ -1,0 +1,163 @@
+"""How a call waits: for the plane's lock, then for what stands in the plane, and how it ends in time.
+
+Rule 1. A timeout covers all waiting, also that for the plane's host-wide lock, which a stopped process may hold.
+Rule 2. A waiter looks under the lock, then sleeps on its process's wake word, in slices; whoever changes something wakes it.
+Rule 3. The thread of an event loop does not wait for that lock for longer than a moment (see ``process.patience``).
+Rule 4. What a call that fails leaves behind (a place in a line, a permit, a watch) is queued first and given back then. If
+the lock is not to be had, the next transaction of this process or the drain timer does it. So nothing is lost by it.
+Rule 5. Time being over is a result and no exception, since an exception may come from a signal handler of the user.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from ...errors import ClosedError
+from ...system import NOT_HAD, wait_for_change, wake_all
+from ..process.patience import PATIENCE_S, moment, patience
+from ..process.waker import running_loop
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..process.attachment import Attachment
+
+__all__ = [
+    "SLICE_S",
+    "Closing",
+    "Wait",
+    "check_timeout",
+    "give_back",
+    "wait_for",
+    "wait_for_async",
+    "wake_waiters",
+]
+
+#: the longest sleep without a look at who is still alive
+SLICE_S = 0.1
+_PAUSE_S, _LONGEST_PAUSE_S = 0.002, 0.05
+
+
+class Closing:
+    """Whether the object that somebody waits through was closed: it then ends the waits that it began, and no others."""
+
+    __slots__ = ("closed", "what")
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.closed = False
+
+    def error(self) -> ClosedError:
+        return ClosedError(f"{self.what} was closed, which ends what waits through it; open it again")
+
+
+class Wait(Protocol):
+    """One caller's wish. Changed under the host-wide lock only."""
+
+    @property
+    def attachment(self) -> Attachment: ...
+    @property
+    def closing(self) -> Closing: ...
+    @property
+    def is_done(self) -> bool:
+        """It has what it waits for."""
+
+    def look(self) -> int:
+        """Under the lock: take what is wished for if it is there; else the wake word to watch."""
+
+    def undo(self) -> None:
+        """Under the lock: give back all that the wish has. Again: does nothing."""
+
+    def is_next(self) -> bool:
+        """Whether a change of the wake word may be for this wish; a hint, without the lock."""
+
+    def slice(self) -> float:
+        """Seconds of the longest sleep."""
+
+
+def check_timeout(timeout: float | None) -> None:
+    if timeout is not None and not timeout >= 0:
+        raise ValueError(f"timeout is a time of 0 or more seconds, or None for ever; not {timeout}")
+
+
+def wait_for(wait: Wait, timeout: float | None) -> bool:
+    """Wait until it is done; False, with nothing held, when time is over or ``wait.closing`` was closed."""
+    try:
+        for sequence, seconds in _tries(wait, timeout, in_loop=False):
+            wait_for_change(wait.attachment.wake_address(), sequence, seconds)
+        is_done = wait.is_done
+        if not is_done:
+            give_back(wait.attachment, wait)
+    except BaseException:
+        give_back(wait.attachment, wait)
+        raise
+    # No call from here on: Ctrl-C in it would lose what was taken.
+    return is_done
+
+
+async def wait_for_async(wait: Wait, timeout: float | None) -> bool:
+    """The same for asyncio; a cancelled one leaves nothing behind."""
+    loop = running_loop()
+    try:
+        for sequence, seconds in _tries(wait, timeout, in_loop=True):
+            await wait.attachment.waker.wait(loop, sequence, seconds, wait.is_next)
+        is_done = wait.is_done
+        if not is_done:
+            give_back(wait.attachment, wait)
+    except BaseException:
+        give_back(wait.attachment, wait)
+        raise
+    return is_done
+
+
+def _tries(wait: Wait, timeout: float | None, *, in_loop: bool) -> Iterator[tuple[int, float]]:
+    """Try until it is done, its time is over or its object closed; between two tries the wake word and for how long at most."""
+    attachment = wait.attachment
+    deadline = None if timeout is None else time.monotonic() + timeout
+    left, pause = SLICE_S if timeout is None else timeout, _PAUSE_S
+    while True:
+        seconds = patience(attachment) if in_loop else max(PATIENCE_S, min(left, SLICE_S))
+        sequence = attachment.attempt(seconds, wait.look)
+        # Closing is looked at after the word: who closes changes it afterwards.
+        if wait.is_done or wait.closing.closed:
+            return
+        if deadline is not None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return
+        if sequence is NOT_HAD:
+            sequence, longest = attachment.wake_sequence(), pause
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+        else:
+            longest, pause = wait.slice(), _PAUSE_S
+        yield sequence, longest if deadline is None else min(left, longest)
+
+
+def give_back(attachment: Attachment, wait: Wait) -> None:
+    """Undo what a call has; now if the lock is to be had in a moment, else soon."""
+    attachment.owed.append(wait)
+    try:
+        attachment.settle(moment(attachment))
+    except BaseException:
+        # Ctrl-C: once more, before that goes on.
+        attachment.settle(moment(attachment))
+        raise
+    attachment.leave_if_idle()
+
+
+def wake_waiters(attachment: Attachment) -> None:
+    """Have whoever waits in this process look again, at once or with its next slice."""
+    if attachment.ended is not None:
+        return
+    if not attachment.watches and not any(part.waiters for part in list(attachment.semaphores.values())):
+        return
+    with contextlib.suppress(ClosedError):
+        # Under the lock the word changes, so that those who have looked and do not sleep yet look again as well.
+        if attachment.attempt(moment(attachment), _wake, attachment) is NOT_HAD:
+            wake_all(attachment.wake_address())
+
+
+def _wake(attachment: Attachment) -> None:
+    attachment.tx.coordination.wake(attachment.slot)
