@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import re
 import signal
 import subprocess
 import sys
+import termios
 import time
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,12 +24,11 @@ import pytest
 
 from shmplane import observe
 from shmplane.cli import main
-from shmplane.cli.demo.crash import Held, kill_in_the_middle
-from shmplane.cli.demo.progress import Bar
+from shmplane.cli.demo.crash import kill_in_the_middle
 from shmplane.cli.demo.questions import choose_questions, merge, part_of, partial_answer
 
 if TYPE_CHECKING:
-    from shmplane.cli.demo.crew import Hand
+    from shmplane.cli.demo.workers import Worker
 
 ROWS = 20_000
 
@@ -137,7 +140,7 @@ def test_when_the_put_is_faster_than_the_signal_another_worker_tries(
 ) -> None:
     killed = []
 
-    def too_late(victim: Hand, plane: str, root: str, *, nbytes: int) -> Held | None:
+    def too_late(victim: Worker, plane: str, root: str, *, nbytes: int) -> dict[str, Any] | None:
         killed.append(victim.pid)
         if len(killed) == 1:
             victim.kill()
@@ -211,35 +214,60 @@ def test_merged_answers_are_those_of_one_process(kind: str, parts: int) -> None:
             assert ours == pytest.approx(theirs)
 
 
-class _Terminal:
-    def __init__(self, *, is_terminal: bool) -> None:
-        self.written = ""
-        self._is_terminal = is_terminal
-
-    def isatty(self) -> bool:
-        return self._is_terminal
-
-    def write(self, text: str) -> int:
-        self.written += text
-        return len(text)
-
-    def flush(self) -> None:
-        """Nothing is kept back."""
-
-
-def test_a_bar_is_drawn_in_place_on_a_terminal_and_goes_away() -> None:
-    terminal: Any = _Terminal(is_terminal=True)
-    with Bar("reading", terminal) as bar:
-        bar.update(1, 2)
-        bar.update(2, 2)
-    assert "100%" in terminal.written
-    assert "\n" not in terminal.written
-    assert terminal.written.endswith("\r")
-    assert all(len(line) < 80 for line in terminal.written.split("\r"))
+def run_on_a_terminal(*arguments: str, **environment: str) -> tuple[int, str]:
+    """What a terminal of 80 columns is sent, stdout and stderr as they come."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    command = [sys.executable, "-m", "shmplane", "demo", *arguments]
+    surroundings = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "NO_COLOR"}}
+    surroundings |= {"TERM": "xterm-256color", **environment}
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=surroundings) as process:
+        os.close(theirs)
+        sent = b""
+        with suppress(OSError):  # the other end is closed
+            while piece := os.read(ours, 1 << 16):
+                sent += piece
+        os.close(ours)
+    return process.returncode, sent.decode()
 
 
-def test_short_work_is_silent_when_stderr_is_a_file() -> None:
-    file: Any = _Terminal(is_terminal=False)
-    with Bar("reading", file) as bar:
-        bar.update(1, 2)
-    assert file.written == ""
+CODES = re.compile(r"\x1b\[[0-9;?]*([A-Za-z])")
+COLORS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def test_on_a_terminal_a_bar_is_drawn_in_place_and_goes_away(plane_root: Path, cities: Path) -> None:
+    code, sent = run_on_a_terminal("--data", str(cities), "--workers", "2")
+    assert code == 0
+    bar, story = sent.split("\x1b[?25h")  # where the cursor is shown again
+    assert "reading cities.parquet" in bar
+    assert "100%" in bar or "MB" in bar or "kB" in bar
+    assert "\x1b[2K" in story.splitlines()[1]  # the bar's line is erased
+    assert COLORS.search(story)
+    assert "no file of it is left" in story
+    assert all(len(line) <= 80 for line in CODES.sub("", story).splitlines())
+
+
+def test_no_color_is_heard(plane_root: Path, cities: Path) -> None:
+    code, sent = run_on_a_terminal("--data", str(cities), "--workers", "2", NO_COLOR="1")
+    assert code == 0
+    assert "no file of it is left" in sent
+    assert COLORS.search(sent) is None
+
+
+def test_in_a_pipe_there_are_neither_colors_nor_a_bar(plane_root: Path, cities: Path) -> None:
+    code, out, err = run("--data", str(cities), "--workers", "2")
+    assert (code, err) == (0, "")
+    assert "Each works on its share" in out
+    assert "\x1b" not in out
+
+
+def test_without_rich_it_says_how_to_get_it(
+    plane_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("shmplane.cli.demo.") or name.split(".")[0] == "rich"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "rich", None)
+    assert main(["demo"]) == 3
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "pip install 'shmplane[demo]'" in err

