@@ -23,7 +23,7 @@ from shmplane.codecs.editing import align_column, check_labels, labels_of, lower
 from shmplane.codecs.opening import open_root, open_table, present, presenter
 from shmplane.codecs.raw import open_body
 from shmplane.codecs.rows import TableForm, align_rows, form_of, grown_recipe, rows_from
-from shmplane.codecs.table import check_table, encode_table, find_columns, parse_schema
+from shmplane.codecs.table import check_table, encode_table, find_columns, nbytes_of, parse_schema
 
 __all__ = [
     "AS_KINDS",
@@ -57,6 +57,7 @@ __all__ = [
     "form_of",
     "grown_recipe",
     "is_composed",
+    "nbytes_of",
     "open_body",
     "open_root",
     "open_table",

@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 BOUNCE_NBYTES = 256 * 1024
-MAX_NDIM = 32  #: what every NumPy since 1.20 can hold
+MAX_NDIM = 64  #: of NumPy 2; NumPy 1 has 32
 MAX_NBYTES = 2**63 - 1
 
 _HEAD = struct.Struct("<BBH")  #: order ("C" or "F"), number of dimensions, bytes of dtype
@@ -214,7 +214,12 @@ def open_array(frame: bytes, memory: Memory) -> npt.NDArray[Any]:
     claim = parse_array(frame)
     if claim.nbytes > memory.nbytes:
         corrupt(f"its frame claims {claim.nbytes:,} bytes of {memory.nbytes:,}")
-    return borrow(memory, claim.typestr, claim.shape, strides=claim.strides, dtype=claim.view_as)
+    try:
+        return borrow(memory, claim.typestr, claim.shape, strides=claim.strides, dtype=claim.view_as)
+    except ValueError as error:
+        raise UnsupportedValue(
+            f"an array of {len(claim.shape)} dimensions needs NumPy 2: pip install 'numpy>=2'", shape=claim.shape
+        ) from error
 
 
 def array_over(frame: bytes, buffer: memoryview) -> npt.NDArray[Any]:

@@ -3,12 +3,13 @@
 ``lower`` gives the array and a JSON value ``how``; ``elevate`` turns both into what pandas had. ``how`` is
 one of ``{"numpy": dtype}``, ``{"object": "none" or "nan"}``, ``{"categories": level, "ordered": bool}``,
 ``{"interval": closed, "of": how}``, ``{"string": storage, "nan": bool}``, ``{"arrow": null}`` (the Arrow type
-is the dtype) and ``{"dtype": name}``. A level (the values of an index, or categories) is ``{"how": how,
-"freq": name or null}``.
+is the dtype) and ``{"dtype": name}`` (with ``"zone"`` when its zone is of ``zoneinfo``). A level (the values of an
+index, or categories) is ``{"how": how, "freq": name or null}``.
 """
 
 from __future__ import annotations
 
+import zoneinfo
 from typing import TYPE_CHECKING, Any
 
 from shmplane.errors import UnsupportedValue
@@ -119,10 +120,20 @@ def _lower_extension(values: Any) -> tuple[Any, How]:
         }
     if isinstance(dtype, pd.ArrowDtype):
         return pa.array(values), {"arrow": None}
-    return _lower_named(values), {"dtype": str(dtype)}
+    how = {"dtype": str(dtype)}
+    if isinstance(dtype, pd.DatetimeTZDtype) and isinstance(dtype.tz, zoneinfo.ZoneInfo):
+        how["zone"] = dtype.tz.key  # pandas 2 would make another kind of zone from the name
+    return _lower_named(values, how), how
 
 
-def _lower_named(values: Any) -> Any:
+def _dtype_of(how: How) -> Any:
+    import pandas as pd
+
+    dtype: Any = pd.api.types.pandas_dtype(how["dtype"])
+    return pd.DatetimeTZDtype(dtype.unit, zoneinfo.ZoneInfo(how["zone"])) if "zone" in how else dtype
+
+
+def _lower_named(values: Any, how: How) -> Any:
     """What pandas can make again from the name of its dtype."""
     import pandas as pd
     import pyarrow as pa
@@ -130,7 +141,7 @@ def _lower_named(values: Any) -> Any:
     dtype = values.dtype
     if isinstance(dtype, pd.SparseDtype):
         raise TypeError("Arrow has no sparse columns; make it dense")
-    if pd.api.types.pandas_dtype(str(dtype)) != dtype:
+    if _dtype_of(how) != dtype:
         raise TypeError("pandas cannot make this dtype again from its name")
     if isinstance(dtype, pd.DatetimeTZDtype):
         ticks = pa.array(values.asi8.view(f"M8[{dtype.unit}]"))
@@ -285,7 +296,7 @@ def _elevate_arrow(column: Any, _: How) -> Any:
 def _elevate_named(column: Any, how: How) -> Any:
     import pandas as pd
 
-    dtype: Any = pd.api.types.pandas_dtype(how["dtype"])
+    dtype = _dtype_of(how)
     if isinstance(dtype, pd.DatetimeTZDtype):
         return pd.array(buffer_of(combined(column), "i8"), dtype=dtype, copy=False)
     if isinstance(dtype, pd.PeriodDtype):

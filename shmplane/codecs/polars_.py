@@ -28,26 +28,53 @@ def table_from_polars(frame: Any) -> pa.Table:
 
 def _to_arrow(frame: Any) -> Any:
     import polars as pl
+    import pyarrow as pa
 
-    return frame.to_arrow(compat_level=pl.CompatLevel.newest())
+    newest = pl.CompatLevel.newest()
+    try:
+        table = frame.to_arrow(compat_level=newest)
+        if not any(_is_misread(chunk) for column in table.columns for chunk in column.chunks):
+            return table
+    except pa.ArrowInvalid:
+        pass
+    # Some versions export a slice of arrays or structs as if it were the whole. Its rows are copied, which ends the slice.
+    return frame.select(pl.all().gather(pl.int_range(pl.len()))).to_arrow(compat_level=newest)
+
+
+def _is_misread(chunk: pa.Array) -> bool:
+    import pyarrow as pa
+
+    return bool(chunk.offset and (pa.types.is_fixed_size_list(chunk.type) or pa.types.is_struct(chunk.type)))
 
 
 def _comes_back(empty: Any, dtype: Any) -> bool:
-    import polars as pl
-
     try:
-        back: Any = pl.from_arrow(_to_arrow(empty.to_frame()))
-    except Exception:  # noqa: BLE001 - Polars panics outside of its own errors
+        back = polars_from_table(_to_arrow(empty.to_frame()))
+    except Exception:  # noqa: BLE001 - Polars has errors of many kinds for what it cannot convert
         return False
     return bool(back.to_series(0).dtype == dtype)
 
 
 def polars_from_table(table: pa.Table) -> Any:
-    """The ``polars.DataFrame`` of a table, without a copy where Polars allows it."""
+    """The ``polars.DataFrame`` of a table, without a copy where Polars allows it; ``TypeError`` when it has no such types."""
     import polars as pl
 
-    frame: Any = pl.from_arrow(table, rechunk=False)
+    for field in table.schema:
+        if _has_empty_arrays(field.type):
+            raise TypeError(f"Polars cannot read arrays of no elements, as column {field.name!r} has")
+    try:
+        frame: Any = pl.from_arrow(table, rechunk=False)
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # which is no Exception
+            raise
+        raise TypeError(f"Polars gave up on one of the columns: {error}") from error
     if frame.columns != table.column_names:
         # Polars makes up names for columns without one.
         frame.columns = table.column_names
     return frame
+
+
+def _has_empty_arrays(kind: pa.DataType) -> bool:
+    if getattr(kind, "list_size", 1) == 0:
+        return True
+    return any(_has_empty_arrays(kind.field(index).type) for index in range(kind.num_fields))

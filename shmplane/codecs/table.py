@@ -38,6 +38,7 @@ __all__ = [
     "check_table",
     "encode_table",
     "find_columns",
+    "nbytes_of",
     "parse_schema",
     "parse_table",
     "read_positions",
@@ -114,6 +115,7 @@ def encode_table(table: pa.Table, origin: str = "arrow", recipe: bytes = b"") ->
                 column=field.name,
             )
     try:
+        table.validate()  # as every reader does
         return EncodedTable(table, origin, recipe)
     except (pa.ArrowException, OSError, ValueError, TypeError, NotImplementedError) as error:
         raise UnsupportedValue(f"Arrow cannot write this table as an IPC stream: {error}") from error
@@ -255,6 +257,14 @@ def find_columns(names: Sequence[str], columns: Sequence[str]) -> list[int]:
             found = "more than one column" if name in names else "no column"
             raise ValueError(f"the table has {found} {name!r}; it has {', '.join(map(repr, names))}")
     return [names.index(name) for name in columns]
+
+
+def nbytes_of(table: pa.Table) -> int:
+    """Bytes of a table's values; of views, which older versions of Arrow cannot count, those of their whole buffers."""
+    try:
+        return int(table.nbytes)
+    except TypeError:
+        return int(table.get_total_buffer_size())
 
 
 def check_table(table: pa.Table) -> None:

@@ -116,6 +116,14 @@ def test_subclasses_come_back_as_plain_arrays() -> None:
     assert type(round_trip(np.ones(2).view(Subclass))) is np.ndarray
 
 
+def test_arrays_of_all_dimensions_that_numpy_has_come_back() -> None:
+    most = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
+    for ndim in (0, 1, 32, most):
+        array = np.full((1,) * ndim, 7)
+        back = round_trip(array)
+        assert (back.shape, back.sum()) == (array.shape, 7)
+
+
 def test_masked_arrays_are_refused_since_their_mask_would_be_lost() -> None:
     with pytest.raises(UnsupportedValue, match="mask"):
         codecs.encode(np.ma.masked_array([1, 2], [True, False]))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import decimal
+import zoneinfo
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ COLUMNS: dict[str, Any] = {
     "datetime": pd.to_datetime(["2020", None, "2021", "2022"]),
     "datetime seconds": pd.date_range("2020", periods=4, unit="s"),
     "time zone": pd.to_datetime(["2020", None, "2021", "2022"]).tz_localize("Europe/Berlin"),
+    "zoneinfo": pd.date_range("2020", periods=4, tz=zoneinfo.ZoneInfo("Europe/Berlin")),
     "fixed offset": pd.date_range("2020", periods=4, tz=dt.timezone(dt.timedelta(hours=3))),
     "timedelta": pd.to_timedelta([1, None, 3, 4], unit="s"),
     "period": pd.PeriodIndex(["2020-01", None, "2020-03", "2020-04"], freq="M"),
@@ -191,12 +193,14 @@ def test_the_flag_against_duplicate_labels_comes_back() -> None:
         assert not round_trip(value.set_flags(allows_duplicate_labels=False)).flags.allows_duplicate_labels
 
 
-ARRAYS = [pd.array([2**62 + 1, None], dtype="Int64"), *(name for name in COLUMNS.values() if hasattr(name, "dtype"))]
+ARRAYS = {
+    "large": pd.array([2**62 + 1, None], dtype="Int64"),
+    **{name: column for name, column in COLUMNS.items() if not isinstance(pd.Series(column).dtype, np.dtype)},
+}
 
 
-@pytest.mark.parametrize("array", [each for each in ARRAYS if not isinstance(each.dtype, np.dtype)], ids=repr)
+@pytest.mark.parametrize("array", [pd.Series(each).array for each in ARRAYS.values()], ids=ARRAYS.keys())
 def test_a_bare_array_of_pandas_keeps_its_dtype(array: Any) -> None:
-    array = getattr(array, "array", array)
     back = round_trip(array)
     assert type(back) is type(array)
     assert back.dtype == array.dtype

@@ -9,7 +9,7 @@ import pytest
 
 from shmplane import codecs
 from shmplane.errors import UnsupportedValue
-from tests.codecs.harness import points_into, round_trip, store
+from tests.codecs.harness import convert, points_into, round_trip, store
 
 pl: Any = pytest.importorskip("polars")
 
@@ -54,13 +54,22 @@ def test_a_frame_without_columns_comes_back() -> None:
     assert round_trip(pl.DataFrame()).shape == (0, 0)
 
 
-@pytest.mark.parametrize("dtype", [pl.Object, pl.Int128])
+@pytest.mark.parametrize("dtype", [getattr(pl, name) for name in ("Object", "Int128") if hasattr(pl, name)])
 def test_what_arrow_cannot_hold_is_refused_naming_the_column(dtype: Any) -> None:
     frame = pl.DataFrame({"fine": [1], "odd": pl.Series([1], dtype=dtype)})
     with pytest.raises(UnsupportedValue, match="column 'odd'"):
         codecs.encode(frame)
     with pytest.raises(UnsupportedValue, match="column 'odd'"):
         codecs.encode(frame["odd"])
+
+
+@pytest.mark.parametrize("dtype", [pl.Array(pl.Int8, 0), pl.List(pl.Array(pl.Int8, 0))], ids=str)
+def test_arrays_of_no_elements_are_refused_since_polars_panics_at_them(dtype: Any) -> None:
+    with pytest.raises(UnsupportedValue, match="column 'odd'"):
+        codecs.encode(pl.DataFrame({"odd": pl.Series([], dtype=dtype)}))
+    table = pa.table({"odd": pa.array([[], []], pa.list_(pa.int8(), 0))})
+    with pytest.raises(UnsupportedValue, match="no elements"):
+        convert(table, "polars")
 
 
 def test_reading_copies_no_column() -> None:

@@ -13,7 +13,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ...codecs import Piece, align_rows, composition_of, encode, encode_table, form_of, grown_recipe, rows_from
+from ...codecs import (
+    Piece,
+    align_rows,
+    composition_of,
+    encode,
+    encode_table,
+    form_of,
+    grown_recipe,
+    nbytes_of,
+    rows_from,
+)
 from ...errors import Conflict, UnsupportedValue
 from ...manifest import KINDS, MAX_REFERENCES, SMALL_NBYTES
 from ...names import check_block_name
@@ -136,7 +146,7 @@ def _publish_merged(version: TableVersion, name: bytes, rows: pa.Table, *, mergi
 def _combined(table: pa.Table) -> pa.Table:
     import pyarrow as pa
 
-    if table.nbytes > _COMBINED_NBYTES:
+    if nbytes_of(table) > _COMBINED_NBYTES:
         return table
     try:
         return table.combine_chunks()

@@ -15,6 +15,7 @@ from ...codecs import (
     grown_recipe,
     labels_of,
     lower_column,
+    nbytes_of,
     recipe_with,
     title_of,
 )
@@ -224,21 +225,22 @@ class TableDraft(Draft):
 
     def _try_to_publish(self) -> Lease:
         said, table, sources = self._said(), self.table, self._old.sources
+        nbytes = nbytes_of(table)
         parts = _Parts(self._columns)
         encoded = [encode_table(part) for part in parts.tables()]
         held = sum(sources[part].body_nbytes for part in parts.used) + sum(part.nbytes for part in encoded)
         if (
             not parts.used
-            or table.nbytes <= SMALL_NBYTES
+            or nbytes <= SMALL_NBYTES
             or len(parts.used) + len(encoded) > MAX_REFERENCES
-            or held > 2 * table.nbytes + _SPARE_NBYTES
+            or held > 2 * nbytes + _SPARE_NBYTES
         ):
             return publish_encoded(self._attachment, self._target, encode_table(table, said.origin, said.recipe))
         return publish_composition(
             self._attachment,
             self._target,
             said._replace(columns=parts.columns),
-            nbytes=table.nbytes,
+            nbytes=nbytes,
             parts=encoded,
             references=[sources[part].row for part in parts.used],
         )
