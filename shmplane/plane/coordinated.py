@@ -5,16 +5,18 @@ The base of ``Plane``; apart from it because it knows blocks only by their names
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from ..names import check_block_name
 from .blocks.block import Block
 from .blocks.mutables import open_mutable
 from .coordination import watching
+from .coordination.loading import loading, refuse_own
 from .coordination.pools import PoolPermits
 from .coordination.semaphores import Semaphore, check_permits, open_semaphore
 from .coordination.waiting import Closing
+from .following import AsyncFollowing, Following
 from .process.meters import PoolMeter, totals
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ class Coordinated(MutableMapping[str, Any]):
 
         Raises:
             TimeoutError: none came within ``timeout`` seconds.
-            ClosedError: the plane was destroyed.
+            ClosedError: the plane was destroyed, or this object closed.
 
         Cost: woken by whoever publishes, within about 0.1 ms.
         """
@@ -60,11 +62,19 @@ class Coordinated(MutableMapping[str, Any]):
         return Block(lease, trust_pickle=self._trust_pickle)
 
     def follow(self, name: str, *, newer_than: int = 0, timeout: float | None = None) -> Iterator[Block]:
-        """Yield the newest version whenever there is a newer one; may skip versions; ends with ``TimeoutError``."""
-        while True:
-            block = self.wait(name, newer_than=newer_than, timeout=timeout)
-            newer_than = block.version
-            yield block
+        """Yield the newest version whenever there is a newer one; may skip versions.
+
+        Raises:
+            TimeoutError: none came within ``timeout`` seconds; the next one may still be asked for.
+            ClosedError: the plane was destroyed, or this object closed.
+        """
+        check_block_name(name)
+        return Following(self, name, newer_than=newer_than, timeout=timeout)
+
+    def follow_async(self, name: str, *, newer_than: int = 0, timeout: float | None = None) -> AsyncIterator[Block]:
+        """``follow`` for asyncio: ``async for block in plane.follow_async(name)``."""
+        check_block_name(name)
+        return AsyncFollowing(self, name, newer_than=newer_than, timeout=timeout)
 
     def lock(self, name: str) -> Semaphore:
         """A host-wide lock: first come, first served; a killed holder's comes back by itself. Not re-entrant."""
@@ -98,18 +108,25 @@ class Coordinated(MutableMapping[str, Any]):
         """The value of ``name``, or what ``fn(*args)`` returns, put once per host however many processes ask at once.
 
         An exception of ``fn`` reaches its caller and the others try in turn; a killed loader's work passes to the next.
+
+        Raises:
+            RuntimeError: ``fn`` asks for the name that it loads, itself or through the loader of another name.
         """
         encoded = check_block_name(name)
         missing = object()
         value = self.get(name, missing)
         if value is not missing:
             return value
+        instance = self._open().instance
+        refuse_own(instance, name)
         title = f"the loading of {name!r} in plane {self.name!r}"
         with self._semaphore(b"g:" + encoded, 1, title):
             value = self.get(name, missing)
             if value is missing:
+                with loading(instance, name):
+                    loaded = fn(*args)
                 # Its lease keeps the value, also when somebody deletes the name at once.
-                with self.put(name, fn(*args)) as block:
+                with self.put(name, loaded) as block:
                     value = block.value()
             return value
 

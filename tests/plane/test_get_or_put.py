@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import contextvars
 import os
 import threading
 import time
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 
 import shmplane
-from tests.support.lines import processes_in_line, until
+from tests.support.lines import claims_in_line, processes_in_line, until
 from tests.support.processes import Child
 
 LINE = "g:x"
@@ -129,6 +131,81 @@ def _load_for_ever(plane: Any, log: Path) -> None:
 def test_loaders_may_need_other_values(plane: shmplane.Plane) -> None:
     assert plane.get_or_put("sum", lambda: plane.get_or_put("part", lambda: 2) + 1) == 3
     assert plane.names() == ["part", "sum"]
+
+
+def test_a_loader_that_asks_for_its_own_name_is_told_so(plane: shmplane.Plane) -> None:
+    with pytest.raises(RuntimeError, match=r"loader of 'a' asks for 'a' itself \('a' -> 'a'\)"):
+        plane.get_or_put("a", lambda: plane.get_or_put("a", lambda: 1))
+    assert plane.names() == []
+    assert plane.get_or_put("a", lambda: 1) == 1
+
+
+def test_so_is_one_that_asks_through_another_name_or_another_plane_object(plane: shmplane.Plane) -> None:
+    other = shmplane.Plane(plane.name, root=plane.root)
+
+    def load_a() -> Any:
+        return plane.get_or_put("b", load_b)
+
+    def load_b() -> Any:
+        return other.get_or_put("a", load_a)
+
+    with pytest.raises(RuntimeError, match=r"'a' -> 'b' -> 'a'"):
+        plane.get_or_put("a", load_a)
+    other.close()
+    assert plane.lock("free").available == 1
+    assert processes_in_line(plane, "g:a") == processes_in_line(plane, "g:b") == 0
+
+
+def test_a_loader_may_ask_for_its_own_name_in_another_plane(plane: shmplane.Plane) -> None:
+    with shmplane.Plane.temporary() as other:
+        assert plane.get_or_put("a", lambda: other.get_or_put("a", lambda: 3)) == 3
+
+
+def test_a_loader_finds_what_it_put_under_its_own_name(plane: shmplane.Plane) -> None:
+    def load() -> int:
+        plane["a"] = 1
+        return int(plane.get_or_put("a", pytest.fail, "called")) + 1
+
+    assert plane.get_or_put("a", load) == 2
+
+
+def test_another_thread_waits_in_line_for_what_a_thread_loads(plane: shmplane.Plane) -> None:
+    """Also one that the loader started, and one that runs in a copy of its context."""
+    outcomes: list[int] = []
+    threads: list[threading.Thread] = []
+
+    def load() -> int:
+        context = contextvars.copy_context()
+        ask = lambda: outcomes.append(plane.get_or_put("x", pytest.fail, "called"))  # noqa: E731
+        threads.extend([threading.Thread(target=ask), threading.Thread(target=context.run, args=(ask,))])
+        for thread in threads:
+            thread.start()
+        until(lambda: claims_in_line(plane, LINE) == 2)
+        return 7
+
+    assert plane.get_or_put("x", load) == 7
+    for thread in threads:
+        thread.join(10)
+    assert outcomes == [7, 7]
+
+
+def test_a_task_that_a_loader_started_may_ask_once_it_is_over(plane: shmplane.Plane) -> None:
+    async def main() -> None:
+        tasks: list[asyncio.Task[None]] = []
+
+        async def ask_later() -> None:
+            await asyncio.sleep(0)
+            del plane["x"]
+            assert plane.get_or_put("x", lambda: 2) == 2
+
+        def load() -> int:
+            tasks.append(asyncio.get_running_loop().create_task(ask_later()))
+            return 1
+
+        assert plane.get_or_put("x", load) == 1
+        await tasks[0]
+
+    asyncio.run(main())
 
 
 def test_the_value_is_returned_although_somebody_deletes_it_at_once(plane_root: Path) -> None:

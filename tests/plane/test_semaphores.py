@@ -173,6 +173,33 @@ def test_a_timeout_names_who_holds_the_permits(plane: shmplane.Plane, timeout: f
     lock.release()
 
 
+def test_a_timeout_says_that_this_process_holds_it_itself(plane: shmplane.Plane) -> None:
+    lock = plane.lock("gpu")
+    with lock, pytest.raises(shmplane.LockTimeout, match=r"held by this process, not re-entrant"):
+        lock.acquire(0.01)
+    pair = plane.semaphore("pair", 2)
+    pair.acquire()
+    with Child(hold, plane, "pair", 2, method="fork") as child:
+        assert child.next() == "holding"
+        with pytest.raises(shmplane.LockTimeout) as caught:
+            pair.acquire(0)
+        assert "re-entrant" not in str(caught.value)
+        child.result()
+    pair.release()
+
+
+def test_a_lock_of_a_closed_plane_object_can_be_released_and_not_taken(plane: shmplane.Plane) -> None:
+    own = shmplane.Plane(plane.name, root=plane.root)
+    lock = own.lock("gpu")
+    lock.acquire()
+    own.close()
+    lock.release()
+    for take in (lock.acquire, lock.try_acquire):
+        with pytest.raises(shmplane.ClosedError, match="this Plane object"):
+            take()
+    assert plane.lock("gpu").available == 1
+
+
 def test_timeout_zero_takes_a_free_permit(plane: shmplane.Plane) -> None:
     plane.lock("gpu").acquire(0)
     plane.lock("gpu").release()

@@ -199,6 +199,70 @@ def test_follow_ends_with_a_timeout(plane: shmplane.Plane) -> None:
         next(blocks)
 
 
+def test_a_follower_goes_on_after_a_timeout(plane: shmplane.Plane) -> None:
+    plane["config"] = 0
+    blocks = plane.follow("config", timeout=0.03)
+    next(blocks).close()
+    with pytest.raises(TimeoutError):
+        next(blocks)
+    plane["config"] = 1
+    with next(blocks) as block:
+        assert block.version == 2
+
+
+def test_follow_in_an_async_for_says_which_call_is_for_it(plane: shmplane.Plane) -> None:
+    async def main() -> None:
+        async for _ in plane.follow("config"):  # type: ignore[attr-defined]
+            raise AssertionError("nothing is there")
+
+    with pytest.raises(TypeError, match=r"plane\.follow_async\('config'\)"):
+        asyncio.run(main())
+
+
+@pytest.mark.parametrize("call", ["follow", "follow_async"])
+def test_an_impossible_name_is_refused_at_the_call(plane: shmplane.Plane, call: str) -> None:
+    with pytest.raises(ValueError, match="name"):
+        getattr(plane, call)("")
+
+
+def test_follow_async_yields_the_newest_while_the_loop_goes_on(plane: shmplane.Plane) -> None:
+    plane["config"] = 0
+    seen: list[Any] = []
+
+    async def follow() -> None:
+        async for block in plane.follow_async("config", timeout=SOON_S):
+            with block:
+                seen.append((block.version, block.value()))
+            if block.version == 4:
+                return
+
+    async def publish() -> None:
+        for value in range(1, 4):
+            await asyncio.to_thread(until, lambda: len(seen) == value)  # noqa: B023
+            plane["config"] = value
+
+    async def main() -> None:
+        await asyncio.gather(follow(), publish())
+
+    asyncio.run(main())
+    assert seen == [(1, 0), (2, 1), (3, 2), (4, 3)]
+    assert watching(plane) == 0
+
+
+def test_follow_async_ends_with_a_timeout_and_with_a_cancellation(plane: shmplane.Plane) -> None:
+    async def main() -> None:
+        with pytest.raises(TimeoutError, match="no version of 'config'"):
+            await anext(plane.follow_async("config", timeout=0.01))
+        following = asyncio.ensure_future(anext(plane.follow_async("config")))
+        await asyncio.sleep(0.01)
+        following.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await following
+
+    asyncio.run(main())
+    assert watching(plane) == 0
+
+
 def test_all_workers_follow_a_configuration(plane: shmplane.Plane) -> None:
     with contextlib.ExitStack() as stack:
         workers = [stack.enter_context(Child(_follow, plane, method="fork")) for _ in range(3)]
@@ -240,6 +304,95 @@ def _wait_for_doom(plane: Any) -> float:
     except shmplane.ClosedError:
         return time.monotonic() - began
     raise AssertionError("nobody put it")
+
+
+BLOCKING = {
+    "wait": lambda plane: plane.wait("x"),
+    "wait with a timeout": lambda plane: plane.wait("x", timeout=20),
+    "follow": lambda plane: next(plane.follow("x")),
+    "lock": lambda plane: plane.lock("gpu").acquire(),
+    "lock with a timeout": lambda plane: plane.lock("gpu").acquire(20),
+    "semaphore": lambda plane: plane.semaphore("gpu", 1).acquire(),
+}
+ASYNC = {
+    "wait": lambda plane: plane.wait_async("x"),
+    "follow": lambda plane: anext(plane.follow_async("x")),
+    "lock": lambda plane: plane.lock("gpu").acquire_async(),
+}
+
+
+def _waits(plane: Any) -> int:
+    attachment = plane._attachment
+    return len(attachment.watches) + sum(len(part.waiters) for part in attachment.semaphores.values())
+
+
+@pytest.mark.parametrize("call", BLOCKING.values(), ids=BLOCKING.keys())
+def test_closing_a_plane_object_ends_its_own_waits_and_no_others(plane: shmplane.Plane, call: Any) -> None:
+    plane.lock("gpu").acquire()
+    plane.semaphore("gpu", 1).acquire()
+    closed, other = (shmplane.Plane(plane.name, root=plane.root) for _ in range(2))
+    ended: list[str] = []
+
+    def wait(plane: shmplane.Plane, who: str) -> None:
+        try:
+            call(plane)
+        except shmplane.ClosedError as error:
+            ended.append(f"{who}: {str(error).partition(' of ')[0]}")
+
+    threads = [threading.Thread(target=wait, args=(closed, "closed")) for _ in range(3)]
+    threads.append(threading.Thread(target=wait, args=(other, "other")))
+    for thread in threads:
+        thread.start()
+    until(lambda: _waits(plane) == 4)
+    closed.close()
+    for thread in threads[:3]:
+        thread.join(SOON_S)
+    assert ended == ["closed: this Plane object"] * 3
+    assert _waits(plane) == 1
+    other.close()
+    threads[3].join(SOON_S)
+    assert ended[3:] == ["other: this Plane object"]
+    assert watching(plane) == 0
+    plane.lock("gpu").release()
+    plane.semaphore("gpu", 1).release()
+
+
+@pytest.mark.parametrize("call", ASYNC.values(), ids=ASYNC.keys())
+def test_closing_a_plane_object_ends_its_tasks_waits(plane: shmplane.Plane, call: Any) -> None:
+    plane.lock("gpu").acquire()
+    closed = shmplane.Plane(plane.name, root=plane.root)
+
+    async def wait() -> None:
+        with pytest.raises(shmplane.ClosedError, match="this Plane object"):
+            await call(closed)
+
+    async def main() -> None:
+        waits = [asyncio.create_task(wait()) for _ in range(3)]
+        await asyncio.to_thread(until, lambda: _waits(plane) == 3)
+        closed.close()
+        await asyncio.wait_for(asyncio.gather(*waits), SOON_S)
+
+    asyncio.run(main())
+    assert _waits(plane) == 0
+    plane.lock("gpu").release()
+
+
+def test_a_follower_thread_can_be_stopped_by_closing_its_plane(plane: shmplane.Plane) -> None:
+    plane["config"] = 1
+    own, seen = shmplane.Plane(plane.name, root=plane.root), []
+
+    def follow() -> None:
+        with contextlib.suppress(shmplane.ClosedError):
+            for block in own.follow("config"):
+                seen.append(block.value())
+                block.close()
+
+    following = threading.Thread(target=follow)
+    following.start()
+    until(lambda: seen and _waits(plane))
+    own.close()
+    following.join(SOON_S)
+    assert not following.is_alive()
 
 
 def test_a_plane_closed_under_a_waiter_ends_the_wait_and_its_part(plane_root: Path) -> None:

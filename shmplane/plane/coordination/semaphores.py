@@ -110,6 +110,10 @@ class _Claim:
     def is_done(self) -> bool:
         return self.taken
 
+    @property
+    def has_left(self) -> bool:
+        return self.taken or self.ticket > 0
+
     def slice(self) -> float:
         return SLICE_S if self.is_next() else _SLICE_BEHIND_S
 

@@ -64,6 +64,10 @@ class Wait(Protocol):
     def is_done(self) -> bool:
         """It has what it waits for."""
 
+    @property
+    def has_left(self) -> bool:
+        """There is something that ``undo`` has to give back."""
+
     def look(self) -> int:
         """Under the lock: take what is wished for if it is there; else the wake word to watch."""
 
@@ -137,13 +141,14 @@ def _tries(wait: Wait, timeout: float | None, *, in_loop: bool) -> Iterator[tupl
 
 def give_back(attachment: Attachment, wait: Wait) -> None:
     """Undo what a call has; now if the lock is to be had in a moment, else soon."""
-    attachment.owed.append(wait)
-    try:
-        attachment.settle(moment(attachment))
-    except BaseException:
-        # Ctrl-C: once more, before that goes on.
-        attachment.settle(moment(attachment))
-        raise
+    if wait.has_left:
+        attachment.owed.append(wait)
+        try:
+            attachment.settle(moment(attachment))
+        except BaseException:
+            # Ctrl-C: once more, before that goes on.
+            attachment.settle(moment(attachment))
+            raise
     attachment.leave_if_idle()
 
 

@@ -33,6 +33,10 @@ class _Watch:
     def is_done(self) -> bool:
         return self.lease is not None
 
+    @property
+    def has_left(self) -> bool:
+        return self in self.attachment.watches
+
     def slice(self) -> float:
         return SLICE_S
 

@@ -1,0 +1,48 @@
+"""Following a name: the newest version again and again, for loops of threads and of asyncio tasks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from .blocks.block import Block
+    from .coordinated import Coordinated
+
+__all__ = ["AsyncFollowing", "Following"]
+
+
+class Following(Iterator["Block"]):
+    """What ``plane.follow`` returns. After a ``TimeoutError`` it can be asked again, and goes on where it was."""
+
+    def __init__(self, plane: Coordinated, name: str, *, newer_than: int, timeout: float | None) -> None:
+        self._plane, self._name, self._newer_than, self._timeout = plane, name, newer_than, timeout
+
+    def __next__(self) -> Block:
+        block = self._plane.wait(self._name, newer_than=self._newer_than, timeout=self._timeout)
+        self._newer_than = block.version
+        return block
+
+    def __aiter__(self) -> NoReturn:
+        raise TypeError(
+            f"plane.follow({self._name!r}) blocks its thread, so it is for a plain `for`; in an `async for` use "
+            f"plane.follow_async({self._name!r})"
+        )
+
+    def __repr__(self) -> str:
+        return f"<follows {self._name!r} from version {self._newer_than} on>"
+
+
+class AsyncFollowing(AsyncIterator["Block"]):
+    """What ``plane.follow_async`` returns; for the rest see ``Following``."""
+
+    def __init__(self, plane: Coordinated, name: str, *, newer_than: int, timeout: float | None) -> None:
+        self._plane, self._name, self._newer_than, self._timeout = plane, name, newer_than, timeout
+
+    async def __anext__(self) -> Block:
+        block = await self._plane.wait_async(self._name, newer_than=self._newer_than, timeout=self._timeout)
+        self._newer_than = block.version
+        return block
+
+    def __repr__(self) -> str:
+        return f"<follows {self._name!r} from version {self._newer_than} on>"

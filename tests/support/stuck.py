@@ -1,0 +1,92 @@
+"""The plane's host-wide lock in the hands of somebody who does not go on: a stopped process, or an open description.
+
+It goes on by itself after some seconds, so that a call which would wait for it returns too late instead of hanging.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import struct
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+
+from tests.support.lines import until
+from tests.support.processes import Child
+
+_OFD_SETLK = 37
+GOES_ON_AFTER_S = 8.0
+
+
+class Neighbour:
+    """Who has the lock."""
+
+    def __init__(self, pid: int | None) -> None:
+        self.pid = pid
+        self._has_it = True
+        self._let_go: list[Any] = []
+
+    @property
+    def has_it(self) -> bool:
+        """False once it was let go, or went on because the test waited for it."""
+        return self._has_it
+
+    def go_on(self) -> None:
+        if self._has_it:
+            self._has_it = False
+            for let_go in self._let_go:
+                let_go()
+
+    def _then(self, let_go: Any) -> None:
+        self._let_go.append(let_go)
+
+
+@contextlib.contextmanager
+def lock_taken(plane: Any) -> Iterator[Neighbour]:
+    """By another open description of the lock's file, which is to the kernel what another process is."""
+    fd = os.open(f"{plane._attachment.path}/lock", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.fcntl(fd, _OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 1, 0))
+        neighbour = Neighbour(None)
+        neighbour._then(lambda: fcntl.fcntl(fd, _OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_UNLCK, 0, 0, 1, 0)))
+        with _patience_is_limited(neighbour):
+            yield neighbour
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def stopped_inside(plane: Any) -> Iterator[Neighbour]:
+    """By a child that stops itself in the middle of a transaction."""
+    with Child(_stop_inside, plane, method="fork") as child:
+        assert child.next() == "ready"
+        child._tell("next")
+        until(lambda: psutil.Process(child.pid).status() == psutil.STATUS_STOPPED)
+        neighbour = Neighbour(child.pid)
+        neighbour._then(child.go_on)
+        with _patience_is_limited(neighbour):
+            yield neighbour
+        assert child._receive("yielded", 10) == "went on"
+
+
+def _stop_inside(plane: Any) -> Iterator[str]:
+    yield "ready"
+    plane._attachment.run(lambda: os.kill(os.getpid(), signal.SIGSTOP))
+    yield "went on"
+
+
+@contextlib.contextmanager
+def _patience_is_limited(neighbour: Neighbour) -> Iterator[None]:
+    timer = threading.Timer(GOES_ON_AFTER_S, neighbour.go_on)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        neighbour.go_on()
