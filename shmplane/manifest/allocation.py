@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from ..errors import PlaneCorrupt, PlaneFull
 from ..system import round_to_pages
 from .segments import Place, SegmentSpace
-from .space import CELL_NBYTES, class_of, slab_nbytes
-from .states import USED
+from .space import CELL_NBYTES, LARGEST_SLAB_NBYTES, class_of, slab_nbytes
+from .states import FREE, USED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,14 +42,20 @@ class Allocation(SegmentSpace):
         following = header.free_blocks[0]
         if following:
             header.free_blocks[0] = blocks.next[following - 1]
-            return following - 1
-        high = header.blocks_high[0]
+            return self._free_row(following - 1)
+        high = self._manifest.blocks_high
         if high == header.blocks_reserved[0] and high < blocks.rows:
             self._reserve_blocks(min(blocks.rows, max(64, high + min(high // 2, 8192))))
         if high < blocks.rows:
             header.blocks_high[0] = high + 1
-            return high
+            return self._free_row(high)
         return self._steal_row()
+
+    def _free_row(self, row: int) -> int:
+        """A row that is handed out is free, whatever chains and counters say."""
+        if self._blocks.state[row] != FREE:
+            raise PlaneCorrupt(f"block row {row} is counted as free and is in use; run `shmplane gc`", row=row)
+        return row
 
     def _reserve_blocks(self, rows: int) -> None:
         self._manifest.reserve(self._blocks, rows)
@@ -72,7 +78,7 @@ class Allocation(SegmentSpace):
                 classes.free[index] = blocks.next[row]
                 self._segments.orphans[blocks.segment[row] - 1] += 1
                 blocks.cell[row] = 0
-                return row
+                return self._free_row(row)
         raise PlaneFull(
             f"all {blocks.rows:,} blocks of the plane are in use. Delete some, close leases on old versions, or make "
             f"the plane with a larger max_blocks=.",
@@ -100,7 +106,7 @@ class Allocation(SegmentSpace):
         if following:
             row = following - 1
             classes.free[index] = blocks.next[row]
-            return row
+            return self._free_row(row)
         slab = classes.slab[index]
         if not slab:
             return self._adopt_orphan(index)
@@ -124,7 +130,7 @@ class Allocation(SegmentSpace):
         blocks.cell[row] = cell
 
     def _adopt_orphan(self, index: int) -> int:
-        segments, high = self._segments, self._header.segments_high[0]
+        segments, high = self._segments, self._manifest.segments_high
         if not any(segments.orphans[:high].tolist()):
             return -1
         for slab in range(high):
@@ -137,7 +143,7 @@ class Allocation(SegmentSpace):
         if self._segments.state[slab] != USED:  # the search for a row dissolved it
             self.free_block_row(row)
             return -1
-        blocks, high = self._blocks, self._header.blocks_high[0]
+        blocks, high = self._blocks, self._manifest.blocks_high
         owned = {
             offset
             for segment, offset, size in zip(
@@ -145,7 +151,10 @@ class Allocation(SegmentSpace):
             )
             if segment == slab + 1 and size
         }
-        for offset in range(0, self._segments.bump[slab], cell):
+        cut = self._segments.bump[slab]
+        if cut > LARGEST_SLAB_NBYTES:
+            raise PlaneCorrupt(f"segment row {slab} is a slab of impossible size; remove the plane", row=slab)
+        for offset in range(0, cut, cell):
             if offset not in owned:
                 self._segments.orphans[slab] -= 1
                 self.bind(row, slab, offset=offset, cell=cell)
@@ -201,7 +210,7 @@ class Allocation(SegmentSpace):
         """Bind a row to each cell of a slab that is not the class's open one, as far as rows go."""
         segments, header, blocks = self._segments, self._header, self._blocks
         while segments.bump[slab] + cell <= segments.nbytes[slab]:
-            if not header.free_blocks[0] and header.blocks_high[0] == blocks.rows:
+            if not header.free_blocks[0] and self._manifest.blocks_high == blocks.rows:
                 return
             row = self.block_row()
             start = segments.bump[slab]
@@ -211,7 +220,7 @@ class Allocation(SegmentSpace):
 
     def dissolve_idle_slabs(self) -> int:
         """Doom every slab without live cells; the bytes that gives back."""
-        segments, high = self._segments, self._header.segments_high[0]
+        segments, high = self._segments, self._manifest.segments_high
         idle = [
             slab
             for slab in range(high)

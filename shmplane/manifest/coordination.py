@@ -60,7 +60,7 @@ class Coordination:
     def find(self, name: bytes) -> int:
         """The row of a semaphore's name, or -1."""
         semaphores, hashed = self._semaphores, crc32(name)
-        for row, found in enumerate(semaphores.hash[: self._header.semaphores_high[0]].tolist()):
+        for row, found in enumerate(semaphores.hash[: self._manifest.semaphores_high].tolist()):
             if found == hashed and semaphores.state[row] and semaphores.text.read(row, semaphores.length[row]) == name:
                 return row
         return -1
@@ -82,7 +82,7 @@ class Coordination:
 
     def _free_row(self) -> int:
         header, semaphores = self._header, self._semaphores
-        high = header.semaphores_high[0]
+        high = self._manifest.semaphores_high
         if high == header.semaphores_reserved[0] and high < semaphores.rows:
             reserved = min(semaphores.rows, max(16, 2 * high))
             self._manifest.reserve(semaphores, reserved)
@@ -120,7 +120,7 @@ class Coordination:
 
     def count_held(self) -> int:
         """Permits held of all semaphores, over all processes."""
-        high = self._header.semaphores_high[0]
+        high = self._manifest.semaphores_high
         return sum(sum(permits[:high].tolist()) for _, permits, _ in self._rows()) if high else 0
 
     def waiting_elsewhere(self, row: int) -> int:
@@ -219,7 +219,7 @@ class Coordination:
             self.count_watchers()
         if not processes.coordinates[slot]:
             return 0
-        high = self._header.semaphores_high[0]
+        high = self._manifest.semaphores_high
         permits, tickets = self._manifest.permit_rows(slot)
         for row in range(high):
             if tickets[row] or permits[row]:

@@ -86,7 +86,7 @@ class NameIndex:
             row = self._exhume()
             if row >= 0:
                 return row
-        high = header.names_high[0]
+        high = self._manifest.names_high
         if high == header.names_reserved[0] and high < names.rows:
             reserved = min(names.rows, max(64, high + min(high // 2, 8192)))
             self._manifest.reserve(names, reserved)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from ..errors import PlaneFull
+from ..errors import PlaneCorrupt, PlaneFull
 from .store import METER_WORDS
 
 if TYPE_CHECKING:
@@ -57,13 +57,13 @@ class Metering:
         meters = self._meters
         return {
             meters.text.read(row, meters.length[row]): row
-            for row in range(min(self._header.meters_high[0], meters.rows))
+            for row in range(self._manifest.meters_high)
             if meters.state[row]
         }
 
     def _new_row(self, name: bytes) -> int:
         meters, header = self._meters, self._header
-        row = header.meters_high[0]
+        row = self._manifest.meters_high
         if row < meters.rows:
             header.meters_high[0] = row + 1
         else:
@@ -118,7 +118,7 @@ class Metering:
         new = 2 * self._first_base + 1 - old
         base, sums = manifest.reading_row(old).tolist(), manifest.reading_row(new)
         ended = manifest.reading_row(slot).tolist()
-        for index in range(self._header.meters_high[0] * METER_WORDS):
+        for index in range(self._manifest.meters_high * METER_WORDS):
             word = base[index] + (ended[index] if index % METER_WORDS >= LEVEL_WORDS else 0)
             if sums[index] != word:
                 sums[index] = word
@@ -130,6 +130,8 @@ class Metering:
     def _finish(self) -> None:
         """Clear the row that a fold, killed since, has added already."""
         folding = self._header.folding[0]
+        if folding >> 1 > self._first_base:
+            raise PlaneCorrupt(f"the header says that slot {(folding >> 1) - 1} is being folded; remove the plane")
         if folding >> 1:
             self._clear((folding >> 1) - 1)
             self._header.folding[0] = folding & 1

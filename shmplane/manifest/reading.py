@@ -158,7 +158,7 @@ class Reader:
 
     def _facts_of_reference(self, row: int) -> BlockFacts:
         blocks = self.blocks
-        if not 0 <= row < self.header.blocks_high[0] or blocks.state[row] != LIVE or blocks.references[row]:
+        if not 0 <= row < self.manifest.blocks_high or blocks.state[row] != LIVE or blocks.references[row]:
             raise PlaneCorrupt(f"a block refers to row {row}, which has no bytes of its own; delete it", row=row)
         return self.facts(row)
 
@@ -179,7 +179,7 @@ class Reader:
     def is_current(self, row: int, generation: int) -> bool:
         """Whether the row still holds the block that a handle means."""
         return (
-            row < self.header.blocks_high[0]
+            row < self.manifest.blocks_high
             and self.blocks.state[row] == LIVE
             and self.blocks.generation[row] == generation
         )
@@ -194,11 +194,16 @@ class Reader:
 
     def all_names(self) -> list[str]:
         """Names with a block, in no order."""
-        words = self.names.word[: self.header.names_high[0]].tolist()
+        words = self.names.word[: self.manifest.names_high].tolist()
         return [self.index.read(row) for row, word in enumerate(words) if word]
 
     def count_names(self) -> int:
-        return self.header.live_names[0]
+        count = self.header.live_names[0]
+        if count > self.names.rows:
+            raise PlaneCorrupt(
+                f"the header counts {count:,} names of {self.names.rows:,}; run `shmplane gc`", found=count
+            )
+        return count
 
     def holders(self, row: int) -> list[int]:
         """Slots of the processes that lease a block."""
@@ -218,13 +223,13 @@ class Reader:
         segments = self.segments
         return [
             Doomed(row, segments.id[row], segments.nbytes[row], bool(segments.exported[row]))
-            for row in range(self.header.segments_high[0])
+            for row in range(self.manifest.segments_high)
             if segments.state[row] != FREE and row not in kept
         ]
 
     def exported_segments(self) -> list[int]:
         """Ids of the segments that have a link for other programs."""
-        segments, high = self.segments, self.header.segments_high[0]
+        segments, high = self.segments, self.manifest.segments_high
         return [segments.id[row] for row in range(high) if segments.state[row] != FREE and segments.exported[row]]
 
     def _with_references(self, rows: set[int]) -> set[int]:
@@ -244,7 +249,7 @@ def not_found(name: bytes) -> BlockNotFound:
 
 def held_rows(reader: Reader, slot: int) -> list[int]:
     """Block rows that a process leases; proportional to the rows ever used, a page of words at a time."""
-    high, step = reader.header.blocks_high[0], 512
+    high, step = reader.manifest.blocks_high, 512
     leases = reader.manifest.lease_row(slot)
     held: list[int] = []
     for start in range(0, high, step):

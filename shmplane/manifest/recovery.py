@@ -154,7 +154,10 @@ def _judge_segments(facts: Snapshot, verdict: Verdict) -> None:
 def take_snapshot(tx: Transaction, alive: set[int]) -> Snapshot:
     """Read the facts, under the lock."""
     header, blocks, names, segments = tx.header, tx.blocks, tx.names, tx.segments
-    high, segments_high, names_high = header.blocks_high[0], header.segments_high[0], header.names_high[0]
+    high, segments_high, names_high = tx.manifest.blocks_high, tx.manifest.segments_high, tx.manifest.names_high
+    _check_unused(blocks.state, high, header.blocks_reserved[0])
+    _check_unused(segments.state, segments_high, header.segments_reserved[0])
+    _check_unused(names.length, names_high, header.names_reserved[0])
     counts = blocks.references[:high].tolist()
     leased: set[int] = set()
     for slot in alive:
@@ -178,6 +181,16 @@ def take_snapshot(tx: Transaction, alive: set[int]) -> Snapshot:
         segment_slabs=segments.slab[:segments_high].tolist(),
         segment_exported=segments.exported[:segments_high].tolist(),
     )
+
+
+def _check_unused(column: Column, high: int, reserved: int) -> None:
+    """A row in use that is not counted: the counter was written over, and going by it would free what others read."""
+    if any(column[high:reserved].tolist()):
+        raise PlaneCorrupt(
+            f"the header counts {high:,} rows of a table and there are more in use: somebody wrote over it. Save what can "
+            f"still be read and remove the plane.",
+            found=high,
+        )
 
 
 def rebuild(tx: Transaction, alive: set[int]) -> Verdict:
@@ -216,9 +229,9 @@ def reap(tx: Transaction, slot: int) -> None:
     blocks, segments, space = tx.blocks, tx.segments, tx.space
     for row in held_rows(tx, slot):
         tx.release_of(slot, row)
-    for row in rows_of_owner(blocks.owner, tx.header.blocks_high[0], slot):
+    for row in rows_of_owner(blocks.owner, tx.manifest.blocks_high, slot):
         tx.abandon(row)
-    for row in rows_of_owner(segments.owner, tx.header.segments_high[0], slot):
+    for row in rows_of_owner(segments.owner, tx.manifest.segments_high, slot):
         if segments.state[row] == MAKING:
             space.give_up(row)
         elif segments.state[row] == DOOMED:
@@ -250,7 +263,7 @@ def _clear_leases(tx: Transaction, slot: int) -> None:
 
 def _rebuild_blocks(tx: Transaction, verdict: Verdict) -> None:
     header, blocks = tx.header, tx.blocks
-    high = header.blocks_high[0]
+    high = tx.manifest.blocks_high
     header.free_blocks[0] = 0
     states = blocks.state[:high].tolist()
     free = [row for row, state in enumerate(states) if state == FREE]
@@ -276,7 +289,7 @@ def _rebuild_slabs(tx: Transaction, verdict: Verdict, free: list[int]) -> list[i
         if blocks.cell[row]:
             owned.setdefault(blocks.segment[row] - 1, set()).add(blocks.offset[row])
     remaining = list(free)
-    for slab in range(tx.header.segments_high[0]):
+    for slab in range(tx.manifest.segments_high):
         index = segments.slab[slab] - 1
         if segments.state[slab] != USED or not 0 <= index < len(CELL_NBYTES):
             continue
@@ -308,7 +321,7 @@ def _rebuild_segments(tx: Transaction) -> None:
     for bucket in range(RECYCLE_BUCKETS):
         tx.manifest.recycled.first[bucket] = 0
     used = recycled = 0
-    for row in range(header.segments_high[0]):
+    for row in range(tx.manifest.segments_high):
         state, nbytes = segments.state[row], segments.nbytes[row]
         if state == FREE:
             segments.next[row] = header.free_segments[0]
@@ -330,7 +343,7 @@ def _rebuild_names(tx: Transaction) -> None:
             tx.manifest.buckets.first[bucket] = 0
     header.tombstones_head[0] = header.tombstones_tail[0] = header.tombstones[0] = 0
     live = 0
-    for row in range(header.names_high[0]):
+    for row in range(tx.manifest.names_high):
         names.queued[row] = 0
         word = names.word[row]
         if names.length[row]:

@@ -103,7 +103,7 @@ class SegmentSpace:
         if following:
             header.free_segments[0] = segments.next[following - 1]
             return following - 1
-        high = header.segments_high[0]
+        high = self._manifest.segments_high
         if high == segments.rows:
             raise PlaneFull(
                 f"all {high:,} segments of the plane are in use; delete some blocks.", needed=1, max_segments=high
@@ -204,7 +204,7 @@ class SegmentSpace:
 
     def doomed_segments(self) -> list[tuple[int, int]]:
         """Row and id of the segments whose files have to go, or are gone and nobody has said so yet."""
-        segments, states = self._segments, self._segments.state[: self._header.segments_high[0]].tolist()
+        segments, states = self._segments, self._segments.state[: self._manifest.segments_high].tolist()
         return [(row, segments.id[row]) for row, state in enumerate(states) if state == DOOMED]
 
     def _account(self, *, used: int = 0, recycled: int = 0) -> None:

@@ -192,22 +192,48 @@ class Manifest:
                 path=path,
             )
         opened = cls(fd, limits)
-        opened._check_counters(path)
+        try:
+            opened.check_counters()
+        except PlaneCorrupt as error:
+            raise PlaneCorrupt(f"{path}: {error}", path=path) from None
         return opened
 
-    def _check_counters(self, path: str) -> None:
-        header = self.header
-        for table, high, reserved in (
-            (self.blocks, header.blocks_high[0], header.blocks_reserved[0]),
-            (self.segments, header.segments_high[0], header.segments_reserved[0]),
-            (self.names, header.names_high[0], header.names_reserved[0]),
-        ):
-            if not high <= reserved <= table.rows:
-                raise PlaneCorrupt(
-                    f"{path}: {high:,} of {reserved:,} rows in use, but {type(table).__name__} has {table.rows:,}. "
-                    f"Remove the plane.",
-                    path=path,
-                )
+    # Counters of rows, each checked whenever it is used: they bound loops, and another process may have written over them.
+
+    @property
+    def blocks_high(self) -> int:
+        """Block rows ever used."""
+        return _bounded(self.blocks, self.header.blocks_high[0], self.header.blocks_reserved[0])
+
+    @property
+    def blocks_reserved(self) -> int:
+        """Block rows, and words of each lease row, that memory stands behind."""
+        return _bounded(self.blocks, self.header.blocks_reserved[0], self.blocks.rows)
+
+    @property
+    def segments_high(self) -> int:
+        """Segment rows ever used."""
+        return _bounded(self.segments, self.header.segments_high[0], self.header.segments_reserved[0])
+
+    @property
+    def names_high(self) -> int:
+        """Name rows ever used."""
+        return _bounded(self.names, self.header.names_high[0], self.header.names_reserved[0])
+
+    @property
+    def semaphores_high(self) -> int:
+        """Semaphore rows ever used."""
+        return _bounded(self.semaphores, self.header.semaphores_high[0], self.header.semaphores_reserved[0])
+
+    @property
+    def meters_high(self) -> int:
+        """Meter rows ever used."""
+        return _bounded(self.meters, self.header.meters_high[0], self.meters.rows)
+
+    def check_counters(self) -> None:
+        """``PlaneCorrupt`` when the header counts rows that there cannot be."""
+        for counter in ("blocks_high", "segments_high", "names_high", "semaphores_high", "meters_high"):
+            getattr(self, counter)
 
     def lease_row(self, slot: int) -> Column:
         """The words of one process; only those below ``blocks_reserved`` may be touched, while the slot is in use."""
@@ -308,6 +334,18 @@ class Manifest:
                     errno=error.errno,
                 ) from error
             raise PlaneCorrupt(f"reserving {nbytes:,} B of the plane's tables: {error}", errno=error.errno) from error
+
+
+def _bounded(table: Table, high: int, reserved: int) -> int:
+    """What a header counts of a table, if it can be."""
+    if high <= reserved <= table.rows:
+        return high
+    raise PlaneCorrupt(
+        f"the header counts {high:,} rows of {type(table).__name__} in use and {reserved:,} with memory behind them; there "
+        f"are {table.rows:,}. Somebody wrote over it: save what can still be read and remove the plane.",
+        table=type(table).__name__,
+        found=high,
+    )
 
 
 def _place(limits: Limits) -> tuple[dict[type[Table], int], int, int]:

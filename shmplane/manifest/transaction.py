@@ -282,7 +282,7 @@ class Transaction(Reader):
 
     def evict(self, nbytes: int, rows: int = 0) -> None:
         """Delete evictable blocks that nobody leases, oldest first, until ``nbytes`` and ``rows`` are given back."""
-        blocks, high = self.blocks, self.header.blocks_high[0]
+        blocks, high = self.blocks, self.manifest.blocks_high
         if nbytes <= 0 and rows <= 0:
             return
         evictable = [row for row, flag in enumerate(blocks.evictable[:high].tolist()) if flag]
@@ -333,7 +333,7 @@ class Transaction(Reader):
         """Free blocks whose linger time has passed; how many."""
         if not self.header.lingering[0]:
             return 0
-        high, now = self.header.blocks_high[0], _clock()
+        high, now = self.manifest.blocks_high, _clock()
         before = self.header.live_blocks[0]
         for row, linger in enumerate(self.blocks.linger[:high].tolist()):
             if linger and self.blocks.state[row] == LIVE and self.blocks.expires[row] <= now:

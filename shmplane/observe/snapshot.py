@@ -172,7 +172,7 @@ def read_snapshot(name: str, root: str, manifest: Manifest, *, is_held: IsHeld) 
     for process in summary.processes:
         for row in process.leases:
             holders.setdefault(row, []).append(process.slot)
-    states = manifest.blocks.state[: manifest.header.blocks_high[0]].tolist()
+    states = manifest.blocks.state[: manifest.blocks_high].tolist()
     blocks = {
         row: _block(tx, row, BLOCK_STATES.get(state, "unknown"), tuple(holders.get(row, ())))
         for row, state in enumerate(states)
@@ -190,7 +190,7 @@ def read_snapshot(name: str, root: str, manifest: Manifest, *, is_held: IsHeld) 
                 segments.nbytes[row],
                 segments.slab[row],
             )
-            for row, state in enumerate(segments.state[: manifest.header.segments_high[0]].tolist())
+            for row, state in enumerate(segments.state[: manifest.segments_high].tolist())
             if state != FREE
         },
     )

@@ -68,7 +68,7 @@ def timestamp(ns: int) -> datetime:
 
 def block_infos(tx: Transaction) -> list[BlockInfo]:
     """A row per block that is not free; under the lock."""
-    blocks, high = tx.blocks, tx.header.blocks_high[0]
+    blocks, high = tx.blocks, tx.manifest.blocks_high
     holders: dict[int, list[int]] = {}
     for slot in tx.space.slots_in_use():
         for row in held_rows(tx, slot):
@@ -104,7 +104,7 @@ def statistics(tx: Transaction) -> PlaneStatistics:
         recycled_nbytes=recycled,
         free_nbytes=capacity - used - recycled,
         blocks=header.live_blocks[0],
-        segments=sum(state in (USED, WARM) for state in tx.segments.state[: header.segments_high[0]].tolist()),
+        segments=sum(state in (USED, WARM) for state in tx.segments.state[: tx.manifest.segments_high].tolist()),
         processes=len(slots),
         leases=sum(len(held_rows(tx, slot)) for slot in slots),
     )

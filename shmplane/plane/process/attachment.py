@@ -149,7 +149,7 @@ class Attachment(Holdings):
                 self._recover()
             self.suspect = True
             now = _clock()
-            if writes or self.queue or self.owed or now - header.scanned[0] > _SCAN_INTERVAL_NS:
+            if writes or self.queue or self.owed or self._scan_is_due(now):
                 header.dirty[0] = self.mark
                 self._keep_house(now)
                 result = operation(*args)
@@ -184,10 +184,14 @@ class Attachment(Holdings):
             self.undo_owed()
         if self.gone:
             self._forget_gone()
-        if now - self._header.scanned[0] > _SCAN_INTERVAL_NS:
+        if self._scan_is_due(now):
             self._header.scanned[0] = now
             reap_dead(self)
             self.tx.expire()
+
+    def _scan_is_due(self, now: int) -> bool:
+        """Nobody has looked for a second, or the word says a time to come and was written over."""
+        return not 0 <= now - self._header.scanned[0] <= _SCAN_INTERVAL_NS
 
     def _corrupt(self, error: Exception) -> PlaneCorrupt:
         return PlaneCorrupt(

@@ -14,7 +14,7 @@ import secrets
 import threading
 from typing import TYPE_CHECKING
 
-from ...errors import ClosedError, ShmplaneError
+from ...errors import ClosedError, PlaneCorrupt, ShmplaneError
 from ...system import run_in_forked_child, unlink_quietly
 
 if TYPE_CHECKING:
@@ -117,6 +117,8 @@ def destroy(attachment: Attachment) -> None:
             unleased = attachment.run(_destroy, attachment)
         except ClosedError:
             return
+        except PlaneCorrupt:
+            unleased = _destroy_unread(attachment)
         attachment.end(f"plane {attachment.name!r} was destroyed; open it again to make a new one")
         _forget(attachment)
         _remove_plane(attachment, unleased)
@@ -128,10 +130,19 @@ def _destroy(attachment: Attachment) -> list[Doomed]:
     tx.header.destroyed[0] = 1
     tx.coordination.wake_everybody()
     # Who holds a block compares its name's word and nothing else: make it differ.
-    for name_row in range(tx.header.names_high[0]):
+    for name_row in range(tx.manifest.names_high):
         if tx.names.word[name_row]:
             tx.names.word[name_row] = 0
     return tx.unleased_segments()
+
+
+def _destroy_unread(attachment: Attachment) -> list[Doomed]:
+    """The same when its tables cannot be believed: the files go as they are, and mappings keep their memory."""
+    header, names = attachment.manifest.header, attachment.manifest.names
+    header.destroyed[0] = 1
+    for name_row in range(min(header.names_reserved[0], names.rows)):
+        names.word[name_row] = 0
+    return []
 
 
 def _forget(attachment: Attachment) -> None:
@@ -143,8 +154,9 @@ def _forget(attachment: Attachment) -> None:
 def _remove_plane(attachment: Attachment, unleased: list[Doomed]) -> None:
     for segment in unleased:
         attachment.memory.remove(segment)
-    for segment_id in attachment.tx.exported_segments():
-        unlink_quietly(attachment.memory.link(segment_id))
+    with contextlib.suppress(PlaneCorrupt):
+        for segment_id in attachment.tx.exported_segments():
+            unlink_quietly(attachment.memory.link(segment_id))
     remove_directory(attachment.path, attachment.manifest)
 
 

@@ -18,7 +18,7 @@ def take_slot(tx: Transaction, token: Token) -> int:
     for slot, state in enumerate(processes.state.tolist()):
         if state or not token.try_take(slot):
             continue
-        manifest.reserve_lease_row(slot, tx.header.blocks_reserved[0])
+        manifest.reserve_lease_row(slot, manifest.blocks_reserved)
         leases = manifest.lease_row(slot)
         for row in held_rows(tx, slot):
             leases[row] = 0

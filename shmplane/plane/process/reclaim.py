@@ -71,7 +71,7 @@ def reap_dead(attachment: Attachment) -> int:
 def _remove_ownerless(tx: Transaction) -> None:
     """Doomed segments whose remover has no row: killed when it had recovered and not yet joined, or gone too early."""
     segments, slots = tx.segments, set(tx.space.slots_in_use())
-    for row, state in enumerate(segments.state[: tx.header.segments_high[0]].tolist()):
+    for row, state in enumerate(segments.state[: tx.manifest.segments_high].tolist()):
         if state == DOOMED and segments.owner[row] - 1 not in slots:
             tx.space.doom(row)
 
@@ -95,10 +95,10 @@ def audit(attachment: Attachment) -> None:
     for row in held_rows(tx, attachment.slot):
         if row not in attachment.leases:
             tx.release(row)
-    for row in rows_of_owner(blocks.owner, tx.header.blocks_high[0], attachment.slot):
+    for row in rows_of_owner(blocks.owner, tx.manifest.blocks_high, attachment.slot):
         if blocks.state[row] == CREATING and row not in attachment.creations:
             tx.abandon(row)
-    for row in rows_of_owner(segments.owner, tx.header.segments_high[0], attachment.slot):
+    for row in rows_of_owner(segments.owner, tx.manifest.segments_high, attachment.slot):
         if segments.state[row] == DOOMED:
             tx.space.doom(row)
         elif segments.state[row] == MAKING and segments.slab[row] and ~row not in attachment.creations:
