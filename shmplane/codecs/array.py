@@ -22,6 +22,8 @@ from shmplane.codecs.dtypes import is_storable, pack_dtype, unpack_dtype
 from shmplane.codecs.frame import HEADER_NBYTES, corrupt, seal, unseal
 from shmplane.errors import UnsupportedValue
 
+from ..system import own
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -100,7 +102,7 @@ def encode_array_like(value: Any) -> EncodedArray:
     if hasattr(type(value), "__dlpack__") and not hasattr(type(value), "__array__"):
         try:
             return encode_array(np.from_dlpack(value))
-        except Exception as error:
+        except own(Exception) as error:
             raise UnsupportedValue(
                 f"this {type(value).__name__} cannot be read through DLPack: {error}", type=type(value).__name__
             ) from error
@@ -118,7 +120,7 @@ def _as_array(value: Any) -> npt.NDArray[Any]:
             as_array: Any = type(value)
             value = as_array.__array__(value)
         return np.asarray(value)
-    except Exception as error:
+    except own(Exception) as error:
         raise UnsupportedValue(
             f"NumPy cannot make an array of this {type(value).__name__}: {error}", type=type(value).__name__
         ) from error
@@ -216,7 +218,7 @@ def open_array(frame: bytes, memory: Memory) -> npt.NDArray[Any]:
         corrupt(f"its frame claims {claim.nbytes:,} bytes of {memory.nbytes:,}")
     try:
         return borrow(memory, claim.typestr, claim.shape, strides=claim.strides, dtype=claim.view_as)
-    except ValueError as error:
+    except own(ValueError) as error:
         raise UnsupportedValue(
             f"an array of {len(claim.shape)} dimensions needs NumPy 2: pip install 'numpy>=2'", shape=claim.shape
         ) from error

@@ -13,6 +13,8 @@ from shmplane.codecs import array, document, frames, pickled, raw
 from shmplane.codecs.base import CAN_STORE
 from shmplane.errors import UnsupportedValue
 
+from ..system import own
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -141,6 +143,6 @@ def _exports_array(value: Any) -> bool:
 def _exports_buffer(value: Any) -> bool:
     try:
         memoryview(value).release()
-    except (TypeError, ValueError, BufferError):
+    except own(TypeError, ValueError, BufferError):
         return False
     return True

@@ -23,6 +23,8 @@ from shmplane.codecs.raw import present_bytes
 from shmplane.codecs.table import SERIES
 from shmplane.errors import ShmplaneError, UnsupportedValue
 
+from ..system import own
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -52,9 +54,9 @@ def as_kind(kind: str, root: Any, as_: str) -> Any:
         _refuse(kind, as_, "it has no such form")
     try:
         return convert(root)
-    except _NoForm as error:
+    except own(_NoForm) as error:
         _refuse(kind, as_, str(error))
-    except (ValueError, TypeError, NotImplementedError, OverflowError) as error:
+    except own(ValueError, TypeError, NotImplementedError, OverflowError) as error:
         # What a pickle's own code raises is its user's; the rest is a library that cannot convert this value.
         if kind == "pickle" or isinstance(error, ShmplaneError):
             raise
@@ -81,7 +83,7 @@ def _array_as_arrow(root: Any) -> Any:
             return pa.table({name: array[name] for name in array.dtype.names})
         if array.ndim == 1:
             return pa.array(array, from_pandas=False)
-    except (pa.ArrowException, TypeError, ValueError) as error:
+    except own(pa.ArrowException, TypeError, ValueError) as error:
         raise _NoForm(f"Arrow has no column for dtype {array.dtype} ({error})") from error
     raise _NoForm(f"it has {array.ndim} dimensions, an Arrow column one")
 
@@ -95,7 +97,7 @@ def _array_as_pandas(root: Any) -> Any:
             return pd.DataFrame(array, copy=False)
         if array.ndim == 1:
             return pd.Series(array, copy=False)
-    except (TypeError, ValueError) as error:
+    except own(TypeError, ValueError) as error:
         raise _NoForm(f"pandas has no column for dtype {array.dtype} ({error})") from error
     raise _NoForm(f"it has {array.ndim} dimensions, a frame one or two")
 
@@ -112,7 +114,7 @@ def _array_as_polars(root: Any) -> Any:
         # Polars takes little-endian arrays alone, and others only when they look like objects.
         if array.ndim == 1 and array.dtype.isnative and array.dtype.kind in "?biufmMSU":
             return pl.from_arrow(_array_as_arrow(root)) if array.dtype.kind in "iufmM" else pl.Series(array)
-    except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
+    except own(pl.exceptions.PolarsError, TypeError, ValueError) as error:
         raise _NoForm(f"Polars has no column for dtype {array.dtype} ({error})") from error
     raise _NoForm(f"it has {array.ndim} dimensions and dtype {array.dtype}")
 
@@ -133,7 +135,7 @@ def _table_as_array(root: Any) -> Any:
         raise _NoForm(f"it has {len(columns)} columns, an array one; read it as_='arrow' and take a column")
     try:
         array = columns[0].to_numpy()
-    except (pa.ArrowException, TypeError, ValueError) as error:
+    except own(pa.ArrowException, TypeError, ValueError) as error:
         raise _NoForm(f"NumPy has no dtype for {columns[0].type} ({error})") from error
     if array.dtype == object:
         raise _NoForm(f"a column of type {columns[0].type} would be an array of Python objects")
@@ -182,7 +184,7 @@ def _table_as_polars(root: Any) -> Any:
 
     try:
         frame = polars_from_table(_table_of(root))
-    except Exception as error:
+    except own(Exception) as error:
         raise _NoForm(f"Polars does not take one of its columns ({error})") from error
     return frame.to_series(0) if _is_series(root) else frame
 

@@ -16,6 +16,8 @@ from shmplane.codecs.frame import corrupt
 from shmplane.codecs.raw import EncodedBytes, open_bytes
 from shmplane.errors import UnsupportedValue
 
+from ..system import own
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -43,11 +45,11 @@ def encode_document(value: Any) -> EncodedBytes:
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":"))
         encoded = text.encode()
-    except UnicodeEncodeError as error:
+    except own(UnicodeEncodeError) as error:
         raise UnsupportedValue(f"the text is not valid Unicode (it has a lone surrogate): {error.reason}") from error
-    except ValueError as error:
+    except own(ValueError) as error:
         raise UnsupportedValue(f"JSON has no such number: {error}; replace it, for example by None") from error
-    except RecursionError as error:
+    except own(RecursionError) as error:
         raise UnsupportedValue("the value is nested too deeply to be written from here") from error
     return EncodedBytes(encoded, len(encoded), "json", b"J")
 
@@ -98,5 +100,5 @@ def present_document(root: Document) -> Any:
     """Decode the document: a new value for every caller, who may change it."""
     try:
         return json.loads(root.text)
-    except ValueError as error:
+    except own(ValueError) as error:
         corrupt("its text is no JSON", error)

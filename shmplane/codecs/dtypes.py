@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from shmplane.codecs.frame import corrupt
 
+from ..system import own
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -64,7 +66,7 @@ def unpack_dtype(packed: bytes) -> np.dtype[Any]:
     try:
         text = packed.decode()
         dtype = _build(json.loads(text) if text.startswith("{") else text, MAX_DEPTH)
-    except Exception as error:  # noqa: BLE001 - whatever a hostile text makes NumPy raise
+    except own(Exception) as error:  # whatever a hostile text makes NumPy raise
         corrupt("its frame names no dtype", error)
     if not is_storable(dtype):
         corrupt(f"its frame names dtype {dtype}, which is not stored as bytes")

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from shmplane.codecs.table import SERIES
 from shmplane.errors import UnsupportedValue
 
+from ..system import own
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -85,7 +87,7 @@ def lower_column(origin: str, label: Any, values: Any, *, num_rows: int) -> tupl
             array, how = _by_polars(label, values, rows), None
         else:
             array, how = _by_arrow(values, rows), None
-    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+    except own(pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         if isinstance(error, UnsupportedValue):
             raise
         raise UnsupportedValue(f"column {label!r} cannot be stored: {error}", column=label) from error

@@ -13,6 +13,8 @@ from shmplane.codecs.frame import corrupt
 from shmplane.codecs.table import EncodedTable, encode_table, parse_table, read_table
 from shmplane.errors import UnsupportedValue
 
+from ..system import own
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -63,10 +65,10 @@ def encode_arrow_like(value: Any) -> EncodedTable:
 
     try:
         table = pa.table(value)
-    except Exception as error:  # noqa: BLE001 - foreign code may raise anything
+    except own(Exception) as error:  # foreign code may raise anything
         try:
             table = _one_column(pa.chunked_array(value) if hasattr(value, "__arrow_c_stream__") else pa.array(value))
-        except Exception:  # noqa: BLE001 - the first error says more
+        except own(Exception):  # the first error says more
             raise UnsupportedValue(
                 f"this {type(value).__name__} exports no Arrow table: {error}", type=type(value).__name__
             ) from error
@@ -135,7 +137,7 @@ def present_table(root: Any) -> Any:
         return _present(root)
     except ImportError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever a hostile recipe makes pandas raise
+    except own(Exception) as error:  # whatever a hostile recipe makes pandas raise
         corrupt(f"its {root.origin} recipe does not fit its columns", error)
 
 

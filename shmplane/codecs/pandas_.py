@@ -24,6 +24,8 @@ from shmplane.codecs import pandas_index as indexes
 from shmplane.codecs.base import warn_user
 from shmplane.errors import UnsupportedValue
 
+from ..system import own
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -78,7 +80,7 @@ def _pack_extras(value: Any) -> dict[str, Any]:
         if json.loads(json.dumps(value.attrs, allow_nan=False)) == value.attrs:
             return {"attrs": value.attrs, **extras}
         found = "they would come back changed"
-    except (TypeError, ValueError, RecursionError) as error:
+    except own(TypeError, ValueError, RecursionError) as error:
         found = str(error)
     raise UnsupportedValue(
         f"attrs {list(value.attrs)!r} are not all JSON values ({found}), so they would be lost; put "

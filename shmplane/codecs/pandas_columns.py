@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from shmplane.errors import UnsupportedValue
 
+from ..system import own
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -48,7 +50,7 @@ def lower(values: Any, name: Any) -> tuple[Any, How]:
 
     try:
         return _lower_numpy(values) if isinstance(values, np.ndarray) else _lower_extension(values)
-    except (pa.ArrowException, TypeError, ValueError, NotImplementedError, OverflowError) as error:
+    except own(pa.ArrowException, TypeError, ValueError, NotImplementedError, OverflowError) as error:
         raise UnsupportedValue(
             f"column {name!r} of dtype {values.dtype} cannot be stored: {error}. "
             f"Convert it to one type that Arrow has.",
@@ -176,7 +178,7 @@ def _freq_text(index: Any) -> str | None:
         return None
     try:
         understood = pd.tseries.frequencies.to_offset(index.freqstr) == index.freq
-    except ValueError:
+    except own(ValueError):
         return None
     return index.freqstr if understood else None
 

@@ -18,6 +18,8 @@ from shmplane.codecs.borrowed import borrow_bytes
 from shmplane.codecs.frame import corrupt, seal, unseal
 from shmplane.errors import UnsupportedValue
 
+from ..system import own
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -81,7 +83,7 @@ def encode_pickle(value: Any) -> EncodedPickle:
     try:
         stream = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
         return EncodedPickle([stream, *(_flat(buffer) for buffer in buffers)])
-    except Exception as error:
+    except own(Exception) as error:
         raise UnsupportedValue(
             f"this {type(value).__name__} cannot be pickled: {error}", type=type(value).__name__
         ) from error
@@ -113,5 +115,5 @@ def present_pickle(root: Pickled) -> Any:
     stream, *buffers = (memoryview(part) for part in root.parts)  # type: ignore[arg-type]
     try:
         return pickle.loads(stream, buffers=buffers)  # noqa: S301 - asked for and trusted
-    except (pickle.UnpicklingError, EOFError) as error:
+    except own(pickle.UnpicklingError, EOFError) as error:
         corrupt("its bytes are no pickle", error)

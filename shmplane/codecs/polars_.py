@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from shmplane.errors import UnsupportedValue
 
+from ..system import own
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -35,7 +37,7 @@ def _to_arrow(frame: Any) -> Any:
         table = frame.to_arrow(compat_level=newest)
         if not any(_is_misread(chunk) for column in table.columns for chunk in column.chunks):
             return table
-    except pa.ArrowInvalid:
+    except own(pa.ArrowInvalid):
         pass
     # Some versions export a slice of arrays or structs as if it were the whole. Its rows are copied, which ends the slice.
     return frame.select(pl.all().gather(pl.int_range(pl.len()))).to_arrow(compat_level=newest)
@@ -50,7 +52,7 @@ def _is_misread(chunk: pa.Array) -> bool:
 def _comes_back(empty: Any, dtype: Any) -> bool:
     try:
         back = polars_from_table(_to_arrow(empty.to_frame()))
-    except Exception:  # noqa: BLE001 - Polars has errors of many kinds for what it cannot convert
+    except own(Exception):  # Polars has errors of many kinds for what it cannot convert
         return False
     return bool(back.to_series(0).dtype == dtype)
 

@@ -13,6 +13,8 @@ from shmplane.codecs.borrowed import borrow_bytes
 from shmplane.codecs.frame import corrupt, seal, unseal
 from shmplane.errors import UnsupportedValue
 
+from ..system import own
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -62,7 +64,7 @@ def encode_buffer(value: Any) -> EncodedBytes:
         return _encode_elements(value)
     try:
         view = memoryview(value)
-    except (TypeError, ValueError, BufferError) as error:
+    except own(TypeError, ValueError, BufferError) as error:
         raise UnsupportedValue(
             f"this {type(value).__name__} exports no buffer: {error}", type=type(value).__name__
         ) from error
@@ -87,7 +89,7 @@ def _as_array(view: memoryview) -> npt.NDArray[Any]:
 
     try:
         return np.asarray(view)
-    except (TypeError, ValueError) as error:
+    except own(TypeError, ValueError) as error:
         raise UnsupportedValue(
             f"a buffer of format {view.format!r} with gaps cannot be stored: {error}; put bytes(value)",
             format=view.format,

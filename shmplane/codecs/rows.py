@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from shmplane.codecs.table import parse_schema
 from shmplane.errors import UnsupportedValue
 
+from ..system import own
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -96,7 +98,7 @@ def _arrow_from(rows: Any, schema: pa.Schema) -> pa.Table:
         rows = rows.to_frame(schema.names[0])  # a Series
     try:
         return rows if isinstance(rows, pa.Table) else pa.table(rows)
-    except (pa.ArrowException, TypeError, ValueError) as error:
+    except own(pa.ArrowException, TypeError, ValueError) as error:
         raise UnsupportedValue(
             f"rows to append are a table of any library, a dict of columns or a list of dicts, not "
             f"{type(rows).__name__} ({error})"
@@ -108,7 +110,7 @@ def _from_python(make: Callable[[], pa.Table]) -> pa.Table:
 
     try:
         return make()
-    except pa.ArrowException as error:
+    except own(pa.ArrowException) as error:
         raise ValueError(f"the rows are no table: {error}") from error
 
 
@@ -121,7 +123,7 @@ def _column(name: str, values: Any, schema: pa.Schema) -> Any:
     kind = schema.field(name).type
     try:
         return pa.array(values, type=kind)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+    except own(pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"field {name!r} of the rows cannot be {kind}, as the table has it: {error}") from error
 
 
@@ -166,7 +168,7 @@ def _cast(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
         )
     try:
         return column.cast(field.type)
-    except (pa.ArrowException, NotImplementedError) as error:
+    except own(pa.ArrowException, NotImplementedError) as error:
         raise ValueError(
             f"field {field.name!r} is {column.type} in the rows, which does not become {field.type}: {error}"
         ) from error

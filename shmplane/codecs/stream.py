@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
+from ..system import own
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
@@ -106,7 +108,7 @@ def _unify(table: pa.Table) -> pa.Table:
         return table
     try:
         return table.unify_dictionaries()
-    except pa.ArrowException:
+    except own(pa.ArrowException):
         return table
 
 
@@ -133,7 +135,7 @@ def _concat(group: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
         return group
     try:
         combined: list[pa.RecordBatch] = pa.Table.from_batches(group).combine_chunks().to_batches()
-    except pa.ArrowException:
+    except own(pa.ArrowException):
         # Arrow cannot join every type; the stream can hold the pieces.
         return group
     return combined

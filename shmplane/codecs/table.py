@@ -24,6 +24,8 @@ from shmplane.codecs.frame import corrupt, seal, unseal
 from shmplane.codecs.stream import SinkFile, plan_batches, write_stream
 from shmplane.errors import UnsupportedValue
 
+from ..system import own
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -117,7 +119,7 @@ def encode_table(table: pa.Table, origin: str = "arrow", recipe: bytes = b"") ->
     try:
         table.validate()  # as every reader does
         return EncodedTable(table, origin, recipe)
-    except (pa.ArrowException, OSError, ValueError, TypeError, NotImplementedError) as error:
+    except own(pa.ArrowException, OSError, ValueError, TypeError, NotImplementedError) as error:
         raise UnsupportedValue(f"Arrow cannot write this table as an IPC stream: {error}") from error
 
 
@@ -135,7 +137,7 @@ def _comes_back(kind: pa.DataType) -> bool:
             writer.write_batch(pa.record_batch([column], names=[""]))
         back = pa.ipc.open_stream(written.getvalue()).read_all()
         back.validate(full=True)
-    except (pa.ArrowException, OSError, ValueError, TypeError, NotImplementedError):
+    except own(pa.ArrowException, OSError, ValueError, TypeError, NotImplementedError):
         return False
     return bool(back.schema.field(0).type.equals(kind))
 
@@ -147,7 +149,7 @@ def _nulls(kind: pa.DataType) -> pa.Array:
     try:
         column = pa.nulls(2, kind)
         column.validate(full=True)
-    except pa.ArrowException:
+    except own(pa.ArrowException):
         return pa.nulls(0, kind)
     return column
 
@@ -192,7 +194,7 @@ def parse_schema(message: bytes) -> pa.Schema:
 
     try:
         return pa.ipc.read_schema(pa.py_buffer(message))
-    except Exception as error:  # noqa: BLE001 - whatever hostile bytes make Arrow raise
+    except own(Exception) as error:  # whatever hostile bytes make Arrow raise
         corrupt("its frame has no schema", error)
 
 
@@ -243,7 +245,7 @@ def _read_stream(memory: Memory, nbytes: int, columns: Sequence[int] | None) -> 
         body = pa.foreign_buffer(memory.address, nbytes, base=memory.lease)
         table = pa.ipc.open_stream(body, options=options).read_all()
         table.validate()
-    except Exception as error:  # noqa: BLE001 - whatever hostile bytes make Arrow raise
+    except own(Exception) as error:  # whatever hostile bytes make Arrow raise
         corrupt("its body is no Arrow stream", error)
     return table if columns != [] else table.select([])
 
@@ -263,7 +265,7 @@ def nbytes_of(table: pa.Table) -> int:
     """Bytes of a table's values; of views, which older versions of Arrow cannot count, those of their whole buffers."""
     try:
         return int(table.nbytes)
-    except TypeError:
+    except own(TypeError):
         return int(table.get_total_buffer_size())
 
 
@@ -273,5 +275,5 @@ def check_table(table: pa.Table) -> None:
 
     try:
         table.validate(full=True)
-    except (pa.ArrowException, ValueError) as error:
+    except own(pa.ArrowException, ValueError) as error:
         corrupt("its values are not valid", error)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import PlaneCorrupt, PlaneFull
-from ..system import round_to_pages
+from ..system import own, round_to_pages
 from .segments import Place, SegmentSpace
 from .space import CELL_NBYTES, LARGEST_SLAB_NBYTES, class_of, slab_nbytes
 from .states import FREE, USED
@@ -79,11 +79,13 @@ class Allocation(SegmentSpace):
                 self._segments.orphans[blocks.segment[row] - 1] += 1
                 blocks.cell[row] = 0
                 return self._free_row(row)
-        raise PlaneFull(
-            f"all {blocks.rows:,} blocks of the plane are in use. Delete some, close leases on old versions, or make "
-            f"the plane with a larger max_blocks=.",
-            needed=1,
-            max_blocks=blocks.rows,
+        raise self._manifest.refuse(
+            PlaneFull(
+                f"all {blocks.rows:,} blocks of the plane are in use. Delete some, close leases on old versions, or make "
+                f"the plane with a larger max_blocks=.",
+                needed=1,
+                max_blocks=blocks.rows,
+            )
         )
 
     def free_block_row(self, row: int) -> None:
@@ -186,7 +188,7 @@ class Allocation(SegmentSpace):
         nbytes = slab_nbytes(cell, self._classes.slabs[index])
         try:
             self.make_room(nbytes)
-        except PlaneFull:
+        except own(PlaneFull):
             nbytes = round_to_pages(cell)
             self.make_room(nbytes)
         place = self._new_segment(nbytes)

@@ -93,9 +93,11 @@ class Coordination:
         for row in range(high):
             if not self.is_used(row):
                 return row
-        raise PlaneFull(
-            f"all {semaphores.rows} locks and semaphores of the plane are in use at once; release some",
-            limit=semaphores.rows,
+        raise self._manifest.refuse(
+            PlaneFull(
+                f"all {semaphores.rows} locks and semaphores of the plane are in use at once; release some",
+                limit=semaphores.rows,
+            )
         )
 
     def is_used(self, row: int) -> bool:

@@ -96,11 +96,13 @@ class NameIndex:
             return high
         row = self._exhume()
         if row < 0:
-            raise PlaneFull(
-                f"all {names.rows:,} names of the plane are in use. Delete some, or make the plane with a larger "
-                f"max_blocks= ({self._manifest.limits.max_blocks:,} now).",
-                needed=1,
-                max_blocks=self._manifest.limits.max_blocks,
+            raise self._manifest.refuse(
+                PlaneFull(
+                    f"all {names.rows:,} names of the plane are in use. Delete some, or make the plane with a larger "
+                    f"max_blocks= ({self._manifest.limits.max_blocks:,} now).",
+                    needed=1,
+                    max_blocks=self._manifest.limits.max_blocks,
+                )
             )
         return row
 

@@ -83,9 +83,11 @@ class Metering:
         for row in range(self._meters.rows):
             if not any(any(self._read(slot, row)) for slot in self._slots()):
                 return row
-        raise PlaneFull(
-            f"{self._meters.rows} names of pools are counted in the plane and all are in use; use fewer names",
-            limit=self._meters.rows,
+        raise self._manifest.refuse(
+            PlaneFull(
+                f"{self._meters.rows} names of pools are counted in the plane and all are in use; use fewer names",
+                limit=self._meters.rows,
+            )
         )
 
     def is_named(self, row: int, name: bytes) -> bool:

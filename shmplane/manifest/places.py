@@ -10,7 +10,7 @@ import os
 import time
 
 from ..errors import ShmplaneError
-from ..system import Token, open_file, read_start
+from ..system import Token, open_file, own, read_start
 from ..tables import WORD_NBYTES
 from .schema import Header
 
@@ -48,7 +48,7 @@ def plane_names(root: str) -> list[str]:
     """The planes of this user in a root, sorted."""
     try:
         entries = os.listdir(directory_of(root))
-    except FileNotFoundError:
+    except own(FileNotFoundError):
         return []
     return sorted(entry for entry in entries if not entry.startswith("."))
 
@@ -77,7 +77,7 @@ def _maker_is_gone(path: str) -> bool:
     """Without a locked token it may be newborn, so it must have some age."""
     try:
         age = time.time() - os.stat(path).st_ctime
-    except FileNotFoundError:
+    except own(FileNotFoundError):
         return False
     if os.path.exists(f"{path}/tokens"):
         return age > _BEING_FILLED_S and _nobody_lives_in(path)
@@ -87,7 +87,7 @@ def _maker_is_gone(path: str) -> bool:
 def _nobody_lives_in(path: str) -> bool:
     try:
         token = Token.open(f"{path}/tokens")
-    except (OSError, ShmplaneError):
+    except own(OSError, ShmplaneError):
         return False
     try:
         return not token.others_alive(_EVERY_SLOT)
@@ -99,7 +99,7 @@ def _is_temporary(path: str) -> bool:
     """A user may call a plane that stays like a temporary one; its header tells."""
     try:
         fd = open_file(f"{path}/manifest")
-    except (OSError, ShmplaneError):
+    except own(OSError, ShmplaneError):
         return False
     try:
         head = read_start(fd, Header.row_words * WORD_NBYTES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import BlockNotFound, PlaneCorrupt
-from ..system import PAGE_NBYTES
+from ..system import PAGE_NBYTES, own
 from .allocation import Allocation
 from .index import NameIndex
 from .schema import MAX_REFERENCES
@@ -118,7 +118,7 @@ class Reader:
             row = row_of_name_word(self.names.word[name_row])
             is_there = row >= 0 and self.blocks.state[row] == LIVE and self.index.is_at(name_row, name)
             return is_there and self.names.generation[name_row] == generation
-        except (IndexError, PlaneCorrupt):
+        except own(IndexError, PlaneCorrupt):
             return False
 
     def facts(self, row: int) -> BlockFacts:

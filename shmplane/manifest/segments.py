@@ -105,8 +105,10 @@ class SegmentSpace:
             return following - 1
         high = self._manifest.segments_high
         if high == segments.rows:
-            raise PlaneFull(
-                f"all {high:,} segments of the plane are in use; delete some blocks.", needed=1, max_segments=high
+            raise self._manifest.refuse(
+                PlaneFull(
+                    f"all {high:,} segments of the plane are in use; delete some blocks.", needed=1, max_segments=high
+                )
             )
         if high == header.segments_reserved[0]:
             reserved = min(segments.rows, max(32, high + min(high // 2, 8192)))
@@ -149,12 +151,14 @@ class SegmentSpace:
             missing -= self.cool(missing)
         if missing > 0:
             capacity, free = header.capacity[0], self.free_nbytes()
-            raise PlaneFull(
-                f"need {nbytes:,} B; {free:,} B free of {capacity:,}. Delete blocks, open the plane with a larger "
-                f"capacity= (plane.resize), or close leases on old versions.",
-                needed=nbytes,
-                free=free,
-                capacity=capacity,
+            raise self._manifest.refuse(
+                PlaneFull(
+                    f"need {nbytes:,} B; {free:,} B free of {capacity:,}. Delete blocks, open the plane with a larger "
+                    f"capacity= (plane.resize), or close leases on old versions.",
+                    needed=nbytes,
+                    free=free,
+                    capacity=capacity,
+                )
             )
 
     def free_nbytes(self) -> int:

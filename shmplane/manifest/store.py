@@ -9,10 +9,11 @@ from __future__ import annotations
 import errno
 import os
 import time
-from typing import NamedTuple
+import weakref
+from typing import NamedTuple, TypeVar
 
-from ..errors import ClosedError, PlaneCorrupt, PlaneFull
-from ..system import PAGE_NBYTES, Mapping, allocate, close_own, identity_of, read_start, round_to_pages, set_size
+from ..errors import ClosedError, PlaneCorrupt, PlaneFull, ShmplaneError
+from ..system import PAGE_NBYTES, Mapping, allocate, close_own, identity_of, own, read_start, round_to_pages, set_size
 from ..tables import WORD_NBYTES, Column, Table, fingerprint, view_column
 from .schema import (
     Blocks,
@@ -35,6 +36,8 @@ from .space import CELL_NBYTES, RECYCLE_BUCKETS
 from .states import MAX_BLOCKS
 
 __all__ = ["FORMAT", "MAX_METERS", "METER_WORDS", "Limits", "Manifest", "fingerprint_of_format"]
+
+Refusal = TypeVar("Refusal", bound=ShmplaneError)
 
 MAGIC = int.from_bytes(b"shmplane", "little")
 FORMAT = 2
@@ -130,6 +133,7 @@ class Manifest:
         self.bucket_mask: int = rows[Buckets] - 1
         self._lease_row_words = round_to_pages(limits.max_blocks * WORD_NBYTES) // WORD_NBYTES
         self._lease_rows: dict[int, Column] = {}
+        self._refused: weakref.ref[ShmplaneError] | None = None
 
     @classmethod
     def create(cls, fd: int, limits: Limits, *, capacity: int, recycle: int, temporary: bool) -> Manifest:
@@ -184,7 +188,7 @@ class Manifest:
         try:
             limits.check()
             right_size = _place(limits)[2]
-        except ValueError as error:
+        except own(ValueError) as error:
             raise PlaneCorrupt(f"{path}: impossible limits, {error}. Remove the plane.", path=path) from None
         if size != right_size:
             raise PlaneCorrupt(
@@ -194,7 +198,7 @@ class Manifest:
         opened = cls(fd, limits)
         try:
             opened.check_counters()
-        except PlaneCorrupt as error:
+        except own(PlaneCorrupt) as error:
             raise PlaneCorrupt(f"{path}: {error}", path=path) from None
         return opened
 
@@ -302,11 +306,21 @@ class Manifest:
         """Whether the plane has ended; once true, it stays so. Needs no lock."""
         return bool(self.header.destroyed[0])
 
+    def refuse(self, error: Refusal) -> Refusal:
+        """Register an error of the transaction that is under way, which has stored nothing of what it refuses; raise it."""
+        self._refused = weakref.ref(error)
+        return error
+
+    def was_refused(self, error: BaseException) -> bool:
+        """Whether this very object was registered last; asked once."""
+        refused, self._refused = self._refused, None
+        return refused is not None and refused() is error
+
     def make_private(self) -> None:
         """In a forked child that has no part: what it stores on its way out of a parent's call stays its own."""
         try:
             is_ours = identity_of(self.fd) == self.identity
-        except OSError:
+        except own(OSError):
             is_ours = False
         if is_ours:
             self._mapping.lay(self.fd, self._mapping.nbytes, private=True)
@@ -325,13 +339,15 @@ class Manifest:
             )
         try:
             allocate(self.fd, nbytes, offset=offset)
-        except OSError as error:
+        except own(OSError) as error:
             if error.errno in (errno.ENOSPC, errno.ENOMEM, errno.EDQUOT):
-                raise PlaneFull(
-                    f"the plane's tables need {nbytes:,} B more and the file system has no room ({error.strerror}). "
-                    f"Free memory or use a larger root=.",
-                    needed=nbytes,
-                    errno=error.errno,
+                raise self.refuse(
+                    PlaneFull(
+                        f"the plane's tables need {nbytes:,} B more and the file system has no room ({error.strerror}). "
+                        f"Free memory or use a larger root=.",
+                        needed=nbytes,
+                        errno=error.errno,
+                    )
                 ) from error
             raise PlaneCorrupt(f"reserving {nbytes:,} B of the plane's tables: {error}", errno=error.errno) from error
 

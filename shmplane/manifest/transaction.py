@@ -122,12 +122,14 @@ class Transaction(Reader):
         name_row, row = self.current(name)
         found = self.names.version[name_row] if row >= 0 else 0
         if found != expected:
-            raise Conflict(
-                f"{name.decode()!r} is at version {found}, expected {expected}"
-                f"{' (absent)' if not expected else ''}. Read it again and repeat the change.",
-                name=name.decode(),
-                expected=expected,
-                found=found,
+            raise self.manifest.refuse(
+                Conflict(
+                    f"{name.decode()!r} is at version {found}, expected {expected}"
+                    f"{' (absent)' if not expected else ''}. Read it again and repeat the change.",
+                    name=name.decode(),
+                    expected=expected,
+                    found=found,
+                )
             )
 
     def check_unmoved(self, name: bytes, row: int) -> int:
@@ -135,12 +137,14 @@ class Transaction(Reader):
         name_row, found = self.current(name)
         if found != row:
             version = self.names.version[name_row] if found >= 0 else 0
-            raise Conflict(
-                f"{name.decode()!r} is at version {version}{' (absent)' if not version else ''}; the edit began with "
-                f"version {self.blocks.version[row]}. Nothing was changed: edit it again.",
-                name=name.decode(),
-                expected=self.blocks.version[row],
-                found=version,
+            raise self.manifest.refuse(
+                Conflict(
+                    f"{name.decode()!r} is at version {version}{' (absent)' if not version else ''}; the edit began with "
+                    f"version {self.blocks.version[row]}. Nothing was changed: edit it again.",
+                    name=name.decode(),
+                    expected=self.blocks.version[row],
+                    found=version,
+                )
             )
         return name_row
 
@@ -253,7 +257,7 @@ class Transaction(Reader):
         """The name points to nothing; ``BlockNotFound`` when it did already."""
         name_row, row = self.current(name)
         if row < 0:
-            raise not_found(name)
+            raise self.manifest.refuse(not_found(name))
         self._unname(name_row)
         self.let_go(row)
 
@@ -266,7 +270,7 @@ class Transaction(Reader):
         """``new`` points to the block of ``old``, replacing what it had; the version counts on from the higher."""
         old_row, row = self.current(old)
         if row < 0:
-            raise not_found(old)
+            raise self.manifest.refuse(not_found(old))
         if old == new:
             return
         new_row = self.name_row(new)

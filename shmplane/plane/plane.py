@@ -6,13 +6,13 @@ import os
 import secrets
 import weakref
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from ..codecs import as_kind, check_as, encode
 from ..errors import BlockNotFound, ClosedError, StaleHandle
 from ..manifest import TEMPORARY_PREFIX, default_root, not_found
 from ..names import check_block_name, check_plane_name, parse_nbytes
+from ..system import ignoring, own
 from .blocks.block import Block, unwrapped
 from .blocks.build import Buffer, Builder, make_buffer, make_builder
 from .blocks.views import Views, lease_current
@@ -196,7 +196,7 @@ class Plane(Coordinated):
                 return self[name]
             with self.attach(name) as block:
                 return as_kind(block._facts.codec, block._root(), as_)
-        except BlockNotFound:
+        except own(BlockNotFound):
             return default
 
     def attach(self, name: str | Block) -> Block:
@@ -266,7 +266,7 @@ class Plane(Coordinated):
     def clear(self) -> None:
         """Delete every name there is now; nothing is read."""
         for name in self.names():
-            with suppress(BlockNotFound):
+            with ignoring(BlockNotFound):
                 self.delete(name)
 
     def rename(self, old: str, new: str) -> None:
@@ -296,7 +296,7 @@ class Plane(Coordinated):
             return False
         try:
             encoded = check_block_name(name)
-        except ValueError:
+        except own(ValueError):
             return False
         tx = attachment.tx
         return tx.is_seen(encoded) or attachment.run(tx.current, encoded, writes=False)[1] >= 0

@@ -23,6 +23,7 @@ from .files import (
     write_all,
 )
 from .forking import join_forks, run_in_forked_child
+from .handlers import ignoring, is_from_handler, own
 from .hostlock import NOT_HAD, Busy, HostLock, Lost
 from .immortal import immortalise
 from .mapping import Mapping, Pages, reserve, round_to_pages
@@ -58,11 +59,14 @@ __all__ = [
     "dirty_runs",
     "create_file",
     "identity_of",
+    "ignoring",
     "immortalise",
+    "is_from_handler",
     "join_forks",
     "link_quietly",
     "make_directory",
     "open_file",
+    "own",
     "punch",
     "read_start",
     "reopen",

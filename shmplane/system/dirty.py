@@ -16,6 +16,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from .capabilities import PAGE_NBYTES
+from .handlers import own
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +57,7 @@ def dirty_runs(mapping: Mapping, clean: Callable[[], memoryview], *, method: str
                 return _joined(_scan(mapping))
             if candidate == "pagemap":
                 return _joined(_read_pagemap(mapping))
-        except OSError as error:
+        except own(OSError) as error:
             if method is not None or error.errno not in _NOT_THERE:
                 raise
     return _joined(_compare(mapping.view, clean()))

@@ -6,7 +6,6 @@ ours without bits for group and others. Directories are checked in the same way.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import os
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import PlaneSecurityError
 from . import libc
+from .handlers import ignoring, own
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -55,7 +55,7 @@ def open_file(path: str, *, writable: bool = False) -> int:
     """Open a file of the plane; ``PlaneSecurityError`` unless it is regular, ours and private."""
     try:
         fd = os.open(path, _OPEN | (os.O_RDWR if writable else os.O_RDONLY))
-    except OSError as error:
+    except own(OSError) as error:
         if error.errno in (errno.ELOOP, errno.ENXIO, errno.EACCES, errno.EISDIR):
             raise PlaneSecurityError(
                 f"opening {path}: {os.strerror(error.errno)}; it should be a regular file of user {os.geteuid()}. "
@@ -73,7 +73,7 @@ def open_file(path: str, *, writable: bool = False) -> int:
 
 def make_directory(path: str) -> None:
     """Make a directory that only we can enter, or check that the one there is such."""
-    with contextlib.suppress(FileExistsError):
+    with ignoring(FileExistsError):
         os.mkdir(path, 0o700)
     check_directory(path)
 
@@ -126,7 +126,7 @@ def punch(fd: int, nbytes: int) -> None:
 
 def unlink_quietly(path: str) -> None:
     """Remove a file that may be gone already."""
-    with contextlib.suppress(FileNotFoundError):
+    with ignoring(FileNotFoundError):
         os.unlink(path)
 
 
@@ -141,7 +141,7 @@ def close_own(fd: int, identity: tuple[int, int]) -> None:
     try:
         if identity_of(fd) == identity:
             os.close(fd)
-    except OSError:
+    except own(OSError):
         pass  # closed already
 
 
@@ -162,7 +162,7 @@ def read_start(fd: int, nbytes: int) -> bytes:
 
 def link_quietly(path: str, link: str) -> None:
     """Give a file a second name, which may be there already."""
-    with contextlib.suppress(FileExistsError):
+    with ignoring(FileExistsError):
         os.link(path, link)
 
 
@@ -170,6 +170,6 @@ def try_flock(fd: int) -> bool:
     """Lock a whole file for this open description; False when another has it. The kernel drops it at death."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except own(OSError):
         return False
     return True

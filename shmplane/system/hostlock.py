@@ -15,6 +15,7 @@ exception could as well come from a signal handler of the user.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -24,11 +25,14 @@ from typing import Any
 from ..errors import LockTimeout
 from . import libc
 from .files import close_own, identity_of
+from .handlers import own
 from .ofd import OfdRange
 
 __all__ = ["NOT_HAD", "Busy", "HostLock", "Lost"]
 
 _SETLK = 37
+#: what ``lseek`` says of a number that is no descriptor any more, or that of a pipe or socket by now
+_CLOSED = (errno.EBADF, errno.ESPIPE)
 _fcntl = libc.fcntl_keeping_gil
 _lseek = os.lseek
 _getpid = os.getpid
@@ -93,7 +97,9 @@ class HostLock:
             raise Lost("the process was forked by C code, which runs none of Python's fork hooks")
         try:
             offset = _lseek(self._fd, 0, os.SEEK_CUR)
-        except OSError:
+        except own(OSError) as error:
+            if error.errno not in _CLOSED:
+                raise
             raise Lost("somebody closed the library's descriptors (os.closerange, daemonizing)") from None
         if offset != self._offset:
             raise Lost("somebody closed the library's descriptors and opened other files in their place")
@@ -120,9 +126,9 @@ class HostLock:
             finally:
                 _fcntl(fd, _SETLK, flock.unlocking)
         finally:
-            try:  # noqa: SIM105 - suppress() would call Python code here, where an interrupt loses the mutex
+            try:  # not ignoring(): it would call Python code here, where an interrupt loses the mutex
                 mutex.release()
-            except RuntimeError:
+            except own(RuntimeError):
                 pass  # it was never taken
 
     def run_holding_mutex(self, timeout: float, operation: Callable[..., Any], *args: Any) -> Any:
@@ -175,14 +181,16 @@ class HostLock:
         try:
             # One of its own, since the other one is for whoever has the mutex.
             is_elsewhere = OfdRange(self._fd).first_locked(0, 1) is not None
-        except OSError:
+        except own(OSError):
             is_elsewhere = True
         return self._describe_holder() if is_elsewhere else "another thread of this process"
 
     def _try_lock(self) -> bool:
         try:
             return self._range.try_lock()
-        except OSError as error:
+        except own(OSError) as error:
+            if error.errno is None:
+                raise
             raise Lost(f"its lock file cannot be locked any more ({error})") from error
 
     def adopt(self, fd: int) -> None:

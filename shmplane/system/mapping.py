@@ -17,6 +17,7 @@ from typing import Any
 from ..errors import PlaneFull
 from . import libc
 from .capabilities import PAGE_NBYTES
+from .handlers import own
 
 __all__ = ["Mapping", "Pages", "reserve", "round_to_pages"]
 
@@ -47,7 +48,7 @@ def reserve(nbytes: int, *, writable: bool, kind: type[Pages] = Pages) -> Pages:
     """Address space with nothing behind it yet; ``len`` is ``nbytes``, whole pages are reserved."""
     try:
         return kind(-1, nbytes, flags=mmap.MAP_PRIVATE | _NORESERVE, prot=_WRITE if writable else _READ)
-    except OSError as error:
+    except own(OSError) as error:
         raise _out_of_mappings(nbytes, error) from error
 
 
@@ -78,7 +79,7 @@ class Mapping:
         try:
             # Safety: the piece lies within this range, which is reserved and owned by this object.
             libc.map_fixed(self.address + at, nbytes, prot, flags=flags, fd=fd, offset=offset)
-        except OSError as error:
+        except own(OSError) as error:
             if error.errno == errno.ENOMEM:
                 raise _out_of_mappings(nbytes, error) from error
             raise

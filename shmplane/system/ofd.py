@@ -14,6 +14,7 @@ import fcntl
 import struct
 
 from . import libc
+from .handlers import own
 
 __all__ = ["OfdRange"]
 
@@ -40,7 +41,7 @@ class OfdRange:
         """Take the lock if no other description holds it."""
         try:
             libc.fcntl_or_raise(self.fd, _SETLK, self.locking)
-        except OSError as error:
+        except own(OSError) as error:
             if error.errno in (errno.EAGAIN, errno.EACCES):
                 return False
             raise

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from ...codecs import as_kind, as_table, describe, find_columns, open_table, present
 from ...errors import ClosedError, ShmplaneError, StaleHandle, UnsafeCodec
 from ...manifest import KINDS
+from ...system import ignoring, own
 from ..process.leases import Lease
 from ..records import timestamp
 from .export import export
@@ -85,7 +85,7 @@ class Block:
             with held_attachment(*self._plane, self.name) as attachment:
                 row, generation = self._facts.row, self._facts.generation
                 return attachment.run(_count_holders, attachment, row, generation, writes=False)  # type: ignore[no-any-return]
-        except StaleHandle:
+        except own(StaleHandle):
             return 0
 
     @property
@@ -192,7 +192,7 @@ class Block:
     def close(self) -> None:
         """End this handle; metadata stays readable. Idempotent."""
         if self._lease is not None:
-            with suppress(ShmplaneError):
+            with ignoring(ShmplaneError):
                 self._described()
         self._lease, self._exports = None, []
 
@@ -242,7 +242,7 @@ class Block:
         array: Any = self.array()
         try:
             return memoryview(array)
-        except ValueError as error:
+        except own(ValueError) as error:
             raise BufferError(f"{error}; block.buffer() has its bytes as stored") from None
 
     def __reduce__(self) -> tuple[Any, ...]:

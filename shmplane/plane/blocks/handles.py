@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ...errors import PlaneNotFound, StaleHandle
+from ...system import own
 from ..process.open import open_attachment
 from ..process.options import DEFAULT_LIMITS, Options
 
@@ -23,7 +24,7 @@ def attachment_of_handle(root: str, plane: str, instance: int, name: str | None)
     """Join the plane if need be, held once; ``StaleHandle`` unless it is the very plane the handle was made in."""
     try:
         attachment, handle = open_attachment(root, plane, create=False, options=_ANY)
-    except PlaneNotFound as error:
+    except own(PlaneNotFound) as error:
         raise StaleHandle(
             f"the handle of block {name!r} means the plane {plane!r} in {root}, which is not there: it was destroyed, "
             f"or the handle comes from another host or user.",

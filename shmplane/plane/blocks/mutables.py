@@ -6,7 +6,6 @@ its name replaces the name's block like any other; arrays taken before stay with
 
 from __future__ import annotations
 
-import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from ...codecs import describe, encode
 from ...errors import Conflict, PlaneMismatch
 from ...manifest import KIND_CODES, KINDS, not_found
 from ...names import check_block_name
-from ...system import Mapping, reserve
+from ...system import Mapping, ignoring, own, reserve
 from ..memory.segments import FileSink, translate
 from .writing import Publication, begin, contents_of, publish
 
@@ -42,7 +41,7 @@ def open_mutable(attachment: Attachment, name: str, shape: Any, dtype: Any) -> n
         if shape is None:
             raise not_found(encoded)
         # Somebody else may be faster: then theirs is attached.
-        with contextlib.suppress(Conflict):
+        with ignoring(Conflict):
             return _create(attachment, encoded, shape, dtype)
 
 
@@ -112,7 +111,7 @@ def _fill(attachment: Attachment, segment_id: int, contents: Contents, *, fresh:
             for start in range(0, contents.body_nbytes, len(_ZEROS)):
                 sink.write(start, memoryview(_ZEROS)[: contents.body_nbytes - start])
         sink.write(contents.body_nbytes, contents.tail())
-    except OSError as error:
+    except own(OSError) as error:
         raise translate(error, "filling a mutable array") from error
     finally:
         os.close(fd)

@@ -18,6 +18,7 @@ from zlib import crc32
 from ...errors import PlaneFull
 from ...manifest import KIND_CODES, SMALL_NBYTES, Contents
 from ...names import check_block_name
+from ...system import own
 from ..memory.segments import FileSink, MappedSink, translate
 from ..process.reclaim import reap_dead
 from ..process.upkeep import free_segment_rows
@@ -86,7 +87,7 @@ def retry_after_reclaim(attachment: Attachment, attempt: Callable[[], Any]) -> A
     """Once more when the plane is full, after what dead processes held has come back."""
     try:
         return attempt()
-    except PlaneFull as full:
+    except own(PlaneFull) as full:
         attachment.run(_reclaim, attachment, full)
         return attempt()
 
@@ -117,7 +118,7 @@ def _put_small(attachment: Attachment, encoded: Encoded, contents: Contents, pub
             if done:
                 return cast("Lease | None", lease)
             make_slab(attachment, contents.nbytes)
-        except PlaneFull as full:
+        except own(PlaneFull) as full:
             attachment.run(_reclaim, attachment, full)
             break
     # Once more, after what dead processes held has come back; now it counts.
@@ -228,7 +229,7 @@ def fill_segment(attachment: Attachment, creation: Creation, encoded: Encoded, c
         sink = FileSink(fd)
         encoded.write_to(sink)
         sink.write(contents.stored_nbytes, contents.tail())
-    except OSError as error:
+    except own(OSError) as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EIO):
             raise translate(error, f"writing {contents.nbytes:,} B") from error
         raise

@@ -9,11 +9,11 @@ not taken, and what could not be given back at once is given back a little later
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from typing import TYPE_CHECKING
 
 from ...errors import ClosedError
+from ...system import ignoring
 from .waiting import wake_waiters
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class PoolPermits:
             if not self._held:
                 return
             self._held -= 1
-        with contextlib.suppress(ClosedError):
+        with ignoring(ClosedError):
             self._semaphore.release()
 
     def waiting_elsewhere(self) -> int:
@@ -78,6 +78,6 @@ class PoolPermits:
             held, self._held = self._held, 0
         for _ in range(held):
             # The plane may be gone already, and with it the permits.
-            with contextlib.suppress(ClosedError, RuntimeError):
+            with ignoring(ClosedError, RuntimeError):
                 self._semaphore.release()
         wake_waiters(self._attachment)

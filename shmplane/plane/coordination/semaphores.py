@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from ...errors import ClosedError, LockTimeout, PlaneFull, PlaneMismatch
 from ...manifest import NO_TICKET
-from ...system import NOT_HAD
+from ...system import NOT_HAD, own
 from ..process.patience import is_in_event_loop, moment, patience
 from ..process.reclaim import reap_dead
 from .waiting import SLICE_S, check_timeout, give_back, wait_for, wait_for_async
@@ -58,7 +58,7 @@ def _open_row(attachment: Attachment, name: bytes, permits: int) -> int:
     coordination = attachment.tx.coordination
     try:
         return coordination.open(name, permits)
-    except PlaneFull:
+    except own(PlaneFull):
         if not reap_dead(attachment):
             raise
         return coordination.open(name, permits)
@@ -122,7 +122,7 @@ class _Claim:
         part = self.semaphore._find_part()
         try:
             return part is None or part.waiters[0] is self
-        except IndexError:
+        except own(IndexError):
             return True
 
     def look(self) -> int:
@@ -294,11 +294,13 @@ class Semaphore:
             # Whoever used it with the other count may have been killed.
             row = coordination.open(self._name, permits)
         if coordination.permits(row) != permits:
-            raise PlaneMismatch(
-                f"{self._title} has {coordination.permits(row)} permits and is in use, asked for {permits}. Use the "
-                f"same count, or change it with resize().",
-                asked=permits,
-                found=coordination.permits(row),
+            raise attachment.manifest.refuse(
+                PlaneMismatch(
+                    f"{self._title} has {coordination.permits(row)} permits and is in use, asked for {permits}. Use the "
+                    f"same count, or change it with resize().",
+                    asked=permits,
+                    found=coordination.permits(row),
+                )
             )
         self._is_checked = True
 

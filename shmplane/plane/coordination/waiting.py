@@ -10,12 +10,11 @@ Rule 5. Time being over is a result and no exception, since an exception may com
 
 from __future__ import annotations
 
-import contextlib
 import time
 from typing import TYPE_CHECKING, Protocol
 
 from ...errors import ClosedError
-from ...system import NOT_HAD, wait_for_change, wake_all
+from ...system import NOT_HAD, ignoring, wait_for_change, wake_all
 from ..process.patience import PATIENCE_S, moment, patience
 from ..process.waker import running_loop
 
@@ -158,7 +157,7 @@ def wake_waiters(attachment: Attachment) -> None:
         return
     if not attachment.watches and not any(part.waiters for part in list(attachment.semaphores.values())):
         return
-    with contextlib.suppress(ClosedError):
+    with ignoring(ClosedError):
         # Under the lock the word changes, so that those who have looked and do not sleep yet look again as well.
         if attachment.attempt(moment(attachment), _wake, attachment) is NOT_HAD:
             wake_all(attachment.wake_address())

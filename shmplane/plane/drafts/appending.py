@@ -27,6 +27,7 @@ from ...codecs import (
 from ...errors import Conflict, UnsupportedValue
 from ...manifest import KINDS, MAX_REFERENCES, SMALL_NBYTES
 from ...names import check_block_name
+from ...system import own
 from ..blocks.composing import Prepared, Target, give_up, prepare, publish_prepared, publish_rows
 from ..blocks.views import lease_current
 from ..blocks.writing import Publication, contents_of, make_slab, put, retry_after_reclaim
@@ -63,7 +64,7 @@ def append_rows(attachment: Attachment, name: str, rows: Any) -> Lease:
 def _create(attachment: Attachment, name: bytes, rows: Any) -> Lease | None:
     try:
         return put(attachment, encode(rows_from(rows), "table"), Publication(name, expected_version=0))
-    except Conflict:
+    except own(Conflict):
         return None
 
 
@@ -82,7 +83,7 @@ def _append(base: Lease, name: bytes, rows: Any) -> Lease | None:
     if merging:
         try:
             return _retried(base.attachment, lambda: _publish_merged(version, name, table, merging=merging))
-        except Conflict:
+        except own(Conflict):
             pass
     if len(version.said.schema) + 6 * sum(map(len, version.said.columns)) > SMALL_NBYTES // 2:
         return _append_wide(version, name, encoded, table.num_rows)
@@ -150,7 +151,7 @@ def _combined(table: pa.Table) -> pa.Table:
         return table
     try:
         return table.combine_chunks()
-    except pa.ArrowException:
+    except own(pa.ArrowException):
         return table  # Arrow cannot join every type
 
 
@@ -253,5 +254,5 @@ def _append_wide(version: TableVersion, name: bytes, encoded: Encoded, num_rows:
 
     try:
         return _retried(attachment, attempt)
-    except Conflict:
+    except own(Conflict):
         return None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ...codecs import open_body
 from ...errors import PlaneFull
-from ...system import PAGE_NBYTES, Mapping, dirty_runs, reserve
+from ...system import PAGE_NBYTES, Mapping, dirty_runs, own, reserve
 from ..blocks.composing import StoredBytes, prepare, publish_prepared
 from ..blocks.writing import contents_of, retry_after_reclaim
 from ..memory.extents import extents_of, lay_extents
@@ -79,7 +79,7 @@ class PagedImage:
         self._extents = extents_of(memory, facts)
         try:
             self._mapping = self._map()
-        except PlaneFull:
+        except own(PlaneFull):
             # Out of mappings: let go of those that nobody uses and try once more.
             memory.drop()
             self._mapping = self._map()

@@ -7,14 +7,13 @@ sure that nothing was published; otherwise, and when its process is killed, the 
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import Conflict, PlaneFull, ShmplaneError
 from ...manifest import MAX_REFERENCES, PAGES, Contents
-from ...system import PAGE_NBYTES
+from ...system import PAGE_NBYTES, ignoring, is_from_handler, own
 from ..blocks.composing import Prepared, StoredBytes, give_up, prepare, publish_prepared
 from ..blocks.writing import contents_of, retry_after_reclaim
 from ..memory.extents import Extent, pack_extents
@@ -126,9 +125,9 @@ def _publish_plan(target: Target, base: Lease, plan: Plan, *, rooms: _Rooms, vie
         return publish_prepared(attachment, target, block, parts=parts, references=references)
     except BaseException as error:
         # An error here must not hide the one that is on its way; what it leaves is found by the audit.
-        with contextlib.suppress(ShmplaneError):
+        with ignoring(ShmplaneError):
             # These two are raised before anything is published. After Ctrl-C it may have been, so the room stays taken.
-            if rooms.pages and isinstance(error, (Conflict, PlaneFull)):
+            if rooms.pages and isinstance(error, (Conflict, PlaneFull)) and not is_from_handler(error):
                 attachment.run(_return, attachment, sources[rooms.youngest].row, rooms)
             if rooms.creation is not None:
                 attachment.give_up(rooms.creation)
@@ -165,7 +164,7 @@ def _write(base: Lease, plan: Plan, rooms: _Rooms, view: memoryview) -> None:
                 _write_runs(fd, 0, rooms.new_pages, view=view, runs=runs, left=left)
             finally:
                 os.close(fd)
-    except OSError as error:
+    except own(OSError) as error:
         raise translate(error, f"writing {plan.copied_pages * PAGE_NBYTES:,} B") from error
 
 

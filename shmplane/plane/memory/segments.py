@@ -24,7 +24,9 @@ from ...system import (
     allocate,
     backed_nbytes,
     create_file,
+    ignoring,
     open_file,
+    own,
     punch,
     set_size,
     unlink_quietly,
@@ -105,7 +107,7 @@ class OpenMemory:
         """Lay the same memory over the range privately: what is kept can be written, without reaching the block."""
         try:
             fd = open_file(path)
-        except OSError:
+        except own(OSError):
             self.mapping.lay_nothing()
             return
         try:
@@ -155,7 +157,7 @@ class SegmentMemory:
     def _map(self, cache: OrderedDict[int, Mapping], segment_id: int, nbytes: int, *, writable: bool) -> Mapping:
         try:
             made = self._map_file(segment_id, nbytes, writable=writable)
-        except PlaneFull:
+        except own(PlaneFull):
             # Out of mappings: let go of those that nobody uses and try once more.
             self.drop()
             made = self._map_file(segment_id, nbytes, writable=writable)
@@ -182,14 +184,14 @@ class SegmentMemory:
         path = self.path(segment_id)
         try:
             fd = open_file(path, writable=writable)
-        except FileNotFoundError:
+        except own(FileNotFoundError):
             self._check_alive()
             raise PlaneCorrupt(
                 f"the segment {path} is gone although a block lies in it: somebody removed the file. "
                 f"Delete the block, or the plane.",
                 path=path,
             ) from None
-        except OSError as error:
+        except own(OSError) as error:
             raise translate(error, f"opening the segment {path}") from error
         try:
             size = os.fstat(fd).st_size
@@ -215,7 +217,7 @@ class SegmentMemory:
         if found is None:
             try:
                 found = self._compose(facts)
-            except PlaneFull:
+            except own(PlaneFull):
                 self.drop()
                 found = self._compose(facts)
             with self._mutex:
@@ -249,7 +251,7 @@ class SegmentMemory:
             path = self.path(place.segment_id)
             try:
                 fd = create_file(path)
-            except FileNotFoundError:
+            except own(FileNotFoundError):
                 self._check_alive()
                 raise
             try:
@@ -284,7 +286,7 @@ class SegmentMemory:
 
     def keep_for_filling(self, place: Place) -> None:
         """Map a warm segment for the next time that it is filled, if there is room for that."""
-        with contextlib.suppress(PlaneFull):
+        with ignoring(PlaneFull):
             self.back(place)
             self.writable(place.segment_id, place.nbytes)
 
@@ -328,7 +330,7 @@ class SegmentMemory:
             self._writable.pop(doomed.segment_id, None)
         path = self.path(doomed.segment_id)
         if not (doomed.exported or keep_pages):
-            with contextlib.suppress(OSError):
+            with ignoring(OSError):
                 fd = open_file(path, writable=True)
                 try:
                     punch(fd, doomed.nbytes)
@@ -349,7 +351,7 @@ class SegmentMemory:
         """In a child: what its parent was filling is the parent's, also for a call that goes on here."""
         self._mutex = threading.RLock()
         for mapping in self._writable.values():
-            with contextlib.suppress(OSError):
+            with ignoring(OSError):
                 mapping.lay_nothing()
         self._writable.clear()
 
@@ -369,7 +371,7 @@ def translated(what: str) -> Iterator[None]:
         yield
     except ShmplaneError:
         raise
-    except OSError as error:
+    except own(OSError) as error:
         raise translate(error, what) from error
 
 

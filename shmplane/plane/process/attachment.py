@@ -5,13 +5,14 @@ the last ``Plane`` object is closed and the last lease has ended, whichever come
 
 Rule 1. The dirty word is set while facts may change and cleared when they are whole again; whoever finds it set recovers.
 Rule 2. ``suspect`` is the same for this process alone: set while a transaction runs, left set by an exception in it.
+An exception leaves both set, whatever it is, unless the operation registered that very object as a refusal which stored
+nothing (``Manifest.refuse``): any other may have come out of a signal handler, at any bytecode.
 Rule 3. Nothing that it has refers back to it, so it ends with its last ``Plane`` object or view, not with a collection.
 Rule 4. At interpreter exit nothing is given back: the kernel does it after the last view could be read.
 """
 
 from __future__ import annotations
 
-import contextlib
 import struct
 import time
 import weakref
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import ClosedError, PlaneCorrupt, ShmplaneError
 from ...manifest import Manifest, Transaction, link_prefix, release_slot
-from ...system import NOT_HAD, Busy, HostLock, Lost, Token, join_forks, wake_all
+from ...system import NOT_HAD, Busy, HostLock, Lost, Token, ignoring, is_from_handler, join_forks, own, wake_all
 from ..memory.segments import SegmentMemory
 from . import fork
 from .holdings import Holdings
@@ -120,10 +121,10 @@ class Attachment(Holdings):
             if result is NOT_HAD:
                 self.refused_until = time.monotonic() + REFUSED_FOR_S
             return result
-        except Lost as lost:
+        except own(Lost) as lost:
             self.end(f"plane {self.name!r}: this process lost its part in it, since {lost}. Open the plane again.")
             raise ClosedError(str(self.ended), plane=self.name) from lost
-        except Busy as busy:
+        except own(Busy) as busy:
             raise ClosedError(
                 f"plane {self.name!r}: the call was {busy}; make it outside of such code", plane=self.name
             ) from busy
@@ -157,16 +158,14 @@ class Attachment(Holdings):
             else:
                 result = operation(*args)
             self.suspect = False
-        except PlaneCorrupt:
+        except BaseException as error:
+            if self.manifest.was_refused(error):
+                # Only the very object that the operation registered: one of ours may also come out of a signal handler.
+                header.dirty[0] = 0
+                self.suspect = False
+            elif _is_impossible(error) and not is_from_handler(error):
+                raise self._corrupt(error) from error
             raise
-        except ShmplaneError:
-            # Other errors of ours are raised before the first store of what they refuse.
-            header.dirty[0] = 0
-            self.suspect = False
-            raise
-        except (IndexError, OverflowError, ValueError, struct.error) as error:
-            # ValueError: storing what no word can hold. No operation raises it for another reason.
-            raise self._corrupt(error) from error
         return result
 
     def _recover(self) -> None:
@@ -193,7 +192,7 @@ class Attachment(Holdings):
         """Nobody has looked for a second, or the word says a time to come and was written over."""
         return not 0 <= now - self._header.scanned[0] <= _SCAN_INTERVAL_NS
 
-    def _corrupt(self, error: Exception) -> PlaneCorrupt:
+    def _corrupt(self, error: BaseException) -> PlaneCorrupt:
         return PlaneCorrupt(
             f"plane {self.name!r}: its tables hold impossible values ({error}). Somebody wrote over them: save what "
             f"can still be read and remove the plane.",
@@ -204,7 +203,7 @@ class Attachment(Holdings):
         """What a transaction decided and the lock is not needed for: wake processes, remove files."""
         woken = self.tx.coordination.woken
         # Another thread may do the same at this moment.
-        with contextlib.suppress(KeyError):
+        with ignoring(KeyError):
             while woken:
                 wake_all(self.manifest.wake_address(woken.pop()))
         if self.tx.space.doomed:
@@ -316,3 +315,10 @@ class Attachment(Holdings):
 
     def after_fork_in_child(self) -> None:
         fork.after_fork_in_child(self)
+
+
+def _is_impossible(error: BaseException) -> bool:
+    """What storing or reading a word raises when somebody wrote over the tables; no operation raises it otherwise."""
+    return isinstance(error, (IndexError, OverflowError, ValueError, struct.error)) and not isinstance(
+        error, ShmplaneError
+    )

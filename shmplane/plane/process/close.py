@@ -8,14 +8,13 @@ were handed out stay valid, since memory that somebody leases is unlinked but no
 from __future__ import annotations
 
 import atexit
-import contextlib
 import os
 import secrets
 import threading
 from typing import TYPE_CHECKING
 
 from ...errors import ClosedError, PlaneCorrupt, ShmplaneError
-from ...system import run_in_forked_child, unlink_quietly
+from ...system import ignoring, own, run_in_forked_child, unlink_quietly
 
 if TYPE_CHECKING:
     from ...manifest import Doomed, Manifest
@@ -49,7 +48,7 @@ def leave(attachment: Attachment) -> None:
             return
         try:
             destroyed = attachment.run(_leave, attachment)
-        except ShmplaneError:
+        except own(ShmplaneError):
             destroyed = None
         attachment.end(attachment.ended or _closed(attachment))
         _forget(attachment)
@@ -75,9 +74,9 @@ def end_if_temporary(attachment: Attachment) -> None:
         for known in list(attachment.leases.values()):
             lease = known()
             if lease is not None:
-                with contextlib.suppress(ShmplaneError):
+                with ignoring(ShmplaneError):
                     lease.open_all()
-        with contextlib.suppress(ShmplaneError):
+        with ignoring(ShmplaneError):
             unleased = attachment.run(_end_if_alone, attachment)
             if unleased is not None:
                 attachment.end(attachment.ended or _closed(attachment))
@@ -115,9 +114,9 @@ def destroy(attachment: Attachment) -> None:
     with opening:
         try:
             unleased = attachment.run(_destroy, attachment)
-        except ClosedError:
+        except own(ClosedError):
             return
-        except PlaneCorrupt:
+        except own(PlaneCorrupt):
             unleased = _destroy_unread(attachment)
         attachment.end(f"plane {attachment.name!r} was destroyed; open it again to make a new one")
         _forget(attachment)
@@ -154,7 +153,7 @@ def _forget(attachment: Attachment) -> None:
 def _remove_plane(attachment: Attachment, unleased: list[Doomed]) -> None:
     for segment in unleased:
         attachment.memory.remove(segment)
-    with contextlib.suppress(PlaneCorrupt):
+    with ignoring(PlaneCorrupt):
         for segment_id in attachment.tx.exported_segments():
             unlink_quietly(attachment.memory.link(segment_id))
     remove_directory(attachment.path, attachment.manifest)
@@ -164,21 +163,21 @@ def remove_directory(path: str, manifest: Manifest) -> None:
     """Move the directory of a destroyed plane away, if it still is that plane's, and remove it."""
     try:
         here = os.stat(f"{path}/manifest")
-    except OSError:
+    except own(OSError):
         return
     if (here.st_ino, here.st_dev) != manifest.identity:
         return
     dead = f"{os.path.dirname(path)}/.dead-{secrets.token_hex(8)}"
     try:
         os.rename(path, dead)
-    except FileNotFoundError:
+    except own(FileNotFoundError):
         return
     remove_files(dead)
 
 
 def remove_files(directory: str) -> None:
     """Remove a renamed directory; what cannot be removed now, for want of descriptors, is removed by the next ``gc``."""
-    with contextlib.suppress(OSError):
+    with ignoring(OSError):
         for entry in os.scandir(directory):
             unlink_quietly(entry.path)
         os.rmdir(directory)
@@ -190,6 +189,6 @@ def _at_exit() -> None:
     for attachment in list(attached.values()):
         attachment.exiting = True
         if attachment.ended is None and attachment.manifest.header.temporary[0]:
-            with contextlib.suppress(ShmplaneError, OSError):
+            with ignoring(ShmplaneError, OSError):
                 if not attachment.token.others_alive(attachment.manifest.limits.max_processes):
                     destroy(attachment)

@@ -12,6 +12,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from ...errors import ShmplaneError
+from ...system import own
 
 if TYPE_CHECKING:
     from .holdings import Holdings
@@ -37,7 +38,7 @@ class DrainTimer:
         try:
             # Without threading.Thread: its start waits for the thread, and a finalizer must not.
             _thread.start_new_thread(self._run, (attachment,))
-        except RuntimeError:
+        except own(RuntimeError):
             self.running = False  # the interpreter is going down, or there are too many threads
 
     def _run(self, attachment: Holdings) -> None:
@@ -49,7 +50,7 @@ class DrainTimer:
             if is_due:
                 try:
                     attachment.run(_nothing, writes=False)
-                except (ShmplaneError, OSError, MemoryError):
+                except own(ShmplaneError, OSError, MemoryError):
                     continue  # a thread that ended here would never be started again
         self.running = False
         if attachment.queue or attachment.owed:

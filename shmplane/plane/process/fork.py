@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import PlaneFull, ShmplaneError
 from ...manifest import Transaction, held_rows
-from ...system import Lost, Token, reopen
+from ...system import Lost, Token, own, reopen
 from .joining import take_slot
 from .meters import forget_parts
 from .reclaim import reap_dead
@@ -72,14 +72,14 @@ def before_fork(attachment: Attachment) -> None:
         prepared.lock_fd = reopen(attachment.lock.fd)
         attachment.run_holding_mutex(_prepare_child, attachment, prepared.token)
         prepared.ready = True
-    except (ShmplaneError, OSError, Lost):
+    except own(ShmplaneError, OSError, Lost):
         prepared.failed = True
 
 
 def _prepare_child(attachment: Attachment, token: Token) -> None:
     try:
         slot = take_slot(attachment.tx, token)
-    except PlaneFull:
+    except own(PlaneFull):
         if not reap_dead(attachment):
             raise
         slot = take_slot(attachment.tx, token)

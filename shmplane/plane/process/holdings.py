@@ -15,7 +15,7 @@ from os import getpid
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ...errors import ClosedError, ShmplaneError
-from ...system import NOT_HAD, Busy, HostLock, Lost
+from ...system import NOT_HAD, Busy, HostLock, Lost, own
 from .drain import DrainTimer
 from .leases import Creation, Lease, Tracked
 
@@ -94,7 +94,9 @@ class Holdings:
         """``ClosedError`` in a child that was forked in the middle: it is the parent's to publish."""
         known = self.creations.get(creation.key)
         if known is None or known() is not creation:
-            raise ClosedError("the block belongs to the process that this one was forked from; put it here again")
+            raise self.manifest.refuse(
+                ClosedError("the block belongs to the process that this one was forked from; put it here again")
+            )
 
     def give_up(self, creation: Creation) -> None:
         """Take back what was to become a block."""
@@ -167,7 +169,7 @@ class Holdings:
         try:
             if self.lock.owned() or self.attempt(seconds, _nothing, writes=False) is NOT_HAD:
                 self._timer.start()
-        except ClosedError:
+        except own(ClosedError):
             if self.ended is None:
                 raise
             self.owed.clear()  # what ended has given everything back
@@ -180,7 +182,7 @@ class Holdings:
                 self.follow_up()
                 self.leave_if_idle()
                 return
-        except (Busy, Lost, ShmplaneError, OSError, MemoryError):
+        except own(Busy, Lost, ShmplaneError, OSError, MemoryError):
             pass
         self._timer.start()
 

@@ -7,7 +7,7 @@ import time
 
 from ...errors import PlaneFull
 from ...manifest import Transaction, held_rows
-from ...system import Token
+from ...system import Token, own
 
 __all__ = ["take_slot"]
 
@@ -31,15 +31,17 @@ def take_slot(tx: Transaction, token: Token) -> int:
         processes.state[slot] = 1
         tx.header.membership[0] += 1
         return slot
-    raise PlaneFull(
-        f"all {processes.rows} process slots of the plane are in use. End some, or make the plane with a larger "
-        f"max_processes=.",
-        max_processes=processes.rows,
+    raise tx.manifest.refuse(
+        PlaneFull(
+            f"all {processes.rows} process slots of the plane are in use. End some, or make the plane with a larger "
+            f"max_processes=.",
+            max_processes=processes.rows,
+        )
     )
 
 
 def _pid_namespace() -> int:
     try:
         return os.stat("/proc/self/ns/pid").st_ino
-    except OSError:
+    except own(OSError):
         return 0

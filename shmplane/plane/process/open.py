@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import secrets
@@ -17,7 +16,16 @@ import time
 
 from ...errors import ClosedError, PlaneCorrupt, PlaneMismatch, PlaneNotFound, PlaneSecurityError, ShmplaneError
 from ...manifest import Manifest, directory_of, open_files
-from ...system import Token, check_directory, create_file, make_directory, require_platform, unlink_quietly
+from ...system import (
+    Token,
+    check_directory,
+    create_file,
+    ignoring,
+    make_directory,
+    own,
+    require_platform,
+    unlink_quietly,
+)
 from ..memory.segments import translate
 from .attachment import Attachment
 from .close import attached, finish_leaving, leave, opening, remove_directory
@@ -47,7 +55,7 @@ def open_attachment(root: str, name: str, *, create: bool, options: Options) -> 
 
 def _still_there(known: Attachment) -> bool:
     if known.ended is None:
-        with contextlib.suppress(ClosedError):
+        with ignoring(ClosedError):
             known.run(_nothing, writes=False)
     return known.ended is None
 
@@ -66,7 +74,7 @@ def _join_or_create(root: str, name: str, *, create: bool, options: Options) -> 
             if joined is not None:
                 try:
                     check_options(joined, options)
-                except PlaneMismatch:
+                except own(PlaneMismatch):
                     leave(joined)
                     raise
                 return joined
@@ -80,7 +88,7 @@ def _join_or_create(root: str, name: str, *, create: bool, options: Options) -> 
             if created is not None:
                 return created
             time.sleep(min(0.05, 0.001 * attempt))
-    except OSError as error:
+    except own(OSError) as error:
         if isinstance(error, ShmplaneError):
             raise
         raise _opening_failed(root, name, error) from error
@@ -112,14 +120,14 @@ def try_join(root: str, name: str, path: str) -> Attachment | None:
             check_directory(directory_of(root))
             check_directory(path)
             token, lock_fd, manifest_fd = open_files(path, descriptors)
-        except FileNotFoundError:
+        except own(FileNotFoundError):
             _remove_if_empty(path)
             return None
         manifest = Manifest.open(manifest_fd, f"{path}/manifest")
         joining = Attachment(root, name, path, manifest=manifest, token=token, lock_fd=lock_fd, on_idle=leave)
         try:
             joined = joining.run(_take_part, joining)
-        except ClosedError:
+        except own(ClosedError):
             remove_directory(path, manifest)
             return None
         if joined:
@@ -130,7 +138,7 @@ def try_join(root: str, name: str, path: str) -> Attachment | None:
         return None
     finally:
         for fd in descriptors:
-            with contextlib.suppress(OSError):
+            with ignoring(OSError):
                 os.close(fd)
 
 
@@ -138,7 +146,7 @@ def _take_part(joining: Attachment) -> bool:
     """Under the lock: is it still the plane of that name? Then take a slot."""
     try:
         here = os.stat(f"{joining.path}/lock")
-    except FileNotFoundError:
+    except own(FileNotFoundError):
         return False
     if (here.st_ino, here.st_dev) != joining.lock.identity:
         return False
@@ -148,7 +156,7 @@ def _take_part(joining: Attachment) -> bool:
 
 
 def _remove_if_empty(path: str) -> None:
-    with contextlib.suppress(OSError):
+    with ignoring(OSError):
         os.rmdir(path)
 
 
@@ -177,7 +185,7 @@ def _try_create(root: str, name: str, path: str, options: Options) -> Attachment
         created.run(_take_first_slot, created)
         try:
             os.rename(private, path)
-        except OSError as error:
+        except own(OSError) as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
                 return None
             raise
@@ -194,7 +202,7 @@ def _remove_private(private: str) -> None:
     """Remove what was not renamed into place, by name: listing it would need a descriptor, which may have run out."""
     for name in ("tokens", "lock", "manifest"):
         unlink_quietly(f"{private}/{name}")
-    with contextlib.suppress(FileNotFoundError):
+    with ignoring(FileNotFoundError):
         os.rmdir(private)
 
 

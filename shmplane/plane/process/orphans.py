@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 
 from ...errors import ShmplaneError
 from ...manifest import TEMPORARY_PREFIX, directory_of, why_left_over
 from ...scopes import collect_orphans
-from ...system import check_directory
+from ...system import check_directory, ignoring, own
 from .close import attached, finish_leaving, leave, remove_files
 from .open import try_join
 
@@ -24,7 +23,7 @@ def remove_orphans(root: str) -> int:
     try:
         check_directory(base)  # before anything in it is believed to be ours
         entries = os.listdir(base)
-    except FileNotFoundError:
+    except own(FileNotFoundError):
         return 0
     for entry in entries:
         path = f"{base}/{entry}"
@@ -35,7 +34,7 @@ def remove_orphans(root: str) -> int:
             removed += 1
         else:
             # Joining and leaving alone in it is what destroys a temporary plane, with all checks on the way.
-            with contextlib.suppress(OSError, ShmplaneError):
+            with ignoring(OSError, ShmplaneError):
                 joined = try_join(root, entry, path)
                 if joined is not None:
                     leave(joined)
@@ -48,17 +47,17 @@ def remove_orphaned_files() -> int:
     """Remove the temporary files and directories of scopes whose process was killed."""
     try:
         return collect_orphans()
-    except OSError:
+    except own(OSError):
         return 0  # the directory for temporary files is somebody else's, or went away meanwhile
 
 
 def _remove_dead_links(root: str) -> None:
     """Remove links of planes that are gone: a link whose segment has no other name belongs to nobody."""
     prefix = f"shmplane.{os.geteuid()}."
-    with contextlib.suppress(OSError):
+    with ignoring(OSError):
         for entry in os.scandir(root):
             if entry.name.startswith(prefix):
-                with contextlib.suppress(OSError):
+                with ignoring(OSError):
                     found = entry.stat(follow_symlinks=False)
                     if stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_uid == os.geteuid():
                         os.unlink(entry.path)

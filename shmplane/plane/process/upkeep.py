@@ -26,10 +26,12 @@ def resize(attachment: Attachment, capacity: int) -> None:
         tx.evict(tx.header.used_nbytes[0] - capacity)
     used = tx.header.used_nbytes[0]
     if capacity < used:
-        raise PlaneFull(
-            f"capacity cannot become {capacity:,} B: {used:,} B are in use. Delete blocks first.",
-            needed=used,
-            capacity=capacity,
+        raise tx.manifest.refuse(
+            PlaneFull(
+                f"capacity cannot become {capacity:,} B: {used:,} B are in use. Delete blocks first.",
+                needed=used,
+                capacity=capacity,
+            )
         )
     excess = used + tx.header.recycled_nbytes[0] - capacity
     if excess > 0:

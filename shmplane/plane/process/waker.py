@@ -10,7 +10,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING
 
-from ...system import wait_for_change
+from ...system import own, wait_for_change
 
 if TYPE_CHECKING:
     import asyncio
@@ -29,7 +29,7 @@ def running_loop() -> asyncio.AbstractEventLoop:
 
     try:
         return asyncio.get_running_loop()
-    except RuntimeError:
+    except own(RuntimeError):
         raise RuntimeError(
             "waiting asynchronously needs asyncio; on another event loop use the blocking call in a thread"
         ) from None
@@ -75,7 +75,7 @@ class Waker:
         try:
             # The thread keeps the attachment, and with it the memory that it waits on.
             _thread.start_new_thread(self._watch, (attachment, sequence))
-        except RuntimeError:
+        except own(RuntimeError):
             return False
         return True
 
@@ -94,7 +94,7 @@ class Waker:
                     continue
                 try:
                     loop.call_soon_threadsafe(_finish, future)
-                except RuntimeError:
+                except own(RuntimeError):
                     with self._mutex:
                         self._waiting.pop(future, None)  # its loop was closed
 
