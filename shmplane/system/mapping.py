@@ -32,7 +32,13 @@ def round_to_pages(nbytes: int) -> int:
 
 
 class Pages(mmap.mmap):
-    """A reservation that cannot be closed by whoever gets hold of it; its subclasses export the C buffer protocol."""
+    """A reservation that cannot be closed by whoever gets hold of it; its subclasses export the C buffer protocol.
+
+    Attributes:
+        kept: whatever has to live for as long as somebody can reach these pages.
+    """
+
+    kept: object = None
 
     def _refuse(self, *_: Any, **__: Any) -> Any:
         raise TypeError("memory of a plane is given back by garbage collection; it cannot be closed or resized")

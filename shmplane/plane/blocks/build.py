@@ -16,7 +16,7 @@ from ...errors import ClosedError
 from ...manifest import KIND_CODES, SMALL_NBYTES, Contents
 from ...names import check_count
 from ...system import Mapping, Pages, reserve
-from ..memory.segments import OpenMemory
+from ..memory.open_memory import OpenMemory
 from .block import Block
 from .writing import Publication, begin, contents_of, publish, put
 
@@ -38,6 +38,7 @@ class _Writing:
 
     def __init__(self, attachment: Attachment, publication: Publication, nbytes: int, pages: Pages | None) -> None:
         self.attachment = attachment
+        self.pid = attachment.lock.pid
         self.creation: Creation | None = begin(attachment, publication, nbytes)
         place = self.creation.place
         try:
@@ -45,16 +46,21 @@ class _Writing:
                 attachment.memory.create_backed(place)
             else:
                 attachment.memory.back(place)
-            pages = pages if pages is not None else reserve(place.nbytes, writable=True)
-            self.mapping = Mapping(min(len(pages), place.nbytes), writable=True, pages=pages)
-            attachment.memory.lay_over(self.mapping, place)
+            self.pages = pages if pages is not None else reserve(place.nbytes, writable=True)
+            self.mapping = Mapping(min(len(self.pages), place.nbytes), writable=True, pages=self.pages)
         except BaseException:
             attachment.give_up(self.creation)
             raise
-        self.memory = OpenMemory(place, self.mapping)
-        attachment.open_memory.add(self.memory)
-        self.pages = pages
-        self.pid = attachment.lock.pid
+        try:
+            # Known before there is anything to see: a fork by another thread makes what it finds here private. And kept
+            # by the pages: while an array of them can be written, the row stays ours, also when the builder is garbage.
+            self.pages.kept = self.memory = OpenMemory(place, self.pages, self.mapping.nbytes, keeps=self.creation)
+            attachment.open_memory.add(self.memory)
+            attachment.memory.lay_over(self.mapping, place)
+            self._check_process()  # a child that was forked before it was laid has just laid it
+        except BaseException:
+            self._abandon(self.creation)
+            raise
 
     def publish(self, contents: Contents, publication: Publication) -> Lease:
         creation = self._take()
@@ -62,13 +68,14 @@ class _Writing:
         try:
             memory.write_tail(creation.place, contents)
             self.memory.make_private(memory.path(creation.place.segment_id))
+            # Not before it is private: a child of a fork in between would write into what becomes the block.
+            attachment.open_memory.discard(self.memory)
             lease = publish(attachment, creation, contents, publication)
         except BaseException:
-            self.mapping.lay_nothing()
-            attachment.give_up(creation)
+            self._abandon(creation)
             raise
         assert lease is not None  # noqa: S101 - says what the call's arguments make sure of
-        self.pages.kept = lease  # type: ignore[attr-defined]
+        self.pages.kept = lease
         return lease
 
     def discard(self) -> None:
@@ -76,19 +83,31 @@ class _Writing:
             return
         creation, self.creation = self.creation, None
         if self.attachment.lock.pid == self.pid:
-            self.mapping.lay_nothing()
-            self.attachment.open_memory.discard(self.memory)
             if self.attachment.ended is None:
-                self.attachment.give_up(creation)
+                self._abandon(creation)
+            else:
+                self._hide()
 
     def _take(self) -> Creation:
         creation, self.creation = self.creation, None
         if creation is None:
             raise ClosedError("it was published or discarded already; make another one")
-        self.attachment.open_memory.discard(self.memory)
+        self._check_process()
+        return creation
+
+    def _check_process(self) -> None:
         if self.attachment.lock.pid != self.pid:
             raise ClosedError("it belongs to the process that this one was forked from; make another one here")
-        return creation
+
+    def _abandon(self, creation: Creation) -> None:
+        """It will be no block. First nothing shared is left to write to, then the memory is given back."""
+        self._hide()
+        self.attachment.give_up(creation)
+
+    def _hide(self) -> None:
+        self.mapping.lay_nothing()
+        self.attachment.open_memory.discard(self.memory)
+        self.pages.kept = None
 
 
 class Builder:

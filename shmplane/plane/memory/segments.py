@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from ...manifest import BlockFacts, Contents, Doomed, Place
 
-__all__ = ["FileSink", "MappedSink", "OpenMemory", "SegmentMemory"]
+__all__ = ["FileSink", "MappedSink", "SegmentMemory"]
 
 _MOST_MAPPINGS = 512
 #: each may be of up to 4,096 pieces
@@ -87,34 +87,6 @@ class MappedSink:
             target[:] = source
         else:
             numpy.copyto(numpy.frombuffer(target, "u1"), numpy.frombuffer(source, "u1"))
-
-
-class OpenMemory:
-    """Shared memory that a builder or a buffer of this process is writing.
-
-    Whatever ends the writing lays something else over the range: the user may have kept an array of it, which must go
-    on working and never again reach shared memory.
-    """
-
-    __slots__ = ("__weakref__", "mapping", "place")
-    mapping: Mapping
-    place: Place
-
-    def __init__(self, place: Place, mapping: Mapping) -> None:
-        self.place, self.mapping = place, mapping
-
-    def make_private(self, path: str) -> None:
-        """Lay the same memory over the range privately: what is kept can be written, without reaching the block."""
-        try:
-            fd = open_file(path)
-        except own(OSError):
-            self.mapping.lay_nothing()
-            return
-        try:
-            with translated("mapping a segment privately"):
-                self.mapping.lay(fd, self.mapping.nbytes, private=True)
-        finally:
-            os.close(fd)
 
 
 class SegmentMemory:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import ClosedError, PlaneCorrupt, ShmplaneError
 from ...manifest import Manifest, Transaction, link_prefix, release_slot
 from ...system import NOT_HAD, Busy, HostLock, Lost, Token, ignoring, is_from_handler, join_forks, own, wake_all
+from ..memory.open_memory import OpenMemories
 from ..memory.segments import SegmentMemory
 from . import fork
 from .holdings import Holdings
@@ -34,7 +35,6 @@ from .waker import Waker
 
 if TYPE_CHECKING:
     from ..coordination.semaphores import LocalPart
-    from ..memory.segments import OpenMemory
 
 __all__ = ["Attachment"]
 
@@ -72,7 +72,7 @@ class Attachment(Holdings):
         self.memory: SegmentMemory = SegmentMemory(path, link_prefix(root, name), manifest.is_destroyed)
         self.gone: deque[tuple[int, int]] = deque()
         #: memory that is being written by a builder or buffer: private to the parent after a fork
-        self.open_memory: weakref.WeakSet[OpenMemory] = weakref.WeakSet()
+        self.open_memory: OpenMemories = OpenMemories()
         self.handles: set[weakref.ref[Hold]] = set()
         self._on_idle = on_idle
         self.suspect: bool = False
