@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
-from shmplane.scopes.base import ScopeBase, _triple, protocol_of
-from shmplane.scopes.shielded import finish
-from shmplane.scopes.stack import Entry, Reckoning
+from shmplane.scopes.base import MOST_TRIES, ScopeBase, protocol_of
+from shmplane.scopes.shielded import Finish
+from shmplane.scopes.stack import Closing, Entry, Verdict
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -46,11 +46,18 @@ class AsyncScope(ScopeBase):
     async def enter_async(self, cm: AbstractAsyncContextManager[T]) -> T:
         """Enter an async context manager; it is left when the scope closes."""
         self._check_open()
-        frame = sys._getframe(1)
         enter, leave = protocol_of(cm, "__aenter__", "__aexit__")
-        value: T = await enter(cm)
-        self._push(repr(cm), value, lambda error: leave(cm, *_triple(error)), frame)
-        return value
+        entry = Entry(repr(cm), None, leave, cm, frame=sys._getframe(1), sees_error=True)
+        entered: list[T] = []
+        self._watch.begin()
+        try:
+            # From the moment it is entered to the end nothing looks for signals.
+            entered += [await enter(cm)]
+        finally:
+            if entered:
+                entry.resource = entered[0]
+                self._entries += [entry]
+        return entered[0]
 
     async def close(self) -> None:
         """Clean up now, to the end although cancelled; safe to call again.
@@ -58,7 +65,7 @@ class AsyncScope(ScopeBase):
         Raises:
             ExceptionGroup: of what the cleanups raised.
         """
-        await self._close(None)
+        await self.__aexit__(None, None, None)
 
     async def __aenter__(self) -> Self:
         self._check_open()
@@ -67,30 +74,47 @@ class AsyncScope(ScopeBase):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        return await self._close(error)
-
-    async def _close(self, body: BaseException | None) -> bool:
-        self._closed = True
-        reckoning = Reckoning(self.name, body)
-        while (entry := self._pop()) is not None:
+        closings: list[Closing] = []
+        landed: list[BaseException] = []
+        verdict: Verdict | None = None
+        tries = 0
+        # As in Scope.__exit__. Who closes this coroutine (GeneratorExit) lets it await no more.
+        while verdict is None and tries < MOST_TRIES:
             try:
-                result = entry.cleanup(reckoning.under_way)
-            except BaseException as error:  # noqa: BLE001  booked, and raised when all is done
-                reckoning.add(error, entry)
-                continue
-            if isawaitable(result):
-                result = await self._finish(result, entry, reckoning)
-            if result:
-                reckoning.swallow()
-        return reckoning.settle()
+                while verdict is None and tries < MOST_TRIES:
+                    try:
+                        verdict = await self._attempt(error, closings, landed)
+                    except GeneratorExit:
+                        raise
+                    except BaseException as late:  # noqa: BLE001  raised when all is done
+                        landed += [late]
+                        tries += 1
+            except GeneratorExit:
+                raise
+            except BaseException as late:  # noqa: BLE001  raised when all is done
+                landed += [late]
+                tries += 1
+        if verdict is None:
+            raise landed[-1]
+        if verdict.error is not None:
+            raise verdict.error
+        return verdict.handled
 
-    async def _finish(self, awaitable: Any, entry: Entry, reckoning: Reckoning) -> Any:
-        results: list[Any] = []
-        cancelled, error = await finish(_keep_result(awaitable, results), self._grace)
-        reckoning.add(error, entry)
-        reckoning.add(cancelled, entry)
-        return results[0] if results else None
+    async def _attempt(
+        self, body: BaseException | None, closings: list[Closing], landed: list[BaseException]
+    ) -> Verdict:
+        closing = self._begin_closing(body, closings, landed)
+        while (entry := self._next(closing)) is not None:
+            entry.run(closing)
+            await self._finish(entry)
+            entry.judge()
+            if closing.book(entry):
+                self._remove(entry)
+        return self._end_closing(closing)
 
-
-async def _keep_result(awaitable: Any, results: list[Any]) -> None:
-    results.append(await awaitable)
+    async def _finish(self, entry: Entry) -> None:
+        if entry.finish is None and entry.error is None and entry.results and isawaitable(entry.results[0]):
+            entry.finish = Finish(entry.results[0], entry.results, self._grace)
+        if entry.finish is not None:
+            await entry.finish.wait()
+            entry.error = entry.finish.error

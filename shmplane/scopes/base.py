@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from shmplane.errors import ClosedError
 from shmplane.scopes import registry, temporary
-from shmplane.scopes.stack import Cleanup, Entry
+from shmplane.scopes.stack import Closing, Entry, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-__all__ = ["ScopeBase"]
+__all__ = ["MOST_TRIES", "ScopeBase"]
+
+#: attempts at one closing; that many fail where no call can be made at all (RecursionError)
+MOST_TRIES = 10_000
 
 T = TypeVar("T")
 
@@ -35,6 +38,7 @@ class ScopeBase:
         self.name: str = name or f"scope-{next(_numbers)}"
         self._entries: list[Entry] = []
         self._closed = False
+        self._watch = Watch(self.name, self._entries)
         registry.register(self)
 
     @property
@@ -46,22 +50,33 @@ class ScopeBase:
         """Enter a context manager; it is left when the scope closes."""
         self._check_open()
         enter, leave = protocol_of(cm, "__enter__", "__exit__")
-        value: T = enter(cm)
-        self._push(repr(cm), value, lambda error: leave(cm, *_triple(error)), sys._getframe(1))
-        return value
+        entry = Entry(repr(cm), None, leave, cm, frame=sys._getframe(1), sees_error=True)
+        entered: list[T] = []
+        keep, entering = entered.extend, map(enter, (cm,))
+        self._watch.begin()
+        try:
+            keep(entering)
+        finally:
+            # From the moment it is entered to here nothing looks for signals.
+            if entered:
+                entry.resource = entered[0]
+                self._entries += [entry]
+        return entered[0]
 
     def own(self, resource: T, close: Callable[[T], Any] | None = None) -> T:
         """Close the resource when the scope closes: by ``close(resource)``, or by its own method."""
         self._check_open()
-        end = self._end_of(resource) if close is None else _callable(close, "close")
-        self._push(repr(resource), resource, lambda _: _void(end(resource)), sys._getframe(1))
+        frame = sys._getframe(1)
+        if close is None:
+            self._push(Entry(repr(resource), resource, self._end_of(resource), frame=frame))
+        else:
+            self._push(Entry(repr(resource), resource, _callable(close, "close"), resource, frame=frame))
         return resource
 
     def callback(self, fn: Callable[..., Any], *args: Any) -> None:
         """Call ``fn(*args)`` when the scope closes."""
         self._check_open()
-        _callable(fn, "fn")
-        self._push(f"{fn!r}", fn, lambda _: _void(fn(*args)), sys._getframe(1))
+        self._push(Entry(repr(fn), fn, _callable(fn, "fn"), *args, frame=sys._getframe(1)))
 
     def release(self, resource: T) -> T:
         """Hand a resource over: the scope forgets it and does not close it. Found by identity.
@@ -69,11 +84,15 @@ class ScopeBase:
         Raises:
             ValueError: the scope does not hold it.
         """
-        for entry in reversed(self._entries):
-            if entry.resource is resource:
-                self._entries.remove(entry)
+        entries = self._entries
+        for entry in reversed(entries):
+            if entry.resource is resource and entry.begun_by is None:
                 temporary.keep(resource)
-                return resource
+                index = entries.index(entry)
+                # Nothing looks for signals from the question to the end: an interrupted call has released nothing.
+                if entries[index] is entry:
+                    del entries[index]
+                    return resource
         raise ValueError(f"scope {self.name!r} does not hold {resource!r}")
 
     def temporary_file(self, suffix: str = "") -> Path:
@@ -81,56 +100,105 @@ class ScopeBase:
 
         If this process is killed, a later ``gc`` removes it.
         """
-        self._check_open()
-        path = temporary.new_file(suffix)
-        self._push(f"temporary file {path}", path, lambda _: temporary.remove(path), sys._getframe(1))
-        return path
+        return self._make_path("file", sys._getframe(1), suffix)
 
     def temporary_directory(self) -> Path:
         """An empty directory, mode 0700, that is removed with what is in it, like ``temporary_file``."""
-        self._check_open()
-        path = temporary.new_directory()
-        self._push(f"temporary directory {path}", path, lambda _: temporary.remove(path), sys._getframe(1))
-        return path
+        return self._make_path("directory", sys._getframe(1))
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else f"{len(self._entries)} open"
+        state = "closed" if self._closed else f"{sum(entry.begun_by is None for entry in self._entries)} open"
         return f"<{type(self).__name__} {self.name!r}: {state}>"
 
-    def __del__(self) -> None:
-        for entry in reversed(getattr(self, "_entries", ())):
-            if entry.pid == os.getpid():
-                self._forgotten(entry)
+    def _push(self, entry: Entry) -> None:
+        self._watch.begin()
+        self._entries += [entry]
 
-    def _forgotten(self, entry: Entry) -> None:
-        if isinstance(entry.resource, Path):
-            with suppress(OSError):
-                temporary.remove(entry.resource)
-        file, line = entry.place
-        message = f"{entry.what} was never closed: scope {self.name!r} became garbage; use it as a context manager"
-        warnings.warn_explicit(message, ResourceWarning, file, line, source=self)
+    def _make_path(self, kind: str, frame: FrameType, suffix: str = "") -> Path:
+        self._check_open()
+        while True:
+            path = temporary.new_path(f"{kind[0]}-", suffix)
+            # Taken in before it is made: to remove what is not there is no error.
+            entry = Entry(f"temporary {kind} {path}", path, temporary.remove, path, frame=frame, repeats=1000)
+            self._push(entry)
+            if temporary.try_make(path, directory=kind == "directory"):
+                return path
+            self._remove(entry)
 
-    def _push(self, what: str, resource: Any, cleanup: Cleanup, frame: FrameType) -> None:
-        self._entries.append(Entry(what[:200], resource, cleanup, frame))
-
-    def _pop(self) -> Entry | None:
-        """The next thing to clean up; what a forked child inherited is its parent's business."""
-        while self._entries:
-            entry = self._entries.pop()
-            if entry.pid == os.getpid():
+    def _next(self, closing: Closing) -> Entry | None:
+        for entry in reversed(self._entries):
+            if closing.concerns(entry):
                 return entry
         return None
+
+    def _remove(self, entry: Entry) -> None:
+        entries = self._entries
+        for index in reversed(range(len(entries))):
+            # Nothing looks for signals between the question and the deed.
+            if entries[index : index + 1] == [entry]:
+                del entries[index]
+                return
+
+    def _begin_closing(
+        self, body: BaseException | None, closings: list[Closing], landed: list[BaseException]
+    ) -> Closing:
+        """The closing of this call, made when it is first asked for."""
+        self._closed = True
+        if not closings:
+            closings.append(Closing(self.name, body, landed))
+        return closings[0]
+
+    def _end_closing(self, closing: Closing) -> Verdict:
+        verdict = closing.verdict()
+        if all(entry.begun_by is not None for entry in self._entries):
+            self._watch.end()
+        return verdict
 
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedError(f"scope {self.name!r} is closed; make a new one", scope=self.name)
 
-    def _end_of(self, resource: Any) -> Callable[[Any], Any]:
+    def _end_of(self, resource: Any) -> Callable[..., Any]:
         for method in self._ends:
             end = getattr(resource, method, None)
             if callable(end):
-                return lambda _: end()
+                return end  # type: ignore[no-any-return]
         raise TypeError(f"{resource!r} has no {' or '.join(self._ends)} method: pass close=")
+
+
+class Watch:
+    """Warns when a scope becomes garbage with things in it.
+
+    A finalizer is Python code, in which the exception of a signal handler would be lost. So it is there for as long as
+    there is something to warn about, and a scope that was closed has none.
+    """
+
+    def __init__(self, scope: str, entries: list[Entry]) -> None:
+        self.scope = scope
+        self.entries = entries
+
+    def begin(self) -> None:
+        """Something is taken in."""
+        self.__class__ = _Armed
+
+    def end(self) -> None:
+        """All was cleaned up."""
+        self.__class__ = Watch
+
+
+class _Armed(Watch):
+    def __del__(self) -> None:
+        for entry in reversed(self.entries):
+            if entry.pid == os.getpid() and entry.begun_by is None:
+                self._warn(entry)
+
+    def _warn(self, entry: Entry) -> None:
+        if isinstance(entry.resource, Path):
+            with suppress(OSError):
+                temporary.remove(entry.resource)
+        file, line = entry.place
+        message = f"{entry.what} was never closed: scope {self.scope!r} became garbage; use it as a context manager"
+        warnings.warn_explicit(message, ResourceWarning, file, line, source=self)
 
 
 def protocol_of(cm: Any, enter: str, leave: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -145,12 +213,3 @@ def _callable(fn: Callable[..., Any], what: str) -> Callable[..., Any]:
     if not callable(fn):
         raise TypeError(f"{what} is a callable, not {fn!r}")
     return fn
-
-
-def _triple(error: BaseException | None) -> tuple[Any, Any, Any]:
-    return (None, None, None) if error is None else (type(error), error, error.__traceback__)
-
-
-def _void(result: Any) -> Any:
-    """Awaitables are passed on; any other result says nothing, above all not that an error was handled."""
-    return result if hasattr(result, "__await__") else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,8 @@ class OpenResource:
 def register(scope: ScopeBase) -> None:
     """List a scope for as long as it lives."""
     key = id(scope)
-    _scopes[key] = weakref.ref(scope, lambda _: _scopes.pop(key, None))
+    # All C: an exception of a signal handler would be lost in a callback of Python code.
+    _scopes[key] = weakref.ref(scope, partial(_scopes.pop, key))
 
 
 def report() -> list[OpenResource]:
@@ -44,6 +46,6 @@ def report() -> list[OpenResource]:
     for ref in list(_scopes.values()):
         scope = ref()
         if scope is not None:
-            mine = [entry for entry in list(scope._entries) if entry.pid == pid]
+            mine = [entry for entry in list(scope._entries) if entry.pid == pid and entry.begun_by is None]
             found += [OpenResource(scope.name, e.what, *e.place, now - e.since) for e in mine]
     return sorted(found, key=lambda resource: -resource.seconds)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from shmplane.scopes.base import ScopeBase
-from shmplane.scopes.stack import Reckoning
+from shmplane.scopes.base import MOST_TRIES, ScopeBase
+from shmplane.scopes.stack import Closing, Verdict
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -16,9 +16,10 @@ __all__ = ["Scope"]
 class Scope(ScopeBase):
     """Cleans up what it was given, last in, first out, whatever happens.
 
-    Every cleanup runs, also when others fail or Ctrl-C comes in between. Cleanup errors form an
-    ``ExceptionGroup``, which an ``Exception`` of the body joins; ``KeyboardInterrupt`` and ``SystemExit``
-    go on as they are. A forked child does not clean up what its parent acquired.
+    Every cleanup runs, once, also when others fail, and when Ctrl-C or a signal handler's exception comes in between,
+    again and again. Cleanup errors form an ``ExceptionGroup``, which an ``Exception`` of the body joins;
+    ``KeyboardInterrupt`` and ``SystemExit`` go on as they are, and so does the exception of a signal handler that
+    lands between cleanups, unless it is one of several. A forked child does not clean up what its parent acquired.
     """
 
     def close(self) -> None:
@@ -27,7 +28,7 @@ class Scope(ScopeBase):
         Raises:
             ExceptionGroup: of what the cleanups raised.
         """
-        self._close(None)
+        self.__exit__(None, None, None)
 
     def __enter__(self) -> Self:
         self._check_open()
@@ -36,15 +37,35 @@ class Scope(ScopeBase):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        return self._close(error)
-
-    def _close(self, body: BaseException | None) -> bool:
-        self._closed = True
-        reckoning = Reckoning(self.name, body)
-        while (entry := self._pop()) is not None:
+        closings: list[Closing] = []
+        landed: list[BaseException] = []
+        verdict: Verdict | None = None
+        tries = 0
+        # An exception of a signal handler may land anywhere in an attempt, so it is made again. Behind the inner
+        # `except` the loop goes back, which is a place for a signal too; hence the outer one. No call stands before
+        # the first attempt.
+        while verdict is None and tries < MOST_TRIES:
             try:
-                if entry.cleanup(reckoning.under_way):
-                    reckoning.swallow()
-            except BaseException as error:  # noqa: BLE001  booked, and raised when all is done
-                reckoning.add(error, entry)
-        return reckoning.settle()
+                while verdict is None and tries < MOST_TRIES:
+                    try:
+                        verdict = self._attempt(error, closings, landed)
+                    except BaseException as late:  # noqa: BLE001  raised when all is done
+                        landed += [late]
+                        tries += 1
+            except BaseException as late:  # noqa: BLE001  raised when all is done
+                landed += [late]
+                tries += 1
+        if verdict is None:
+            raise landed[-1]
+        if verdict.error is not None:
+            raise verdict.error
+        return verdict.handled
+
+    def _attempt(self, body: BaseException | None, closings: list[Closing], landed: list[BaseException]) -> Verdict:
+        closing = self._begin_closing(body, closings, landed)
+        while (entry := self._next(closing)) is not None:
+            entry.run(closing)
+            entry.judge()
+            if closing.book(entry):
+                self._remove(entry)
+        return self._end_closing(closing)

@@ -9,15 +9,14 @@ trio: a shielded cancel scope, with a deadline.
 from __future__ import annotations
 
 import asyncio
-import math
 import sys
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Awaitable, Coroutine
 
-__all__ = ["Overrun", "finish", "finish_on_asyncio", "hidden_task", "is_on_trio"]
+__all__ = ["Finish", "Overrun", "finish_on_asyncio", "hidden_task", "is_on_trio"]
 
 T = TypeVar("T")
 
@@ -45,7 +44,7 @@ def hidden_task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
 async def finish_on_asyncio(work: Coroutine[Any, Any, T]) -> T:
     """Run to the end in a task of its own, however often we are cancelled; then raise that cancellation."""
     task = hidden_task(work)
-    cancelled = await _outlast(task, math.inf)
+    cancelled = await _outlast(task)
     if cancelled is not None:
         if not task.cancelled() and task.exception() is not None:
             cancelled.add_note(f"what was being finished failed: {task.exception()!r}")
@@ -53,38 +52,114 @@ async def finish_on_asyncio(work: Coroutine[Any, Any, T]) -> T:
     return task.result()
 
 
-async def finish(work: Coroutine[Any, Any, object], grace: float) -> tuple[BaseException | None, BaseException | None]:
-    """Run a cleanup to its end or for ``grace`` seconds; never raises.
+class Finish:
+    """The rest of a cleanup that has to be awaited, for ``grace`` seconds.
 
-    Returns: what cancelled us meanwhile (to be raised when all is done), and the error of the cleanup.
+    ``wait`` raises only what lands in it from outside, and may then be called again: what was begun is gone on with.
+
+    Args:
+        awaitable: what the cleanup returned.
+        results: gets what the awaitable gives, instead of what it has.
     """
-    if is_on_trio():
-        return None, await _finish_on_trio(work, grace)
-    task = hidden_task(work)
-    cancelled = await _outlast(task, monotonic() + grace)
-    return cancelled, _error_of(task, grace)
+
+    def __init__(self, awaitable: Awaitable[Any], results: list[Any], grace: float) -> None:
+        self.error: BaseException | None = None  #: of the cleanup
+        self.cancelled: BaseException | None = (
+            None  #: what cancelled the caller meanwhile; to be raised when all is done
+        )
+        self._awaitable = awaitable
+        self._results = results
+        self._grace = grace
+        self._deadline = monotonic() + grace
+        self._works: list[Coroutine[Any, Any, None]] = []
+        self._task: asyncio.Task[Any] | None = None
+        self._begun = False
+        self._done = False
+
+    async def wait(self) -> None:
+        """Go on until it is done, or the time is over."""
+        if is_on_trio():
+            await self._wait_on_trio()
+        else:
+            await self._wait_on_asyncio()
+
+    async def _run(self) -> None:
+        if self._begun:
+            return
+        # Nothing looks for signals from the question above until the awaitable is entered.
+        self._begun = True
+        try:
+            self._results[:] = [await self._awaitable]
+        except Exception as error:  # noqa: BLE001  booked, and raised when all is done
+            self.error = error
+        except BaseException as error:
+            self.error = error
+            raise
+        finally:
+            self._done = True
+
+    async def _wait_on_asyncio(self) -> None:
+        while not self._done:
+            left = self._deadline - monotonic()
+            if left <= 0:
+                self._abandon()
+                return
+            try:
+                await self._wait_once(left)
+            except asyncio.CancelledError as error:
+                self.cancelled = self.cancelled or error
+        if isinstance(self.error, asyncio.CancelledError):
+            self.error = RuntimeError("the cleanup was cancelled from inside")
+        if self._task is not None and self._task.done() and not self._task.cancelled():
+            # Asked for, so that asyncio does not log it as never retrieved.
+            self._task.exception()
+        for work in self._works:
+            work.close()  # one that never got into a task would complain
+
+    async def _wait_once(self, seconds: float) -> None:
+        task = self._task
+        if task is None or (task.done() and not self._begun):
+            self._works += [self._run()]
+            task = self._task = hidden_task(self._works[-1])
+        if task.done():
+            # An exception landed where a task was made that we do not know, and that one runs it.
+            await asyncio.sleep(min(seconds, 0.001))
+        else:
+            await asyncio.wait([task], timeout=seconds)
+            if task.done() and not self._begun:
+                task.result()
+
+    def _abandon(self) -> None:
+        self._done = True
+        self.error = Overrun(f"not done after {self._grace:g} s, so it was cancelled and left behind")
+        if self._task is not None:
+            _abandon(self._task)
+
+    async def _wait_on_trio(self) -> None:
+        import trio
+
+        deadline = trio.current_time() + self._deadline - monotonic()
+        with trio.CancelScope(shield=True, deadline=deadline) as shield:
+            try:
+                await self._run()
+            except trio.Cancelled:
+                # Ours: the shield lets no other in. It has to reach the shield.
+                raise
+            except BaseException:
+                if not self._done:
+                    raise
+        if shield.cancelled_caught:
+            self.error = Overrun(f"not done after {self._grace:g} s, so it was cancelled")
 
 
-async def _outlast(task: asyncio.Task[Any], deadline: float) -> BaseException | None:
+async def _outlast(task: asyncio.Task[Any]) -> BaseException | None:
     cancelled: BaseException | None = None
     while not task.done():
-        left = deadline - monotonic()
-        if left <= 0:
-            break
         try:
-            await asyncio.wait([task], timeout=None if math.isinf(left) else left)
+            await asyncio.wait([task])
         except asyncio.CancelledError as error:
             cancelled = cancelled or error
     return cancelled
-
-
-def _error_of(task: asyncio.Task[Any], grace: float) -> BaseException | None:
-    if not task.done():
-        _abandon(task)
-        return Overrun(f"not done after {grace:g} s, so it was cancelled and left behind")
-    if task.cancelled():
-        return RuntimeError("the cleanup was cancelled from inside")
-    return task.exception()
 
 
 def _abandon(task: asyncio.Task[Any]) -> None:
@@ -98,19 +173,3 @@ def _forget(task: asyncio.Task[Any]) -> None:
     if not task.cancelled():
         # Asked for, so that asyncio does not log it as never retrieved: the overrun was reported.
         task.exception()
-
-
-async def _finish_on_trio(work: Coroutine[Any, Any, object], grace: float) -> BaseException | None:
-    import trio
-
-    with trio.CancelScope(shield=True, deadline=trio.current_time() + grace) as shield:
-        try:
-            await work
-        except trio.Cancelled:
-            # Ours: the shield lets no other in. It has to reach the shield.
-            raise
-        except BaseException as error:  # noqa: BLE001  returned, and raised when all is done
-            return error
-    if shield.cancelled_caught:
-        return Overrun(f"not done after {grace:g} s, so it was cancelled")
-    return None

@@ -7,6 +7,10 @@ no owner, and ``collect_orphans`` removes it. No pid is ever looked at.
 What can race: a collector takes the lock of a newborn nest before its owner does. Then the owner finds the
 lock taken, or its file unlinked, and begins again under another name; the directory is only made once the
 lock is held.
+
+What can come in between: an exception of a signal handler, or a handler that uses scopes itself. So the mutex may
+be taken again by its thread, paths are known before they are made, and the directory goes before the lock does:
+the kernel removes only an empty one.
 """
 
 from __future__ import annotations
@@ -23,9 +27,9 @@ from pathlib import Path
 from typing import Any
 
 from shmplane.errors import PlaneSecurityError
-from shmplane.system import create_file, open_file, run_in_forked_child, try_flock
+from shmplane.system import create_file_into, open_file, run_in_forked_child, try_flock
 
-__all__ = ["collect_orphans", "keep", "new_directory", "new_file", "remove"]
+__all__ = ["collect_orphans", "keep", "new_path", "remove", "try_make"]
 
 KEPT = ".kept"  #: in a nest: names that were handed over, one a line; they are nobody's orphans
 
@@ -38,48 +42,84 @@ class Nest:
     def __init__(self, root: Path) -> None:
         self.path, self._lock_path, self._fd = _build(root)
 
-    def is_empty(self) -> bool:
-        """Whether nothing is in it."""
-        return not any(self.path.iterdir())
+    def make(self) -> None:
+        """Make the directory, unless it is there."""
+        with suppress(FileExistsError):
+            self.path.mkdir(mode=0o700)
 
-    def leave(self) -> None:
-        """Remove it if it is empty; else leave it to a later ``collect_orphans``."""
-        with suppress(OSError):
+    def try_leave(self) -> bool:
+        """Remove it if nothing is in it."""
+        try:
             self.path.rmdir()
-            self._lock_path.unlink()
-        os.close(self._fd)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            if error.errno is None:  # no system call said so
+                raise
+            return False
+        self._lock_path.unlink(missing_ok=True)
+        return True
 
     def abandon(self) -> None:
-        """In a forked child: the nest and its lock are the parent's; our descriptor would keep the lock."""
-        os.close(self._fd)
+        """Close the lock. In a forked child: the nest is the parent's; our descriptor would keep its lock."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
 
-_mutex = threading.Lock()
+_mutex = threading.RLock()
 _nest: Nest | None = None
+#: all that were not left yet: one, unless a signal handler came in between
+_nests: list[Nest] = []
 
 
-def new_file(suffix: str = "") -> Path:
-    """An empty file of mode 0600 in this process's nest."""
+def new_path(prefix: str, suffix: str = "") -> Path:
+    """Where a file or directory may be made: a name in this process's nest that nobody has."""
+    if os.path.basename(suffix) != suffix or "\0" in suffix:
+        raise ValueError(f"suffix is the end of a file's name, not {suffix!r}")
     with _mutex:
-        descriptor, path = tempfile.mkstemp(suffix=suffix, prefix="f-", dir=_our_nest().path)
-        os.close(descriptor)
-        return Path(path)
+        return _our_nest().path / f"{prefix}{secrets.token_hex(8)}{suffix}"
 
 
-def new_directory() -> Path:
-    """An empty directory of mode 0700 in this process's nest."""
+def try_make(path: Path, *, directory: bool) -> bool:
+    """Make an empty file of mode 0600, or a directory of mode 0700; False when the nest was left meanwhile."""
     with _mutex:
-        return Path(tempfile.mkdtemp(prefix="d-", dir=_our_nest().path))
+        if _nest is None or _nest.path != path.parent:
+            return False
+        try:
+            _nest.make()
+            if directory:
+                path.mkdir(0o700)
+            else:
+                os.mknod(path, 0o600 | stat.S_IFREG)
+        except FileNotFoundError as error:
+            if error.errno is None:  # no system call said so
+                raise
+            return False
+        return True
 
 
 def remove(path: Path) -> None:
     """Remove a file or directory, if it is still there, and the nest when it was the last."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        _remove_tree(str(path))
     else:
         path.unlink(missing_ok=True)
     with _mutex:
         _leave_if_empty()
+
+
+def _remove_tree(path: str) -> None:
+    """Like ``shutil.rmtree``, which takes some OSErrors for the file system's that a signal handler raised."""
+    with suppress(FileNotFoundError), os.scandir(path) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                _remove_tree(entry.path)
+            else:
+                with suppress(FileNotFoundError):
+                    os.unlink(entry.path)
+    with suppress(FileNotFoundError):
+        os.rmdir(path)
 
 
 def keep(resource: Any) -> None:
@@ -87,8 +127,8 @@ def keep(resource: Any) -> None:
     if not isinstance(resource, Path) or not (resource.name.startswith(("f-", "d-"))):
         return
     with _mutex:
-        if _nest is not None and resource.parent == _nest.path:
-            with open(_nest.path / KEPT, "a", encoding="utf-8") as names:
+        if resource.parent in [nest.path for nest in _nests]:
+            with open(resource.parent / KEPT, "a", encoding="utf-8") as names:
                 names.write(resource.name + "\n")
 
 
@@ -152,18 +192,25 @@ def _our_nest() -> Nest:
     global _nest  # noqa: PLW0603  one nest a process
     if _nest is None:
         root = _root()
-        root.mkdir(mode=0o700, exist_ok=True)
+        # Not Path.mkdir(exist_ok=True), which takes any OSError for "it exists", a handler's TimeoutError too.
+        with suppress(FileExistsError):
+            root.mkdir(mode=0o700)
         _check_private(root)
-        _nest = Nest(root)
+        _nests.extend(map(Nest, (root,)))  # one call of C code: a nest is not made and then lost
+        _nest = _nests[-1]
     return _nest
 
 
 def _leave_if_empty() -> None:
     global _nest  # noqa: PLW0603  one nest a process
-    nest = _nest
-    if nest is not None and nest.path.is_dir() and nest.is_empty():
+    for nest in list(_nests):
+        # A signal handler that makes a file now does so in a nest of its own.
         _nest = None
-        nest.leave()
+        if nest.try_leave():
+            nest.abandon()
+            _nests.remove(nest)
+    if _nest is None and _nests:
+        _nest = _nests[-1]
 
 
 def _root() -> Path:
@@ -183,11 +230,16 @@ def _build(root: Path) -> tuple[Path, Path, int]:
     while True:
         path = root / secrets.token_hex(8)
         lock_path = path.with_name(path.name + ".lock")
-        descriptor = create_file(str(lock_path))
-        if try_flock(descriptor) and _is_linked(descriptor, lock_path):
-            path.mkdir(mode=0o700)
-            return path, lock_path, descriptor
-        os.close(descriptor)
+        fds: list[int] = []
+        try:
+            create_file_into(fds, str(lock_path))
+            if try_flock(fds[0]) and _is_linked(fds[0], lock_path):
+                path.mkdir(mode=0o700)
+                return path, lock_path, fds.pop()
+        finally:
+            # What is left on the disk looks like that of a dead process, and goes with it.
+            for fd in fds:
+                os.close(fd)
 
 
 def _is_linked(descriptor: int, path: Path) -> bool:
@@ -199,10 +251,10 @@ def _is_linked(descriptor: int, path: Path) -> bool:
 
 def _after_fork_in_child() -> None:
     global _nest, _mutex  # noqa: PLW0603  one nest a process
-    _mutex = threading.Lock()
-    if _nest is not None:
-        nest, _nest = _nest, None
-        nest.abandon()
+    _mutex = threading.RLock()
+    _nest = None
+    while _nests:
+        _nests.pop().abandon()
 
 
 def _at_exit() -> None:

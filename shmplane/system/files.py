@@ -51,6 +51,11 @@ def create_file(path: str) -> int:
     return os.open(path, _CREATE, 0o600)
 
 
+def create_file_into(fds: list[int], path: str) -> None:
+    """The same, with the descriptor in ``fds`` before anything looks for signals: it is not opened and then lost."""
+    fds.extend(map(os.open, (path,), (_CREATE,), (0o600,)))
+
+
 def open_file(path: str, *, writable: bool = False) -> int:
     """Open a file of the plane; ``PlaneSecurityError`` unless it is regular, ours and private."""
     try:
