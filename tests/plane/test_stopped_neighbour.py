@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 import shmplane
 from tests.support.lines import claims_in_line, processes_in_line, until
+from tests.support.processes import Child
 from tests.support.stuck import Neighbour, lock_taken, stopped_inside
 
 IN_TIME_S = 0.3
@@ -214,6 +215,38 @@ def test_a_plane_that_is_closed_meanwhile_leaves_when_its_permits_are_back(plane
         outside.destroy()
 
 
+@pytest.mark.parametrize("in_loop", [False, True], ids=["thread", "loop"])
+def test_closing_a_plane_does_not_wait_and_leaves_later(plane_root: Any, in_loop: bool) -> None:
+    with shmplane.Plane("shared") as outside, Child(_close_when_told, "shared", in_loop) as child:
+        assert child.next() == "opened"
+        assert outside.stats().processes == 2
+        with lock_taken(outside) as holder:
+            assert child.next() == "closed"
+            assert holder.has_it
+        assert child.next() == "left"
+        assert outside.stats().processes == 1
+        # It has left by itself: nothing was there to be reclaimed.
+        assert outside.gc().processes == 0
+        outside.destroy()
+
+
+def _close_when_told(name: str, in_loop: bool) -> Iterator[str]:
+    plane = shmplane.Plane(name)
+    attachment = plane._attachment
+    yield "opened"
+
+    async def close() -> None:
+        plane.close()
+
+    if in_loop:
+        asyncio.run(close())
+    else:
+        plane.close()
+    yield "closed"
+    until(lambda: attachment.ended)
+    yield "left"
+
+
 # Event loops
 
 
@@ -339,6 +372,7 @@ def test_a_pool_does_not_hold_its_loop_up(plane: shmplane.Plane) -> None:
 
     asyncio.run(main())
     assert done.count("used") == 5
+    assert shmplane.connections.host_statistics(plane)["db"].size == 0
     permits = plane._host_permits("db", 3)
     assert all(permits.try_acquire() for _ in range(3))
     permits.close()

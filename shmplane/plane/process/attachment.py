@@ -273,9 +273,13 @@ class Attachment(Holdings):
         if not self.is_idle or self.exiting:
             return
         if self.lock.owned():
-            self._timer.start()  # a finalizer inside a transaction: the timer's thread leaves
+            self.leave_later()  # a finalizer inside a transaction
         else:
             self._on_idle(self)
+
+    def leave_later(self) -> None:
+        """The timer's thread leaves."""
+        self._timer.start()
 
     def take_part(self, slot: int) -> None:
         """The slot whose token we took is ours."""

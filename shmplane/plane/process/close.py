@@ -14,7 +14,8 @@ import threading
 from typing import TYPE_CHECKING
 
 from ...errors import ClosedError, PlaneCorrupt, ShmplaneError
-from ...system import ignoring, own, run_in_forked_child, unlink_quietly
+from ...system import NOT_HAD, ignoring, own, run_in_forked_child, unlink_quietly
+from .patience import is_in_event_loop, moment
 
 if TYPE_CHECKING:
     from ...manifest import Doomed, Manifest
@@ -34,6 +35,7 @@ __all__ = [
 #: the attachments of this process, by root and name
 attached: dict[tuple[str, str], Attachment] = {}
 
+_PATIENCE_S = 0.5
 
 #: one at a time opens, leaves or destroys; a plain lock, since its ``with`` cannot lose it to an interrupt
 opening: threading.RLock = threading.RLock()
@@ -47,13 +49,21 @@ def leave(attachment: Attachment) -> None:
         if not attachment.is_idle:
             return
         try:
-            destroyed = attachment.run(_leave, attachment)
+            destroyed = attachment.attempt(_patience(attachment), _leave, attachment)
         except own(ShmplaneError):
             destroyed = None
+        if destroyed is NOT_HAD:
+            attachment.leave_later()
+            return
         attachment.end(attachment.ended or _closed(attachment))
         _forget(attachment)
         if destroyed is not None:
             _remove_plane(attachment, destroyed)
+
+
+def _patience(attachment: Attachment) -> float:
+    """Seconds to wait for the lock with ``opening`` in hand: others open and close planes whose locks are free."""
+    return moment(attachment) if is_in_event_loop() else _PATIENCE_S
 
 
 def _leave(attachment: Attachment) -> list[Doomed] | None:
@@ -77,8 +87,9 @@ def end_if_temporary(attachment: Attachment) -> None:
                 with ignoring(ShmplaneError):
                     lease.open_all()
         with ignoring(ShmplaneError):
-            unleased = attachment.run(_end_if_alone, attachment)
-            if unleased is not None:
+            unleased = attachment.attempt(_patience(attachment), _end_if_alone, attachment)
+            # When the lock is not to be had, the plane ends with the last view.
+            if unleased is not None and unleased is not NOT_HAD:
                 attachment.end(attachment.ended or _closed(attachment))
                 _forget(attachment)
                 _remove_plane(attachment, unleased)

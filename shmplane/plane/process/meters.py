@@ -12,7 +12,10 @@ import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ...errors import PlaneFull
 from ...manifest import LEVEL_WORDS, METER_WORDS
+from ...system import NOT_HAD, ignoring
+from .patience import moment
 
 if TYPE_CHECKING:
     from .attachment import Attachment
@@ -43,6 +46,11 @@ class _Part:
                 self._end(weakref.ref(meter))
             return [sum(column) for column in zip(self.ended, *self.readings.values(), strict=True)]
 
+    def total(self) -> list[int]:
+        """The sum as it is known."""
+        with self.mutex:
+            return [sum(column) for column in zip(self.ended, *self.readings.values(), strict=True)]
+
     def _end(self, ref: weakref.ref[PoolMeter]) -> None:
         counts = [0] * LEVEL_WORDS + self.readings.pop(ref)[LEVEL_WORDS:]
         self.ended = [sum(pair) for pair in zip(self.ended, counts, strict=True)]
@@ -62,9 +70,16 @@ class PoolMeter:
         self._closed = False
 
     def publish(self, words: Sequence[int]) -> None:
-        """Say what the pool has counted so far: up to 16 levels first, then counts."""
+        """Say what the pool has counted so far: up to 16 levels first, then counts.
+
+        Raises:
+            LockTimeout: the plane's lock was not to be had in a moment; the next call says the same and more.
+        """
         if not self._closed:
-            self._write(self._part.read(self, words))
+            sums, attachment = self._part.read(self, words), self._attachment
+            seconds = moment(attachment)
+            if attachment.attempt(seconds, self._write, sums) is NOT_HAD:
+                raise attachment.lock.timed_out(seconds)
 
     def total(self) -> list[int]:
         """The words summed over all processes, also those that have ended."""
@@ -74,12 +89,16 @@ class PoolMeter:
     def close(self) -> None:
         """The pool has no levels any more; its counts stay."""
         self._closed = True
-        self._write(self._part.end(self))
+        self._part.end(self)
+        self._attachment.owed.append(self)
+        self._attachment.settle(moment(self._attachment))
+
+    def undo(self) -> None:
+        """Under the lock: what it showed goes, as ``close`` queued it."""
+        with ignoring(PlaneFull):
+            self._write(self._part.total())
 
     def _write(self, words: list[int]) -> None:
-        self._attachment.run(self._write_inside, words)
-
-    def _write_inside(self, words: list[int]) -> None:
         self._attachment.tx.metering.write(self._attachment.slot, self._find(), words)
 
     def _total(self) -> list[int]:
