@@ -48,7 +48,7 @@ def _one_row(scale: Scale) -> Iterator[Row]:
             def change() -> None:
                 at = next(position) % items
                 with plane.edit("x") as draft:
-                    draft.array[at] = -at  # type: ignore[union-attr]
+                    draft.array[at] = -at
                 if ask(at)[0] != -at:
                     raise RuntimeError("the other process does not see the change")
 

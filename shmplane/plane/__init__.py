@@ -3,7 +3,7 @@
 from .blocks.block import Block
 from .blocks.build import Buffer, Builder
 from .coordination.semaphores import Semaphore
-from .drafts import ArrayDraft, JsonDraft, TableDraft
+from .drafts import ArrayDraft, Draft, JsonDraft, TableDraft
 from .plane import Plane
 from .process.orphans import remove_orphans
 from .records import BlockInfo, PlaneStatistics, Reclaimed
@@ -14,6 +14,7 @@ __all__ = [
     "BlockInfo",
     "Buffer",
     "Builder",
+    "Draft",
     "JsonDraft",
     "Plane",
     "PlaneStatistics",

@@ -19,7 +19,7 @@ from .blocks.views import Views, lease_current
 from .blocks.writing import Publication, check_publication, put
 from .coordinated import Coordinated
 from .coordination.waiting import Closing, wake_waiters
-from .drafts import ArrayDraft, JsonDraft, TableDraft, append_rows, open_draft
+from .drafts import Draft, append_rows, open_draft
 from .process.close import destroy, end_if_temporary
 from .process.open import open_attachment
 from .process.options import DEFAULT_LIMITS, Options, parse_options
@@ -222,8 +222,11 @@ class Plane(Coordinated):
         check_block_name(name)
         return make_builder(self._open(), name, shape, dtype)
 
-    def edit(self, name: str) -> ArrayDraft | TableDraft | JsonDraft:
+    def edit(self, name: str) -> Draft:
         """A private copy-on-write draft of the current version; leaving its ``with`` block publishes the next one.
+
+        It is an ``ArrayDraft`` (``draft.array``), ``TableDraft`` (``draft.table``, ``draft["column"] = values``) or
+        ``JsonDraft`` (``draft.value``), as the block is.
 
         Cost: a mapping for an array of any size; the commit costs what was touched. Readers of the old version see nothing.
 

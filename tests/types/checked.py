@@ -17,6 +17,7 @@ from shmplane import (
     Buffer,
     Builder,
     Conflict,
+    Draft,
     JsonDraft,
     Plane,
     PlaneStatistics,
@@ -91,24 +92,33 @@ def a_buffer_is_writable(plane: Plane) -> None:
 
 
 def a_draft_is_writable(plane: Plane) -> None:
-    assert_type(plane.edit("x"), ArrayDraft | TableDraft | JsonDraft)
+    assert_type(plane.edit("x"), Draft)
     with plane.edit("x") as draft:
-        assert isinstance(draft, ArrayDraft)
         draft.array[17] = 3.0
         draft.array()  # type: ignore[operator]
         draft.array = np.ones(3)  # type: ignore[misc]
         assert_type(draft.dirty_nbytes, int)
     assert_type(draft.commit(), Block)
-    with plane.edit("y") as table:
-        assert isinstance(table, TableDraft)
-        table["fee"] = [1, 2]
-        del table["fee"]
-        table.rename({"a": "b"})
-        table.array  # type: ignore[attr-defined]  # noqa: B018
-    with plane.edit("z") as document:
-        assert isinstance(document, JsonDraft)
-        document.value["limit"] = 5
-        document["limit"] = 5  # type: ignore[index]
+    assert_type(draft.block, Block)
+    with plane.edit("y") as draft:
+        draft["fee"] = [1, 2]
+        del draft["fee"]
+        draft.rename({"a": "b"})
+        draft.append([{"b": 1}])
+        draft.table.num_rows  # noqa: B018
+        draft.column()  # type: ignore[attr-defined]
+    with plane.edit("z") as draft:
+        draft.value["limit"] = 5
+        draft.value = {"limit": 6}
+        draft.tree["weights"]
+
+
+def a_draft_may_be_narrowed(draft: ArrayDraft | TableDraft | JsonDraft) -> None:
+    assert_type(draft.commit(), Block)
+    if isinstance(draft, TableDraft):
+        assert_type(draft.column_names, list[Any])
+    common: Draft = draft
+    del common
 
 
 def a_plane_is_a_mapping_of_names(plane: Plane) -> None:

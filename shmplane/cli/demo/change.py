@@ -51,8 +51,8 @@ def edit_one_row(plane: Plane, witness: Worker, *, nbytes: int) -> Change:
 
     def edit() -> tuple[float, int]:
         with plane.edit(_GRID) as draft:
-            draft.array[row] = 2.0  # type: ignore[union-attr]
-        return witness.ask("total_of_row", _GRID, row), draft.dirty_nbytes  # type: ignore[union-attr]
+            draft.array[row] = 2.0
+        return witness.ask("total_of_row", _GRID, row), draft.dirty_nbytes
 
     (found, written), took = timed(edit)
     copy, full_copy_s = timed(old.copy)

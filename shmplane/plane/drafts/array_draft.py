@@ -26,6 +26,9 @@ class ArrayDraft(Draft):
     ``array`` may be kept after the end; it stays private.
     """
 
+    _called = "an array"
+    _use = "draft.array"
+
     def __init__(self, attachment: Attachment, name: str, base: Lease) -> None:
         super().__init__(attachment, name, base)
         self._image = image_of(base)

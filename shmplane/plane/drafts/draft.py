@@ -9,14 +9,19 @@ from __future__ import annotations
 import os
 import threading
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
-from ...errors import ClosedError
+from ...errors import ClosedError, UnsupportedValue
+from ...manifest import KINDS
 from ..blocks.block import Block
 from ..blocks.composing import Target
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
+
+    import numpy.typing as npt
+    import pyarrow as pa
 
     from ..process.attachment import Attachment
     from ..process.leases import Lease
@@ -25,18 +30,95 @@ __all__ = ["Draft"]
 
 
 class Draft(ABC):
-    """A private image of one version of a block. ``with plane.edit(name) as draft:`` commits it on a clean exit."""
+    """A private image of one version of a block. ``with plane.edit(name) as draft:`` commits it on a clean exit.
+
+    It is an ``ArrayDraft``, ``TableDraft`` or ``JsonDraft``, as the block is. What the other kinds have is declared here,
+    for type checkers, and raises ``UnsupportedValue`` that names what this one has.
+    """
+
+    #: how this kind is called, and what it has instead of the others
+    _called: ClassVar[str] = "a block"
+    _use: ClassVar[str] = "another call"
 
     def __init__(self, attachment: Attachment, name: str, base: Lease) -> None:
         self._attachment = attachment
         self._name = name
         self._base = base
         self._version = base.facts.version
+        self._kind = KINDS[base.facts.kind]
         self._target = Target(name.encode(), base.facts.row)
         self._pid = os.getpid()
         self._mutex = threading.RLock()
         self._ended: str | None = None
         self._block: Block | None = None
+
+    @property
+    def array(self) -> npt.NDArray[Any]:
+        """Of an ``ArrayDraft``: writable and private."""
+        self._refuse("draft.array")
+
+    @property
+    def table(self) -> pa.Table:
+        """Of a ``TableDraft``: the table as it would be published, zero-copy."""
+        self._refuse("draft.table")
+
+    @property
+    def value(self) -> Any:
+        """Of a ``JsonDraft``: the decoded value, private to this draft."""
+        self._refuse("draft.value")
+
+    @value.setter
+    def value(self, value: Any) -> None:  # noqa: ARG002 - another kind takes it
+        self._refuse("draft.value")
+
+    @property
+    def tree(self) -> Any:
+        """Of a tree: its containers, with writable arrays. No block is a tree yet."""
+        self._refuse("draft.tree")
+
+    @property
+    def dirty_nbytes(self) -> int:
+        """Of an ``ArrayDraft``: bytes of the pages that were touched."""
+        self._refuse("draft.dirty_nbytes")
+
+    @property
+    def column_names(self) -> list[Any]:
+        """Of a ``TableDraft``: the names of the columns."""
+        self._refuse("draft.column_names")
+
+    def append(self, rows: Any) -> None:  # noqa: ARG002 - another kind takes it
+        """Of a ``TableDraft``: add rows at the end."""
+        self._refuse("draft.append")
+
+    def rename(self, names: Mapping[Any, Any]) -> None:  # noqa: ARG002 - another kind takes it
+        """Of a ``TableDraft``: give columns other names."""
+        self._refuse("draft.rename")
+
+    def __getitem__(self, name: Any) -> Any:
+        """Of a ``TableDraft``: a column as it is now."""
+        self._refuse("draft[...]")
+
+    def __setitem__(self, name: Any, values: Any) -> None:
+        """Of a ``TableDraft``: replace or add a column."""
+        self._refuse("draft[...] = ")
+
+    def __delitem__(self, name: Any) -> None:
+        """Of a ``TableDraft``: leave a column out."""
+        self._refuse("del draft[...]")
+
+    def __contains__(self, name: object) -> bool:
+        """Of a ``TableDraft``: whether there is a column of that name."""
+        self._refuse("name in draft")
+
+    #: Defined, or Python would iterate by ``draft[0]``, ``draft[1]``.
+    __iter__ = None
+
+    def _refuse(self, what: str) -> NoReturn:
+        raise UnsupportedValue(
+            f"{what.rstrip()}: block {self._name!r} is {self._called}: use {self._use}",
+            name=self._name,
+            kind=self._kind,
+        )
 
     @property
     def block(self) -> Block:

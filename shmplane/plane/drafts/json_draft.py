@@ -20,6 +20,9 @@ __all__ = ["JsonDraft"]
 class JsonDraft(Draft):
     """A private copy of a JSON value: change ``draft.value`` in place, or assign another value to it."""
 
+    _called = "a JSON value"
+    _use = "draft.value"
+
     def __init__(self, attachment: Attachment, name: str, base: Lease) -> None:
         super().__init__(attachment, name, base)
         self._value = present("json", base.root())

@@ -9,6 +9,7 @@ from ...manifest import KINDS, not_found
 from ...names import check_block_name
 from ..blocks.views import lease_current
 from .array_draft import ArrayDraft
+from .draft import Draft
 from .json_draft import JsonDraft
 from .table_draft import TableDraft
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["open_draft"]
 
-_DRAFTS: dict[str, type[ArrayDraft | TableDraft | JsonDraft]] = {
+_DRAFTS: dict[str, type[Draft]] = {
     "array": ArrayDraft,
     "bytes": ArrayDraft,
     "table": TableDraft,
@@ -29,7 +30,7 @@ _INSTEAD = {
 }
 
 
-def open_draft(attachment: Attachment, name: str) -> ArrayDraft | TableDraft | JsonDraft:
+def open_draft(attachment: Attachment, name: str) -> Draft:
     """A draft of the current version of a name; ``BlockNotFound``."""
     encoded = check_block_name(name)
     found = attachment.run(lease_current, attachment, encoded, writes=False)

@@ -68,6 +68,9 @@ class TableDraft(Draft):
     A table from pandas or Polars keeps its kind. ``draft.table`` is a preview in Arrow.
     """
 
+    _called = "a table"
+    _use = "draft.table, draft[name] = column, draft.append(rows), draft.rename(names)"
+
     def __init__(self, attachment: Attachment, name: str, base: Lease) -> None:
         super().__init__(attachment, name, base)
         self._old = TableVersion(base)
