@@ -18,6 +18,7 @@ from shmplane.connections import ConnectionPool
 from shmplane.connections.member import IDLE
 from shmplane.errors import PoolTimeout
 from tests.connections.fakes import Conn, Server, until, works
+from tests.support.inside import lock_of, roster_of
 from tests.support.tracing import Bytecodes
 
 SIZE = 2
@@ -62,7 +63,7 @@ def hand_over(pool: Pool) -> None:
     held = [pool.acquire() for _ in range(SIZE)]
     other = threading.Thread(target=use, args=(pool,), daemon=True)
     other.start()
-    until(lambda: pool._roster.waiters)
+    until(lambda: roster_of(pool).waiters)
     for conn in held:
         pool.release(conn)
     other.join(10)
@@ -76,10 +77,10 @@ def resize(pool: Pool) -> None:
 def check_all(pool: Pool) -> None:
     """Nothing is held, nothing is under way, and everything can be had."""
     gc.collect()
-    roster = pool._roster
+    roster = roster_of(pool)
 
     def is_quiet() -> bool:
-        with pool._lock:
+        with lock_of(pool):
             members = list(roster.members.values())
             return (
                 roster.size == len(members) == len(roster.idle)

@@ -17,6 +17,7 @@ import shmplane
 from shmplane import ConnectionPool, PoolTimeout
 from tests.connections.fakes import Conn, Server, until, works
 from tests.support.forked import run_forked
+from tests.support.inside import host_permits
 
 SECONDS = 3.0
 THREADS = 8
@@ -119,7 +120,7 @@ def _use_at_once(plane: shmplane.Plane) -> None:
         pool.close()
     until(lambda: flaky.server.open == 0)
     assert flaky.server.most_open <= HOST_LIMIT
-    permits = plane._host_permits("db", HOST_LIMIT)
+    permits = host_permits(plane, "db", HOST_LIMIT)
     assert all(permits.acquire(5) for _ in range(HOST_LIMIT)), "a permit was lost"
     permits.close()
 

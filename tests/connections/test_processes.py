@@ -18,6 +18,7 @@ from shmplane.connections import AsyncConnectionPool, ConnectionPool, HostPermit
 from shmplane.errors import PoolTimeout
 from tests.connections.fakes import Conn, FakePlane, FilePermits, Server, permits_in_use, until
 from tests.support.forked import run_forked
+from tests.support.inside import host_permits
 from tests.support.processes import Child
 
 
@@ -158,7 +159,7 @@ def pool_of(plane: FakePlane, server: Server, limit: int = 2, **options) -> Conn
 
 
 def test_the_fake_keeps_the_contract(plane) -> None:
-    assert isinstance(plane._host_permits("x", 1), HostPermits)
+    assert isinstance(host_permits(plane, "x", 1), HostPermits)
 
 
 def test_host_limit_needs_a_plane_and_a_name(plane) -> None:

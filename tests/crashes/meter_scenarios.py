@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.support.crashing import Scenario, World
+from tests.support.inside import host_meter
 from tests.support.tracing import kill_this_process
 
 LEVELS, COUNTS = [1] * 3 + [0] * 13, [3, 5, 7]
@@ -19,7 +20,7 @@ _before: dict[str, list[int]] = {}
 
 
 def _total(world: World) -> list[int]:
-    words: Sequence[int] = world.plane._host_meter("counted").total()
+    words: Sequence[int] = host_meter(world.plane, "counted").total()
     return list(words)[16 : 16 + len(COUNTS)]
 
 
@@ -34,7 +35,7 @@ def _added(world: World) -> list[int]:
 
 
 def _publish(world: World, context: Any) -> Any:
-    meter = world.plane._host_meter("counted")
+    meter = host_meter(world.plane, "counted")
     meter.publish(WORDS)
     return meter
 

@@ -11,6 +11,7 @@ from typing import Any
 import shmplane
 from shmplane.manifest import directory_of, places
 from tests.support.crashing import INTERRUPTED, Names, Scenario, World
+from tests.support.inside import header_of, index_of, use_name_rows_again_at
 from tests.support.tracing import kill_this_process
 
 SMALL = b"a" * 5_000
@@ -294,8 +295,8 @@ def _give_room(world: World, finished: bool) -> list[str]:
 
 def _bury(world: World) -> None:
     """The next new name takes the row of "lost", which was deleted at some version."""
-    index, header = world.plane._attachment.tx.index, world.plane._attachment.tx.header
-    index._most_tombstones = 0
+    index, header = index_of(world.plane), header_of(world.plane)
+    use_name_rows_again_at(world.plane, 0)
     for _ in range(3):
         world.scratch["lost at"] = world.plane.put("lost", SMALL).version
     row = index.find(b"lost")
@@ -308,11 +309,10 @@ def _bury(world: World) -> None:
 
 def _put_again(world: World, finished: bool) -> list[str]:
     """Whether or not its row was taken, its versions go on above what it had."""
-    index = world.plane._attachment.tx.index
     found = world.plane.put("lost", SMALL).version
     world.plane.delete("lost")
     problems = [] if found > world.scratch["lost at"] else [f"a name was at {world.scratch['lost at']}, then {found}"]
-    index._most_tombstones = 4096
+    use_name_rows_again_at(world.plane, 4096)
     return problems
 
 

@@ -20,7 +20,8 @@ import pytest
 import shmplane
 from tests.support.crashing import Scenario, World
 from tests.support.forked import Forked
-from tests.support.lines import Witness, claims_in_line, processes_in_line, until
+from tests.support.inside import change, claims_in_line, header_of, permits_of, processes_in_line, watching_processes
+from tests.support.lines import Witness, until
 from tests.support.processes import Child, run_in_child
 from tests.support.tracing import STORES, Bytecodes, wrap_columns
 
@@ -134,7 +135,7 @@ def _wait_in_vain(world: World, context: Any) -> None:
 
 
 def _nobody_watches(world: World, finished: bool) -> list[str]:
-    found = world.plane._attachment.manifest.header.watchers[0]
+    found = watching_processes(world.plane)
     return [f"{found} processes watch"] if found else []
 
 
@@ -331,7 +332,7 @@ def test_permits_are_right_after_a_recovery(plane: shmplane.Plane) -> None:
                 victim.process.join(10)
             assert semaphore.available == 0
             assert not semaphore.try_acquire()
-            assert plane._attachment.manifest.header.dirty[0] == 0
+            assert header_of(plane).dirty[0] == 0
             assert holder.next() == "gave back"
             assert waiter.result(timeout=5) == 0
     semaphore.release()
@@ -352,22 +353,21 @@ def _wait_and_hold(plane: Any) -> int:
 
 
 def _leave_the_lock_dirty(plane: Any) -> None:
-    plane._attachment.run(os._exit, 1)
+    change(plane, lambda tx: os._exit(1))
 
 
 def test_an_interrupted_transaction_is_audited_against_what_is_known(plane: shmplane.Plane) -> None:
     """Ctrl-C between the shared word and the count of this process: the next call makes them agree."""
     semaphore = plane.semaphore("used", PERMITS)
     semaphore.acquire()
-    attachment = plane._attachment
 
-    def take_and_be_interrupted() -> None:
-        part = attachment.semaphores[b"s:used"]
-        assert attachment.tx.coordination.try_take(part.row, 1, 0)
+    def take_and_be_interrupted(tx: Any) -> None:
+        part = permits_of(plane)[b"s:used"]
+        assert tx.coordination.try_take(part.row, 1, 0)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        attachment.run(take_and_be_interrupted)
+        change(plane, take_and_be_interrupted)
     assert semaphore.available == 1
     semaphore.release()
     assert semaphore.available == PERMITS

@@ -17,6 +17,7 @@ from shmplane.codecs import align_rows
 from shmplane.plane.blocks import composing
 from shmplane.plane.drafts import appending
 from tests.plane.versions import edit, faults, settle
+from tests.support.inside import references_of
 from tests.support.processes import Child, run_in_child
 
 
@@ -122,7 +123,7 @@ def test_a_hundred_appends_are_few_parts_and_each_row_is_written_few_times(
     for _ in range(100):
         block = plane.append("t", added)
     assert block is not None
-    assert len(block._facts.references) <= 8
+    assert len(references_of(block)) <= 8
     assert sum(written) <= 6 * 100 * added.nbytes
     table = plane["t"]
     assert table.num_rows == 300_000

@@ -16,6 +16,7 @@ from shmplane.plane.memory.extents import MAX_EXTENTS
 from shmplane.system import DIRTY_METHODS, PAGE_NBYTES, dirty
 from tests.plane.versions import edit, faults, settle
 from tests.support.forked import run_forked
+from tests.support.inside import extents_of, look, references_of, row_of
 from tests.support.processes import Child, run_in_child
 
 PAGE = PAGE_NBYTES
@@ -173,7 +174,7 @@ def test_a_large_part_of_an_array_is_written_whole(plane: shmplane.Plane, array:
     plane["x"] = array
     with edit(plane, "x") as draft:
         draft.array[: len(array) * 2 // 3] = 0.0
-    assert not draft.block._facts.references
+    assert not references_of(draft.block)
     array[: len(array) * 2 // 3] = 0.0
     assert (plane["x"] == array).all()
 
@@ -186,16 +187,9 @@ def test_more_pieces_than_a_reader_may_have_mappings_are_joined(plane: shmplane.
         with edit(plane, "x") as draft:
             draft.array[first * ITEMS :: 12 * ITEMS] = first + 1
         expected[first * ITEMS :: 12 * ITEMS] = first + 1
-        assert len(_extents(draft.block)) <= MAX_EXTENTS
+        assert len(extents_of(draft.block)) <= MAX_EXTENTS
         assert (plane["x"] == expected).all()
     assert not faults(plane)
-
-
-def _extents(block: shmplane.Block) -> Any:
-    from shmplane.plane.memory.extents import extents_of
-
-    lease = block._open()
-    return extents_of(lease.attachment.memory, lease.facts)
 
 
 # Ends
@@ -311,8 +305,7 @@ def test_a_name_that_moves_on_while_the_pages_are_written_gives_the_room_back(
     finally:
         module._write = write
     assert bytes(plane["x"]) == b"moved"
-    tx = plane._attachment.tx
-    taken = [tx.blocks.stored_nbytes[row] for row in plane._attachment.run(tx.references, keeper._facts.row)]
+    taken = look(plane, lambda tx: [tx.blocks.stored_nbytes[row] for row in tx.references(row_of(keeper))])
     assert taken[-1] == PAGE, "only the first edit's page is taken"
     after = settle(plane)
     assert after.blocks == before.blocks + 1

@@ -16,6 +16,15 @@ import pytest
 import shmplane
 from tests.support.audit import faults_of
 from tests.support.forked import run_forked
+from tests.support.inside import (
+    attachment_of,
+    before_each_transaction,
+    forget_mappings,
+    leases_of,
+    memory_of,
+    open_once_more,
+    opened_of,
+)
 
 
 @pytest.fixture
@@ -57,7 +66,7 @@ USES: dict[str, Callable[[shmplane.Plane], Any]] = {
 @pytest.mark.parametrize("use", USES)
 def test_nothing_of_it_waits_for_the_collector(plane_root: Path, use: str, end: str) -> None:
     plane = shmplane.Plane("plane", root=str(plane_root))
-    known = weakref.ref(plane._attachment)
+    known = weakref.ref(attachment_of(plane))
     USES[use](plane)
     getattr(plane, end)()
     del plane
@@ -77,7 +86,7 @@ def until_gone(known: weakref.ref[Any]) -> None:
 @pytest.mark.usefixtures("no_collection")
 def test_a_view_that_outlives_the_plane_keeps_it_no_longer_than_itself(plane_root: Path) -> None:
     plane = shmplane.Plane("plane", root=str(plane_root))
-    known = weakref.ref(plane._attachment)
+    known = weakref.ref(attachment_of(plane))
     plane["a"] = bytes(100_000)
     view = plane["a"]
     plane.destroy()
@@ -89,22 +98,21 @@ def test_a_view_that_outlives_the_plane_keeps_it_no_longer_than_itself(plane_roo
 
 
 def test_planes_are_opened_while_others_close(plane: shmplane.Plane) -> None:
-    attachment = plane._attachment
-    other = attachment.hold()
+    opened, other = opened_of(plane), open_once_more(plane)
 
     class ClosesAnother:
         """What may happen while one is looked at: a finalizer runs, or another thread goes on."""
 
         def __call__(self) -> object:
-            attachment.handles.discard(weakref.ref(other))
+            opened.discard(weakref.ref(other))
             return self
 
     looked_at: Any = ClosesAnother()
-    attachment.handles.add(looked_at)
+    opened.add(looked_at)
     with shmplane.Plane(plane.name, root=plane.root) as again:
-        assert again._attachment is attachment
-    attachment.handles.discard(looked_at)
-    assert len(attachment.handles) == 1
+        assert attachment_of(again) is attachment_of(plane)
+    opened.discard(looked_at)
+    assert len(opened) == 1
 
 
 def _make_anew(name: str, root: str, value: bytes) -> None:
@@ -122,7 +130,7 @@ def test_a_block_is_never_read_from_the_next_plane_of_the_name(plane_root: Path,
     root = str(plane_root)
     with shmplane.Plane("plane", root=root) as plane:
         plane["x"] = b"o" * nbytes
-        plane._attachment.memory.drop()
+        forget_mappings(plane)
         block = plane.attach("x")  # leased, and not yet mapped
         _make_anew("plane", root, b"n" * nbytes)
         with pytest.raises(shmplane.ClosedError):
@@ -135,7 +143,7 @@ def test_a_put_into_a_plane_that_was_made_anew_meanwhile_leaves_no_file_in_it(
 ) -> None:
     root = str(plane_root)
     with shmplane.Plane("plane", root=root) as plane:
-        memory = plane._attachment.memory
+        memory = memory_of(plane)
         real = memory.create
 
         def create(place: Any) -> int:
@@ -155,23 +163,20 @@ def test_a_put_into_a_plane_that_was_made_anew_meanwhile_leaves_no_file_in_it(
 def test_the_drain_timer_goes_on_after_it_ran_out_of_memory(
     plane: shmplane.Plane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    attachment = plane._attachment
-    real, failed = attachment.run, threading.Event()
+    failed = threading.Event()
 
-    def run(*args: Any, **kwargs: Any) -> Any:
+    def run_out_of_memory() -> None:
         if threading.current_thread() is not threading.main_thread() and not failed.is_set():
             failed.set()
             raise MemoryError
-        return real(*args, **kwargs)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(attachment, "run", run)
+    with before_each_transaction(monkeypatch, plane, run_out_of_memory):
         deadline = time.monotonic() + 5
         while not failed.is_set() and time.monotonic() < deadline:
             views = [plane.put(None, b"x", linger=0.0), plane.put(None, b"y", linger=0.0)]
             views.clear()  # what follows closely is left to the timer
             time.sleep(0.001)
         assert failed.is_set()
-        while attachment.leases and time.monotonic() < deadline:
+        while leases_of(plane) and time.monotonic() < deadline:
             time.sleep(0.01)
-    assert not attachment.leases
+    assert not leases_of(plane)

@@ -12,6 +12,7 @@ import pytest
 import shmplane
 from tests.support.audit import faults_of
 from tests.support.forked import run_forked
+from tests.support.inside import suspect_everything
 from tests.support.processes import Child
 
 # Cells of 1,280 bytes, 12 to a slab; and of 1,024 bytes, 16 to a slab.
@@ -29,7 +30,7 @@ def test_a_slab_of_orphaned_cells_alone_is_not_used_and_dissolved_at_once(plane_
             plane[f"t{index}"] = TWELVE
         for index in range(12):
             del plane[f"t{index}"]
-        plane._attachment.suspect = True  # as after an interrupted call: everything derived is built again
+        suspect_everything(plane)
         plane.gc()
 
         plane["new"] = TWELVE

@@ -17,6 +17,7 @@ import pytest
 import shmplane
 from tests.plane.versions import edit
 from tests.support.forked import run_forked
+from tests.support.inside import forget_mappings
 
 THREADS = 8
 ROUNDS = 60
@@ -89,7 +90,7 @@ def _read_at_once(change: Callable[[shmplane.Plane, int], None], read: Callable[
 
         def prepare(turn: int) -> int:
             change(plane, turn + 1)
-            plane._attachment.memory.drop()  # as after a while without use
+            forget_mappings(plane)  # as after a while without use
             return turn + 1
 
         _at_once(prepare, lambda: read(plane))

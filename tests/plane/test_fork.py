@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import pytest
@@ -21,6 +22,7 @@ import shmplane
 from shmplane.plane.memory import segments as memory
 from tests.support.audit import faults_of
 from tests.support.forked import Forked, run_forked
+from tests.support.inside import change, mark_of, memory_of, slot_of
 from tests.support.processes import Child, run_in_child, run_python
 from tests.support.waiting import wait_for
 
@@ -161,7 +163,7 @@ def fork_often(plane: shmplane.Plane, times: int) -> None:
                 plane[f"child/{round_ % 4}"] = b"c" * (100 if round_ % 2 else 70_000)
                 assert plane[f"child/{round_ % 4}"][0] == ord("c")
                 leased = [info for info in plane.blocks() if info.name and info.name.startswith("held/")]
-                slot = plane._attachment.slot
+                slot = slot_of(plane)
                 assert all(slot in info.holders for info in leased), leased
 
             run_forked(act)
@@ -185,12 +187,12 @@ def test_the_same_a_thousand_times(plane: shmplane.Plane) -> None:
 def test_a_fork_waits_for_the_transaction_of_another_thread(plane: shmplane.Plane) -> None:
     inside, order = threading.Event(), []
 
-    def dwell() -> None:
+    def dwell(tx: Any) -> None:
         inside.set()
         time.sleep(0.2)
         order.append("transaction")
 
-    thread = threading.Thread(target=plane._attachment.run, args=(dwell,))
+    thread = threading.Thread(target=change, args=(plane, dwell))
     thread.start()
     inside.wait()
     child = Forked(lambda: plane.put("x", LARGE))
@@ -229,7 +231,6 @@ def test_threads_fork_at_the_same_time(plane: shmplane.Plane) -> None:
 def test_a_fork_inside_a_call_gives_a_child_without_a_part(plane: shmplane.Plane) -> None:
     plane["x"] = LARGE
     view = plane["x"]
-    attachment = plane._attachment
 
     def act() -> None:
         assert bytes(view) == LARGE  # the parent lives, so this is covered
@@ -238,7 +239,7 @@ def test_a_fork_inside_a_call_gives_a_child_without_a_part(plane: shmplane.Plane
         with shmplane.Plane(plane.name, root=plane.root) as again:
             assert bytes(again["x"]) == LARGE
 
-    attachment.run(lambda: Forked(act)).wait(10)
+    change(plane, lambda tx: Forked(act)).wait(10)
 
     plane["y"] = b"the parent goes on"
     plane.gc()
@@ -265,18 +266,16 @@ def is_refused(error: BaseException | None) -> bool:
 
 def test_a_child_forked_inside_a_transaction_changes_nothing_on_its_way_out(plane: shmplane.Plane) -> None:
     plane["x"], plane["y"] = LARGE, b"small"
-    attachment = plane._attachment
-    header, tx = attachment.manifest.header, attachment.tx
 
-    def operation() -> None:
+    def operation(tx: Any) -> None:
         pid = os.fork()
         if pid:
             assert wait_for(pid) == 0
-            assert header.dirty[0] == attachment.mark
-            assert header.live_names[0] == 2
+            assert tx.header.dirty[0] == mark_of(plane)
+            assert tx.header.live_names[0] == 2
         tx.delete(b"x")
 
-    both(lambda: attachment.run(operation), is_refused)
+    both(lambda: change(plane, operation), is_refused)
 
     assert plane.names() == ["y"]
     plane.gc()
@@ -286,7 +285,8 @@ def test_a_child_forked_inside_a_transaction_changes_nothing_on_its_way_out(plan
 def test_a_child_forked_inside_a_put_writes_into_nobodys_cell(plane: shmplane.Plane) -> None:
     """By the time it goes on, the cell may be another block's."""
     plane["x"] = b"old" * 100
-    attachment, real = plane._attachment, plane._attachment.memory.writable
+    mappings = memory_of(plane)
+    real = mappings.writable
     pids: list[int] = []
     with pipes(1) as ((readable, writable),):
 
@@ -298,9 +298,9 @@ def test_a_child_forked_inside_a_put_writes_into_nobodys_cell(plane: shmplane.Pl
                     os.read(readable, 1)
             return found
 
-        attachment.memory.writable = forking  # type: ignore[method-assign,assignment]
+        mappings.writable = forking
         both(lambda: plane.__setitem__("y", b"new" * 100), is_refused)
-        del attachment.memory.writable, plane["y"]
+        del mappings.writable, plane["y"]
         gc.collect()
         for index in range(20):
             plane[f"{index}"] = b"own" * 100
@@ -480,7 +480,7 @@ def test_a_stopped_holder_of_the_lock_is_named(plane: shmplane.Plane, monkeypatc
 def _hold_the_lock(root: str, name: str) -> Iterator[str]:
     plane = shmplane.Plane(name, root=root)
     yield "ready"
-    plane._attachment.run(lambda: os.kill(os.getpid(), signal.SIGSTOP))
+    change(plane, lambda tx: os.kill(os.getpid(), signal.SIGSTOP))
     yield "went on"
     plane.close()
 

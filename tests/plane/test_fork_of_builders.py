@@ -17,6 +17,7 @@ import pytest
 import shmplane
 from tests.support.audit import faults_of
 from tests.support.forked import Forked, run_forked
+from tests.support.inside import header_of
 from tests.support.processes import run_in_child
 from tests.support.tracing import Bytecodes
 from tests.support.waiting import wait_for
@@ -63,7 +64,7 @@ def _fork_at_bytecodes(root: str, kind: str, step: str, every: int, first: int, 
         writing = KINDS[kind](plane)
         writing.array[:] = OURS
         # As if another process had just looked for the dead: the forks are many, and no part of what is tried here.
-        plane._attachment.manifest.header.scanned[0] = 2**62
+        header_of(plane).scanned[0] = 2**62
 
         def fork() -> None:
             nonlocal forks
@@ -89,7 +90,7 @@ def _fork_at_bytecodes(root: str, kind: str, step: str, every: int, first: int, 
             if os.getpid() != parent:
                 writing.array[:] = THEIRS
                 os._exit(0)
-        plane._attachment.manifest.header.scanned[0] = 0
+        header_of(plane).scanned[0] = 0
         _check(plane, writing.array, published=step == "publish")
         plane.destroy()
     return forks

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 import shmplane
-from tests.support.lines import claims_in_line, processes_in_line, until
+from tests.support.inside import claims_in_line, processes_in_line
+from tests.support.lines import until
 from tests.support.processes import Child
 
 LINE = "g:x"

@@ -20,6 +20,7 @@ from shmplane.system import PAGE_NBYTES
 from tests.codecs.harness import LeasedMemory, store
 from tests.codecs.test_hostile_frames import mutate
 from tests.plane.versions import edit
+from tests.support.inside import forget_mappings, look, memory_of, row_of, tables_of
 
 PAGES = 64
 
@@ -39,17 +40,15 @@ def edited(plane: shmplane.Plane) -> Any:
 
 def forge(plane: shmplane.Plane, extents: bytes) -> None:
     """Write over the table of extents; its length as well."""
-    attachment = plane._attachment
-    tx = attachment.tx
-    _, row = attachment.run(tx.current, b"x")
-    facts = attachment.run(tx.facts, row)
-    mapping = attachment.memory.writable(facts.segment_id, facts.segment_nbytes)
+    _, row = look(plane, lambda tx: tx.current(b"x"))
+    facts = look(plane, lambda tx: tx.facts(row))
+    mapping = memory_of(plane).writable(facts.segment_id, facts.segment_nbytes)
     frame = bytes(mapping.view[facts.frame_offset : facts.frame_offset + facts.frame_nbytes])
-    attachment.memory.drop()
+    forget_mappings(plane)
     mapping.view[facts.offset : facts.offset + len(extents)] = extents
     at = facts.offset + (len(extents) + 7 & ~7)
     mapping.view[at : at + len(frame)] = frame
-    tx.blocks.stored_nbytes[row] = len(extents)
+    tables_of(plane).blocks.stored_nbytes[row] = len(extents)
     assert crc32(frame) == facts.frame_crc
 
 
@@ -112,13 +111,13 @@ def test_random_changes_of_a_table_of_extents_are_corrupt_or_show_pages_that_wer
 
 @pytest.mark.parametrize("what", ["itself", "a composed block", "a free row", "a row that is not there", "too many"])
 def test_a_forged_reference_is_corrupt(edited: shmplane.Plane, what: str) -> None:
-    tx = edited._attachment.tx
+    tx = tables_of(edited)
     keeper = edited.attach("x")
-    older = keeper._facts.row
+    older = row_of(keeper)
     with edit(edited, "x") as draft:
         draft.array[0] = 1
     draft = None
-    _, row = edited._attachment.run(tx.current, b"x")
+    _, row = look(edited, lambda tx: tx.current(b"x"))
     before = [column[row] for column in tx.blocks.reference], tx.blocks.references[row]
     value = {"itself": row + 1, "a composed block": older + 1, "a free row": 60, "a row that is not there": 2**40}.get(
         what, 0

@@ -14,6 +14,7 @@ import pytest
 import shmplane
 from shmplane.manifest.schema import Header
 from tests.support.forked import Forked
+from tests.support.inside import manifest_of
 
 VALUES = (0, 1, 2, 255, 2**31, 2**32 + 1, 2**62, 2**63, 2**64 - 1)
 #: what is written over when the tables are: a row in use, and the row behind the last one in use
@@ -121,7 +122,7 @@ def check_large(found: Any) -> None:
 
 
 def columns_of(plane: shmplane.Plane, table: str) -> dict[str, Any]:
-    manifest = plane._attachment.manifest
+    manifest = manifest_of(plane)
     found = getattr(manifest, table)
     return {name: column for name in found.declared if hasattr(column := getattr(found, name), "tolist")}
 

@@ -18,6 +18,7 @@ import pytest
 import shmplane
 from shmplane.system import PAGE_NBYTES
 from tests.plane.versions import edit, faults, settle
+from tests.support.inside import tables_of
 from tests.support.processes import Child
 
 WRITERS = READERS = 8
@@ -174,7 +175,7 @@ def test_names_are_found_without_the_lock_while_others_come_and_go(plane: shmpla
 def test_a_name_that_a_killed_rename_left_behind_is_not_seen(plane: shmplane.Plane) -> None:
     """Its process died between the new word and the old one: recovery, which comes with the lock, empties the old."""
     plane["old"] = b"value"
-    tx = plane._attachment.tx
+    tx = tables_of(plane)
     word = tx.names.word[tx.current(b"old")[0]]
     plane.rename("old", "new")
     tx.names.word[tx.index.find(b"old")] = word

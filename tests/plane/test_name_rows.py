@@ -10,13 +10,9 @@ import numpy as np
 import pytest
 
 import shmplane
+from tests.support.inside import index_of, name_words_of, remembered, use_name_rows_again_at
 
 REUSES = 1 << 8
-
-
-def use_rows_again_at_once(plane: shmplane.Plane) -> None:
-    """So that a few names do what takes thousands otherwise."""
-    plane._attachment.tx.index._most_tombstones = 0
 
 
 def an_array(text: str) -> Any:
@@ -30,7 +26,7 @@ def a_document(text: str) -> Any:
 @pytest.fixture
 def plane() -> Any:
     with shmplane.Plane.temporary(capacity="16MiB", max_blocks=64, max_processes=4) as plane:
-        use_rows_again_at_once(plane)
+        use_name_rows_again_at(plane, 0)  # so that a few names do what takes thousands otherwise
         yield plane
 
 
@@ -41,15 +37,15 @@ def test_a_name_that_came_back_to_its_row_by_renames_is_not_the_one_that_was_rea
 ) -> None:
     plane["a"] = value("O")
     held = plane["a"]
-    row, word = plane._recent["a"][:2]
+    row, word = remembered(plane, "a")
     plane.rename("a", "kept")
     for number in range(reuses - 1):
         plane[f"other/{number}"] = 0
         del plane[f"other/{number}"]
     plane.rename("kept", "in its row")  # the same block, under the row that "a" had
 
-    assert plane._attachment.tx.index.find(b"in its row") == row
-    assert plane._words[row] != word
+    assert index_of(plane).find(b"in its row") == row
+    assert name_words_of(plane)[row] != word
     with pytest.raises(shmplane.BlockNotFound):
         plane["a"]
     plane["a"] = value("N")
@@ -59,7 +55,7 @@ def test_a_name_that_came_back_to_its_row_by_renames_is_not_the_one_that_was_rea
 
 def test_no_name_row_has_a_word_twice(plane: shmplane.Plane) -> None:
     chance, seen, names = random.Random(7), set[tuple[int, int]](), [f"name/{number}" for number in range(12)]
-    words = plane._words
+    words = name_words_of(plane)
     before = words[:128].tolist()
     for _ in range(6_000):
         one, other = chance.sample(names, 2)
@@ -82,7 +78,7 @@ def test_versions_go_on_above_the_highest_when_the_row_of_a_name_was_used_for_ot
     del plane["cfg"]
     plane["other"] = 0  # takes its row
 
-    assert plane._attachment.tx.index.find(b"cfg") == -1
+    assert index_of(plane).find(b"cfg") == -1
     assert plane.put("cfg", 1).version == 6
     with pytest.raises(shmplane.Conflict):
         plane.put("cfg", 2, expected_version=5)

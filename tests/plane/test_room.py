@@ -22,6 +22,7 @@ from shmplane.plane.drafts import ArrayDraft
 from shmplane.system import files, libc
 from tests.support.audit import faults_of
 from tests.support.forked import run_forked
+from tests.support.inside import directory_of, forget_mappings, forget_views, memory_of, recycled_nbytes
 from tests.support.processes import run_in_child
 
 SMALL, LARGE = b"s" * 700, b"L" * 100_000
@@ -133,8 +134,8 @@ def test_a_system_call_that_fails_is_a_typed_error_and_changes_nothing(
         with shmplane.Plane("plane", root=str(plane_root), **OPTIONS) as plane:
             plane["large"], plane["small"] = LARGE, SMALL
             before = state_of(plane)
-            plane._views.forget()
-            plane._attachment.memory.drop()
+            forget_views(plane)
+            forget_mappings(plane)
             plane.trim()
             failing, failed = Failing(at, number), False
             with failing.installed(monkeypatch):
@@ -268,7 +269,7 @@ def _run_out_of_descriptors(root: str, name: str) -> None:
     plane = shmplane.Plane(name, root=root)
     plane["large"], plane["small"] = LARGE, SMALL
     before = state_of(plane)
-    plane._attachment.memory.drop()
+    forget_mappings(plane)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
     taken = []
@@ -297,9 +298,9 @@ def _run_out_of_addresses(root: str, name: str) -> None:
     plane = shmplane.Plane(name, root=root)
     plane["large"] = bytes(64 << 20)
     before = {name: len(plane[name]) for name in plane}
-    plane._views.forget()
+    forget_views(plane)
     gc.collect()
-    plane._attachment.memory.drop()
+    forget_mappings(plane)
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     with open("/proc/self/statm", encoding="ascii") as statm:
         used = int(statm.read().split()[0]) * resource.getpagesize()
@@ -429,7 +430,7 @@ def _backed(directory: Path) -> dict[int, bool]:
 def test_warm_memory_with_holes_gets_pages_before_it_is_written_through_a_mapping(plane_root: Path, fill: str) -> None:
     """On a full file system a store to a page that is not there would be SIGBUS."""
     with shmplane.Plane("plane", root=str(plane_root), **OPTIONS) as plane:
-        memory, directory = plane._attachment.memory, Path(plane._attachment.path)
+        memory, directory = memory_of(plane), directory_of(plane)
         plane["array"] = np.zeros(2 << 20, "u1")
         for pages in (1, 20):  # the second block of pages is made larger than what it is to hold
             with plane.edit("array") as draft:
@@ -456,10 +457,10 @@ def test_tables_grow_into_the_memory_that_was_warm(plane_root: Path, monkeypatch
     with shmplane.Plane("plane", root=str(plane_root), **OPTIONS) as plane:
         plane["large"] = LARGE
         del plane["large"]
-        real, space = files.allocate, plane._attachment.tx.space
+        real = files.allocate
 
         def allocate(fd: int, nbytes: int, *, offset: int = 0) -> None:
-            if space.recycled_nbytes():
+            if recycled_nbytes(plane):
                 raise OSError(errno.ENOSPC, "full")
             real(fd, nbytes, offset=offset)
 

@@ -21,7 +21,8 @@ import trio
 
 import shmplane
 from shmplane.manifest import Coordination
-from tests.support.lines import Witness, claims_in_line, processes_in_line, until
+from tests.support.inside import claims_in_line, permits_of, processes_in_line
+from tests.support.lines import Witness, until
 from tests.support.processes import Child, run_in_child, run_python
 
 SOON_S = 5.0  #: far above what it takes, for what must happen at all
@@ -249,7 +250,7 @@ def test_rows_of_semaphores_that_nobody_uses_are_used_again(plane: shmplane.Plan
             pass
     assert first.available == 1
     first.release()
-    assert len(plane._attachment.semaphores) < 1_100
+    assert len(permits_of(plane)) < 1_100
     with first:
         assert first.permits == 2
 

@@ -15,7 +15,18 @@ from typing import Any
 import pytest
 
 import shmplane
-from tests.support.lines import claims_in_line, processes_in_line, until
+from tests.support.inside import (
+    attachment_of,
+    claims_in_line,
+    host_permits,
+    is_owing,
+    mutex_of,
+    processes_in_line,
+    tables_of,
+    watches_of,
+    watching_processes,
+)
+from tests.support.lines import until
 from tests.support.processes import Child
 from tests.support.stuck import Neighbour, lock_taken, stopped_inside
 
@@ -50,14 +61,13 @@ ASYNC = {
 
 def nothing_is_left(plane: shmplane.Plane, name: str = "l:gpu") -> bool:
     """No place in a line, no watch, nothing owed."""
-    attachment: Any = plane._attachment
     plane.stats()  # any call does what is owed
     return not (
-        attachment.owed
-        or attachment.watches
+        is_owing(plane)
+        or watches_of(plane)
         or claims_in_line(plane, name)
         or processes_in_line(plane, name)
-        or attachment.manifest.header.watchers[0]
+        or watching_processes(plane)
     )
 
 
@@ -104,7 +114,7 @@ def test_a_thread_that_queues_behind_a_waiting_thread_names_the_process(plane: s
     with stopped_inside(plane) as holder:
         putting = threading.Thread(target=lambda: outcome.append(plane.put("x", 1).version))
         putting.start()
-        mutex = plane._attachment.lock.mutex
+        mutex = mutex_of(plane)
         until(lambda: not mutex.acquire(False) or mutex.release())  # type: ignore[func-returns-value]
         with pytest.raises(shmplane.LockTimeout, match=f"process {holder.pid} holds it"):
             lock.acquire(IN_TIME_S)
@@ -146,7 +156,7 @@ def test_a_release_returns_and_the_permit_comes_back_later(plane: shmplane.Plane
             semaphore.release()
         assert holder.has_it
         holder.go_on()
-        until(lambda: not plane._attachment.owed)
+        until(lambda: not is_owing(plane))
     assert semaphore.available == 2
     with pytest.raises(RuntimeError, match="not held by this process"):
         semaphore.release()
@@ -155,7 +165,7 @@ def test_a_release_returns_and_the_permit_comes_back_later(plane: shmplane.Plane
 def test_the_drain_timer_gives_back_without_another_call(plane: shmplane.Plane) -> None:
     lock = plane.lock("gpu")
     lock.acquire()
-    permits = plane._attachment.tx.coordination
+    permits = tables_of(plane).coordination
     row = permits.find(b"l:gpu")
     with lock_taken(plane) as holder:
         lock.release()
@@ -202,15 +212,14 @@ def test_a_waiter_that_gives_up_meanwhile_leaves_the_line(plane: shmplane.Plane,
 def test_a_plane_that_is_closed_meanwhile_leaves_when_its_permits_are_back(plane_root: Any) -> None:
     with shmplane.Plane("shared") as outside:
         plane = shmplane.Plane("shared")
-        attachment = plane._attachment
-        assert outside._attachment is attachment
+        assert attachment_of(outside) is attachment_of(plane)
         lock = plane.lock("gpu")
         lock.acquire()
         with lock_taken(outside) as holder:
             plane.close()
             lock.release()
             holder.go_on()
-            until(lambda: not attachment.owed)
+            until(lambda: not is_owing(outside))
         assert outside.lock("gpu").available == 1
         outside.destroy()
 
@@ -336,7 +345,7 @@ def test_a_semaphore_made_in_a_loop_finds_out_later_that_others_have_another_cou
 
 
 def test_a_pools_permits_come_back_later(plane: shmplane.Plane, neighbour: Callable[[], Any]) -> None:
-    permits = plane._host_permits("db", 3)
+    permits = host_permits(plane, "db", 3)
     assert all(permits.try_acquire() for _ in range(3))
     with neighbour() as holder:
         permits.release()
@@ -345,7 +354,7 @@ def test_a_pools_permits_come_back_later(plane: shmplane.Plane, neighbour: Calla
         assert not permits.acquire(IN_TIME_S)
         permits.close()
         assert holder.has_it
-    others = plane._host_permits("db", 3)
+    others = host_permits(plane, "db", 3)
     assert all(others.try_acquire() for _ in range(3))
     others.close()
 
@@ -373,6 +382,6 @@ def test_a_pool_does_not_hold_its_loop_up(plane: shmplane.Plane) -> None:
     asyncio.run(main())
     assert done.count("used") == 5
     assert shmplane.connections.host_statistics(plane)["db"].size == 0
-    permits = plane._host_permits("db", 3)
+    permits = host_permits(plane, "db", 3)
     assert all(permits.try_acquire() for _ in range(3))
     permits.close()

@@ -15,6 +15,7 @@ from pandas.testing import assert_frame_equal, assert_series_equal
 
 import shmplane
 from tests.plane.versions import edit, faults, settle
+from tests.support.inside import references_of
 
 ROWS = 20_000
 # Polars starts its threads, with their descriptors, at its first query.
@@ -126,7 +127,7 @@ def test_a_small_table_is_simply_copied(plane: shmplane.Plane) -> None:
     plane["t"] = pa.table({"x": [1, 2, 3]})
     with edit(plane, "t") as draft:
         draft["y"] = ["a", "b", "c"]
-    assert not draft.block._facts.references
+    assert not references_of(draft.block)
     assert plane["t"].to_pydict() == {"x": [1, 2, 3], "y": ["a", "b", "c"]}
 
 
@@ -135,7 +136,7 @@ def test_everything_replaced_refers_to_nothing(plane: shmplane.Plane, table: pa.
     with edit(plane, "t") as draft:
         for name in table.column_names:
             draft[name] = np.zeros(ROWS)
-    assert not draft.block._facts.references
+    assert not references_of(draft.block)
     del draft
     assert settle(plane).blocks == 1
 

@@ -18,16 +18,11 @@ import pytest
 import trio
 
 import shmplane
+from tests.support.inside import permits_of, watches_of, watching_processes
 from tests.support.lines import until
 from tests.support.processes import Child
 
 SOON_S = 5.0
-
-
-def watching(plane: Any) -> int:
-    """How many processes wait for a name."""
-    found: int = plane._attachment.manifest.header.watchers[0]
-    return found
 
 
 class Later:
@@ -43,10 +38,10 @@ class Later:
             except BaseException as error:
                 self.outcome.append(error)
 
-        before = len(plane._attachment.watches)
+        before = len(watches_of(plane))
         self._thread = threading.Thread(target=wait)
         self._thread.start()
-        until(lambda: self.outcome or len(plane._attachment.watches) > before)
+        until(lambda: self.outcome or len(watches_of(plane)) > before)
 
     def result(self) -> Any:
         self._thread.join(SOON_S)
@@ -61,7 +56,7 @@ def test_a_version_that_is_there_is_returned_at_once(plane: shmplane.Plane) -> N
         assert (block.version, block.value()) == (2, 2)
     with plane.wait("x", newer_than=1, timeout=0) as block:
         assert block.version == 2
-    assert watching(plane) == 0
+    assert watching_processes(plane) == 0
 
 
 def test_a_name_that_does_not_exist_yet_can_be_waited_for(plane: shmplane.Plane) -> None:
@@ -69,16 +64,16 @@ def test_a_name_that_does_not_exist_yet_can_be_waited_for(plane: shmplane.Plane)
     plane["other"] = 0
     plane["x"] = {"rate": 2}
     assert later.result() == (1, {"rate": 2})
-    assert watching(plane) == 0
+    assert watching_processes(plane) == 0
 
 
 def test_another_process_wakes_the_waiter(plane: shmplane.Plane) -> None:
     plane["x"] = 0
     with Child(_wait, plane, "x", 1, method="fork") as child:
-        until(lambda: watching(plane) == 1)
+        until(lambda: watching_processes(plane) == 1)
         plane["x"] = 7
         assert child.result() == (2, 7)
-    assert watching(plane) == 0
+    assert watching_processes(plane) == 0
 
 
 def _wait(plane: Any, name: str, newer_than: int, timeout: float = 20) -> Any:
@@ -130,7 +125,7 @@ def test_no_newer_version_in_time_is_a_timeout(plane: shmplane.Plane, timeout: f
         plane.wait("x", newer_than=1, timeout=timeout)
     with pytest.raises(TimeoutError):
         asyncio.run(plane.wait_async("x", newer_than=1, timeout=timeout))
-    assert watching(plane) == 0
+    assert watching_processes(plane) == 0
 
 
 @pytest.mark.parametrize("timeout", [-1, float("nan")])
@@ -145,11 +140,11 @@ def test_many_waiters_of_many_processes_all_wake(plane: shmplane.Plane) -> None:
         children = [stack.enter_context(Child(_wait_in_threads, plane, 5, method="fork")) for _ in range(4)]
         for child in children:
             assert child.next() == "waiting"
-        assert watching(plane) == 4
+        assert watching_processes(plane) == 4
         plane["x"] = 1
         for child in children:
             assert child.next() == [(2, 1)] * 5
-    assert watching(plane) == 0
+    assert watching_processes(plane) == 0
 
 
 def _wait_in_threads(plane: Any, count: int) -> Iterator[Any]:
@@ -246,7 +241,7 @@ def test_follow_async_yields_the_newest_while_the_loop_goes_on(plane: shmplane.P
 
     asyncio.run(main())
     assert seen == [(1, 0), (2, 1), (3, 2), (4, 3)]
-    assert watching(plane) == 0
+    assert watching_processes(plane) == 0
 
 
 def test_follow_async_ends_with_a_timeout_and_with_a_cancellation(plane: shmplane.Plane) -> None:
@@ -260,13 +255,13 @@ def test_follow_async_ends_with_a_timeout_and_with_a_cancellation(plane: shmplan
             await following
 
     asyncio.run(main())
-    assert watching(plane) == 0
+    assert watching_processes(plane) == 0
 
 
 def test_all_workers_follow_a_configuration(plane: shmplane.Plane) -> None:
     with contextlib.ExitStack() as stack:
         workers = [stack.enter_context(Child(_follow, plane, method="fork")) for _ in range(3)]
-        until(lambda: watching(plane) == 3)
+        until(lambda: watching_processes(plane) == 3)
         for version in range(1, 101):
             plane["config"] = {"version": version, "last": version == 100}
         for worker in workers:
@@ -291,7 +286,7 @@ def test_a_plane_destroyed_under_waiters_ends_their_wait(plane_root: Path) -> No
     plane = shmplane.Plane("doomed")
     with Child(_wait_for_doom, plane, method="fork") as child:
         later = Later(plane, "x")
-        until(lambda: watching(plane) == 2)
+        until(lambda: watching_processes(plane) == 2)
         plane.destroy()
         assert child.result() < SOON_S
         assert isinstance(later.result(), shmplane.ClosedError)
@@ -322,8 +317,7 @@ ASYNC = {
 
 
 def _waits(plane: Any) -> int:
-    attachment = plane._attachment
-    return len(attachment.watches) + sum(len(part.waiters) for part in attachment.semaphores.values())
+    return len(watches_of(plane)) + sum(len(part.waiters) for part in permits_of(plane).values())
 
 
 @pytest.mark.parametrize("call", BLOCKING.values(), ids=BLOCKING.keys())
@@ -352,7 +346,7 @@ def test_closing_a_plane_object_ends_its_own_waits_and_no_others(plane: shmplane
     other.close()
     threads[3].join(SOON_S)
     assert ended[3:] == ["other: this Plane object"]
-    assert watching(plane) == 0
+    assert watching_processes(plane) == 0
     plane.lock("gpu").release()
     plane.semaphore("gpu", 1).release()
 
@@ -416,10 +410,10 @@ def _close_while_waiting(name: str) -> Iterator[Any]:
 
 def test_a_killed_waiter_is_forgotten(plane: shmplane.Plane) -> None:
     with Child(_wait, plane, "x", 0, method="fork") as child:
-        until(lambda: watching(plane) == 1)
+        until(lambda: watching_processes(plane) == 1)
         child.kill()
     plane.gc()
-    assert watching(plane) == 0
+    assert watching_processes(plane) == 0
 
 
 def test_a_forked_child_waits_for_nothing(plane: shmplane.Plane) -> None:
@@ -431,7 +425,7 @@ def test_a_forked_child_waits_for_nothing(plane: shmplane.Plane) -> None:
 
 
 def _watches_of_mine(plane: Any) -> tuple[int, int]:
-    return len(plane._attachment.watches), watching(plane)
+    return len(watches_of(plane)), watching_processes(plane)
 
 
 def test_waiting_works_across_pid_namespaces(plane_root: Path, needs_pid_namespaces: None) -> None:
@@ -447,7 +441,7 @@ def test_waiting_works_across_pid_namespaces(plane_root: Path, needs_pid_namespa
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as inside:
             assert inside.stdout is not None
             try:
-                until(lambda: watching(plane) == 1)
+                until(lambda: watching_processes(plane) == 1)
                 plane["x"] = "hello"
                 assert inside.stdout.readline() == "hello\n"
                 with plane.wait("y", timeout=SOON_S) as block:
@@ -474,7 +468,7 @@ def test_tasks_wait_while_the_loop_goes_on(plane: shmplane.Plane) -> None:
         return await asyncio.gather(*tasks)
 
     assert asyncio.run(main()) == [5] * 50
-    assert watching(plane) == 0
+    assert watching_processes(plane) == 0
 
 
 def _both_have(got: list[Any], version: int) -> bool:
@@ -515,7 +509,7 @@ def test_a_cancelled_wait_leaves_no_thread_and_no_watch(plane: shmplane.Plane, s
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert watching(plane) == 0
+        assert watching_processes(plane) == 0
 
     asyncio.run(main(False))
     asyncio.run(main(True))
@@ -536,8 +530,8 @@ def test_a_storm_of_cancellations_leaves_nothing(plane: shmplane.Plane) -> None:
         await asyncio.gather(publish(), *(wait(index) for index in range(100)), return_exceptions=True)
 
     asyncio.run(main())
-    assert watching(plane) == 0
-    assert not plane._attachment.watches
+    assert watching_processes(plane) == 0
+    assert not watches_of(plane)
 
 
 def test_another_event_loop_is_told_so(plane: shmplane.Plane) -> None:

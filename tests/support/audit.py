@@ -10,29 +10,29 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from shmplane.manifest import CELL_NBYTES, CREATING, DOOMED, FREE, LIVE, MAKING, USED, WARM
+from tests.support.inside import creations_of, directory_of, look, slot_of, token_of
 
 _ROW = 2**24 - 1
 
 
 def faults_of(plane: Any) -> list[str]:
     """What is wrong with a plane in which nobody is at work now."""
-    attachment = plane._attachment
-    found: list[str] = attachment.run(_recount, attachment, writes=False)
+    found: list[str] = look(plane, _recount, plane)
     return found
 
 
-def _recount(attachment: Any) -> list[str]:
-    tx = attachment.tx
+def _recount(tx: Any, plane: Any) -> list[str]:
     return [
-        *_wrong_blocks(attachment),
+        *_wrong_blocks(tx, plane),
         *_wrong_names(tx),
         *_wrong_segments(tx),
         *_wrong_chains(tx),
-        *_wrong_processes(attachment),
-        *_wrong_files(attachment),
+        *_wrong_processes(tx, plane),
+        *_wrong_files(tx, directory_of(plane)),
     ]
 
 
@@ -52,8 +52,7 @@ def _pointed(tx: Any) -> dict[int, int]:
     return {row: (word & _ROW) - 1 for row, word in enumerate(words) if word}
 
 
-def _wrong_blocks(attachment: Any) -> Iterator[str]:
-    tx = attachment.tx
+def _wrong_blocks(tx: Any, plane: Any) -> Iterator[str]:
     blocks, header = tx.blocks, tx.header
     leased, pointed = _leased_rows(tx), set(_pointed(tx).values())
     referenced: Counter[int] = Counter()
@@ -72,7 +71,7 @@ def _wrong_blocks(attachment: Any) -> Iterator[str]:
             if blocks.state[other] != LIVE or blocks.references[other]:
                 yield f"block row {row} refers to block row {other}, which has no bytes of its own"
         if state == CREATING:
-            if blocks.owner[row] - 1 != attachment.slot or row not in attachment.creations:
+            if blocks.owner[row] - 1 != slot_of(plane) or row not in creations_of(plane):
                 yield f"block row {row} is CREATING for slot {blocks.owner[row] - 1} and nobody stands for it"
         elif state != LIVE:
             yield f"block row {row} is in state {state}"
@@ -222,29 +221,29 @@ def _lost_cells(tx: Any, owned: Counter[int]) -> Iterator[str]:
             yield f"the open slab of class {index} is not one"
 
 
-def _wrong_processes(attachment: Any) -> Iterator[str]:
-    tx, header = attachment.tx, attachment.tx.header
+def _wrong_processes(tx: Any, plane: Any) -> Iterator[str]:
+    header = tx.header
     for slot in tx.space.slots_in_use():
-        if not attachment.token.is_held(slot):
+        if not token_of(plane).is_held(slot):
             yield f"slot {slot} is in use and its process is dead"
     for row in _leased_rows(tx):
         if row >= header.blocks_high[0] or tx.blocks.state[row] != LIVE:
             yield f"block row {row} is leased and not live"
 
 
-def _wrong_files(attachment: Any) -> Iterator[str]:
-    tx, segments = attachment.tx, attachment.tx.segments
+def _wrong_files(tx: Any, directory: Path) -> Iterator[str]:
+    segments = tx.segments
     rows = {
         f"s{segments.id[row]}": row for row in range(tx.header.segments_high[0]) if segments.state[row] in (USED, WARM)
     }
     making = {f"s{segments.id[row]}" for row in range(tx.header.segments_high[0]) if segments.state[row] == MAKING}
-    files = {name for name in os.listdir(attachment.path) if name not in ("lock", "tokens", "manifest")}
+    files = {name for name in os.listdir(directory) if name not in ("lock", "tokens", "manifest")}
     for name in sorted(files - set(rows) - making):
         yield f"the file {name} belongs to no segment"
     for name in sorted(set(rows) - files):
         yield f"the file {name} of segment row {rows[name]} is gone"
     for name in sorted(files & set(rows)):
-        if os.stat(f"{attachment.path}/{name}").st_size != segments.nbytes[rows[name]]:
+        if os.stat(directory / name).st_size != segments.nbytes[rows[name]]:
             yield f"the file {name} is of another size than its row says"
 
 

@@ -35,6 +35,7 @@ from shmplane.manifest import directory_of
 from shmplane.plane.process import close as ending
 from shmplane.system import forking
 from tests.support.audit import faults_of
+from tests.support.inside import creations_of, leases_taken, mutex_is_taken
 from tests.support.waiting import HANG_S, Hang, deadline, wait_for
 
 INTERRUPTED = 3  #: exit code of a victim's child that Ctrl-C ended
@@ -308,7 +309,7 @@ class World:
         """In the process that was interrupted: the plane can be used, and nothing stays that nobody stands for."""
         if scenario.bare:
             return self._go_on_bare()
-        plane, attachment = self.plane, self.plane._attachment
+        plane = self.plane
         plane.gc()
         held = self._held_now()
         problems = [f"interrupted: {wrong}" for wrong in self.changed_views()]
@@ -322,16 +323,15 @@ class World:
         for what, leases in (("right after", held), ("later", self._held_now())):
             if leases != len(self.views):
                 problems.append(f"interrupted: {what}, {leases} blocks are leased for {len(self.views)} views")
-        if attachment.creations:
-            problems.append(f"interrupted: {len(attachment.creations)} creations are left")
-        if attachment.lock.owned():
+        if creations_of(plane):
+            problems.append(f"interrupted: {len(creations_of(plane))} creations are left")
+        if mutex_is_taken(plane):
             problems.append("interrupted: the mutex is still taken")
         problems += self._lost_descriptors()
         return problems + [f"interrupted: {wrong}" for wrong in faults_of(plane)]
 
     def _held_now(self) -> int:
-        attachment = self.plane._attachment
-        return sum(attachment.tx.manifest.lease_row(attachment.slot)[:256].tolist())
+        return leases_taken(self.plane)
 
     def _go_on_bare(self) -> list[str]:
         with shmplane.Plane(self.name, root=self.root) as plane:

@@ -1,4 +1,4 @@
-"""Who stands in line for a permit, and a witness outside of shared memory for how many hold one."""
+"""Waiting for what comes, and a witness outside of shared memory for how many hold a permit."""
 
 from __future__ import annotations
 
@@ -18,24 +18,6 @@ def until(condition: Callable[[], Any], *, seconds: float = 10.0) -> None:
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds} s")
         time.sleep(0.002)
-
-
-def processes_in_line(plane: Any, name: str) -> int:
-    """How many processes wait for ``name``, such as ``"l:gpu"`` for a lock and ``"s:gpu"`` for a semaphore."""
-
-    def count() -> int:
-        coordination = plane._attachment.tx.coordination
-        row = coordination.find(name.encode())
-        return sum(bool(tickets[row]) for _, _, tickets in coordination._rows()) if row >= 0 else 0
-
-    found: int = plane._attachment.run(count, writes=False)
-    return found
-
-
-def claims_in_line(plane: Any, name: str) -> int:
-    """How many threads and tasks of this process wait for it."""
-    part = plane._attachment.semaphores.get(name.encode())
-    return len(part.waiters) if part is not None else 0
 
 
 class Witness:

@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 
+from tests.support.inside import change, directory_of
 from tests.support.lines import until
 from tests.support.processes import Child
 
@@ -49,7 +50,7 @@ class Neighbour:
 @contextlib.contextmanager
 def lock_taken(plane: Any) -> Iterator[Neighbour]:
     """By another open description of the lock's file, which is to the kernel what another process is."""
-    fd = os.open(f"{plane._attachment.path}/lock", os.O_RDWR | os.O_CLOEXEC)
+    fd = os.open(directory_of(plane) / "lock", os.O_RDWR | os.O_CLOEXEC)
     try:
         fcntl.fcntl(fd, _OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 1, 0))
         neighbour = Neighbour(None)
@@ -76,7 +77,7 @@ def stopped_inside(plane: Any) -> Iterator[Neighbour]:
 
 def _stop_inside(plane: Any) -> Iterator[str]:
     yield "ready"
-    plane._attachment.run(lambda: os.kill(os.getpid(), signal.SIGSTOP))
+    change(plane, lambda tx: os.kill(os.getpid(), signal.SIGSTOP))
     yield "went on"
 
 

@@ -1,0 +1,239 @@
+"""The one door through which tests reach inside planes, blocks and pools: a move in the package breaks this file only.
+
+What takes a plane wants a ``Plane`` of this process. ``change`` and ``look`` run a function of the transaction under the
+host-wide lock; ``tables_of`` hands out the same tables without it, for a plane at rest or on purpose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pytest
+
+# Transactions
+
+
+def change(plane: Any, operation: Callable[..., Any], *args: Any) -> Any:
+    """``operation(tx, *args)`` as one transaction that may write."""
+    return attachment_of(plane).run(operation, tables_of(plane), *args)
+
+
+def look(plane: Any, operation: Callable[..., Any], *args: Any) -> Any:
+    """``operation(tx, *args)`` under the lock, as one that writes nothing."""
+    return attachment_of(plane).run(operation, tables_of(plane), *args, writes=False)
+
+
+@contextmanager
+def before_each_transaction(patch: pytest.MonkeyPatch, plane: Any, act: Callable[[], object]) -> Iterator[None]:
+    """``act()`` is called in the thread that wants one, before it takes the lock."""
+    attachment = attachment_of(plane)
+    real = attachment.run
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        act()
+        return real(*args, **kwargs)
+
+    with patch.context() as inner:
+        inner.setattr(attachment, "run", run)
+        yield
+
+
+def suspect_everything(plane: Any) -> None:
+    """As after an interrupted call: the next transaction builds everything derived again."""
+    attachment_of(plane).suspect = True
+
+
+# Shared words
+
+
+def tables_of(plane: Any) -> Any:
+    """The transaction, for its columns, indexes and allocators."""
+    return attachment_of(plane).tx
+
+
+def manifest_of(plane: Any) -> Any:
+    return tables_of(plane).manifest
+
+
+def header_of(plane: Any) -> Any:
+    return tables_of(plane).header
+
+
+def index_of(plane: Any) -> Any:
+    return tables_of(plane).index
+
+
+def use_name_rows_again_at(plane: Any, tombstones: int) -> int:
+    """Rows of forgotten names are used again from so many on; how many it were before."""
+    index = index_of(plane)
+    before: int = index._most_tombstones
+    index._most_tombstones = tombstones
+    return before
+
+
+def recycled_nbytes(plane: Any) -> int:
+    found: int = tables_of(plane).space.recycled_nbytes()
+    return found
+
+
+def watching_processes(plane: Any) -> int:
+    """How many processes of the host wait for a name."""
+    found: int = header_of(plane).watchers[0]
+    return found
+
+
+def processes_in_line(plane: Any, name: str) -> int:
+    """How many processes wait for ``name``, such as ``"l:gpu"`` for a lock and ``"s:gpu"`` for a semaphore."""
+
+    def count(tx: Any) -> int:
+        row = tx.coordination.find(name.encode())
+        return sum(bool(tickets[row]) for _, _, tickets in tx.coordination._rows()) if row >= 0 else 0
+
+    found: int = look(plane, count)
+    return found
+
+
+def leases_taken(plane: Any) -> int:
+    """What the lease words of this process sum up to, over the first 256 block rows."""
+    return sum(tables_of(plane).manifest.lease_row(slot_of(plane))[:256].tolist())
+
+
+# What this process has in a plane
+
+
+def attachment_of(plane: Any) -> Any:
+    return plane._attachment
+
+
+def slot_of(plane: Any) -> int:
+    found: int = attachment_of(plane).slot
+    return found
+
+
+def token_of(plane: Any) -> Any:
+    """The locks that say which slots have a live process."""
+    return attachment_of(plane).token
+
+
+def mark_of(plane: Any) -> int:
+    """What stands in the dirty word while this process writes."""
+    found: int = attachment_of(plane).mark
+    return found
+
+
+def directory_of(plane: Any) -> Path:
+    return Path(attachment_of(plane).path)
+
+
+def memory_of(plane: Any) -> Any:
+    return attachment_of(plane).memory
+
+
+def forget_mappings(plane: Any) -> None:
+    """As after a while without use."""
+    memory_of(plane).drop()
+
+
+def forget_views(plane: Any) -> None:
+    plane._views.forget()
+
+
+def is_owing(plane: Any) -> bool:
+    """What could not be given back for want of the lock waits for the next transaction."""
+    return bool(attachment_of(plane).owed)
+
+
+def leases_of(plane: Any) -> Any:
+    return attachment_of(plane).leases
+
+
+def creations_of(plane: Any) -> Any:
+    return attachment_of(plane).creations
+
+
+def watches_of(plane: Any) -> Any:
+    """The waits for a name that are under way in this process."""
+    return attachment_of(plane).watches
+
+
+def permits_of(plane: Any) -> Any:
+    """This process's share of each semaphore, by key, such as ``b"s:gpu"``."""
+    return attachment_of(plane).semaphores
+
+
+def claims_in_line(plane: Any, name: str) -> int:
+    """How many threads and tasks of this process wait for it."""
+    part = permits_of(plane).get(name.encode())
+    return len(part.waiters) if part is not None else 0
+
+
+def mutex_of(plane: Any) -> Any:
+    """What keeps this process's other threads out of the lock."""
+    return attachment_of(plane).lock.mutex
+
+
+def mutex_is_taken(plane: Any) -> bool:
+    found: bool = attachment_of(plane).lock.owned()
+    return found
+
+
+def opened_of(plane: Any) -> Any:
+    """Weak references to the ``Plane`` objects and other uses that keep the process in the plane."""
+    return attachment_of(plane).handles
+
+
+def open_once_more(plane: Any) -> Any:
+    return attachment_of(plane).hold()
+
+
+# Names and blocks
+
+
+def remembered(plane: Any, name: str) -> tuple[int, int]:
+    """Name row and name word of the view that ``plane`` remembers."""
+    row, word = plane._recent[name][:2]
+    return row, word
+
+
+def name_words_of(plane: Any) -> Any:
+    return plane._words
+
+
+def row_of(block: Any) -> int:
+    found: int = block._facts.row
+    return found
+
+
+def references_of(block: Any) -> Any:
+    """The rows of the blocks whose bytes it shows."""
+    return block._facts.references
+
+
+def extents_of(block: Any) -> Any:
+    from shmplane.plane.memory import extents
+
+    lease = block._open()
+    return extents.extents_of(lease.attachment.memory, lease.facts)
+
+
+# Pools
+
+
+def roster_of(pool: Any) -> Any:
+    return pool._roster
+
+
+def lock_of(pool: Any) -> Any:
+    return pool._lock
+
+
+def host_meter(plane: Any, name: str) -> Any:
+    return plane._host_meter(name)
+
+
+def host_permits(plane: Any, name: str, limit: int) -> Any:
+    return plane._host_permits(name, limit)
