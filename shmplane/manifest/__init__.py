@@ -23,7 +23,7 @@ from .states import (
     WARM,
 )
 from .store import FORMAT, MAX_METERS, METER_WORDS, Limits, Manifest, fingerprint_of_format
-from .transaction import Transaction
+from .transaction import NeedSlab, Transaction
 
 __all__ = [
     "BLOCK_STATES",
@@ -53,6 +53,7 @@ __all__ = [
     "Doomed",
     "Limits",
     "Manifest",
+    "NeedSlab",
     "Metering",
     "Place",
     "Reader",

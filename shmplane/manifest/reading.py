@@ -27,16 +27,8 @@ class Contents(NamedTuple):
     body_nbytes: int
     frame: bytes
     frame_crc: int
-    #: B before the frame, when they are not the body itself but say which other blocks have it
-    instead_nbytes: int | None = None
-
-    @property
-    def stored_nbytes(self) -> int:
-        return self.body_nbytes if self.instead_nbytes is None else self.instead_nbytes
-
-    @property
-    def nbytes(self) -> int:
-        return (self.stored_nbytes + 7 & ~7) + len(self.frame)
+    stored_nbytes: int  #: before the frame: the body, or what says which other blocks have it
+    nbytes: int  #: of all that is stored
 
     def tail(self) -> bytes:
         """The frame with the gap before it and zeros to the end of its page, so that nothing old can be read there."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from ..errors import Conflict
+from ..errors import Conflict, ShmplaneError
 from .coordination import Coordination
 from .metering import Metering
 from .reading import Contents, Reader, not_found
@@ -27,10 +27,18 @@ if TYPE_CHECKING:
     from .segments import Place
     from .store import Manifest
 
-__all__ = ["Transaction"]
+__all__ = ["NeedSlab", "Transaction"]
 
 _clock = time.monotonic_ns
 _wall = time.time_ns
+
+
+class NeedSlab(ShmplaneError):
+    """A class of cells needs one more slab first; raised before anything has changed."""
+
+    def __init__(self, nbytes: int) -> None:
+        super().__init__(f"no slab has a free cell for {nbytes:,} B")
+        self.nbytes = nbytes
 
 
 class Transaction(Reader):
@@ -67,17 +75,19 @@ class Transaction(Reader):
     # Making blocks
 
     def begin_small(self, nbytes: int) -> int:
-        """A free row with a cell for ``nbytes``; -1 when its class needs a slab first. Published, or ``return_small``ed."""
+        """A free row with a cell for ``nbytes``; ``NeedSlab``. Published, or ``return_small``ed."""
         row = self.space.cell(class_of(nbytes))
-        if row >= 0:
-            # Counted at once: the search for another row dissolves slabs that count none.
-            self.space.use_cell(row)
+        if row < 0:
+            raise self.manifest.refuse(NeedSlab(nbytes))
+        # Counted at once: the search for another row dissolves slabs that count none.
+        self.space.use_cell(row)
         return row
 
     def return_small(self, row: int) -> None:
-        """What was begun is not published."""
-        self.space.leave_cell(row)
-        self.space.free_block_row(row)
+        """The cell that was begun is not published; a row that is CREATING is its owner's to abandon."""
+        if self.blocks.cell[row] and not self.blocks.state[row]:
+            self.space.leave_cell(row)
+            self.space.free_block_row(row)
 
     def begin_large(self, nbytes: int) -> tuple[int, Place]:
         """A row that is CREATING and a segment of its own to write."""
@@ -153,33 +163,19 @@ class Transaction(Reader):
         row = self.index.find(name)
         return row if row >= 0 else self.index.add(name)
 
-    def publish_small(self, row: int, name_row: int, *, lease: bool, references: Sequence[int] = ()) -> None:
-        """A filled cell becomes the current block of a name."""
-        self._clear(row)
-        self.header.live_blocks[0] += 1
-        self._go_live(row, name_row, lease=lease, references=references)
-
-    def publish_anonymous_small(self, row: int, linger_ns: int) -> None:
-        """A filled cell becomes a block without a name, leased by us."""
-        self._clear(row)
-        self.header.live_blocks[0] += 1
-        self.publish_anonymous(row, linger_ns)
-
-    def publish(self, row: int, name_row: int, *, lease: bool, references: Sequence[int] = ()) -> None:
-        """A written segment becomes the current block of a name."""
-        self.space.finish(self.blocks.segment[row] - 1)
-        self._go_live(row, name_row, lease=lease, references=references)
-
     def publish_part(self, row: int) -> None:
         """What was written goes live without name or lease: the next store has to be of a block that refers to it."""
-        blocks = self.blocks
-        if blocks.state[row] == CREATING:
-            self.space.finish(blocks.segment[row] - 1)
-        else:
+        self._finish(row)
+        self.blocks.version[row] = 0
+        self.blocks.state[row] = LIVE
+
+    def _finish(self, row: int) -> None:
+        """Its bytes are complete: a segment can be recycled from now on, a cell counts as a block."""
+        if self.blocks.cell[row]:
             self._clear(row)
             self.header.live_blocks[0] += 1
-        blocks.version[row] = 0
-        blocks.state[row] = LIVE
+        else:
+            self.space.finish(self.blocks.segment[row] - 1)
 
     def take_pages(self, row: int, nbytes: int) -> tuple[int, int]:
         """Room at the end of a block of pages, ``nbytes`` or what is left: where it starts and how much it is.
@@ -201,8 +197,7 @@ class Transaction(Reader):
     def publish_anonymous(self, row: int, linger_ns: int) -> None:
         """A written block goes live without a name: leased by us, and lingering after the last lease."""
         blocks = self.blocks
-        if not blocks.cell[row]:
-            self.space.finish(blocks.segment[row] - 1)
+        self._finish(row)
         blocks.version[row] = 0
         if linger_ns:
             blocks.expires[row] = _clock() + linger_ns
@@ -211,8 +206,10 @@ class Transaction(Reader):
         self.lease(row)
         blocks.state[row] = LIVE
 
-    def _go_live(self, row: int, name_row: int, *, lease: bool, references: Sequence[int]) -> None:
+    def publish(self, row: int, name_row: int, *, lease: bool, references: Sequence[int] = ()) -> None:
+        """A filled cell, or a written segment, becomes the current block of a name."""
         blocks, names = self.blocks, self.names
+        self._finish(row)
         if references:
             self._refer(row, references)
         version = names.version[name_row] + 1

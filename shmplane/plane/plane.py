@@ -15,8 +15,8 @@ from ..names import check_block_name, check_plane_name, parse_nbytes
 from ..system import ignoring, own
 from .blocks.block import Block, unwrapped
 from .blocks.build import Buffer, Builder, make_buffer, make_builder
+from .blocks.publish import Target, check_target, put, put_unleased
 from .blocks.views import Views, lease_current
-from .blocks.writing import Publication, check_publication, put
 from .coordinated import Coordinated
 from .coordination.waiting import Closing, wake_waiters
 from .drafts import Draft, append_rows, open_draft
@@ -142,13 +142,12 @@ class Plane(Coordinated):
         Cost: one copy and two short holds of the plane's lock; one hold up to 64 KiB.
         """
         attachment = self._open()
-        publication = check_publication(name, expected_version=expected_version, linger=linger, evictable=evictable)
-        lease = put(attachment, encode(unwrapped(value), codec), publication)
-        assert lease is not None  # noqa: S101 - says what the call's arguments make sure of
+        target = check_target(name, expected_version=expected_version, linger=linger, evictable=evictable)
+        lease = put(attachment, encode(unwrapped(value), codec), target)
         return Block(lease, trust_pickle=self._trust_pickle)
 
     def __setitem__(self, name: str, value: Any) -> None:
-        put(self._open(), encode(unwrapped(value)), Publication(check_block_name(name), lease=False))
+        put_unleased(self._open(), encode(unwrapped(value)), Target(check_block_name(name)))
 
     def __getitem__(self, name: str) -> Any:
         known = self._recent.get(name)

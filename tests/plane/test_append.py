@@ -14,7 +14,7 @@ import pytest
 
 import shmplane
 from shmplane.codecs import align_rows
-from shmplane.plane.blocks import composing
+from shmplane.plane.blocks import publish
 from shmplane.plane.drafts import appending
 from tests.plane.versions import edit, faults, settle
 from tests.support.inside import references_of
@@ -111,12 +111,13 @@ def test_a_hundred_appends_are_few_parts_and_each_row_is_written_few_times(
 ) -> None:
     plane["t"] = rows(200_000)
     written = []
-    prepare = composing.prepare
+    prepare = publish.prepare
 
-    def counting(attachment: Any, contents: Any, body: Any) -> Any:
+    def counting(attachment: Any, contents: Any, *args: Any, **options: Any) -> Any:
         written.append(contents.nbytes)
-        return prepare(attachment, contents, body)
+        return prepare(attachment, contents, *args, **options)
 
+    monkeypatch.setattr(publish, "prepare", counting)
     monkeypatch.setattr(appending, "prepare", counting)
     added = rows(1_000, start=200_000)
     block = None

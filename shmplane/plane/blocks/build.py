@@ -9,21 +9,21 @@ has not copied, so it holds the lease of its block until its last view is garbag
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
-from zlib import crc32
 
 from ...codecs import encode
 from ...errors import ClosedError
-from ...manifest import KIND_CODES, SMALL_NBYTES, Contents
+from ...manifest import KIND_CODES, SMALL_NBYTES
 from ...names import check_count
 from ...system import Mapping, Pages, reserve
 from ..memory.open_memory import OpenMemory
 from .block import Block
-from .writing import Publication, begin, contents_of, publish, put
+from .publish import Prepared, Target, begin, contents_of, describe_contents, publish, put, retry_after_reclaim
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ...codecs import Encoded
+    from ...manifest import Contents
     from ..process.attachment import Attachment
     from ..process.leases import Creation, Lease
 
@@ -36,10 +36,10 @@ _FRAME_ROOM_NBYTES = 1024
 class _Writing:
     """A segment that this process is writing, from reservation to publication."""
 
-    def __init__(self, attachment: Attachment, publication: Publication, nbytes: int, pages: Pages | None) -> None:
+    def __init__(self, attachment: Attachment, target: Target, nbytes: int, pages: Pages | None) -> None:
         self.attachment = attachment
         self.pid = attachment.lock.pid
-        self.creation: Creation | None = begin(attachment, publication, nbytes)
+        self.creation: Creation | None = retry_after_reclaim(attachment, begin, attachment, target, nbytes)
         place = self.creation.place
         try:
             if place.fresh:
@@ -62,7 +62,7 @@ class _Writing:
             self._abandon(self.creation)
             raise
 
-    def publish(self, contents: Contents, publication: Publication) -> Lease:
+    def publish(self, contents: Contents, target: Target) -> Lease:
         creation = self._take()
         attachment, memory = self.attachment, self.attachment.memory
         try:
@@ -70,11 +70,10 @@ class _Writing:
             self.memory.make_private(memory.path(creation.place.segment_id))
             # Not before it is private: a child of a fork in between would write into what becomes the block.
             attachment.open_memory.discard(self.memory)
-            lease = publish(attachment, creation, contents, publication)
+            lease = publish(attachment, target, Prepared(contents, None, creation))
         except BaseException:
             self._abandon(creation)
             raise
-        assert lease is not None  # noqa: S101 - says what the call's arguments make sure of
         self.pages.kept = lease
         return lease
 
@@ -142,13 +141,12 @@ class Builder:
     def publish(self) -> Block:
         """Publish now; the same as leaving the ``with`` block."""
         array = self.array
-        publication = Publication(self._name.encode())
+        target = Target(self._name.encode())
         self._done = True
         if self._writing is None:
-            lease = put(self._attachment, encode(array), publication)
-            assert lease is not None  # noqa: S101 - says what the call's arguments make sure of
+            lease = put(self._attachment, encode(array), target)
         else:
-            lease = self._writing.publish(contents_of(self._encoded), publication)
+            lease = self._writing.publish(contents_of(self._encoded), target)
         self._block = Block(lease)
         return self._block
 
@@ -178,7 +176,7 @@ def make_builder(attachment: Attachment, name: str, shape: Any, dtype: Any) -> B
     contents = contents_of(encoded)
     if contents.nbytes <= SMALL_NBYTES:
         return Builder(attachment, name, encode(np.empty((), dtype)), np.zeros(shape, dtype), None)
-    writing = _Writing(attachment, Publication(name.encode()), contents.nbytes, None)
+    writing = _Writing(attachment, Target(name.encode()), contents.nbytes, None)
     array: Any = np.ndarray(shape, dtype, buffer=writing.mapping.view)
     return Builder(attachment, name, encoded, array, writing)
 
@@ -200,7 +198,7 @@ class Buffer(Pages):
         contents = _contents_of_buffer(self, dtype, shape)
         if contents.nbytes > self._writing.memory.place.nbytes:
             raise ValueError(f"the description of dtype {dtype} is too large; put a copy instead")
-        return Block(self._writing.publish(contents, Publication(encoded_name)))
+        return Block(self._writing.publish(contents, Target(encoded_name)))
 
     def close(self) -> None:
         """Give the memory back. Idempotent."""
@@ -223,7 +221,7 @@ def _contents_of_buffer(buffer: Buffer, dtype: Any, shape: Any) -> Contents:
 
     if dtype is None and shape is None:
         frame = encode(memoryview(buffer)).frame
-        return Contents(KIND_CODES["bytes"], len(buffer), frame, crc32(frame))
+        return describe_contents(KIND_CODES["bytes"], len(buffer), frame)
     wanted = np.dtype("u1" if dtype is None else dtype)
     if shape is None:
         if not wanted.itemsize or len(buffer) % wanted.itemsize:
@@ -242,5 +240,5 @@ def make_buffer(attachment: Attachment, nbytes: int) -> Buffer:
         raise ValueError(f"a buffer has at least 1 byte, not {nbytes}")
     buffer = reserve(nbytes, writable=True, kind=Buffer)
     assert isinstance(buffer, Buffer)  # noqa: S101 - says what the call's arguments make sure of
-    buffer._writing = _Writing(attachment, Publication(None), nbytes + _FRAME_ROOM_NBYTES, buffer)
+    buffer._writing = _Writing(attachment, Target(None), nbytes + _FRAME_ROOM_NBYTES, buffer)
     return buffer

@@ -10,13 +10,10 @@ from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
-from zlib import crc32
 
 from ...errors import UnsupportedValue
-from ...manifest import Contents
 from ...system import link_quietly
-from ..memory.segments import FileSink
-from .writing import Publication, begin, publish
+from .publish import ANYWHERE, StoredBytes, describe_contents, store
 
 if TYPE_CHECKING:
     from ..process.attachment import Attachment
@@ -52,24 +49,7 @@ def _flag(attachment: Attachment, row: int) -> None:
 
 def _copy(lease: Lease) -> Lease:
     """The same bytes in a segment of their own, as an anonymous block."""
-    attachment = lease.attachment
     frame, body = lease.flat()
-    contents = Contents(lease.facts.kind, body.nbytes, frame, crc32(frame))
-    publication = Publication(None)
-    creation = begin(attachment, publication, contents.nbytes)
-    try:
-        place, memory = creation.place, attachment.memory
-        fd = memory.create(place) if place.fresh else memory.open_for_filling(place)
-        try:
-            sink = FileSink(fd)
-            sink.write(0, body)
-            sink.write(contents.body_nbytes, contents.tail())
-        finally:
-            os.close(fd)
-        copied = publish(attachment, creation, contents, publication)
-    except BaseException:
-        attachment.give_up(creation)
-        raise
-    if copied is None:
-        raise AssertionError("a publication with a lease returned none")
-    return copied
+    contents = describe_contents(lease.facts.kind, body.nbytes, frame)
+    stored = StoredBytes(lease.facts.codec, frame, body)
+    return store(lease.attachment, ANYWHERE, contents, stored, own_segment=True)

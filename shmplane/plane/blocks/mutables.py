@@ -15,7 +15,7 @@ from ...manifest import KIND_CODES, KINDS, not_found
 from ...names import check_block_name
 from ...system import Mapping, ignoring, own, reserve
 from ..memory.segments import FileSink, translate
-from .writing import Publication, begin, contents_of, publish
+from .publish import Prepared, Target, begin, contents_of, publish, retry_after_reclaim
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -68,7 +68,7 @@ def _check_and_map(attachment: Attachment, lease: Lease, name: str, shape: Any, 
         )
     pages, array = _map(attachment, lease.facts.segment_id, lease.facts.segment_nbytes, found)
     # The array keeps the pages, and they keep the lease.
-    pages.kept = lease  # type: ignore[attr-defined]
+    pages.kept = lease
     return array
 
 
@@ -88,15 +88,15 @@ def _create(attachment: Attachment, name: bytes, shape: Any, dtype: Any) -> npt.
 
     encoded = encode(np.broadcast_to(np.empty((), np.dtype("f8" if dtype is None else dtype)), shape))
     contents = contents_of(encoded)._replace(kind=KIND_CODES["mutable"])
-    publication = Publication(name, expected_version=0)
-    creation = begin(attachment, publication, contents.nbytes)
+    target = Target(name, expected_version=0)
+    creation = retry_after_reclaim(attachment, begin, attachment, target, contents.nbytes)
     place = creation.place
     try:
         if place.fresh:
             attachment.memory.create_backed(place)
         _fill(attachment, place.segment_id, contents, fresh=place.fresh)
         pages, array = _map(attachment, place.segment_id, place.nbytes, describe("array", contents.frame))
-        pages.kept = publish(attachment, creation, contents, publication)  # type: ignore[attr-defined]
+        pages.kept = publish(attachment, target, Prepared(contents, None, creation))
     except BaseException:
         attachment.give_up(creation)
         raise

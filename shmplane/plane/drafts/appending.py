@@ -28,14 +28,22 @@ from ...errors import Conflict, UnsupportedValue
 from ...manifest import KINDS, MAX_REFERENCES, SMALL_NBYTES
 from ...names import check_block_name
 from ...system import own
-from ..blocks.composing import Prepared, Target, give_up, prepare, publish_prepared, publish_rows
+from ..blocks.publish import (
+    Prepared,
+    Target,
+    abandon,
+    contents_of,
+    prepare,
+    publish_in,
+    put,
+    retry_after_reclaim,
+    store,
+    with_slabs,
+)
 from ..blocks.views import lease_current
-from ..blocks.writing import Publication, contents_of, make_slab, put, retry_after_reclaim
-from .versions import TableVersion, contents_of_composition, prepare_composition
+from .versions import TableVersion, contents_of_composition, store_composition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     import pyarrow as pa
 
     from ...codecs import Composition, Encoded, TableForm
@@ -63,7 +71,7 @@ def append_rows(attachment: Attachment, name: str, rows: Any) -> Lease:
 
 def _create(attachment: Attachment, name: bytes, rows: Any) -> Lease | None:
     try:
-        return put(attachment, encode(rows_from(rows), "table"), Publication(name, expected_version=0))
+        return put(attachment, encode(rows_from(rows), "table"), Target(name, expected_version=0))
     except own(Conflict):
         return None
 
@@ -82,19 +90,13 @@ def _append(base: Lease, name: bytes, rows: Any) -> Lease | None:
     merging = _how_many_to_merge(version, encoded.nbytes)
     if merging:
         try:
-            return _retried(base.attachment, lambda: _publish_merged(version, name, table, merging=merging))
+            return _publish_merged(version, name, table, merging=merging)
         except own(Conflict):
             pass
     if len(version.said.schema) + 6 * sum(map(len, version.said.columns)) > SMALL_NBYTES // 2:
         return _append_wide(version, name, encoded, table.num_rows)
-    return _retried(
-        base.attachment, lambda: _add(base.attachment, name, form, encoded=encoded, num_rows=table.num_rows)
-    )
-
-
-def _retried(attachment: Attachment, attempt: Callable[[], Lease | None]) -> Lease | None:
-    lease: Lease | None = retry_after_reclaim(attachment, attempt)
-    return lease
+    attachment = base.attachment
+    return retry_after_reclaim(attachment, _add, attachment, name, form, encoded, table.num_rows)
 
 
 # Merging
@@ -128,9 +130,10 @@ def _publish_merged(version: TableVersion, name: bytes, rows: pa.Table, *, mergi
     num_rows = said.num_rows + rows.num_rows
     recipe = grown_recipe(said.recipe, num_rows)
     table = _combined(pa.concat_tables([version.table(last=merging), rows]))
-    target = Target(name, version.lease.facts.row)
+    target = Target(name, base=version.lease.facts.row)
     if merging >= max(map(len, said.columns)):
-        return publish_encoded(attachment, target, encode_table(table, said.origin, recipe))
+        whole = encode_table(table, said.origin, recipe)
+        return store(attachment, target, contents_of(whole), whole)
     encoded = encode_table(table)
     kept = [pieces[:-merging] for pieces in said.columns]
     used = sorted({piece.part for pieces in kept for piece in pieces})
@@ -141,7 +144,7 @@ def _publish_merged(version: TableVersion, name: bytes, rows: pa.Table, *, mergi
     merged = said._replace(num_rows=num_rows, columns=columns, recipe=recipe)
     references = [version.sources[part].row for part in used]
     nbytes = sum(version.sources[part].body_nbytes for part in used) + encoded.nbytes
-    return publish_composition(attachment, target, merged, nbytes=nbytes, parts=[encoded], references=references)
+    return store_composition(attachment, target, merged, nbytes=nbytes, parts=[encoded], references=references)
 
 
 def _combined(table: pa.Table) -> pa.Table:
@@ -155,38 +158,6 @@ def _combined(table: pa.Table) -> pa.Table:
         return table  # Arrow cannot join every type
 
 
-def publish_encoded(attachment: Attachment, target: Target, encoded: Encoded) -> Lease:
-    """Publish a plain block if the name has not moved."""
-    block = prepare(attachment, contents_of(encoded), encoded)
-    try:
-        return publish_prepared(attachment, target, block)
-    except BaseException:
-        give_up(attachment, block)
-        raise
-
-
-def publish_composition(
-    attachment: Attachment,
-    target: Target,
-    said: Composition,
-    *,
-    nbytes: int,
-    parts: Sequence[Encoded],
-    references: Sequence[int],
-) -> Lease:
-    """Publish a composed table if the name has not moved."""
-    prepared: list[Prepared] = []
-    try:
-        for part in parts:
-            prepared.append(prepare(attachment, contents_of(part), part))  # noqa: PERF401 - what is there is given up
-        block = prepare_composition(attachment, said, nbytes)
-        prepared.append(block)
-        return publish_prepared(attachment, target, block, parts=prepared[:-1], references=references)
-    except BaseException:
-        give_up(attachment, *prepared)
-        raise
-
-
 # Adding a part to what is current
 
 
@@ -196,24 +167,20 @@ def _added(said: Composition, part: int, num_rows: int) -> Composition:
     return said._replace(num_rows=total, columns=columns, recipe=grown_recipe(said.recipe, total))
 
 
-def _add(attachment: Attachment, name: bytes, form: TableForm, *, encoded: Encoded, num_rows: int) -> Lease | None:
+def _add(attachment: Attachment, name: bytes, form: TableForm, encoded: Encoded, num_rows: int) -> Lease | None:
     part = prepare(attachment, contents_of(encoded), encoded)
+    lease: Lease | None = None
     try:
-        while True:
-            done = attachment.run(_add_to_current, attachment, name, form, part, num_rows)
-            if not isinstance(done, int):
-                if done is None:
-                    give_up(attachment, part)
-                return done  # type: ignore[no-any-return]
-            make_slab(attachment, done)
-    except BaseException:
-        give_up(attachment, part)
-        raise
+        lease = with_slabs(attachment, _add_to_current, name, form, part, num_rows)
+        return lease
+    finally:
+        if lease is None:
+            abandon(attachment, part)
 
 
 def _add_to_current(
     attachment: Attachment, name: bytes, form: TableForm, part: Prepared, num_rows: int
-) -> Lease | int | None:
+) -> Lease | None:
     """Under the lock: the current version, whichever it is, with one part more; None when it is of another form."""
     tx = attachment.tx
     name_row, row = tx.current(name)
@@ -232,8 +199,9 @@ def _add_to_current(
     if contents.nbytes > SMALL_NBYTES:
         return None
     block = Prepared(contents, bytearray(contents.frame), None)
-    references = [source.row for source in sources]
-    return publish_rows(attachment, name_row, block, parts=[part], references=references, like=row)
+    references, evictable = [source.row for source in sources], bool(tx.blocks.evictable[row])
+    new_row = publish_in(attachment, name_row, block, parts=[part], references=references, evictable=evictable)
+    return attachment.new_lease(tx.facts(new_row))
 
 
 def _append_wide(version: TableVersion, name: bytes, encoded: Encoded, num_rows: int) -> Lease | None:
@@ -242,17 +210,8 @@ def _append_wide(version: TableVersion, name: bytes, encoded: Encoded, num_rows:
     said = _added(version.said, len(version.sources), num_rows)
     references = [source.row for source in version.sources]
 
-    def attempt() -> Lease:
-        return publish_composition(
-            attachment,
-            Target(name, facts.row),
-            said,
-            nbytes=facts.body_nbytes + encoded.nbytes,
-            parts=[encoded],
-            references=references,
-        )
-
+    target, nbytes = Target(name, base=facts.row), facts.body_nbytes + encoded.nbytes
     try:
-        return _retried(attachment, attempt)
+        return store_composition(attachment, target, said, nbytes=nbytes, parts=[encoded], references=references)
     except own(Conflict):
         return None

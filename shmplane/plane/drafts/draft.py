@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 from ...errors import ClosedError, UnsupportedValue
 from ...manifest import KINDS
 from ..blocks.block import Block
-from ..blocks.composing import Target
+from ..blocks.publish import Target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,7 +46,7 @@ class Draft(ABC):
         self._base = base
         self._version = base.facts.version
         self._kind = KINDS[base.facts.kind]
-        self._target = Target(name.encode(), base.facts.row)
+        self._target = Target(name.encode(), base=base.facts.row)
         self._pid = os.getpid()
         self._mutex = threading.RLock()
         self._ended: str | None = None

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ...codecs import open_body
 from ...errors import PlaneFull
 from ...system import PAGE_NBYTES, Mapping, dirty_runs, own, reserve
-from ..blocks.composing import StoredBytes, prepare, publish_prepared
-from ..blocks.writing import contents_of, retry_after_reclaim
+from ..blocks.publish import StoredBytes, contents_of, store
 from ..memory.extents import extents_of, lay_extents
 from .pages import publish_pages
 
 if TYPE_CHECKING:
-    from ..blocks.composing import Target
+    from ..blocks.publish import Target
     from ..process.leases import Lease
 
 __all__ = ["Image", "image_of"]
@@ -60,14 +59,8 @@ class CopiedImage:
         return self.buffer.nbytes if dirty else 0
 
     def publish(self, target: Target, dirty: bool) -> Lease:  # noqa: ARG002 - a copy is published whole
-        attachment, facts = self._base.attachment, self._base.facts
-        body = StoredBytes(facts.codec, self._base.frame(), self.buffer)
-
-        def attempt() -> Lease:
-            return publish_prepared(attachment, target, prepare(attachment, contents_of(body), body))
-
-        lease: Lease = retry_after_reclaim(attachment, attempt)
-        return lease
+        body = StoredBytes(self._base.facts.codec, self._base.frame(), self.buffer)
+        return store(self._base.attachment, target, contents_of(body), body)
 
 
 class PagedImage:
@@ -90,7 +83,7 @@ class PagedImage:
         mapping = Mapping(self._base.facts.body_nbytes, writable=True, pages=pages)
         lay_extents(self._base.attachment.memory, mapping, self._base.facts, self._extents, private=True)
         # The array keeps the pages, and they keep the lease.
-        pages.kept = self._base  # type: ignore[attr-defined]
+        pages.kept = self._base
         return mapping
 
     def dirty(self) -> Any:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ...codecs import encode, open_body, present
-from ..blocks.composing import prepare, publish_prepared
-from ..blocks.writing import contents_of, retry_after_reclaim
+from ..blocks.publish import contents_of, store
 from ..memory.segments import MappedSink
 from .draft import Draft
 
@@ -45,13 +44,7 @@ class JsonDraft(Draft):
         self._base.open()
         if text == open_body(self._base):
             return None
-
-        def attempt() -> Lease:
-            block = prepare(self._attachment, contents_of(encoded), encoded)
-            return publish_prepared(self._attachment, self._target, block)
-
-        lease: Lease = retry_after_reclaim(self._attachment, attempt)
-        return lease
+        return store(self._attachment, self._target, contents_of(encoded), encoded)
 
     def _let_go(self) -> None:
         del self._value

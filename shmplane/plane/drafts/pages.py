@@ -12,17 +12,26 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import Conflict, PlaneFull, ShmplaneError
-from ...manifest import MAX_REFERENCES, PAGES, Contents
+from ...manifest import KIND_CODES, MAX_REFERENCES, PAGES
 from ...system import PAGE_NBYTES, ignoring, is_from_handler, own
-from ..blocks.composing import Prepared, StoredBytes, give_up, prepare, publish_prepared
-from ..blocks.writing import contents_of, retry_after_reclaim
+from ..blocks.publish import (
+    Prepared,
+    StoredBytes,
+    abandon,
+    contents_of,
+    describe_contents,
+    prepare,
+    publish,
+    retry_after_reclaim,
+    store,
+)
 from ..memory.extents import Extent, pack_extents
 from ..memory.segments import FileSink, translate
 from .planning import Room, pages_for_new_block, place, plan_pages
 
 if TYPE_CHECKING:
     from ...manifest import BlockFacts
-    from ..blocks.composing import Target
+    from ..blocks.publish import Target
     from ..process.attachment import Attachment
     from ..process.leases import Creation, Lease
     from .planning import Plan
@@ -33,26 +42,13 @@ __all__ = ["publish_pages"]
 def publish_pages(target: Target, base: Lease, extents: list[Extent], *, view: memoryview, dirty: Any) -> Lease:
     """Publish ``base`` with the dirty pages of ``view``, or the whole of it when that pays."""
     plan = plan_pages(extents, dirty)
-
-    def attempt() -> Lease:
-        rooms = None if plan is None else base.attachment.run(_take, base, target, plan)
-        if plan is None or rooms is None:
-            return _publish_whole(target, base, view)
-        return _publish_plan(target, base, plan, rooms=rooms, view=view)
-
-    lease: Lease = retry_after_reclaim(base.attachment, attempt)
+    lease = None
+    if plan is not None:
+        lease = retry_after_reclaim(base.attachment, _publish_plan, target, base, plan, view)
+    if lease is None:
+        body = StoredBytes(base.facts.codec, base.frame(), view[: base.facts.body_nbytes])
+        lease = store(base.attachment, target, contents_of(body), body)
     return lease
-
-
-def _publish_whole(target: Target, base: Lease, view: memoryview) -> Lease:
-    attachment, facts = base.attachment, base.facts
-    body = StoredBytes(facts.codec, base.frame(), view[: facts.body_nbytes])
-    block = prepare(attachment, contents_of(body), body)
-    try:
-        return publish_prepared(attachment, target, block)
-    except BaseException:
-        give_up(attachment, block)
-        raise
 
 
 class _Rooms(NamedTuple):
@@ -73,7 +69,7 @@ def _take(base: Lease, target: Target, plan: Plan) -> _Rooms | None:
     """Under the lock: room for the plan's pages; None when the body is to be written whole."""
     attachment, sources = base.attachment, _sources_of(base.facts)
     tx = attachment.tx
-    tx.check_unmoved(target.name, target.row)
+    tx.check_unmoved(target.name or b"", target.base)
     youngest = max((index for index, source in enumerate(sources) if source.kind == PAGES), default=-1)
     in_use = {extent.source for extent in plan.extents if extent.source >= 0}
     needed = plan.copied_pages
@@ -108,8 +104,12 @@ def _size_of_new_block(facts: BlockFacts, in_use: set[int], needed: int) -> int:
     return pages_for_new_block(needed, sizes[max(sizes)] if sizes else 0, left=left, body_pages=body_pages)
 
 
-def _publish_plan(target: Target, base: Lease, plan: Plan, *, rooms: _Rooms, view: memoryview) -> Lease:
+def _publish_plan(target: Target, base: Lease, plan: Plan, view: memoryview) -> Lease | None:
+    """The new version; None when its pages find no room and the body is to be written whole."""
     attachment = base.attachment
+    rooms: _Rooms | None = attachment.run(_take, base, target, plan)
+    if rooms is None:
+        return None
     sources = _sources_of(base.facts)
     block = None
     try:
@@ -117,12 +117,12 @@ def _publish_plan(target: Target, base: Lease, plan: Plan, *, rooms: _Rooms, vie
         extents = place(plan, rooms.in_order(len(sources)))
         used = sorted({extent.source for extent in extents})
         stored = pack_extents([extent._replace(source=used.index(extent.source)) for extent in extents])
-        body = StoredBytes(base.facts.codec, base.frame(), stored)
-        contents = contents_of(body)._replace(body_nbytes=base.facts.body_nbytes, instead_nbytes=len(stored))
-        block = prepare(attachment, contents, body)
+        frame, codec = base.frame(), base.facts.codec
+        contents = describe_contents(KIND_CODES[codec], base.facts.body_nbytes, frame, stored_nbytes=len(stored))
+        block = prepare(attachment, contents, StoredBytes(codec, frame, stored))
         parts = [_part(rooms, plan)] if rooms.creation is not None else []
         references = [sources[source].row for source in used if source < len(sources)]
-        return publish_prepared(attachment, target, block, parts=parts, references=references)
+        return publish(attachment, target, block, parts=parts, references=references)
     except BaseException as error:
         # An error here must not hide the one that is on its way; what it leaves is found by the audit.
         with ignoring(ShmplaneError):
@@ -131,13 +131,16 @@ def _publish_plan(target: Target, base: Lease, plan: Plan, *, rooms: _Rooms, vie
                 attachment.run(_return, attachment, sources[rooms.youngest].row, rooms)
             if rooms.creation is not None:
                 attachment.give_up(rooms.creation)
-            give_up(attachment, block)
+            if block is not None:
+                abandon(attachment, block)
         raise
 
 
 def _part(rooms: _Rooms, plan: Plan) -> Prepared:
     written = (plan.copied_pages - rooms.pages) * PAGE_NBYTES
-    return Prepared(Contents(PAGES, rooms.new_pages * PAGE_NBYTES, b"", 0, written), None, rooms.creation)
+    return Prepared(
+        describe_contents(PAGES, rooms.new_pages * PAGE_NBYTES, b"", stored_nbytes=written), None, rooms.creation
+    )
 
 
 def _return(attachment: Attachment, row: int, rooms: _Rooms) -> None:

@@ -20,10 +20,9 @@ from ...codecs import (
     title_of,
 )
 from ...manifest import MAX_REFERENCES, SMALL_NBYTES
-from ..blocks.writing import retry_after_reclaim
-from .appending import publish_composition, publish_encoded
+from ..blocks.publish import contents_of, store
 from .draft import Draft
-from .versions import TableVersion
+from .versions import TableVersion, store_composition
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -223,10 +222,6 @@ class TableDraft(Draft):
     def _publish(self) -> Lease | None:
         if not self._touched:
             return None
-        lease: Lease = retry_after_reclaim(self._attachment, self._try_to_publish)
-        return lease
-
-    def _try_to_publish(self) -> Lease:
         said, table, sources = self._said(), self.table, self._old.sources
         nbytes = nbytes_of(table)
         parts = _Parts(self._columns)
@@ -238,8 +233,9 @@ class TableDraft(Draft):
             or len(parts.used) + len(encoded) > MAX_REFERENCES
             or held > 2 * nbytes + _SPARE_NBYTES
         ):
-            return publish_encoded(self._attachment, self._target, encode_table(table, said.origin, said.recipe))
-        return publish_composition(
+            whole = encode_table(table, said.origin, said.recipe)
+            return store(self._attachment, self._target, contents_of(whole), whole)
+        return store_composition(
             self._attachment,
             self._target,
             said._replace(columns=parts.columns),

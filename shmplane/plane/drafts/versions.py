@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from zlib import crc32
 
 from ...codecs import Part, composition_of, pack_composition, parse_schema, read_pieces
-from ...manifest import KIND_CODES, Contents
-from ..blocks.composing import Prepared, StoredBytes, prepare
+from ...manifest import KIND_CODES
+from ..blocks.publish import StoredBytes, describe_contents, store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     import pyarrow as pa
 
-    from ...codecs import Composition, Piece
-    from ...manifest import BlockFacts
+    from ...codecs import Composition, Encoded, Piece
+    from ...manifest import BlockFacts, Contents
+    from ..blocks.publish import Target
     from ..process.attachment import Attachment
     from ..process.leases import Lease
 
-__all__ = ["TableVersion", "contents_of_composition", "prepare_composition"]
+__all__ = ["TableVersion", "contents_of_composition", "store_composition"]
 
 
 class TableVersion:
@@ -68,10 +68,19 @@ class TableVersion:
 
 def contents_of_composition(said: Composition, nbytes: int) -> Contents:
     """What a composed table's row says; all it stores is its frame."""
-    frame = pack_composition(said)
-    return Contents(KIND_CODES["table"], nbytes, frame, crc32(frame), instead_nbytes=0)
+    return describe_contents(KIND_CODES["table"], nbytes, pack_composition(said), stored_nbytes=0)
 
 
-def prepare_composition(attachment: Attachment, said: Composition, nbytes: int) -> Prepared:
+def store_composition(
+    attachment: Attachment,
+    target: Target,
+    said: Composition,
+    *,
+    nbytes: int,
+    parts: Sequence[Encoded],
+    references: Sequence[int],
+) -> Lease:
+    """Publish a composed table if the name has not moved."""
     contents = contents_of_composition(said, nbytes)
-    return prepare(attachment, contents, StoredBytes("table", contents.frame, b""))
+    body = StoredBytes("table", contents.frame, b"")
+    return store(attachment, target, contents, body, parts=parts, references=references)

@@ -12,9 +12,10 @@ from .reclaim import NOTHING, count, reap_dead
 if TYPE_CHECKING:
     from .attachment import Attachment
 
-__all__ = ["collect", "free_segment_rows", "resize", "trim"]
+__all__ = ["collect", "reclaim_for", "resize", "trim"]
 
 _SHARE_COOLED_FOR_ROWS = 8
+_MOST_ROWS_AT_ONCE = 3  #: that one call takes: of pages or rows, of a table's description, of the block itself
 
 
 def resize(attachment: Attachment, capacity: int) -> None:
@@ -54,7 +55,21 @@ def collect(attachment: Attachment) -> Reclaimed:
     return Reclaimed(*total)
 
 
-def free_segment_rows(attachment: Attachment) -> None:
+def reclaim_for(attachment: Attachment, full: PlaneFull) -> None:
+    """Make room for what was refused: by what dead processes held, warm memory, and evictable blocks."""
+    space, needed = attachment.tx.space, full.facts.get("needed", 0)
+    reap_dead(attachment)
+    attachment.tx.expire()
+    if "errno" in full.facts:
+        # The file system is full although the capacity is not: what is warm helps more as free memory.
+        space.cool(space.recycled_nbytes())
+    if "max_segments" in full.facts:
+        _free_segment_rows(attachment)
+    rows = _MOST_ROWS_AT_ONCE if "max_blocks" in full.facts else 0
+    attachment.tx.evict(needed - space.free_nbytes() - space.recycled_nbytes(), rows)
+
+
+def _free_segment_rows(attachment: Attachment) -> None:
     """All segment rows are taken: warm ones go, and rows whose remover has not come back to say so are free."""
     space = attachment.tx.space
     for segment_row, segment_id in space.doomed_segments():

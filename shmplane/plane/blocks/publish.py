@@ -1,0 +1,400 @@
+"""Publishing: from an encoded value to a live block, the one way there is.
+
+First it is prepared, outside the lock: what is small is rendered, to be copied into a cell by the transaction itself; what
+is large is written to a segment whose row is CREATING. Then one transaction publishes it under its name, with the parts
+that it shows, or changes nothing. What is not published is abandoned; whatever ends a process in between leaves rows that
+nobody stands for, which recovery frees.
+
+A fresh segment is filled by ``pwrite`` (its pages are then neither zeroed nor faulted in first), a warm one through the
+mapping that this process still has of it, at the speed of a copy into warm memory.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Sequence
+from math import inf
+from operator import index
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from zlib import crc32
+
+from ...errors import PlaneFull
+from ...manifest import KIND_CODES, SMALL_NBYTES, Contents, NeedSlab
+from ...names import check_block_name
+from ...system import own
+from ..memory.segments import FileSink, MappedSink, translate
+from ..process.upkeep import reclaim_for
+
+if TYPE_CHECKING:
+    from ...codecs import Encoded, Sink
+    from ...manifest import Place, Transaction
+    from ..process.attachment import Attachment
+    from ..process.leases import Creation, Lease
+
+__all__ = [
+    "Prepared",
+    "StoredBytes",
+    "Target",
+    "abandon",
+    "begin",
+    "check_target",
+    "contents_of",
+    "describe_contents",
+    "prepare",
+    "publish",
+    "publish_in",
+    "put",
+    "put_unleased",
+    "retry_after_reclaim",
+    "store",
+    "with_slabs",
+    "write_segment",
+]
+
+R = TypeVar("R")
+_LONGEST_LINGER_S = 1e9  #: thirty years, which fit a word
+
+
+class Target(NamedTuple):
+    """Under which name to publish, and on which condition."""
+
+    name: bytes | None  #: None: anonymous
+    expected_version: int | None = None  #: which the name has to be at; 0: absent
+    base: int = -1  #: row of the block that the name has to point to still; -1: any
+    linger_ns: int = 0
+    evictable: bool = False
+
+
+ANYWHERE = Target(None)
+
+
+class Prepared(NamedTuple):
+    """A block that lacks only its publication."""
+
+    contents: Contents
+    payload: bytearray | None  #: rendered, for a cell
+    creation: Creation | None  #: written, in a segment of its own
+
+
+class StoredBytes:
+    """Bytes that are a body already, with the frame that says how to read it."""
+
+    __slots__ = ("_data", "frame", "kind", "nbytes")
+    frame: bytes
+    kind: str
+
+    def __init__(self, kind: str, frame: bytes, data: Any) -> None:
+        self.kind, self.frame, self._data = kind, frame, data
+        self.nbytes: int = len(data)
+
+    def write_to(self, sink: Sink) -> None:
+        if self.nbytes:
+            sink.write(0, self._data)
+
+
+def check_target(name: str | None, *, expected_version: int | None, linger: float, evictable: bool) -> Target:
+    """What a caller of ``put`` asks for, or ``TypeError`` or ``ValueError``."""
+    encoded_name = None if name is None else check_block_name(name)
+    if not 0 <= linger < inf:
+        raise ValueError(f"linger is a finite time of 0 or more seconds, not {linger}")
+    if expected_version is not None:
+        if name is None:
+            raise ValueError("an anonymous block has no version to expect; give it a name, or no expected_version")
+        expected_version = index(expected_version)
+        if expected_version < 0:
+            raise ValueError(f"versions count from 1, and 0 means absent; expected_version is {expected_version}")
+    linger_ns = int(min(linger, _LONGEST_LINGER_S) * 1e9) if name is None else 0
+    return Target(encoded_name, expected_version, linger_ns=linger_ns, evictable=evictable)
+
+
+def describe_contents(kind: int, body_nbytes: int, frame: bytes, *, stored_nbytes: int | None = None) -> Contents:
+    """What a block holds; ``stored_nbytes`` when not the body stands before the frame but what says who has it."""
+    stored = body_nbytes if stored_nbytes is None else stored_nbytes
+    return Contents(kind, body_nbytes, frame, crc32(frame), stored, (stored + 7 & ~7) + len(frame))
+
+
+def contents_of(encoded: Encoded) -> Contents:
+    """What a block of this value holds."""
+    return describe_contents(KIND_CODES[encoded.kind], encoded.nbytes, encoded.frame)
+
+
+# From a value to a block
+
+
+def put(attachment: Attachment, encoded: Encoded, target: Target) -> Lease:
+    """Copy a value in and publish it; the lease on it."""
+    contents = contents_of(encoded)
+    lease = store(attachment, target, contents, encoded)
+    lease.keep_frame(contents.frame)
+    return lease
+
+
+def put_unleased(attachment: Attachment, encoded: Encoded, target: Target) -> None:
+    """The same without a lease: nothing in this process keeps the block."""
+    retry_after_reclaim(attachment, _store_once, attachment, target, contents_of(encoded), encoded, False)
+
+
+def store(
+    attachment: Attachment,
+    target: Target,
+    contents: Contents,
+    body: Encoded,
+    *,
+    parts: Sequence[Encoded] = (),
+    references: Sequence[int] = (),
+    own_segment: bool = False,
+) -> Lease:
+    """Prepare and publish a block that refers to ``references`` and then ``parts``: all of it, or nothing.
+
+    Args:
+        own_segment: although it is small enough to share one.
+    """
+    lease = retry_after_reclaim(
+        attachment, _store_once, attachment, target, contents, body, True, parts, references, own_segment
+    )
+    return cast("Lease", lease)
+
+
+def _store_once(  # noqa: PLR0917 - of ``put`` and ``store``, passed on
+    attachment: Attachment,
+    target: Target,
+    contents: Contents,
+    body: Encoded,
+    wants_lease: bool,
+    parts: Sequence[Encoded] = (),
+    references: Sequence[int] = (),
+    own_segment: bool = False,
+) -> Lease | None:
+    prepared: list[Prepared] = []
+    try:
+        for part in parts:
+            prepared.append(prepare(attachment, contents_of(part), part))  # noqa: PERF401 - what is there is abandoned
+        block = prepare(attachment, contents, body, target, own_segment=own_segment)
+        prepared.append(block)
+        return with_slabs(  # type: ignore[no-any-return]
+            attachment, _publish, target, block, parts=prepared[:-1], references=references, wants_lease=wants_lease
+        )
+    except BaseException:
+        abandon(attachment, *prepared)
+        raise
+
+
+def retry_after_reclaim(attachment: Attachment, attempt: Callable[..., R], *args: Any) -> R:
+    """Once more when the plane is full, after what dead processes held has come back."""
+    try:
+        return attempt(*args)
+    except own(PlaneFull) as full:
+        attachment.run(reclaim_for, attachment, full)
+        return attempt(*args)
+
+
+# Preparing, outside the lock
+
+
+def prepare(
+    attachment: Attachment, contents: Contents, body: Encoded, target: Target = ANYWHERE, *, own_segment: bool = False
+) -> Prepared:
+    """Render or write a block; ``abandon`` it unless it is published. Conditions of ``target`` that can fail early do."""
+    if contents.nbytes <= SMALL_NBYTES and not own_segment:
+        return Prepared(contents, _render(contents, body), None)
+    creation = begin(attachment, target, contents.nbytes)
+    try:
+        write_segment(attachment, creation.place, body, contents)
+    except BaseException:
+        attachment.give_up(creation)
+        raise
+    return Prepared(contents, None, creation)
+
+
+def _render(contents: Contents, body: Encoded) -> bytearray:
+    payload = bytearray(contents.nbytes)
+    body.write_to(MappedSink(memoryview(payload)))
+    payload[contents.nbytes - len(contents.frame) :] = contents.frame
+    return payload
+
+
+def begin(attachment: Attachment, target: Target, nbytes: int) -> Creation:
+    """A CREATING row with a segment for ``nbytes``."""
+    return attachment.run(_begin, attachment, target, nbytes)  # type: ignore[no-any-return]
+
+
+def _begin(attachment: Attachment, target: Target, nbytes: int) -> Creation:
+    tx = attachment.tx
+    if target.name is not None:
+        tx.check_version(target.name, target.expected_version)
+        tx.name_row(target.name)
+    return attachment.new_creation(*tx.begin_large(nbytes))
+
+
+def write_segment(attachment: Attachment, place: Place, body: Encoded, contents: Contents) -> None:
+    """Write a body and the frame behind it."""
+    memory = attachment.memory
+    warm = None if place.fresh else memory.warm(place.segment_id)
+    # Another size can only come from tables that somebody wrote over.
+    if warm is not None and warm.nbytes >= place.nbytes:
+        body.write_to(MappedSink(warm.view))
+        tail = contents.tail()
+        warm.view[contents.stored_nbytes : contents.stored_nbytes + len(tail)] = tail
+        return
+    fd = memory.create(place) if place.fresh else memory.open_for_filling(place)
+    try:
+        sink = FileSink(fd)
+        body.write_to(sink)
+        sink.write(contents.stored_nbytes, contents.tail())
+    except own(OSError) as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EIO):
+            raise translate(error, f"writing {contents.nbytes:,} B") from error
+        raise
+    finally:
+        os.close(fd)
+    if not place.fresh:
+        # It is being used over and over: from the next time on it is filled through a mapping.
+        memory.keep_for_filling(place)
+
+
+def abandon(attachment: Attachment, *prepared: Prepared) -> None:
+    """What was prepared will not be published."""
+    for one in prepared:
+        if one.creation is not None:
+            attachment.give_up(one.creation)
+
+
+# Publishing, in one transaction
+
+
+def publish(
+    attachment: Attachment,
+    target: Target,
+    block: Prepared,
+    *,
+    parts: Sequence[Prepared] = (),
+    references: Sequence[int] = (),
+) -> Lease:
+    """Publish ``block``, which refers to ``references`` and then ``parts``; ``Conflict`` when the name moved on.
+
+    The caller leases what keeps the rows of ``references``.
+    """
+    return with_slabs(attachment, _publish, target, block, parts=parts, references=references)  # type: ignore[no-any-return]
+
+
+def with_slabs(attachment: Attachment, operation: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Run a transaction that takes cells, again when a class had no slab with a free one."""
+    while True:
+        try:
+            return attachment.run(_call, operation, attachment, args, options)
+        except own(NeedSlab) as need:
+            _make_slab(attachment, need.nbytes)
+
+
+def _call(operation: Callable[..., Any], attachment: Attachment, args: Any, options: Any) -> Any:
+    return operation(attachment, *args, **options)
+
+
+def _publish(
+    attachment: Attachment,
+    target: Target,
+    block: Prepared,
+    *,
+    parts: Sequence[Prepared] = (),
+    references: Sequence[int] = (),
+    wants_lease: bool = True,
+) -> Lease | None:
+    tx, name_row = attachment.tx, -1
+    evictable = target.evictable
+    if target.base >= 0:
+        assert target.name is not None  # noqa: S101 - only names have a base
+        name_row = tx.check_unmoved(target.name, target.base)
+        evictable = bool(tx.blocks.evictable[target.base])
+    elif target.name is not None:
+        tx.check_version(target.name, target.expected_version)
+        name_row = tx.name_row(target.name)
+    row = publish_in(
+        attachment,
+        name_row,
+        block,
+        parts=parts,
+        references=references,
+        wants_lease=wants_lease,
+        evictable=evictable,
+        linger_ns=target.linger_ns,
+    )
+    return attachment.new_lease(tx.facts(row)) if wants_lease else None
+
+
+def publish_in(
+    attachment: Attachment,
+    name_row: int,
+    block: Prepared,
+    *,
+    parts: Sequence[Prepared] = (),
+    references: Sequence[int] = (),
+    wants_lease: bool = True,
+    evictable: bool = False,
+    linger_ns: int = 0,
+) -> int:
+    """Within a transaction: everything goes live; ``NeedSlab`` before anything has changed. Returns the block's row."""
+    tx = attachment.tx
+    rows: list[int] = []
+    try:
+        for prepared in (*parts, block):
+            rows.append(_row_of(attachment, tx, prepared))  # noqa: PERF401 - those taken so far are returned
+    except BaseException:
+        for row in rows:
+            tx.return_small(row)
+        raise
+    *part_rows, row = rows
+    for part_row, part in zip(part_rows, parts, strict=True):
+        tx.fill(part_row, part.contents)
+        tx.publish_part(part_row)
+    tx.fill(row, block.contents, evictable=evictable)
+    if name_row < 0:
+        tx.publish_anonymous(row, linger_ns)
+    else:
+        tx.publish(row, name_row, lease=wants_lease, references=[*references, *part_rows])
+    for prepared in (*parts, block):
+        if prepared.creation is not None:
+            attachment.creations.pop(prepared.creation.key)
+    return row
+
+
+def _row_of(attachment: Attachment, tx: Transaction, prepared: Prepared) -> int:
+    """The row of a block: its creation's, or one whose cell now has its bytes."""
+    if prepared.creation is not None:
+        attachment.check_own(prepared.creation)
+        return prepared.creation.row
+    payload = prepared.payload
+    assert payload is not None  # noqa: S101 - what is prepared is rendered or written
+    row = tx.begin_small(len(payload))
+    try:
+        segment, offset = tx.blocks.segment[row] - 1, tx.blocks.offset[row]
+        mapping = attachment.memory.writable(tx.segments.id[segment], tx.segments.nbytes[segment])
+        mapping.view[offset : offset + len(payload)] = payload
+    except BaseException:
+        tx.return_small(row)
+        raise
+    return row
+
+
+# Slabs
+
+
+def _make_slab(attachment: Attachment, nbytes: int) -> None:
+    """One more slab for blocks of this size."""
+    creation: Creation = attachment.run(_begin_slab, attachment, nbytes)
+    try:
+        attachment.memory.create_backed(creation.place)
+    except BaseException:
+        attachment.give_up(creation)
+        raise
+    attachment.run(_finish_slab, attachment, creation)
+
+
+def _begin_slab(attachment: Attachment, nbytes: int) -> Creation:
+    return attachment.new_creation(-1, attachment.tx.space.make_slab_for(nbytes))
+
+
+def _finish_slab(attachment: Attachment, creation: Creation) -> None:
+    attachment.check_own(creation)
+    attachment.creations.pop(creation.key)
+    attachment.tx.space.finish_slab(creation.place.segment_row)
