@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from .process.attachment import Attachment
+    from .process.leases import Hold
 
 __all__ = ["Plane"]
 
@@ -110,8 +110,8 @@ class Plane(Coordinated):
         attachment, handle = open_attachment(self.root, name, create=create, options=options)
         self._attachment = attachment
         self._words = attachment.manifest.names.word
-        self._close = weakref.finalize(self, attachment.unhold, handle)
-        self._close.atexit = False
+        #: when this object is garbage, so is the hold, and the drain timer leaves the plane
+        self._hold: Hold | None = handle
 
     # Putting and getting
 
@@ -344,10 +344,10 @@ class Plane(Coordinated):
     @property
     def closed(self) -> bool:
         """Whether this object was closed; the plane itself goes on."""
-        return not self._close.alive
+        return self._hold is None
 
     def _open(self) -> Attachment:
-        if not self._close.alive:
+        if self._hold is None:
             raise ClosedError(f"this Plane object of {self.name!r} was closed; open the plane again", plane=self.name)
         if self._attachment.ended is not None:
             raise ClosedError(self._attachment.ended, plane=self.name)
@@ -360,7 +360,9 @@ class Plane(Coordinated):
         """
         self._closing.closed = True
         self._views.forget()
-        self._close()
+        hold, self._hold = self._hold, None
+        if hold is not None:
+            self._attachment.unhold(hold)
         wake_waiters(self._attachment)
         end_if_temporary(self._attachment)
         self._attachment.leave_if_idle()  # when Ctrl-C stopped an earlier close

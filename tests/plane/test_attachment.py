@@ -174,8 +174,8 @@ def test_the_drain_timer_goes_on_after_it_ran_out_of_memory(
         deadline = time.monotonic() + 5
         while not failed.is_set() and time.monotonic() < deadline:
             views = [plane.put(None, b"x", linger=0.0), plane.put(None, b"y", linger=0.0)]
-            views.clear()  # what follows closely is left to the timer
-            time.sleep(0.001)
+            views.clear()
+            time.sleep(0.05)
         assert failed.is_set()
         while leases_of(plane) and time.monotonic() < deadline:
             time.sleep(0.01)

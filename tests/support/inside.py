@@ -31,14 +31,14 @@ def look(plane: Any, operation: Callable[..., Any], *args: Any) -> Any:
 def before_each_transaction(patch: pytest.MonkeyPatch, plane: Any, act: Callable[[], object]) -> Iterator[None]:
     """``act()`` is called in the thread that wants one, before it takes the lock."""
     attachment = attachment_of(plane)
-    real = attachment.run
+    real = attachment.attempt
 
-    def run(*args: Any, **kwargs: Any) -> Any:
+    def attempt(*args: Any, **kwargs: Any) -> Any:
         act()
         return real(*args, **kwargs)
 
     with patch.context() as inner:
-        inner.setattr(attachment, "run", run)
+        inner.setattr(attachment, "attempt", attempt)
         yield
 
 
@@ -153,6 +153,13 @@ def leases_of(plane: Any) -> Any:
 
 def creations_of(plane: Any) -> Any:
     return attachment_of(plane).creations
+
+
+def references_with_callbacks(plane: Any) -> list[Any]:
+    """The weak references by which it is noticed that something of this process is garbage."""
+    attachment = attachment_of(plane)
+    known = [*attachment.leases.values(), *attachment.creations.values(), *attachment.handles]
+    return known + [one._ringing for one in known if hasattr(one, "_ringing")]
 
 
 def watches_of(plane: Any) -> Any:

@@ -35,6 +35,7 @@ from .waker import Waker
 
 if TYPE_CHECKING:
     from ..coordination.semaphores import LocalPart
+    from .meters import MeterPart
 
 __all__ = ["Attachment"]
 
@@ -86,6 +87,8 @@ class Attachment(Holdings):
         self.instance: int = self._header.instance[0]
         self.tx: Transaction = Transaction(manifest)
         self.semaphores: dict[bytes, LocalPart] = {}
+        #: what connection pools of each name count here
+        self.meters: dict[bytes, MeterPart] = {}
         self.watches: set[Any] = set()
         self.waker: Waker = Waker(self)
         self.reaped: int = 0
@@ -245,11 +248,12 @@ class Attachment(Holdings):
         # In place and from a copy: other threads and finalizers take theirs out meanwhile.
         self.handles.difference_update([known for known in list(self.handles) if known() is None])
         hold = Hold()
-        self.handles.add(weakref.ref(hold))
+        self.handles.add(weakref.ref(hold, self.timer.ring))
+        self.timer.watch()
         return hold
 
     def unhold(self, hold: Hold) -> None:
-        """That ``Plane`` object is closed or garbage."""
+        """That ``Plane`` object is closed. Idempotent; one that is garbage holds nothing either."""
         self.handles.discard(weakref.ref(hold))
         if self.queue and not self.exiting:
             self.try_drain()  # what is garbage by now must not keep us in the plane
@@ -269,17 +273,22 @@ class Attachment(Holdings):
             return False
         return all(part.is_idle for part in list(self.semaphores.values()))
 
+    @property
+    def has_permits(self) -> bool:
+        """Permits end without a bell: while there are any, the drain timer looks by itself."""
+        return False
+
     def leave_if_idle(self) -> None:
         if not self.is_idle or self.exiting:
             return
         if self.lock.owned():
-            self.leave_later()  # a finalizer inside a transaction
+            self.leave_later()  # inside a transaction
         else:
             self._on_idle(self)
 
     def leave_later(self) -> None:
         """The timer's thread leaves."""
-        self._timer.start()
+        self.timer.start()
 
     def take_part(self, slot: int) -> None:
         """The slot whose token we took is ours."""
@@ -302,6 +311,7 @@ class Attachment(Holdings):
         self.watches.clear()
         self.semaphores.clear()
         self.close_descriptors()
+        self.timer.ring(None)
 
     def close_descriptors(self) -> None:
         """Close what is still ours. Idempotent."""
@@ -312,13 +322,17 @@ class Attachment(Holdings):
     # Fork
 
     def before_fork(self) -> None:
+        if not self.lock.owned():
+            self.timer.pause()
         fork.before_fork(self)
 
     def after_fork_in_parent(self) -> None:
         fork.after_fork_in_parent(self)
+        self.timer.resume()
 
     def after_fork_in_child(self) -> None:
         fork.after_fork_in_child(self)
+        self.timer.start()
 
 
 def _is_impossible(error: BaseException) -> bool:

@@ -1,15 +1,23 @@
-"""The timer that gives back what finalizers could not: a thread that exists only while there is something to drain.
+"""The thread that gives back what became garbage while nobody calls the plane, and what calls could not give back.
 
-Finalizers never wait, so when somebody is in the way they leave their rows queued and start this. It also takes what
-comes too fast to be worth a transaction each.
+Rule 1. A weak reference's callback is C code: what Python code in it is interrupted by, a signal's exception, would be
+swallowed there. So an object that is garbage is queued by ``deque.append``, and a second reference rings by
+``SimpleQueue.put``, which wakes this thread.
+Rule 2. The thread sleeps until it rings: an idle process with a thousand views costs nothing. Then it waits a little, since
+what follows closely is done in one transaction. The next call of the plane, if it comes first, does the same.
+Rule 3. It ends before a fork and begins again afterwards, so that no process is forked while it runs, and ends with its
+attachment, which it keeps only while it works.
 """
 
 from __future__ import annotations
 
 import _thread
+import os
 import time
+import types
 import weakref
-from typing import TYPE_CHECKING
+from _queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
 
 from ...errors import ShmplaneError
 from ...system import own
@@ -20,43 +28,123 @@ if TYPE_CHECKING:
 __all__ = ["DrainTimer"]
 
 _INTERVAL_S = 0.02
-#: it stays a little, since what made garbage once often does so again
-_IDLE_ROUNDS = 5
+#: how long a fork waits for the thread to end
+_PATIENCE_S = 0.05
 
 
 class DrainTimer:
-    def __init__(self, attachment: Holdings) -> None:
-        self._known = weakref.ref(attachment)
-        self.running: bool = False
+    """Attributes:
+    ring: wakes the thread; takes any one argument, as the callback of a weak reference does. C code.
+    running: whether there is a thread.
+    """
 
-    def start(self) -> None:
-        """Drain within 50 ms. Never waits, never raises."""
+    def __init__(self, attachment: Holdings) -> None:
+        self._due: SimpleQueue[Any] = SimpleQueue()
+        self.ring = self._due.put
+        self._known = weakref.ref(attachment, self.ring)
+        self.running: bool = False
+        self._reset()
+
+    def _reset(self) -> None:
+        self._paused = False
+        #: held until the thread is to stop
+        self._go_on = _thread.allocate_lock()
+        self._go_on.acquire()
+        self._native_id = 0
+
+    def watch(self) -> None:
+        """See that there is a thread; without one (there are too many) the next call of the plane does its work."""
         attachment = self._known()
         if self.running or attachment is None or attachment.ended is not None:
             return
         self.running = True
         try:
-            # Without threading.Thread: its start waits for the thread, and a finalizer must not.
-            _thread.start_new_thread(self._run, (attachment,))
+            # Without threading.Thread: its start waits for the thread, and we may have the host's lock.
+            _thread.start_new_thread(self._run, ())
         except own(RuntimeError):
-            self.running = False  # the interpreter is going down, or there are too many threads
+            self.running = False
 
-    def _run(self, attachment: Holdings) -> None:
-        idle = 0
-        while idle < _IDLE_ROUNDS and attachment.ended is None and not attachment.exiting:
-            time.sleep(_INTERVAL_S)
-            is_due = attachment.queue or attachment.owed
-            idle = 0 if is_due else idle + 1
-            if is_due:
-                try:
-                    attachment.run(_nothing, writes=False)
-                except own(ShmplaneError, OSError, MemoryError):
-                    continue  # a thread that ended here would never be started again
+    def start(self) -> None:
+        """Drain within 50 ms. Never waits, never raises."""
+        self.watch()
+        self.ring(None)
+
+    def _run(self) -> None:
+        self._native_id = _thread.get_native_id()
+        try:
+            while self._is_rung() and self._work():
+                pass
+        finally:
+            self.running = False
+
+    def _is_rung(self) -> bool:
+        """Wait for the bell, then a little for what follows closely; False when the thread is to end."""
+        attachment = self._known()
+        if attachment is None:
+            return False
+        ticks = attachment.has_permits
+        del attachment  # not kept while we sleep
+        if not _threads_are_real():
+            # gevent's: a wait in the kernel would hold up everybody.
+            while self._due.empty() and not ticks:
+                time.sleep(_INTERVAL_S)
+        else:
+            try:
+                self._due.get(timeout=_INTERVAL_S if ticks else None)
+            except own(Empty):
+                return not self._paused
+        return not self._paused and not self._go_on.acquire(timeout=_INTERVAL_S)
+
+    def _work(self) -> bool:
+        attachment = self._known()
+        if attachment is None or attachment.ended is not None or attachment.exiting:
+            return False
+        self._quieten()
+        try:
+            is_done = attachment.tidy()
+        except own(ShmplaneError, OSError, MemoryError):
+            is_done = False
+        if not is_done:
+            self.ring(None)  # again in a while: a thread that ended here would leave things for ever
+        return True
+
+    def _quieten(self) -> None:
+        for _ in range(self._due.qsize()):
+            try:
+                self._due.get_nowait()
+            except own(Empty):
+                break
+
+    # Fork
+
+    def pause(self) -> None:
+        """Before a fork: end the thread, unless it is at work for longer than a moment."""
+        if not self.running or not _threads_are_real():
+            return
+        if not self._paused:
+            self._paused = True
+            self._go_on.release()
+        self.ring(None)
+        deadline = time.monotonic() + _PATIENCE_S
+        while self._is_there() and time.monotonic() < deadline:
+            time.sleep(0.00005)
+
+    def _is_there(self) -> bool:
+        """Whether the kernel still counts the thread."""
+        return self.running or os.path.exists(f"/proc/self/task/{self._native_id}")
+
+    def resume(self) -> None:
+        """After a fork, in the parent."""
+        if self._paused:
+            self._reset()
+            self.start()
+
+    def after_fork(self) -> None:
+        """In a child no thread of the parent goes on."""
         self.running = False
-        if attachment.queue or attachment.owed:
-            attachment.try_drain()
-        attachment.leave_if_idle()
+        self._reset()
 
 
-def _nothing() -> None:
-    """The empty transaction: what it does is drain the queue."""
+def _threads_are_real() -> bool:
+    """Whether a new thread is one of the kernel's, and not a greenlet."""
+    return isinstance(_thread.start_new_thread, types.BuiltinFunctionType)

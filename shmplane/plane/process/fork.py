@@ -22,7 +22,6 @@ from ...errors import PlaneFull, ShmplaneError
 from ...manifest import Transaction, held_rows
 from ...system import Lost, Token, own, reopen
 from .joining import take_slot
-from .meters import forget_parts
 from .reclaim import reap_dead
 
 if TYPE_CHECKING:
@@ -141,12 +140,12 @@ def _leave_parent_behind(attachment: Attachment, prepared: Prepared | None) -> N
     attachment.creations.clear()
     attachment.owed.clear()
     attachment.semaphores.clear()
-    forget_parts(attachment)
+    attachment.meters.clear()  # what the parent counted is the parent's
     attachment.watches.clear()
     attachment.waker.after_fork()
     attachment.gone.clear()
     attachment.suspect = False
-    attachment.restart_timer()
+    attachment.timer.after_fork()
 
 
 def _adopt(attachment: Attachment, token: Token, lock_fd: int) -> None:

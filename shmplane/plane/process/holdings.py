@@ -3,12 +3,12 @@
 The base of ``Attachment``; apart from it because it is the half that knows blocks.
 
 Rule 1. A word is set before its object exists; what an exception leaves without one is found by the audit.
-Rule 2. Finalizers queue, then try the lock without waiting; if that fails, a timer drains the queue within 50 ms.
+Rule 2. What is garbage queues itself, by C code alone; the next call of the plane drains the queue, or within 50 ms the
+drain timer.
 """
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable
 from os import getpid
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Holdings"]
 
-_DRAIN_AGAIN_NS = 2_000_000
-_clock = time.monotonic_ns
+#: how long the drain timer waits for the lock before it looks again whether it is to end
+_PATIENCE_S = 0.04
 
 
 class Owed(Protocol):
@@ -52,6 +52,8 @@ class Holdings:
         def _inside(self, writes: bool, operation: Callable[..., Any], args: tuple[Any, ...]) -> Any: ...
         def follow_up(self) -> None: ...
         def leave_if_idle(self) -> None: ...
+        @property
+        def has_permits(self) -> bool: ...
 
     def __init__(self) -> None:
         self.leases: dict[int, Tracked] = {}
@@ -59,8 +61,7 @@ class Holdings:
         self.queue: deque[Tracked] = deque()
         #: what calls that failed, or could not have the lock, have still to give back
         self.owed: deque[Owed] = deque()
-        self.tried_draining: int = 0
-        self._timer = DrainTimer(self)
+        self.timer: DrainTimer = DrainTimer(self)
 
     def lease(self, row: int, facts: BlockFacts | None = None) -> Lease:
         """The lease of a live block, taken or shared; under the lock. ``facts``: what is known of it already."""
@@ -79,14 +80,14 @@ class Holdings:
     def new_lease(self, facts: BlockFacts) -> Lease:
         """The object for a word that is set already; under the lock."""
         lease = Lease(cast("Attachment", self), facts)
-        self.leases[facts.row] = Tracked(lease, self._is_garbage, key=facts.row)
+        self.leases[facts.row] = Tracked(lease, self.queue.append, self.timer.ring, key=facts.row)
         return lease
 
     def new_creation(self, row: int, place: Place) -> Creation:
         """The object for a row that is CREATING, or a slab that is MAKING; under the lock."""
         creation = Creation(row, place)
         self.creations[creation.key] = Tracked(
-            creation, self._is_garbage, key=creation.key, segment_row=place.segment_row
+            creation, self.queue.append, self.timer.ring, key=creation.key, segment_row=place.segment_row
         )
         return creation
 
@@ -127,20 +128,8 @@ class Holdings:
             lease: Lease | None = known()
             return lease if lease is not None else self.new_lease(facts)
 
-    def _is_garbage(self, known: Tracked) -> None:
-        """A lease or creation is garbage. The first gives its row back at once, those that follow closely in a while."""
-        self.queue.append(known)
-        if self.exiting:
-            return
-        now = _clock()
-        if now - self.tried_draining > _DRAIN_AGAIN_NS:
-            self.tried_draining = now
-            self.try_drain()
-        else:
-            self._timer.start()
-
     def find_garbage(self) -> None:
-        """Queue what its callback did not, because Ctrl-C stopped it at its start and Python swallowed that."""
+        """Queue what is garbage and not in the queue: the drain that had taken it out came to no end."""
         self.queue.extend(known for known in [*self.leases.values(), *self.creations.values()] if known() is None)
 
     def drain(self) -> None:
@@ -168,14 +157,14 @@ class Holdings:
         """Undo what is owed, now if the lock is to be had within ``seconds``, else soon."""
         try:
             if self.lock.owned() or self.attempt(seconds, _nothing, writes=False) is NOT_HAD:
-                self._timer.start()
+                self.timer.start()
         except own(ClosedError):
             if self.ended is None:
                 raise
             self.owed.clear()  # what ended has given everything back
 
     def try_drain(self) -> None:
-        """Drain now if nobody is in the way, else within 50 ms. Never waits, never raises."""
+        """Drain now if nobody is in the way, else within 50 ms. Never waits."""
         try:
             if self.ended is None and not self.lock.owned():
                 self.lock.run(None, self._inside, False, _nothing, ())
@@ -184,11 +173,14 @@ class Holdings:
                 return
         except own(Busy, Lost, ShmplaneError, OSError, MemoryError):
             pass
-        self._timer.start()
+        self.timer.start()
 
-    def restart_timer(self) -> None:
-        """In a forked child no thread of the parent goes on."""
-        self._timer = DrainTimer(self)
+    def tidy(self) -> bool:
+        """What the drain timer does: give back what is due, and leave when nothing needs the plane; whether it could."""
+        if (self.queue or self.owed) and self.attempt(_PATIENCE_S, _nothing, writes=False) is NOT_HAD:
+            return False
+        self.leave_if_idle()
+        return True
 
 
 def _nothing() -> None:

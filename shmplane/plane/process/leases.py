@@ -163,15 +163,28 @@ class Creation:
 
 
 class Tracked(weakref.ref[Any]):
-    """A weak reference that still knows what it stood for."""
+    """A weak reference that still knows what it stood for.
 
-    __slots__ = ("is_lease", "key", "segment_row")
+    Args:
+        queue, ring: what is called when it is garbage: both C code (see ``drain``).
+    """
 
-    def __new__(cls, thing: Any, callback: Callable[[Any], None], **_: int) -> Self:
-        return super().__new__(cls, thing, callback)
+    __slots__ = ("_ringing", "is_lease", "key", "segment_row")
 
-    def __init__(self, thing: Any, callback: Callable[[Any], None], *, key: int, segment_row: int = -1) -> None:
-        super().__init__(thing, callback)  # type: ignore[call-arg]
+    def __new__(cls, thing: Any, queue: Callable[[Any], None], *_: Any, **__: int) -> Self:
+        return super().__new__(cls, thing, queue)
+
+    def __init__(
+        self,
+        thing: Any,
+        queue: Callable[[Any], None],
+        ring: Callable[[Any], None],
+        *,
+        key: int,
+        segment_row: int = -1,
+    ) -> None:
+        super().__init__(thing, queue)  # type: ignore[call-arg]
+        self._ringing = weakref.ref(thing, ring)
         self.key: int = key
         self.segment_row: int = segment_row
         self.is_lease: bool = segment_row < 0

@@ -20,10 +20,10 @@ from .patience import moment
 if TYPE_CHECKING:
     from .attachment import Attachment
 
-__all__ = ["PoolMeter", "forget_parts", "totals"]
+__all__ = ["MeterPart", "PoolMeter", "totals"]
 
 
-class _Part:
+class MeterPart:
     """All pools of one name in this process."""
 
     def __init__(self) -> None:
@@ -56,16 +56,12 @@ class _Part:
         self.ended = [sum(pair) for pair in zip(self.ended, counts, strict=True)]
 
 
-#: by attachment, then by name; emptied in a forked child, whose row begins at zero
-_parts: weakref.WeakKeyDictionary[Attachment, dict[bytes, _Part]] = weakref.WeakKeyDictionary()
-
-
 class PoolMeter:
     """One pool's part in the counts of all pools of its name."""
 
     def __init__(self, attachment: Attachment, name: bytes) -> None:
         self._attachment, self._name = attachment, name
-        self._part = _parts.setdefault(attachment, {}).setdefault(name, _Part())
+        self._part = attachment.meters.setdefault(name, MeterPart())
         self._row = -1
         self._closed = False
 
@@ -111,11 +107,6 @@ class PoolMeter:
         if self._row < 0 or not metering.is_named(self._row, self._name):
             self._row = metering.open(self._name)
         return self._row
-
-
-def forget_parts(attachment: Attachment) -> None:
-    """In a forked child: what the parent counted is the parent's."""
-    _parts.pop(attachment, None)
 
 
 def totals(attachment: Attachment) -> dict[str, list[int]]:

@@ -1,0 +1,106 @@
+"""What is garbage is given back by a thread that sleeps until it is wanted, and no signal's exception is lost by it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import pytest
+
+import shmplane
+from tests.support.forked import run_forked
+from tests.support.inside import attachment_of, leases_taken, references_with_callbacks
+from tests.support.lines import until
+
+
+def test_what_is_garbage_is_noticed_by_c_code_alone(plane: shmplane.Plane) -> None:
+    """Python code in the callback of a weak reference would swallow what a signal handler raises in it."""
+    plane["x"] = 1
+    block = plane.attach("x")
+    builder = plane.create("y", (100_000,), "u1")
+    known = references_with_callbacks(plane)
+    assert len(known) == 5
+    assert all(isinstance(one.__callback__, types.BuiltinMethodType) for one in known)
+    builder.discard()
+    block.close()
+
+
+def test_leases_end_in_a_process_that_does_nothing(plane: shmplane.Plane) -> None:
+    plane["x"] = 1
+    views = [plane.attach("x")]
+    for _ in range(3):
+        assert leases_taken(plane) == 1
+        views.clear()
+        until(lambda: not leases_taken(plane))
+        views.append(plane.attach("x"))
+
+
+def test_an_idle_process_with_views_sleeps(plane: shmplane.Plane) -> None:
+    """Its thread waits for the bell, without looking now and then."""
+    plane["x"] = bytes(100_000)
+    view = plane["x"]
+    attachment = attachment_of(plane)
+    looked: list[float] = []
+    attachment.tidy = lambda: bool(looked.append(time.monotonic()) or True)  # type: ignore[method-assign]
+    time.sleep(0.3)
+    assert looked == []
+    del view
+    until(lambda: bool(looked))
+    del attachment.tidy
+
+
+def test_a_plane_object_that_is_dropped_leaves_by_itself(plane_root: Path) -> None:
+    plane = shmplane.Plane("plane", root=str(plane_root))
+    attachment = attachment_of(plane)
+    del plane
+    until(lambda: attachment.ended is not None)
+    shmplane.Plane("plane", root=str(plane_root)).destroy()
+
+
+def test_no_thread_of_the_library_runs_during_a_fork(plane: shmplane.Plane) -> None:
+    """So that Python from 3.12 on has nothing to warn of; afterwards parent and child have one again."""
+    plane["x"] = bytes(100_000)
+    views = [plane["x"]]
+    attachment = attachment_of(plane)
+
+    def threads() -> int:
+        return len(os.listdir("/proc/self/task"))
+
+    before = threads()
+    attachment.before_fork()
+    during = threads()
+    attachment.after_fork_in_parent()
+    assert during == before - 1
+    until(lambda: threads() == before)
+
+    def act() -> None:
+        assert leases_taken(plane) == 1
+        views.clear()
+        until(lambda: not leases_taken(plane))
+
+    run_forked(act)
+    assert attachment.timer.running
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Python warns of threads from 3.12 on")
+def test_a_fork_beside_nothing_but_the_library_warns_of_no_threads(plane_root: Path) -> None:
+    text = """
+import os, sys, warnings
+import shmplane
+warnings.simplefilter("error")
+with shmplane.Plane.temporary() as plane:
+    plane["x"] = "x" * 100
+    for _ in range(20):
+        plane["x"]
+        block = plane.attach("x")
+        del block
+        pid = os.fork()
+        if not pid:
+            os._exit(0 if plane["x"] else 1)
+        assert os.waitpid(pid, 0)[1] == 0
+"""
+    subprocess.run([sys.executable, "-c", text], check=True, cwd=os.getcwd())
