@@ -30,6 +30,7 @@ from .immortal import immortalise
 from .mapping import Mapping, Pages, reserve, round_to_pages
 from .tokens import Token
 from .waiting import wait_for_change, wake_all
+from .witness import ForkWitness
 
 if TYPE_CHECKING:
     from multiprocessing.shared_memory import SharedMemory
@@ -47,6 +48,7 @@ __all__ = [
     "NOT_HAD",
     "PAGE_NBYTES",
     "Busy",
+    "ForkWitness",
     "HostLock",
     "Lost",
     "Mapping",
