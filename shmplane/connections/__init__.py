@@ -1,7 +1,8 @@
 """Connection pools for anything that can be opened and closed, for threads and for asyncio.
 
-Layers, from the bottom: ``roster`` decides (pure), ``shell``/``staff`` (threads) and ``aio`` (asyncio) act,
-``permits`` is what they need of a plane. Everything is imported when it is first asked for.
+Layers, from the bottom: ``roster`` and ``housekeeping`` decide (pure), ``threads`` and ``tasks`` run things, ``base``
+carries out what was decided, ``pool`` and ``async_pool`` are what users have. ``host`` is what they need of a plane.
+Everything is imported when it is first asked for.
 """
 
 from __future__ import annotations
@@ -10,12 +11,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from shmplane.connections.aio import AsyncConnectionPool
-    from shmplane.connections.health import Check, Health
-    from shmplane.connections.metering import host_statistics
-    from shmplane.connections.permits import HostPermits
-    from shmplane.connections.pool import ConnectionPool
-    from shmplane.connections.statistics import Histogram, Measurement, PoolStatistics
+    from .async_pool import AsyncConnectionPool
+    from .health import Check, Health
+    from .host import HostPermits, host_statistics
+    from .pool import ConnectionPool
+    from .statistics import Histogram, Measurement, PoolStatistics
 
 __all__ = [
     "AsyncConnectionPool",
@@ -30,13 +30,13 @@ __all__ = [
 ]
 
 _HOMES = {
-    "AsyncConnectionPool": "aio",
+    "AsyncConnectionPool": "async_pool",
     "Check": "health",
     "ConnectionPool": "pool",
     "Health": "health",
-    "host_statistics": "metering",
+    "host_statistics": "host",
     "Histogram": "statistics",
-    "HostPermits": "permits",
+    "HostPermits": "host",
     "Measurement": "statistics",
     "PoolStatistics": "statistics",
 }

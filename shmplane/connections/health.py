@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from shmplane.connections.statistics import PoolStatistics
+    from .statistics import PoolStatistics
 
 __all__ = ["Check", "Health", "judge"]
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shmplane.connections.member import BUSY, IDLE, OUT, Plan
+from .records import BUSY, IDLE, OUT, Plan
 
 if TYPE_CHECKING:
-    from shmplane.connections.roster import Roster
+    from .roster import Roster
 
 __all__ = ["due", "sweep"]
 
@@ -25,13 +25,13 @@ def sweep(roster: Roster, now: float, elsewhere: int = 0) -> Plan:
     """The housekeeping that is due: lifetimes, idle times, keep-alive, leaks, other processes."""
     plan = Plan()
     roster.retire_idle(plan, lambda member: member.expires <= now)
-    oldest_to_keep = now - roster.max_idle
-    while roster.idle and roster.idle[0].since <= oldest_to_keep and len(roster.members) > roster.min_size:
+    oldest_to_keep = now - roster.limits.max_idle
+    while roster.idle and roster.idle[0].since <= oldest_to_keep and len(roster.members) > roster.limits.min_size:
         roster.retire(roster.idle.pop(0), plan)
     _make_way(roster, plan, now, elsewhere)
     _keep_alive(roster, plan, now)
     for member in roster.members.values():
-        if member.state == OUT and member.reported != member.since and now - member.since >= roster.leak_after:
+        if member.state == OUT and member.reported != member.since and now - member.since >= roster.limits.leak_after:
             member.reported = member.since
             roster.tally.leaked += 1
             plan.leaks.append(member)
@@ -42,21 +42,21 @@ def due(roster: Roster, now: float) -> float:
     """When ``sweep`` is to be called again. What happens until then falls due later than that."""
     members = roster.members.values()
     times = [
-        now + roster.max_idle,
-        now + roster.keep_alive,
-        now + roster.leak_after,
-        now + roster.lifetime * 0.9,
+        now + roster.limits.max_idle,
+        now + roster.limits.keep_alive,
+        now + roster.limits.leak_after,
+        now + roster.limits.lifetime * 0.9,
     ]
     times += [m.expires for m in members if m.state == IDLE or m.expires > now]
-    times += [m.since + roster.leak_after for m in members if m.state == OUT and m.reported != m.since]
-    times += [m.checked + roster.keep_alive for m in roster.idle]
-    if roster.idle and len(roster.members) > roster.min_size:
-        times.append(roster.idle[0].since + roster.max_idle)
+    times += [m.since + roster.limits.leak_after for m in members if m.state == OUT and m.reported != m.since]
+    times += [m.checked + roster.limits.keep_alive for m in roster.idle]
+    if roster.idle and len(roster.members) > roster.limits.min_size:
+        times.append(roster.idle[0].since + roster.limits.max_idle)
     if roster.backoff.retry_at > now:
         times.append(roster.backoff.retry_at)
-    if roster.host_limited:
+    if roster.limits.host_limited:
         times.append(now + LOOK_ELSEWHERE)
-    if roster.metered:
+    if roster.limits.metered:
         times.append(now + PUBLISH_EVERY)
     return min(times)
 
@@ -76,7 +76,7 @@ def _make_way(roster: Roster, plan: Plan, now: float, elsewhere: int) -> None:
 def _keep_alive(roster: Roster, plan: Plan, now: float) -> None:
     # One at a time: the others stay at hand meanwhile.
     for member in roster.idle:
-        if member.checked + roster.keep_alive <= now:
+        if member.checked + roster.limits.keep_alive <= now:
             roster.idle.remove(member)
             member.state = BUSY
             plan.check.append(member)

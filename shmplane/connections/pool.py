@@ -1,36 +1,37 @@
-"""The pool for threads, as users see it; ``shell`` has the parts that are not hot."""
+"""The pool for threads.
+
+Rule 1. A connection goes straight from who gives it back to who waited longest; nobody can come in between.
+Rule 2. Only the main thread receives signals, and their handlers may raise anywhere in it. Taking and giving back an idle
+connection it does itself, in steps none of which can be cut in two; every other decision it makes runs to its end in a
+helper thread. Whoever was interrupted says what it gives up.
+"""
 
 from __future__ import annotations
 
 from _thread import get_ident
+from collections.abc import Callable
+from functools import partial
 from sys import _getframe
 from threading import main_thread
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
 
-from shmplane.connections import holders
-from shmplane.connections.member import OUT
-from shmplane.connections.settings import Settings, Timeout, check_sizes, deadline_of
-from shmplane.connections.shell import Shell, new_waiter, sleep_until_done
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import TracebackType
-
-    from shmplane.connections.member import Plan, Taken, Waiter
-    from shmplane.connections.roster import Roster
+from ..system import own
+from . import reports
+from .base import BasePool, Decision
+from .forks import SAME_PROCESS, begin_again_if_forked
+from .records import BUSY, OUT, Member, Plan, Taken, Waiter
+from .roster import Roster
+from .settings import Settings, Timeout, check_sizes, deadline_of
+from .threads import Threads
 
 __all__ = ["ConnectionPool"]
 
 T = TypeVar("T")
 
 
-def plan_more(roster: Roster, now: float) -> Plan:
-    """What follows from the state as it is."""
-    return roster.plan(now)
-
-
-class ConnectionPool(Shell[T]):
+class ConnectionPool(BasePool[T]):
     """A pool of connections of any kind, for threads.
 
     Args:
@@ -80,6 +81,10 @@ class ConnectionPool(Shell[T]):
         given = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         super().__init__(Settings(**given))
 
+    def _begin(self) -> None:
+        super()._begin()
+        self._engine = Threads(self)
+
     # -- taking and giving back
 
     def connection(self, timeout: Timeout = ...) -> Borrow[T]:
@@ -98,18 +103,18 @@ class ConnectionPool(Shell[T]):
         """
         frame = _getframe(1)
         taken = (frame.f_code, frame.f_lasti, get_ident())
-        if timeout is ... and self._check is None:
-            # Half the cost of a ``with``, and as safe: should an interrupt come before the lock is ours,
-            # its release refuses, since only the owner may release this kind of lock.
+        if timeout is ... and self._check is None and SAME_PROCESS[0]:
+            # Half the cost of a ``with``, and as safe: if it is interrupted before ``acquire`` returned, ``release``
+            # raises, since this kind of lock knows its owner.
             conn: Any = None
             try:
                 try:
                     self._lock.acquire()
                     conn = self._roster.take(monotonic(), taken)
                 finally:
-                    try:  # noqa: SIM105  suppress() costs more than the lock
+                    try:
                         self._lock.release()
-                    except RuntimeError:
+                    except own(RuntimeError):
                         pass
             except BaseException:
                 if conn is not None:
@@ -125,7 +130,7 @@ class ConnectionPool(Shell[T]):
         Raises:
             ValueError: it is not from this pool, or was released before.
         """
-        if broken or self._reset is not None:
+        if broken or self._reset is not None or not SAME_PROCESS[0]:
             self._release_slowly(conn, broken=broken)
             return
         taken: Taken | None = None
@@ -135,27 +140,27 @@ class ConnectionPool(Shell[T]):
                 self._lock.acquire()
                 roster = self._roster
                 member = roster.members.get(id(conn))
-                given = calm = False
+                given = is_settled = False
                 # With no dropped connection on the books, what has the id is the connection itself.
                 if member is not None and member.state == OUT and not self._drops:
                     given, taken = True, member.taken
-                    if not roster.calm and get_ident() != main_thread().ident:
+                    if not roster.needs_no_plan and get_ident() != main_thread().ident:
                         waiter = roster.pass_on(member, conn, monotonic())
-                    calm = waiter is not None or roster.give(member, conn, monotonic())
+                    is_settled = waiter is not None or roster.give(member, conn, monotonic())
             finally:
-                try:  # noqa: SIM105  suppress() costs more than the lock
+                try:
                     self._lock.release()
-                except RuntimeError:
+                except own(RuntimeError):
                     pass
         except BaseException:
             self._take_back(conn, taken)
             raise
         if waiter is not None:
             waiter.wake.release()
-        elif calm:
+        elif is_settled:
             return
         elif given:
-            self._decide(plan_more)
+            self._decide(Roster.plan)
         else:
             self._release_slowly(conn)
 
@@ -168,16 +173,13 @@ class ConnectionPool(Shell[T]):
             PoolTimeout: they were not in time; the last connect's error is the cause.
         """
         deadline = deadline_of(timeout, self._settings, monotonic())
-        waiter = new_waiter(monotonic())
+        waiter = self._engine.new_waiter(monotonic())
         self._refuse_if_closed()
-
-        def start(roster: Roster, now: float) -> Plan:
-            roster.until_ready.append(waiter)
-            return roster.start(now)
-
         try:
-            self._decide(start, begins=True)
-            sleep_until_done(waiter, deadline)
+            with self._lock:
+                self._roster.until_ready.append(waiter)
+            self._decide(Roster.start, begins=True)
+            self._engine.sleep_until_done(waiter, deadline)
         finally:
             with self._lock:
                 if waiter in self._roster.until_ready:
@@ -185,15 +187,15 @@ class ConnectionPool(Shell[T]):
         if not waiter.done:
             raise self._timeout_error(waiter)
         if waiter.refused:
-            raise holders.closed_error(self.name)
+            raise self._refusal(waiter)
 
     def drain(self) -> None:
         """Replace all connections: idle ones now, the others as they return."""
-        self._decide(lambda roster, now: roster.drain(now))
+        self._decide(Roster.drain)
 
     def resize(self, max_size: int) -> None:
         """Change ``max_size``, up or down; connections above it are closed as they return."""
-        check_sizes(self._roster.min_size, max_size)
+        check_sizes(self._roster.limits.min_size, max_size)
         self._decide(lambda roster, now: roster.resize(max_size, now))
 
     def pause(self) -> None:
@@ -203,7 +205,7 @@ class ConnectionPool(Shell[T]):
 
     def resume(self) -> None:
         """Hand out connections again."""
-        self._decide(lambda roster, now: roster.resume(now))
+        self._decide(Roster.resume)
 
     def close(self, grace: float | None = 5.0) -> None:
         """Refuse callers, close idle connections, wait up to ``grace`` seconds for those in use.
@@ -211,24 +213,161 @@ class ConnectionPool(Shell[T]):
         Whatever comes back later is closed then. Safe to call again.
         """
         deadline = deadline_of(grace, self._settings, monotonic())
-        self._decide(lambda roster, now: roster.shut(now))
-        waiter = new_waiter(monotonic())
+        self._decide(Roster.shut)
+        waiter = self._engine.new_waiter(monotonic())
         with self._lock:
             if self._roster.size:
                 self._roster.until_empty.append(waiter)
             else:
                 waiter.done = True
-        sleep_until_done(waiter, deadline)
-        self._staff.dismiss()
+        self._engine.sleep_until_done(waiter, deadline)
+        self._engine.stop(wait=self._roster.size == 0)
         self._say_goodbye()
+        self._figures.publish()
 
     def __enter__(self) -> Self:
         self._refuse_if_closed()
-        self._decide(lambda roster, now: roster.start(now), begins=True)
+        self._decide(Roster.start, begins=True)
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    # -- taking, when it is not at once
+
+    def _acquire_slowly(self, timeout: Timeout, taken: Taken) -> T:
+        begin_again_if_forked()
+        began = monotonic()
+        deadline = deadline_of(timeout, self._settings, began)
+        failed_checks = 0
+        conn: Any = None
+        try:
+            while True:
+                with self._lock:
+                    conn = self._roster.take(monotonic(), taken)
+                if conn is None:
+                    waiter = self._engine.new_waiter(began, taken)
+                    # After a failed check it is ahead of those who came later.
+                    conn = self._wait_for_one(waiter, deadline, first=failed_checks > 0)
+                if self._passes_check(conn):
+                    return conn  # type: ignore[no-any-return]
+                conn = None
+                failed_checks += 1
+        except BaseException:
+            if conn is not None:
+                self._take_back(conn, taken)
+            raise
+
+    def _take_back(self, conn: T, taken: Taken | None) -> None:
+        """An exception came before the connection reached its user, or while it was given back."""
+        member = self._roster.members.get(id(conn))
+        # A check may have given it to be closed.
+        if member is None or member.ref() is not conn:
+            return
+
+        if taken is None or member.taken is taken:  # else it was given back, and somebody else has taken it since
+            self._end_use(member, conn, was=OUT, then=partial(self._roster.settle, fit=True))
+
+    def _wait_for_one(self, waiter: Waiter, deadline: float, *, first: bool) -> Any:
+        full = False
+
+        def queue(roster: Roster, now: float) -> Plan:
+            nonlocal full
+            full = roster.is_full() and not first
+            if full:
+                roster.tally.refused += 1
+                return roster.plan(now, refused=1)
+            # Interrupted before this was decided: it has left already.
+            return roster.plan(now) if waiter.refused else roster.queue(waiter, now, first=first)
+
+        conn: Any = None
+        self._refuse_if_closed()
+        try:
+            self._decide(queue, begins=True)
+            if full:
+                raise reports.full_error(self.name, self._roster)
+            if not self._roster.closed:
+                self._engine.sleep_until_done(waiter, deadline)
+            with self._lock:
+                conn = self._roster.collect(waiter)
+            if conn is not None:
+                return conn
+            if waiter.refused or self._roster.closed:
+                raise self._refusal(waiter)
+            raise self._timeout_error(waiter)
+        except BaseException:
+            if conn is not None:
+                self._take_back(conn, waiter.taken)
+                raise
+            # Timed out or interrupted: leave the queue, and pass on what came in the meantime.
+            waiter.refused = True
+            try:
+                self._decide(lambda roster, now: roster.abandon(waiter, now))
+            except BaseException:
+                # Interrupted here, after a time-out.
+                self._decide(lambda roster, now: roster.abandon(waiter, now))
+                raise
+            raise
+
+    def _passes_check(self, conn: Any) -> bool:
+        if self._check is None:
+            return True
+        member = self._member_of(conn)
+        if member.fresh:
+            return True
+        passed = False
+        try:
+            passed = self._check(conn) is not False
+        except own(Exception) as error:
+            reports.log.info("pool %r: a connection failed its check: %s", self.name, repr(error))
+        finally:
+            if not passed:
+                self._end_use(member, conn, was=OUT, then=self._roster.discard)
+        return passed
+
+    # -- giving back, when there is more to do than that
+
+    def _release_slowly(self, conn: T, *, broken: bool = False, failed: bool = False) -> None:
+        member: Member | None = None
+        try:
+            begin_again_if_forked()
+            with self._lock:
+                if self._is_inherited(conn):
+                    return
+                found = self._member_of(conn)
+                member = found
+                member.conn = conn
+                member.state = BUSY
+            fit = not broken and self._passes_reset(conn, failed=failed)
+            if not fit or not self._give(member, conn):
+                self._end_use(member, conn, was=BUSY, then=partial(self._roster.settle, fit=fit))
+        except BaseException:
+            if member is not None:
+                self._end_use(member, conn, was=BUSY, then=partial(self._roster.settle, fit=False))
+            raise
+
+    def _give(self, member: Member, conn: T) -> bool:
+        """Make it idle again if nothing else has to be decided."""
+        with self._lock:
+            roster = self._roster
+            if not roster.needs_no_plan or self._drops or member.state != BUSY:
+                return False
+            return roster.give(member, conn, monotonic())
+
+    def _passes_reset(self, conn: T, *, failed: bool) -> bool:
+        if self._reset is None:
+            return not failed
+        try:
+            return self._reset(conn) is not False
+        except own(Exception) as error:
+            reports.log.warning("pool %r: reset failed: %s; the connection is closed", self.name, repr(error))
+            return False
+
+    # -- carrying out
+
+    def _decide(self, decision: Decision, *, begins: bool = False) -> None:
+        begin_again_if_forked()
+        self._engine.complete(partial(self._decide_here, decision, begins=begins))
 
 
 class Borrow(Generic[T]):
@@ -243,7 +382,7 @@ class Borrow(Generic[T]):
     def __enter__(self) -> T:
         pool, frame = self._pool, _getframe(1)
         taken = (frame.f_code, frame.f_lasti, get_ident())
-        if self._timeout is ... and pool._check is None:
+        if self._timeout is ... and pool._check is None and SAME_PROCESS[0]:
             # The same again as in ``acquire``: one call less, and the place is the caller's.
             conn: Any = None
             try:
@@ -251,9 +390,9 @@ class Borrow(Generic[T]):
                     pool._lock.acquire()
                     conn = pool._roster.take(monotonic(), taken)
                 finally:
-                    try:  # noqa: SIM105  suppress() costs more than the lock
+                    try:
                         pool._lock.release()
-                    except RuntimeError:
+                    except own(RuntimeError):
                         pass
             except BaseException:
                 if conn is not None:

@@ -1,12 +1,13 @@
 """The roster: who holds which connection, who waits, and what to do next. It decides; it does nothing.
 
 Rule 1. No clock, no lock, no thread, no I/O: time and chance are arguments, what is to be done is returned
-as a Plan. The shell holds its lock around every call and carries the plan out after it.
+as a Plan. The pool holds its lock around every call and carries the plan out after it.
 Rule 2. Waiters are served in the order they came; the idle connection used last is handed out first.
 Rule 3. A slot (``size``) is taken when a connect is planned and given back when its connection *was* closed,
 so that never more than ``max_size`` are open, not even for the length of a goodbye.
-Rule 4. Idle connections and waiters do not coexist while the pool serves; ``calm`` says that a connection
-given back just becomes idle. Whatever breaks one of these passes through ``plan``.
+Rule 4. Idle connections and waiters do not coexist while the pool serves. ``needs_no_plan`` is true while giving a
+connection back needs no decision: nobody waits, nothing is owed, nothing is above ``max_size``. Every change that could
+make it false goes through ``plan``.
 """
 
 from __future__ import annotations
@@ -18,20 +19,20 @@ from operator import attrgetter
 from random import random
 from typing import TYPE_CHECKING, Any
 
-from shmplane.connections.backoff import Backoff
-from shmplane.connections.member import BUSY, IDLE, OUT, Member, MemberRef, Plan, Taken, Waiter
-from shmplane.connections.tally import BOUNDS, Tally
+from .backoff import Backoff
+from .records import BUSY, IDLE, OUT, Member, MemberRef, Plan, Taken, Waiter
+from .settings import Limits
+from .statistics import BOUNDS, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from shmplane.connections.settings import Settings
+    from .settings import Settings
 
 __all__ = ["Roster"]
 
 PARALLEL_CONNECTS = 16  #: most connects under way at once
 LIFETIME_JITTER = 0.1  #: share of the lifetime that is left to chance, so that not all expire at once
-KEEP_ALIVE = 30.0  #: seconds an idle connection goes without a check
 QUICK = BOUNDS[0]
 
 _since = attrgetter("since")
@@ -41,28 +42,23 @@ class Roster:
     """The state of one pool in one process."""
 
     __slots__ = (
-        "_chance", "_dropped", "backoff", "calm", "closed", "connecting", "host_limited",
-        "idle", "keep_alive", "leak_after", "lifetime", "max_idle", "max_size",
-        "max_waiting", "members", "metered", "min_size", "overdue", "owed", "quick_seconds", "quick_uses",
-        "serving", "size", "started", "starving", "tally", "until_empty",
-        "until_ready", "waiters", "yielded_at",
+        "_chance", "_dropped", "_noticed", "backoff", "closed", "connecting", "hopeless", "idle", "limits",
+        "max_size", "members", "needs_no_plan", "overdue", "owed", "quick_seconds", "quick_uses", "serving",
+        "size", "started", "starving", "tally", "until_empty", "until_ready", "waiters", "yielded_at",
     )  # fmt: skip
 
     def __init__(
-        self, settings: Settings, *, dropped: Callable[[Any], None], chance: Callable[[], float] = random
+        self,
+        settings: Settings,
+        *,
+        dropped: Callable[[Any], object],
+        noticed: Callable[[Any], object] | None = None,
+        chance: Callable[[], float] = random,
     ) -> None:
-        self.min_size: int = settings.min_size
+        self.limits: Limits = Limits.of(settings)
         self.max_size: int = settings.max_size
-        self.max_waiting: float = math.inf if settings.max_waiting is None else settings.max_waiting
-        self.lifetime: float = settings.max_lifetime or math.inf
-        self.max_idle: float = math.inf if settings.max_idle is None else settings.max_idle
-        self.leak_after: float = math.inf if settings.leak_after is None else settings.leak_after
-        self.keep_alive: float = (
-            math.inf if settings.check is None else min(KEEP_ALIVE, self.max_idle / 2 or KEEP_ALIVE)
-        )
-        self.host_limited: bool = settings.host_limit is not None
-        self.metered: bool = settings.plane is not None and settings.name is not None
-        self._dropped = dropped
+        self._dropped = dropped  #: called when a connection becomes garbage while it is out
+        self._noticed = noticed  #: called as well, to warn
         self._chance = chance
         self.members: dict[int, Member] = {}  #: open and not closing, by id of the connection
         self.idle: list[Member] = []  #: oldest first
@@ -74,10 +70,11 @@ class Roster:
         self.connecting: int = 0
         self.serving: bool = True  #: neither paused nor closed
         self.closed: bool = False
-        self.calm: bool = True
+        self.needs_no_plan: bool = True
         self.started: bool = False  #: used at least once, so min_size holds
         self.backoff: Backoff = Backoff(chance)
         self.starving: bool = False  #: the host's permits are all taken
+        self.hopeless: bool = False  #: the last try failed for a reason that no waiting cures
         self.owed: int = 0  #: connections in use that should make way for other processes
         self.yielded_at: float = -math.inf
         self.tally: Tally = Tally()
@@ -102,7 +99,7 @@ class Roster:
                 conn = member.conn
                 member.conn = member.anchor
                 return conn
-            self.calm = False
+            self.needs_no_plan = False
             del idle[-1]
             self.overdue.append(member)
         return None
@@ -121,10 +118,10 @@ class Roster:
         else:
             self.idle.append(member)
             self.tally.used(used)
-        return self.calm and member.expires > now
+        return self.needs_no_plan and member.expires > now
 
     def pass_on(self, member: Member, conn: Any, now: float) -> Waiter | None:
-        """``give`` and ``plan`` in short, when all are in use and nothing else is due; None when it is not so."""
+        """Fast path: hand the connection to the longest waiter. None when anything else has to be decided."""
         is_due = self.idle or self.owed or self.overdue or member.expires <= now or self.has_surplus
         if is_due or not self.serving or not self.waiters:
             return None
@@ -136,29 +133,30 @@ class Roster:
         member.fresh = False
         waiter.member, waiter.done = member, True
         self.tally.waited(now - waiter.since)
-        self.calm = not self.waiters
+        self.needs_no_plan = not self.waiters
         return waiter
 
     # -- waiters
 
     def is_full(self) -> bool:
         """Whether one more waiter would be too many: beside those whom slots that nobody uses are going to serve."""
-        if len(self.waiters) < self.max_waiting:
-            return False
-        if self.starving:
-            return True  # the slots are free, but the host has no permits for them
+        if len(self.waiters) < self.limits.max_waiting or self.starving:
+            # A starving pool has free slots, but the host has no permits for them.
+            return len(self.waiters) >= self.limits.max_waiting
         in_use = sum(member.state == OUT for member in self.members.values())
-        return len(self.waiters) >= self.max_waiting + max(0, self.max_size - in_use)
+        return len(self.waiters) >= self.limits.max_waiting + max(0, self.max_size - in_use)
 
     def queue(self, waiter: Waiter, now: float, *, first: bool = False) -> Plan:
         """Add a waiter: last, or first when its connection failed the check."""
         self.started = True
+        if self.hopeless:
+            self.backoff.retry_at = -math.inf  # ask again at once, to raise what is the case now
         self.waiters[waiter] = None
         if first:
             self.waiters.move_to_end(waiter, last=False)
         if self.serving and self.size >= self.max_size and not (self.idle or self.overdue or self.has_surplus):
             # All are in use: nothing follows but that the next one given back is this one's or an earlier one's.
-            self.calm = False
+            self.needs_no_plan = False
             return Plan()
         return self.plan(now)
 
@@ -185,21 +183,38 @@ class Roster:
     def opened(self, conn: Any, now: float, took: float) -> Plan:
         """A planned connect succeeded after ``took`` seconds."""
         self.connecting -= 1
+        self.hopeless = False
         self.backoff.succeeded()
         self.tally.connected(took)
-        expires = now + self.lifetime * (1 - LIFETIME_JITTER * self._chance())
-        member = Member(conn, now, expires, self._dropped)
+        lifetime = self.limits.lifetime * (1 - LIFETIME_JITTER * self._chance())
+        member = Member(conn, now, now + lifetime, self._dropped, self._noticed)
         self.members[member.key] = member
         self._rest(member)
         return self.plan(now)
 
-    def failed(self, error: BaseException, now: float) -> Plan:
+    def failed(self, error: BaseException, now: float, *, is_hopeless: bool = False) -> Plan:
         """A planned connect failed: give its slot back, wait a little longer than the last time."""
         self.connecting -= 1
         self.size -= 1
         self.tally.connect_errors += 1
         self.backoff.failed(error, now)
-        return self.plan(now)
+        return self.gave_up(error, now) if is_hopeless else self.plan(now)
+
+    def gave_up(self, error: BaseException, now: float) -> Plan:
+        """No connection can be had for a reason that no waiting cures: who waits hears of it at once."""
+        plan = Plan()
+        self._refuse([*self.waiters, *self.until_ready], plan, error)
+        self.hopeless = True
+        self.starving = False
+        return self.plan(now, plan)
+
+    def _refuse(self, waiters: list[Waiter], plan: Plan, error: BaseException | None = None) -> None:
+        for waiter in waiters:
+            waiter.error = error
+            waiter.refused = waiter.done = True
+        plan.woken += waiters
+        self.waiters.clear()
+        self.until_ready.clear()
 
     def settle(self, member: Member, now: float, *, fit: bool) -> Plan:
         """A connection came back and the pool worked on it: use it again, or close it."""
@@ -283,7 +298,7 @@ class Roster:
 
     def pause(self) -> None:
         """Hand out nothing until ``resume``."""
-        self.serving = self.calm = False
+        self.serving = self.needs_no_plan = False
 
     def resume(self, now: float) -> Plan:
         """Hand out again."""
@@ -293,13 +308,9 @@ class Roster:
     def shut(self, now: float) -> Plan:
         """Hand out nothing any more: refuse the waiters, close what is idle or comes back."""
         self.closed = True
-        self.serving = self.calm = False
+        self.serving = self.needs_no_plan = False
         plan = Plan()
-        for waiter in (*self.waiters, *self.until_ready):
-            waiter.refused = waiter.done = True
-            plan.woken.append(waiter)
-        self.waiters.clear()
-        self.until_ready.clear()
+        self._refuse([*self.waiters, *self.until_ready], plan)
         return self.plan(now, plan)
 
     # -- decisions
@@ -307,7 +318,7 @@ class Roster:
     @property
     def is_ready(self) -> bool:
         """Whether ``min_size`` connections are open."""
-        return len(self.members) >= self.min_size
+        return len(self.members) >= self.limits.min_size
 
     @property
     def has_surplus(self) -> bool:
@@ -316,7 +327,7 @@ class Roster:
 
     def plan(self, now: float, plan: Plan | None = None, *, refused: int = 0) -> Plan:
         """What follows from the state as it is: hand out, close, open, wake."""
-        plan = plan or Plan()
+        plan = Plan() if plan is None else plan
         for member in self.overdue:
             self.retire(member, plan)
         self.overdue.clear()
@@ -327,7 +338,7 @@ class Roster:
             self.retire(self.idle.pop(0), plan)
         self._open(plan, now, refused)
         self._wake_watchers(plan)
-        self.calm = self.serving and not (self.waiters or self.owed or self.has_surplus)
+        self.needs_no_plan = self.serving and not (self.waiters or self.owed or self.has_surplus)
         return plan
 
     def _hand_out(self, plan: Plan, now: float) -> None:
@@ -356,7 +367,7 @@ class Roster:
         if not self.serving or self.starving or now < self.backoff.retry_at:
             return 0
         need = len(self.waiters) + refused - self.connecting
-        floor = self.min_size - self.size if self.started else 0
+        floor = self.limits.min_size - self.size if self.started else 0
         room = min(self.max_size - self.size, PARALLEL_CONNECTS - self.connecting)
         return max(0, min(max(need, floor), room))
 
@@ -389,8 +400,6 @@ class Roster:
 
     def retire_idle(self, plan: Plan, which: Callable[[Member], bool]) -> None:
         """Let the idle members be closed of which this is true."""
-        retired = [member for member in self.idle if which(member)]
-        if retired:
-            self.idle[:] = [member for member in self.idle if not which(member)]
-            for member in retired:
-                self.retire(member, plan)
+        for member in [member for member in self.idle if which(member)]:
+            self.idle.remove(member)
+            self.retire(member, plan)

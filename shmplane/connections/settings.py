@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Settings", "Timeout", "deadline_of"]
+__all__ = ["Limits", "Settings", "Timeout", "check_sizes", "deadline_of"]
+
+KEEP_ALIVE = 30.0  #: seconds an idle connection goes without a check, at most
 
 Timeout = float | None | EllipsisType  #: seconds, None for ever, ``...`` what the pool was made with
 
@@ -70,6 +72,39 @@ class Settings:
             raise ValueError(
                 "host_limit counts the connections of all pools of one name: pass name= too, the same in every process"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the roster and its housekeeping go by; seconds, ``math.inf`` for never."""
+
+    min_size: int
+    max_waiting: float
+    lifetime: float
+    max_idle: float
+    leak_after: float
+    keep_alive: float  #: how long an idle connection goes without a check
+    host_limited: bool
+    metered: bool  #: other processes are told what is counted
+
+    @classmethod
+    def of(cls, given: Settings) -> Limits:
+        """From what the user gave."""
+        max_idle = _or_never(given.max_idle)
+        return cls(
+            given.min_size,
+            _or_never(given.max_waiting),
+            given.max_lifetime or math.inf,
+            max_idle,
+            _or_never(given.leak_after),
+            math.inf if given.check is None else min(KEEP_ALIVE, max_idle / 2 or KEEP_ALIVE),
+            host_limited=given.host_limit is not None,
+            metered=given.plane is not None and given.name is not None,
+        )
+
+
+def _or_never(given: float | None) -> float:
+    return math.inf if given is None else given
 
 
 def deadline_of(timeout: Timeout, settings: Settings, now: float) -> float:

@@ -1,17 +1,38 @@
-"""What a pool tells about itself: frozen records, sums of them, and OpenTelemetry's names for them."""
+"""What a pool counts and tells: counters, frozen records, sums of them, OpenTelemetry's names, and words.
+
+A plane sums words over processes and keeps those of the dead; here is how statistics become words, and words statistics.
+"""
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from shmplane.connections.member import IDLE, OUT
-from shmplane.connections.tally import BOUNDS
+from .records import IDLE, OUT
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+__all__ = [
+    "BOUNDS",
+    "Histogram",
+    "Measurement",
+    "PoolStatistics",
+    "Tally",
+    "statistics_of",
+    "statistics_of_words",
+    "words_of",
+]
 
-__all__ = ["Histogram", "Measurement", "PoolStatistics", "statistics_of"]
+#: Upper bounds of the histograms' buckets, in seconds; one more bucket takes what is above the last.
+BOUNDS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0)
+
+FIRST_COUNT = 16  #: words before it are levels, which end with their process
+_LEVELS = ("pools", "min_size", "max_size", "size", "idle", "used", "connecting", "waiting", "paused", "is_closed")
+_COUNTS = (
+    "acquires", "timeouts", "refused", "connects", "connect_errors", "closed", "discarded", "dropped", "leaked",
+)  # fmt: skip
+_TIMES = ("wait_time", "use_time", "connect_time")
+_BUCKETS = len(BOUNDS) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +149,7 @@ def statistics_of(name: str, roster: Any) -> PoolStatistics:
     wait[0] += max(0, acquires - sum(wait))
     return PoolStatistics(
         name=name,
-        min_size=roster.min_size,
+        min_size=roster.limits.min_size,
         max_size=roster.max_size,
         size=roster.size,
         idle=sum(member.state == IDLE for member in roster.members.values()),
@@ -150,3 +171,60 @@ def statistics_of(name: str, roster: Any) -> PoolStatistics:
         paused=not roster.serving and not roster.closed,
         is_closed=roster.closed,
     )
+
+
+class Tally:
+    """Counts since the pool was made; written by the roster under the pool's lock."""
+
+    def __init__(self) -> None:
+        self.use: list[int] = [0] * (len(BOUNDS) + 1)  #: connections given back, by how long they were out
+        self.use_seconds: float = 0.0
+        self.wait: list[int] = [0] * (len(BOUNDS) + 1)  #: waiters served, by how long they waited
+        self.wait_seconds: float = 0.0
+        self.connect: list[int] = [0] * (len(BOUNDS) + 1)  #: connects that succeeded, by how long they took
+        self.connect_seconds: float = 0.0
+        self.connect_errors = 0
+        self.closed = 0
+        self.discarded = 0  #: closed as broken: failed check or reset, exception, cancellation
+        self.dropped = 0  #: became garbage while out
+        self.leaked = 0  #: were out longer than leak_after
+        self.timeouts = 0
+        self.refused = 0  #: too many waiters
+
+    def used(self, seconds: float) -> None:
+        """A connection came back."""
+        self.use[bisect_left(BOUNDS, seconds)] += 1
+        self.use_seconds += seconds
+
+    def waited(self, seconds: float) -> None:
+        """A waiter was served."""
+        self.wait[bisect_left(BOUNDS, seconds)] += 1
+        self.wait_seconds += seconds
+
+    def connected(self, seconds: float) -> None:
+        """A connect succeeded."""
+        self.connect[bisect_left(BOUNDS, seconds)] += 1
+        self.connect_seconds += seconds
+
+
+def words_of(stats: PoolStatistics) -> list[int]:
+    """Levels, then counts; times in nanoseconds."""
+    levels = [int(getattr(stats, field)) for field in _LEVELS]
+    words = levels + [0] * (FIRST_COUNT - len(levels)) + [getattr(stats, field) for field in _COUNTS]
+    for field in _TIMES:
+        histogram: Histogram = getattr(stats, field)
+        words += [*histogram.counts, int(histogram.seconds * 1e9)]
+    return words
+
+
+def statistics_of_words(name: str, words: Sequence[int]) -> PoolStatistics:
+    """The statistics that such words stand for."""
+    found: dict[str, Any] = dict(zip(_LEVELS, words, strict=False))
+    found["paused"], found["is_closed"] = found["paused"] > 0, found["is_closed"] == found["pools"] > 0
+    found |= zip(_COUNTS, words[FIRST_COUNT:], strict=False)
+    start = FIRST_COUNT + len(_COUNTS)
+    for field in _TIMES:
+        *counts, nanoseconds = words[start : start + _BUCKETS + 1]
+        found[field] = Histogram(tuple(counts), nanoseconds / 1e9)
+        start += _BUCKETS + 1
+    return PoolStatistics(name=name, **found)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from shmplane.connections import ConnectionPool
-from shmplane.connections.member import IDLE
+from shmplane.connections.records import IDLE
 from shmplane.errors import PoolTimeout
 from tests.connections.fakes import Conn, Server, until, works
 from tests.support.inside import lock_of, roster_of

@@ -7,7 +7,7 @@ import math
 
 from shmplane.connections.backoff import BACKOFF_LIMIT
 from shmplane.connections.housekeeping import YIELD_EVERY, due, sweep
-from shmplane.connections.member import MemberRef, Plan, Waiter
+from shmplane.connections.records import MemberRef, Plan, Waiter
 from shmplane.connections.roster import PARALLEL_CONNECTS, Roster
 from shmplane.connections.settings import Settings
 

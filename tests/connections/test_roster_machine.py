@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 )
 
 from shmplane.connections.housekeeping import due, sweep
-from shmplane.connections.member import BUSY, IDLE, OUT, Member, MemberRef, Plan, Waiter
+from shmplane.connections.records import BUSY, IDLE, OUT, Member, MemberRef, Plan, Waiter
 from shmplane.connections.roster import PARALLEL_CONNECTS, Roster
 from shmplane.connections.settings import Settings
 

@@ -1,6 +1,6 @@
 """The host-wide limit of connection pools: a semaphore of the plane, as pools want to see it.
 
-Pools know a protocol only (``connections.permits.HostPermits``), so they do without a plane; this is its real
+Pools know a protocol only (``connections.HostPermits``), so they do without a plane; this is its real
 implementation. Permits belong to the process and come back when it dies; a forked child asks for an object of its own.
 
 None of these calls waits for the plane's own lock for longer than 20 ms, in an event loop 4 ms: what was not to be had is

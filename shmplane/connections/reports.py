@@ -1,4 +1,4 @@
-"""Who holds connections, in words: for timeouts, leaks and dropped connections."""
+"""Messages for people: who holds connections, why none came, what was dropped."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import threading
 import warnings
 from typing import TYPE_CHECKING
 
-from shmplane.connections.member import OUT, Member, Taken, place_of
-from shmplane.errors import PoolClosed, PoolTimeout, TooManyWaiters
+from ..errors import PoolClosed, PoolTimeout, TooManyWaiters
+from .records import OUT, Member, Taken, place_of
 
 if TYPE_CHECKING:
-    from shmplane.connections.roster import Roster
+    from .roster import Roster
 
-__all__ = ["closed_error", "describe", "full_error", "holders_of", "log", "timeout_error", "warn_dropped"]
+__all__ = ["closed_error", "full_error", "holders_of", "leak", "log", "timeout_error", "warn_dropped"]
 
 log: logging.Logger = logging.getLogger("shmplane.connections")
 
@@ -56,12 +56,17 @@ def full_error(name: str, roster: Roster) -> TooManyWaiters:
     """The queue is at its limit."""
     waiting = len(roster.waiters)
     return TooManyWaiters(
-        f"pool {name!r}: {waiting} callers wait already (max_waiting={roster.max_waiting:g}). "
+        f"pool {name!r}: {waiting} callers wait already (max_waiting={roster.limits.max_waiting:g}). "
         f"Try again later, or raise max_size= or max_waiting=.",
         pool=name,
         waiting=waiting,
         holders=(),
     )
+
+
+def leak(name: str, member: Member, now: float) -> None:
+    """Log that a connection is held too long, and by whom."""
+    log.warning("pool %r: a connection is held too long: %s", name, describe(member, now))
 
 
 def warn_dropped(name: str, taken: Taken) -> None:
@@ -91,6 +96,6 @@ def _why(roster: Roster, error: BaseException | None) -> str:
         return f" The last connect failed: {type(error).__name__}: {error}."
     if roster.starving:
         return " The host limit is reached: other processes have the rest."
-    if math.isfinite(roster.leak_after):
+    if math.isfinite(roster.limits.leak_after):
         return " Raise max_size=, or hold connections for a shorter time."
     return " Raise max_size=, hold connections for a shorter time, or find leaks with leak_after=."

@@ -1,20 +1,21 @@
-"""What the roster moves about: members (connections with their bookkeeping), waiters, and plans.
+"""What the roster works with: members (connections with their bookkeeping), waiters, and plans.
 
 Rule 1. While a connection is out, a member holds no strong reference to it, where its type allows weak
 ones: so a connection that its user dropped becomes garbage, and its slot comes back.
 Rule 2. A member's fields are written by the roster only.
+Rule 3. The callback of ``ref`` is one call into C. Python code in a callback would swallow what a signal raises there.
 """
 
 from __future__ import annotations
 
 import weakref
 from types import CodeType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["BUSY", "IDLE", "OUT", "Member", "Plan", "Taken", "Waiter", "place_of"]
+__all__ = ["BUSY", "IDLE", "OUT", "Member", "MemberRef", "Outcome", "Plan", "Taken", "Waiter", "place_of"]
 
 IDLE = 0  #: in the pool, may be handed out
 OUT = 1  #: with a user, or on its way to a waiter that was chosen
@@ -37,6 +38,7 @@ class Member:
         "expires",
         "fresh",
         "key",
+        "notice",
         "ref",
         "reported",
         "since",
@@ -44,15 +46,26 @@ class Member:
         "taken",
     )
 
-    def __init__(self, conn: Any, now: float, expires: float, dropped: Callable[[Any], object]) -> None:
+    def __init__(
+        self,
+        conn: Any,
+        now: float,
+        expires: float,
+        dropped: Callable[[Any], object],
+        noticed: Callable[[Any], object] | None = None,
+    ) -> None:
         self.conn: Any = conn  #: the connection, or ``anchor`` while it is out
         self.key: int = id(conn)
         try:
+            #: its callback warns. Made first, so that it is called last: the slot does not depend on it
+            self.notice: MemberRef | None = MemberRef(conn, noticed)
+            self.notice.key = self.key
             self.ref: Callable[[], Any] = MemberRef(conn, dropped)
             self.ref.key = self.key
             self.anchor: Any = None  #: what stays in ``conn`` while the connection is out
         except TypeError:
             self.ref = lambda: conn
+            self.notice = None
             self.anchor = conn
         self.state: int = BUSY
         self.since: float = now  #: when it went out, or became idle
@@ -70,22 +83,34 @@ class MemberRef(weakref.ref[Any]):
     key: int
 
 
+def gone() -> None:
+    """Stands in for a reference to a connection that the pool has let go."""
+
+
+class Outcome(NamedTuple):
+    """What came of a user's callable."""
+
+    value: Any
+    error: BaseException | None
+
+
 class Waiter:
     """A caller in the queue, until it was served, refused or gave up."""
 
-    __slots__ = ("done", "member", "refused", "since", "taken", "wake")
+    __slots__ = ("done", "error", "member", "refused", "since", "taken", "wake")
 
     def __init__(self, wake: Any, since: float, taken: Taken) -> None:
-        self.wake: Any = wake  #: how the shell wakes it: a lock or a future
+        self.wake: Any = wake  #: how its pool wakes it: a lock or a future
         self.since: float = since
         self.taken: Taken = taken
         self.member: Member | None = None  #: set by the roster: served
-        self.refused: bool = False  #: set by the roster: the pool was closed
+        self.refused: bool = False  #: set by the roster: no connection will come
+        self.error: BaseException | None = None  #: why; None: the pool was closed
         self.done: bool = False  #: set by the roster: served, refused, or what it waited for is the case
 
 
 class Plan:
-    """What the roster decided, for a shell to do outside the lock, in this order."""
+    """What the roster decided, for its pool to carry out without the lock, in this order."""
 
     __slots__ = ("check", "close", "connect", "leaks", "woken")
 

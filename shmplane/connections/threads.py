@@ -1,0 +1,199 @@
+"""The threads of a pool: its keeper, those that open or close connections, and those that decide for the main thread.
+
+The keeper sleeps until housekeeping is due. All are daemons, and the keeper holds its pool weakly, so that a forgotten pool
+can go.
+
+Only the main thread receives signals, and their handlers may raise anywhere in it. So what has to come to its end is done
+by a helper thread (``complete``): an exception can end the main thread's wait, never the work.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from _thread import allocate_lock, get_ident, start_new_thread
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Any
+
+from ..system import own
+from .records import NOWHERE, Outcome, Taken, Waiter
+
+if TYPE_CHECKING:
+    from .pool import ConnectionPool
+
+__all__ = ["Threads"]
+
+DONE_WITHIN = 1.0  #: seconds that an interrupted main thread waits for what it began; closing may take longer
+LOOK_EVERY = 1.0  #: seconds after which a waiter has the keeper look, should an interrupt have cost it its wake-up
+
+
+class Job:
+    """Work that is done once, by whichever thread comes to it first."""
+
+    __slots__ = ("done", "is_done", "work")
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        self.work = work
+        self.done = allocate_lock()
+        self.done.acquire()
+        self.is_done = False
+
+    def run(self) -> None:
+        """Do it, and say so."""
+        try:
+            self.work()
+        finally:
+            self.is_done = True
+            self.done.release()
+
+
+class Threads:
+    """Runs the work of one pool in one process."""
+
+    def __init__(self, pool: ConnectionPool[Any]) -> None:
+        # Its put is a C function, which may be called from a finalizer whatever this thread is doing.
+        self._alarm: SimpleQueue[object] = SimpleQueue()
+        self._pool = weakref.ref(pool, self._alarm.put)
+        self._keeper: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self._jobs: deque[Job] = deque()
+
+    def is_lost(self) -> bool:
+        """Threads are never lost, unlike an event loop."""
+        return False
+
+    # -- work
+
+    @staticmethod
+    def close(conn: Any) -> None:
+        """Close a connection in its own way, if it has one."""
+        if hasattr(conn, "close"):
+            conn.close()
+
+    def complete(self, work: Callable[[], object]) -> None:
+        """Do ``work`` to its end, whatever is raised in this thread meanwhile; an exception comes when it is done."""
+        if get_ident() != threading.main_thread().ident:
+            work()
+            return
+        job = Job(work)
+        self._jobs.append(job)  # from here on it will be done: by whichever thread looks next
+        try:
+            self._work()
+            job.done.acquire()
+        except BaseException:
+            if not job.is_done:
+                self._work()
+            until = monotonic() + DONE_WITHIN
+            while not job.is_done and monotonic() < until:
+                sleep(0.0002)
+            raise
+
+    def _work(self) -> None:
+        try:
+            start_new_thread(self._do_jobs, ())
+        except own(RuntimeError):
+            self._do_jobs()  # the system gives us no more threads
+
+    def _do_jobs(self) -> None:
+        while self._jobs:
+            with suppress(IndexError):  # another thread was quicker
+                self._jobs.popleft().run()
+
+    def run(
+        self,
+        work: Callable[[], Any],
+        then: Callable[[Outcome], object],
+        *,
+        apart: bool = False,
+        must_finish: bool = False,  # noqa: ARG002  threads cannot be cancelled
+        grace: float | None = None,  # noqa: ARG002
+    ) -> None:
+        """Call ``work`` here, or ``apart`` in a thread of its own, and ``then`` with what came of it."""
+        if not apart:
+            then(outcome_of(work))
+            return
+        try:
+            threading.Thread(target=lambda: then(outcome_of(work)), name="shmplane-connect", daemon=True).start()
+        except own(RuntimeError) as error:
+            then(Outcome(None, error))  # no more threads: the same as if the server gave us no more connections
+
+    def ask_host(self, work: Callable[[], Any], then: Callable[[Outcome], object]) -> None:
+        """``run`` of what may have to wait for the plane."""
+        self.run(work, then, apart=True)
+
+    def hand_over(self, act: Callable[[], object]) -> bool:
+        """Do what another thread of the pool found; whether that can be done."""
+        act()
+        return True
+
+    def tell_host(self, work: Callable[[], object]) -> None:
+        """The same without an answer; callers are threads of the pool, which may wait."""
+        work()
+
+    # -- housekeeping
+
+    def keep(self) -> None:
+        """Start the keeper, unless it works already."""
+        if self._keeper is not None:
+            return
+        with self._starting:
+            if self._keeper is None:
+                args = (self._pool, self._alarm)
+                self._keeper = threading.Thread(target=_keep, args=args, name="shmplane-keeper", daemon=True)
+                self._keeper.start()
+
+    def stop(self, *, wait: bool) -> None:
+        """Let the keeper end as soon as nothing is left to do; ``wait`` a little for that."""
+        self.wake()
+        keeper = self._keeper
+        if wait and keeper is not None and keeper is not threading.current_thread():
+            keeper.join(DONE_WITHIN)
+
+    def wake(self) -> None:
+        """Let the keeper look at once: something is due earlier than it thought."""
+        self._alarm.put(None)
+
+    # -- waiting
+
+    def new_waiter(self, since: float, taken: Taken = NOWHERE) -> Waiter:
+        """A waiter that sleeps until its ``wake`` is released."""
+        wake = allocate_lock()
+        wake.acquire()
+        return Waiter(wake, since, taken)
+
+    def wake_waiter(self, waiter: Waiter) -> None:
+        """End its sleep."""
+        waiter.wake.release()
+
+    def sleep_until_done(self, waiter: Waiter, deadline: float) -> None:
+        """Sleep until the roster is done with the waiter, or the deadline has passed."""
+        while not waiter.done:
+            left = deadline - monotonic()
+            if left <= 0:
+                return
+            if not waiter.wake.acquire(timeout=min(left, LOOK_EVERY)):
+                self.wake()
+
+
+def outcome_of(work: Callable[[], Any]) -> Outcome:
+    """Call it; what came of it."""
+    try:
+        return Outcome(work(), None)
+    except BaseException as error:  # noqa: BLE001  whoever gets the outcome decides
+        return Outcome(None, error)
+
+
+def _keep(ref: weakref.ref[ConnectionPool[Any]], alarm: SimpleQueue[object]) -> None:
+    pause: float | None = 0.0
+    while pause is not None:
+        with suppress(Empty):
+            alarm.get(timeout=pause)
+        pool = ref()
+        if pool is None:
+            return
+        pause = pool._sweep()
+        del pool
