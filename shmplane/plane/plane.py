@@ -19,12 +19,13 @@ from .blocks.views import Views, lease_current
 from .coordinated import Coordinated
 from .coordination.waiting import Closing, wake_waiters
 from .drafts import Draft, append_rows, open_draft
-from .process.close import destroy, end_if_temporary
+from .process.close import destroy, end_if_temporary, forget_ended
 from .process.open import open_attachment
 from .process.options import DEFAULT_LIMITS, Options, parse_options
 from .process.orphans import remove_orphaned_files, remove_orphans
 from .process.upkeep import collect, resize, trim
 from .records import BlockInfo, PlaneStatistics, Reclaimed, block_infos, statistics
+from .shown import names_now, text_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -366,6 +367,7 @@ class Plane(Coordinated):
         wake_waiters(self._attachment)
         end_if_temporary(self._attachment)
         self._attachment.leave_if_idle()  # when Ctrl-C stopped an earlier close
+        forget_ended(self._attachment)
 
     def destroy(self) -> None:
         """End the plane for every process; views handed out before stay valid. Idempotent."""
@@ -386,8 +388,13 @@ class Plane(Coordinated):
         return _reopen, (self.name, self.root, self._trust_pickle)
 
     def __repr__(self) -> str:
-        state = " closed" if self.closed else ""
-        return f"<Plane {self.name!r} in {self.root}{state}>"
+        if self.closed:
+            return f"<Plane {self.name!r} in {self.root}: closed>"
+        return text_of(self._attachment, self.name, self.root)
+
+    def _ipython_key_completions_(self) -> list[str]:
+        """What ``plane["`` and the tabulator key offer in IPython and Jupyter."""
+        return [] if self.closed else names_now(self._attachment)
 
 
 def _reopen(name: str, root: str, trust_pickle: bool) -> Plane:

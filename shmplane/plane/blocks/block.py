@@ -209,8 +209,9 @@ class Block:
         self.close()
 
     def __repr__(self) -> str:
-        state = "closed" if self.closed else f"{self.nbytes:,} B"
-        return f"<Block {self.name!r} version {self.version}: {self.kind}, {state}>"
+        from .display import text_of_block
+
+        return text_of_block(self)
 
     # Protocols
 

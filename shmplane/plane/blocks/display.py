@@ -1,4 +1,4 @@
-"""How a block shows itself in a notebook: its metadata as a small table.
+"""How a block shows itself: its metadata in one line, and in a notebook as a small table.
 
 Rule 1. Nothing of the value is read; what a name or a schema says is escaped, since anybody may have chosen it.
 Rule 2. Styles are inline and colours are inherited, so that it looks right in every front end and in the dark.
@@ -9,17 +9,45 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from ...system import own
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .block import Block
 
-__all__ = ["mimebundle_of_block"]
+__all__ = ["mimebundle_of_block", "text_of_block"]
 
 _MOST_COLUMNS = 50
+_MOST_IN_TEXT = 6
+_LONGEST_IN_TEXT = 60
 _TABLE = "border-collapse:collapse;font-size:90%"
 _HEAD = "text-align:left;vertical-align:top;font-weight:normal;opacity:0.7;padding:1px 12px 1px 0"
 _CELL = "text-align:left;padding:1px 0;font-family:monospace;white-space:pre-wrap"
+
+
+def text_of_block(block: Block) -> str:
+    """``<Block 'prices' version 3: array float64 (1000, 3), 24,000 B>``, of bounded length. Never raises."""
+    try:
+        said = f"{block.kind}{_what(block)}"
+    except own(Exception):  # a library that the kind needs is missing, or the plane was destroyed before anybody asked
+        said = block.kind
+    return f"<Block {block.name!r} version {block.version}: {said}, {block.nbytes:,} B{', closed' * block.closed}>"
+
+
+def _what(block: Block) -> str:
+    shape, dtype = block.shape, block.dtype
+    if dtype is not None:
+        return f" {_cut(str(dtype))} {shape}"
+    if block.schema is None or shape is None:
+        return ""
+    names = [_cut(str(name)) for name in block.schema.names[:_MOST_IN_TEXT]]
+    more = ", ..." if shape[1] > len(names) else ""
+    return f" of {shape[0]:,} rows x {shape[1]:,} columns ({', '.join(names)}{more})"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_IN_TEXT else f"{text[:_LONGEST_IN_TEXT]}..."
 
 
 def mimebundle_of_block(block: Block) -> dict[str, str]:

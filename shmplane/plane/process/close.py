@@ -26,6 +26,7 @@ __all__ = [
     "destroy",
     "end_if_temporary",
     "finish_leaving",
+    "forget_ended",
     "leave",
     "opening",
     "remove_directory",
@@ -118,6 +119,16 @@ def finish_leaving() -> None:
                 if attachment.queue and attachment.is_closed:
                     attachment.try_drain()
                 attachment.leave_if_idle()
+
+
+def forget_ended(attachment: Attachment) -> None:
+    """Let go of an attachment that another process's ``destroy`` ended, without waiting; ``finish_leaving`` does it else."""
+    if attachment.ended is not None and opening.acquire(blocking=False):
+        try:
+            attachment.close_descriptors()
+            _forget(attachment)
+        finally:
+            opening.release()
 
 
 def destroy(attachment: Attachment) -> None:

@@ -1,0 +1,76 @@
+"""What a plane says of itself in one line: where it is, how full, and what is in it.
+
+Rule 1. It never raises, leases or decodes: it is shown by debuggers and in tracebacks, of planes that are closed, destroyed
+or held by a stopped process too.
+Rule 2. Its length is bounded, whatever is in the plane.
+"""
+
+from __future__ import annotations
+
+from heapq import nsmallest
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..manifest import KINDS
+from ..system import own
+from .process.patience import patience
+
+if TYPE_CHECKING:
+    from ..manifest import Transaction
+    from .process.attachment import Attachment
+
+__all__ = ["names_now", "text_of"]
+
+_MOST_NAMES = 6
+_LONGEST_NAME = 40
+
+
+class _Summary(NamedTuple):
+    used_nbytes: int
+    capacity: int
+    count: int
+    first: list[str]
+
+
+def text_of(attachment: Attachment, name: str, root: str) -> str:
+    """``<Plane 'market' in /dev/shm: 24,000,128 of 1,073,741,824 B used, 2 names: 'config' (json, 12 B), ...>``."""
+    found = _try(attachment, _summary, attachment.tx)
+    if isinstance(found, str):
+        return f"<Plane {name!r} in {root}: {found}>"
+    names = ", ".join(found.first) + (
+        f" and {found.count - len(found.first):,} more" * (found.count > len(found.first))
+    )
+    count = f"{found.count:,} name{'s' * (found.count != 1)}"
+    used = f"{found.used_nbytes:,} of {found.capacity:,} B used"
+    return f"<Plane {name!r} in {root}: {used}, {count}{': ' * bool(names)}{names}>"
+
+
+def names_now(attachment: Attachment) -> list[str]:
+    """The names, sorted; none when the plane is gone, or its lock is not to be had at once."""
+    found = _try(attachment, attachment.tx.all_names)
+    return [] if isinstance(found, str) else sorted(found)
+
+
+def _try(attachment: Attachment, look: Any, *args: Any) -> Any:
+    """What ``look`` finds, or a text that says why it cannot be told."""
+    from .process.attachment import NOT_HAD
+
+    try:
+        found = attachment.attempt(patience(attachment), look, *args, writes=False)
+    except own(Exception):
+        ended = attachment.ended
+        return (
+            "not to be read" if ended is None else "destroyed" if "destroyed" in ended else "this process lost its part"
+        )
+    return "busy" if found is NOT_HAD else found
+
+
+def _summary(tx: Transaction) -> _Summary:
+    names = tx.all_names()
+    first = [_shown(tx, name) for name in nsmallest(_MOST_NAMES, names)]
+    return _Summary(tx.header.used_nbytes[0], tx.header.capacity[0], len(names), first)
+
+
+def _shown(tx: Transaction, name: str) -> str:
+    row = tx.current(name.encode())[1]
+    short = name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..."
+    return f"{short!r} ({KINDS.get(tx.blocks.kind[row], 'unknown')}, {tx.blocks.body_nbytes[row]:,} B)"
