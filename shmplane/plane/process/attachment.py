@@ -269,8 +269,9 @@ class Attachment(Holdings):
         """No ``Plane`` object is open here, nothing is being made, waited for or held; there may be views."""
         if self.creations or self.watches or self.ended is not None:
             return False
-        if any(known() is not None for known in list(self.handles)):
-            return False
+        for known in tuple(self.handles):
+            if known() is not None:
+                return False
         return all(part.is_idle for part in list(self.semaphores.values()))
 
     @property
