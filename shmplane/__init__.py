@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         PlaneStatistics,
         Reclaimed,
         Semaphore,
+        SemaphoreInfo,
         TableDraft,
     )
     from .scopes import AsyncScope, OpenResource, Scope
@@ -82,6 +83,7 @@ _LAZY = {
     "PlaneStatistics": "plane",
     "Reclaimed": "plane",
     "Semaphore": "plane",
+    "SemaphoreInfo": "plane",
     "TableDraft": "plane",
 }
 
@@ -123,6 +125,7 @@ __all__ = [
     "Reclaimed",
     "Scope",
     "Semaphore",
+    "SemaphoreInfo",
     "ShmplaneError",
     "StaleHandle",
     "TableDraft",

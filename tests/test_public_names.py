@@ -20,7 +20,16 @@ def test_there_are_public_names_and_none_twice() -> None:
 
 
 def test_what_public_calls_return_is_public_too() -> None:
-    records = {"BlockInfo", "PlaneStatistics", "Reclaimed", "Health", "Check", "PoolStatistics", "Histogram"}
+    records = {
+        "BlockInfo",
+        "PlaneStatistics",
+        "Reclaimed",
+        "SemaphoreInfo",
+        "Health",
+        "Check",
+        "PoolStatistics",
+        "Histogram",
+    }
     assert records | {"Measurement", "OpenResource"} <= set(shmplane.__all__)
     assert type(shmplane.ConnectionPool(object).health()) is shmplane.Health
 

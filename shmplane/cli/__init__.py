@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from ..names import check_block_name, check_plane_name
 from .exits import OK, USAGE, Failed, failure_of
-from .output import Output
+from .output import Output, utf_8
 from .parser import make_parser
 
 if TYPE_CHECKING:
@@ -64,8 +64,18 @@ def _run(argv: Sequence[str] | None, out: Output) -> int:
         importlib.import_module(f".{module}", __name__), function
     )
     options.handed_on = handed_on
+    if argv is None:
+        _decode(options)
     _check(options)
     return command(options, out)
+
+
+def _decode(options: argparse.Namespace) -> None:
+    """Names of blocks are UTF-8, whatever the locale says that arguments are."""
+    if getattr(options, "block", None) is not None:
+        options.block = utf_8(options.block)
+    if getattr(options, "blocks", None):
+        options.blocks = [utf_8(block) for block in options.blocks]
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -1,6 +1,6 @@
-"""``shmplane gc``: reclaim what killed processes held.
+"""``shmplane gc``: reclaim what ended processes held. Silent when there is nothing to reclaim.
 
-What was reclaimed is what could be reclaimed before and cannot any more: only killed processes hold such things, so
+What was reclaimed is what could be reclaimed before and cannot any more: only ended processes hold such things, so
 it does not matter who was faster.
 """
 
@@ -67,7 +67,7 @@ def _noting(name: str, failed: dict[str, str], *, only: bool) -> Iterator[None]:
 def _collect(name: str, root: str, *, dry_run: bool) -> Reclaimable:
     snapshot = snapshot_of(name, root)
     found = reclaimable(snapshot)
-    if dry_run or not (found or snapshot.summary.dirty or snapshot.blocks):
+    if dry_run or not (found or snapshot.summary.dead or snapshot.summary.dirty or snapshot.blocks):
         return found
     from ..plane import Plane
 
@@ -77,7 +77,7 @@ def _collect(name: str, root: str, *, dry_run: bool) -> Reclaimable:
 
 
 def _files_of_scopes(*, dry_run: bool) -> int:
-    """How many temporary files and directories of killed processes were removed, or would be."""
+    """How many temporary files and directories of ended processes were removed, or would be."""
     from ..scopes import collect_orphans
 
     try:
@@ -90,17 +90,13 @@ def _show(found: dict[str, Reclaimable], orphans: list[Leftover], files: int, *,
     verb = "would reclaim" if dry_run else "reclaimed"
     for name, what in found.items():
         if what:
-            out.line(
-                f"{name}: {verb} {some(len(what.processes), 'process')}, {some(what.leases, 'lease')}, "
-                f"{some(len(what.blocks), 'block')}, {nbytes(what.nbytes)}"
-            )
+            processes = [some(len(what.processes), "process")] if what.processes else []
+            out.line(f"{name}: {verb} {', '.join([*processes, *what.parts])}")
     for left in orphans:
         removed = "would remove" if dry_run else "removed"
         out.line(f"{os.path.basename(left.path)}: {removed} ({left.what}, {nbytes(left.nbytes)})")
     if files:
-        out.line(f"{'would remove' if dry_run else 'removed'} {some(files, 'temporary file')} of killed processes")
-    if not any(found.values()) and not orphans and not files:
-        out.message("nothing to reclaim")
+        out.line(f"{'would remove' if dry_run else 'removed'} {some(files, 'temporary file')} of ended processes")
 
 
 def _fields(

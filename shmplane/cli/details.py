@@ -18,16 +18,18 @@ from ..observe import (
 )
 from .exits import OK
 from .listing import age, block_fields, plane_fields, sorted_blocks, timestamp, warn_about
-from .output import clip, printable
+from .output import printable
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    from ..manifest import SemaphoreUse
     from .output import Output
 
 __all__ = ["info"]
 
 _MOST_SHOWN = 10
+_MOST_NAMED = 3
 
 
 def info(options: Namespace, out: Output) -> int:
@@ -50,6 +52,7 @@ def info(options: Namespace, out: Output) -> int:
             },
             processes=[_process_fields(process, snapshot) for process in snapshot.processes],
             blocks=[block_fields(block, snapshot) for block in sorted_blocks(snapshot)],
+            semaphores=[_semaphore_fields(use, snapshot) for use in snapshot.semaphores],
         )
     else:
         _show_plane(snapshot, words, out)
@@ -68,16 +71,24 @@ def _show_plane(snapshot: Snapshot, words: dict[str, Any], out: Output) -> None:
             f"{nbytes(plane.free_nbytes)} free = {nbytes(plane.capacity)}",
             "blocks": f"{count(plane.blocks)} of {count(plane.max_blocks)}, {count(plane.names)} with a name, "
             f"in {some(len(snapshot.segments), 'segment')}",
-            "processes": f"{count(len(plane.processes))} of {count(plane.max_processes)}",
+            "processes": f"{count(len(plane.living))} of {count(plane.max_processes)}",
             "format": f"{words['format']}, fingerprint {words['fingerprint']}",
         },
     )
-    if plane.processes:
+    shown = [process for process in plane.processes if process.alive or process.is_stale]
+    if shown:
         out.line()
         out.table(
-            ("SLOT", "PID", "LEASES", "LEASED", "WRITING", "SINCE", "STATE"),
-            [_process_row(process, snapshot) for process in plane.processes],
+            ("SLOT", "PID", "LEASES", "LEASED", "PERMITS", "WRITING", "SINCE", "STATE"),
+            [_process_row(process, snapshot) for process in shown],
             left="STATE",
+        )
+    if snapshot.semaphores:
+        out.line()
+        out.table(
+            ("KIND", "HELD", "HOLDERS", "WAITING", "NAME"),
+            [_semaphore_row(use, snapshot) for use in snapshot.semaphores],
+            left="KIND HOLDERS WAITING NAME",
         )
     largest = sorted(snapshot.blocks.values(), key=lambda block: -block.nbytes)
     named = [block for block in largest if block.name is not None]
@@ -86,14 +97,12 @@ def _show_plane(snapshot: Snapshot, words: dict[str, Any], out: Output) -> None:
         out.line("largest blocks:" if len(named) > _MOST_SHOWN else "blocks:")
         for block in named[:_MOST_SHOWN]:
             name = printable(block.name or "")
-            out.line(clip(f"  {nbytes(block.nbytes):>9}  {block.kind:7}  version {block.version}  {name}", out.width))
+            out.cut(f"  {nbytes(block.nbytes):>9}  {block.kind:7}  version {block.version}  {name}")
     stale = reclaimable(snapshot)
     if stale:
-        out.message(
-            f"to reclaim: {some(len(stale.processes), 'killed process')}, {some(stale.leases, 'lease')}, "
-            f"{some(len(stale.blocks), 'block')}, {nbytes(stale.nbytes)}; `shmplane gc {plane.name}` does"
-        )
-    warn_about(plane, out)
+        out.message(f"{plane.name}: {stale}; `shmplane gc {plane.name}` reclaims that")
+    else:
+        warn_about(plane, out)
 
 
 def _process_row(process: Process, snapshot: Snapshot) -> tuple[str, ...]:
@@ -103,10 +112,44 @@ def _process_row(process: Process, snapshot: Snapshot) -> tuple[str, ...]:
         str(process.pid),
         count(fields["leases"]),
         nbytes(fields["leased_nbytes"]),
+        count(process.permits),
         count(fields["creating"]),
         age(process.joined),
-        "alive" if process.alive else "killed",
+        "alive" if process.alive else "ended",
     )
+
+
+def _semaphore_row(use: SemaphoreUse, snapshot: Snapshot) -> tuple[str, ...]:
+    fields = _semaphore_fields(use, snapshot)
+    holders = [
+        f"{holder['pid']}" + (f" ({holder['permits']})" if use.permits > 1 else "") for holder in fields["holders"]
+    ]
+    return (
+        use.kind,
+        f"{fields['held']} of {use.permits}",
+        _some_of(holders),
+        _some_of([str(waiter["pid"]) for waiter in fields["waiting"]]),
+        use.name,
+    )
+
+
+def _some_of(texts: list[str]) -> str:
+    """The first few of a list, and how many more there are."""
+    more = len(texts) - _MOST_NAMED
+    return ", ".join(texts[:_MOST_NAMED]) + (f" +{more}" if more > 0 else "") if texts else "-"
+
+
+def _semaphore_fields(use: SemaphoreUse, snapshot: Snapshot) -> dict[str, Any]:
+    """A lock or semaphore as ``--json`` shows it."""
+    pids = {process.slot: process.pid for process in snapshot.processes}
+    return {
+        "kind": use.kind,
+        "name": use.name,
+        "permits": use.permits,
+        "held": sum(use.holders.values()),
+        "holders": [{"slot": slot, "pid": pids.get(slot), "permits": held} for slot, held in use.holders.items()],
+        "waiting": [{"slot": slot, "pid": pids.get(slot)} for slot in use.waiting],
+    }
 
 
 def _process_fields(process: Process, snapshot: Snapshot) -> dict[str, Any]:
@@ -118,6 +161,7 @@ def _process_fields(process: Process, snapshot: Snapshot) -> dict[str, Any]:
         "alive": process.alive,
         "leases": len(process.leases),
         "leased_nbytes": sum(leased),
+        "permits": process.permits,
         "creating": sum(block.owner == process.slot for block in snapshot.blocks.values()),
     }
 
@@ -165,7 +209,7 @@ def _block(plane: Reading, options: Namespace, out: Output) -> int:
 def _show_holders(block: Block, holders: list[Process]) -> str:
     if not block.holders:
         return "none"
-    pids = ", ".join(f"{process.pid}{'' if process.alive else ' (killed)'}" for process in holders)
+    pids = ", ".join(f"{process.pid}{'' if process.alive else ' (ended)'}" for process in holders)
     return f"{len(block.holders)}: pid {pids}"
 
 
@@ -173,4 +217,4 @@ def _facts(out: Output, facts: dict[str, str | None]) -> None:
     width = max(len(name) for name in facts)
     for name, fact in facts.items():
         if fact is not None:
-            out.line(clip(f"{name.ljust(width)}  {fact}", out.width))
+            out.cut(f"{name.ljust(width)}  {fact}")

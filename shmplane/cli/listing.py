@@ -51,7 +51,7 @@ def _show_planes(found: list[Summary], unreadable: dict[str, str], root: str, *,
                     nbytes(plane.used_nbytes),
                     nbytes(plane.recycled_nbytes),
                     nbytes(plane.capacity),
-                    count(len(plane.processes)),
+                    count(len(plane.living)),
                     count(plane.leases),
                     age(plane.created),
                     plane.name,
@@ -70,8 +70,9 @@ def _show_planes(found: list[Summary], unreadable: dict[str, str], root: str, *,
 
 def warn_about(plane: Summary, out: Output) -> None:
     """What a reader of the figures must know."""
-    if plane.dead:
-        out.message(f"{plane.name}: {some(len(plane.dead), 'killed process')} to clean up after; `shmplane gc` does")
+    if plane.stale:
+        ended = some(len(plane.stale), "process")
+        out.message(f"{plane.name}: {ended} ended and left something; `shmplane gc {plane.name}` reclaims it")
     if plane.approximate:
         out.message(f"{plane.name}: approximate, since somebody has held the plane's lock for over a second")
     elif plane.dirty:

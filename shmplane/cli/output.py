@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any, TextIO
 
-__all__ = ["SCHEMA_VERSION", "Output", "clip", "printable"]
+__all__ = ["SCHEMA_VERSION", "Output", "printable", "utf_8"]
 
 #: of every ``--json`` object; a field may come, none goes without a new number
 SCHEMA_VERSION = 1
@@ -16,14 +16,23 @@ _WIDTH = 80
 
 
 class Output:
-    """One command's output. Lines are cut to the terminal's width, 80 where there is none."""
+    """One command's output. On a terminal lines are cut to its width; in a pipe or a file nothing is.
+
+    Attributes:
+        width: where prose is wrapped; 80 where there is no terminal.
+    """
 
     def __init__(self) -> None:
         self.width: int = _width()
+        self._is_cut = _is_terminal(sys.stdout)
 
     def line(self, text: str = "") -> None:
         """One line of data."""
         _write(sys.stdout, text + "\n")
+
+    def cut(self, text: str) -> None:
+        """One line of data, cut to the width of a terminal."""
+        self.line(_clip(text, self.width) if self._is_cut else text)
 
     def lines(self, texts: Iterable[str]) -> None:
         for text in texts:
@@ -39,7 +48,7 @@ class Output:
         """A message for whoever sits before it; never mixed with the data. Wrapped for a terminal, else one line."""
         text = f"shmplane: {text}"
         with suppress(OSError, ValueError):
-            if sys.stderr is not None and sys.stderr.isatty():
+            if _is_terminal(sys.stderr):
                 import textwrap
 
                 text = textwrap.fill(text, 79, break_on_hyphens=False, break_long_words=False)
@@ -56,7 +65,7 @@ class Output:
                 cell.ljust(width) if name in flush_left else cell.rjust(width)
                 for cell, width, name in zip(row, widths, head, strict=True)
             ]
-            self.line(clip("  ".join(parts).rstrip(), self.width))
+            self.cut("  ".join(parts).rstrip())
 
     def flush(self) -> None:
         """``BrokenPipeError`` when nobody reads any more."""
@@ -72,7 +81,7 @@ class Output:
             sys.stdout.close()
 
 
-def clip(text: str, width: int) -> str:
+def _clip(text: str, width: int) -> str:
     """At most ``width`` characters, with an ellipsis for what is missing."""
     return text if len(text) <= width else text[: width - 1] + "…"
 
@@ -80,6 +89,18 @@ def clip(text: str, width: int) -> str:
 def printable(text: str) -> str:
     """Text from shared memory without what a terminal would obey."""
     return text if text.isprintable() else "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def utf_8(argument: str) -> str:
+    """An argument of the command line in a locale that is not UTF-8, when its bytes are; else as it is."""
+    try:
+        return os.fsencode(argument).decode("utf-8")
+    except UnicodeError:
+        return argument
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and not stream.closed and stream.isatty()
 
 
 def _write(stream: TextIO | None, text: str) -> None:

@@ -26,7 +26,7 @@ def make_parser() -> argparse.ArgumentParser:
             ("shmplane demo", "see what it does, on real data"),
             ("shmplane ls", "planes of this user"),
             ("shmplane ls market --json", "the blocks of one, for programs"),
-            ("shmplane gc --dry-run", "what killed processes left behind"),
+            ("shmplane gc --dry-run", "what ended processes left behind"),
         )
         + f"\n\n{_EXITS}",
         formatter_class=_Formatter,
@@ -114,7 +114,7 @@ def _gc(commands: Commands) -> None:
     command = _command(
         commands,
         "gc",
-        "reclaim what killed processes held",
+        "reclaim what ended processes held",
         run="collecting:gc",
         examples=[
             ("shmplane gc", "every plane of this user"),

@@ -1,6 +1,6 @@
 """The shared truth of a plane: schema, states, the only writer, and recovery."""
 
-from .coordination import NO_TICKET, Coordination, watch_bit
+from .coordination import NO_TICKET, Coordination, SemaphoreUse, watch_bit
 from .metering import LEVEL_WORDS, Metering
 from .places import TEMPORARY_PREFIX, default_root, directory_of, link_prefix, open_files, plane_names, why_left_over
 from .reading import BlockFacts, Contents, Reader, held_rows, not_found
@@ -57,6 +57,7 @@ __all__ = [
     "Metering",
     "Place",
     "Reader",
+    "SemaphoreUse",
     "Transaction",
     "default_root",
     "directory_of",

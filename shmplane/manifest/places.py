@@ -69,7 +69,7 @@ def why_left_over(path: str) -> str | None:
     if entry.startswith(".new-") and _maker_is_gone(path):
         return "half made"
     if entry.startswith(TEMPORARY_PREFIX) and _nobody_lives_in(path) and _is_temporary(path):
-        return "temporary plane of killed processes"
+        return "temporary plane of ended processes"
     return None
 
 

@@ -19,6 +19,7 @@ from ..manifest import directory_of
 from ..system import Token, check_directory, require_platform
 from .cgroups import memory_limit
 from .checks import Check
+from .logind import check_logout
 from .units import count, nbytes
 
 __all__ = ["check_host"]
@@ -41,6 +42,7 @@ def check_host(root: str) -> Iterator[Check]:
         yield _locks(root)
         yield from _room(root)
         yield _own_directory(root)
+        yield check_logout(root)
     yield _dirty_pages()
     yield _descriptors()
     yield _mappings()
@@ -141,8 +143,15 @@ def _own_directory(root: str) -> Check:
     except FileNotFoundError:
         return Check("directory", "ok", f"{path} is made with the first plane")
     except (OSError, ShmplaneError) as error:
-        return Check("directory", "fail", str(error), f"Look at {path} and who made it; then remove it.")
+        return Check("directory", "fail", str(error), _cure_of_directory(path))
     return Check("directory", "ok", f"{path}, mode {stat.S_IMODE(os.lstat(path).st_mode):04o}, ours")
+
+
+def _cure_of_directory(path: str) -> str:
+    found = os.lstat(path)
+    if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid():
+        return f"See whether somebody else put anything there, then: chmod 700 {path}"
+    return f"Look at {path} and who made it; then remove it, or set another root."
 
 
 def _dirty_pages() -> Check:

@@ -46,7 +46,7 @@ def _plane(name: str, root: str) -> Iterator[Check]:
 def _describe(summary: Summary) -> str:
     return (
         f"{some(summary.blocks, 'block')}, {nbytes(summary.used_nbytes)} of {nbytes(summary.capacity)}, "
-        f"{some(len(summary.processes), 'process')}"
+        f"{some(len(summary.living), 'process')}"
     )
 
 
@@ -55,15 +55,8 @@ def _problems(label: str, snapshot: Snapshot) -> Iterator[Check]:
     if summary.approximate:
         cure = "Look for a stopped process: kill -CONT, or end it."
         yield Check(label, "warn", "its lock has been held for over a second", cure)
-    if summary.dead:
-        stale = reclaimable(snapshot)
-        yield Check(
-            label,
-            "warn",
-            f"{some(len(summary.dead), 'killed process')} still in it: {some(stale.leases, 'lease')}, "
-            f"{some(len(stale.blocks), 'block')} ({nbytes(stale.nbytes)}) to reclaim",
-            f"shmplane gc {name}",
-        )
+    if summary.stale:
+        yield Check(label, "warn", str(reclaimable(snapshot)), f"shmplane gc {name}")
     elif summary.dirty and not summary.approximate:
         yield Check(label, "warn", "a call was left unfinished; the next one recovers", f"shmplane gc {name}")
     for what, used, most in (

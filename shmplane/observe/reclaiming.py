@@ -1,7 +1,7 @@
 """What ``gc`` would reclaim: decided from a snapshot, without changing anything. Pure.
 
 A block stays while a name, a lease of a living process, its linger time, its living creator, or a block that stays
-holds it. Leases of the dead hold nothing.
+holds it. Leases of ended processes hold nothing.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from .units import nbytes, some
 
 if TYPE_CHECKING:
     from .snapshot import Block, Process, Snapshot
@@ -18,11 +20,12 @@ __all__ = ["Reclaimable", "reclaimable"]
 
 @dataclass(frozen=True, slots=True)
 class Reclaimable:
-    """What the dead hold, and what goes when they are reaped.
+    """What ended processes hold, and what goes when it is reclaimed.
 
     Attributes:
-        processes: those that were killed.
+        processes: those that have ended and hold something.
         leases: how many leases they hold.
+        permits: of locks and semaphores that they hold.
         blocks: rows that nothing else holds, those that were being created included.
         nbytes: of the segments that come back; a slab counts when no other block lies in it.
     """
@@ -36,14 +39,33 @@ class Reclaimable:
     def __bool__(self) -> bool:
         return bool(self.processes or self.blocks)
 
+    @property
+    def parts(self) -> list[str]:
+        """What comes back, in words, what there is none of left out: ``2 leases``, ``1 block``, ``80 KiB``."""
+        counts = ((self.leases, "lease"), (self.permits, "permit"), (len(self.blocks), "block"))
+        memory = [nbytes(self.nbytes)] if self.nbytes else []
+        return [some(number, noun) for number, noun in counts if number] + memory
+
+    def __str__(self) -> str:
+        """``1 process ended and left 2 leases, 80 KiB``."""
+        said = ", ".join(self.parts) or "a file that is to go"
+        ended = some(len(self.processes), "process")
+        return f"{ended} ended and left {said}" if self.processes else f"nobody needs {said} any more"
+
 
 def reclaimable(snapshot: Snapshot, now: int | None = None) -> Reclaimable:
     """What the next ``gc`` gives back; ``now`` is a time of ``monotonic_ns``."""
-    dead = snapshot.summary.dead
+    stale = snapshot.summary.stale
     alive = {process.slot for process in snapshot.processes if process.alive}
     kept = _reachable(snapshot, _roots(snapshot, alive, time.monotonic_ns() if now is None else now))
     gone = tuple(block for row, block in snapshot.blocks.items() if row not in kept)
-    return Reclaimable(dead, sum(len(process.leases) for process in dead), 0, gone, _nbytes(snapshot, kept, gone))
+    return Reclaimable(
+        processes=stale,
+        leases=sum(len(process.leases) for process in stale),
+        permits=sum(process.permits for process in stale),
+        blocks=gone,
+        nbytes=_nbytes(snapshot, kept, gone),
+    )
 
 
 def _roots(snapshot: Snapshot, alive: set[int], now: int) -> set[int]:

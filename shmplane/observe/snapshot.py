@@ -9,7 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..manifest import BLOCK_STATES, FREE, KINDS, SEGMENT_STATES, Manifest, Transaction, held_rows
+from ..manifest import (
+    BLOCK_STATES,
+    CREATING,
+    DOOMED,
+    FREE,
+    KINDS,
+    MAKING,
+    SEGMENT_STATES,
+    Manifest,
+    SemaphoreUse,
+    Transaction,
+    held_rows,
+    rows_of_owner,
+)
 
 __all__ = ["Block", "Process", "Segment", "Snapshot", "Summary", "read_snapshot", "read_summary"]
 
@@ -23,8 +36,10 @@ class Process:
     Attributes:
         pid: as the process sees itself, maybe in another PID namespace; for display only.
         joined: time_ns.
-        alive: its token is held; False: killed, and what it held has not come back yet.
-        leases: rows of the blocks it leases; empty when only a summary was read.
+        alive: its token is held; False: it has ended, killed or without ``close``, and is still in the plane.
+        leases: rows of the blocks it leases.
+        permits: of locks and semaphores that it holds.
+        unfinished: blocks and slabs that it was making, and files that it was removing, when it ended.
     """
 
     slot: int
@@ -32,6 +47,13 @@ class Process:
     joined: int
     alive: bool
     leases: tuple[int, ...] = ()
+    permits: int = 0
+    unfinished: int = 0
+
+    @property
+    def is_stale(self) -> bool:
+        """It has ended and something of it is to come back; a program that just ended leaves nothing."""
+        return not self.alive and bool(self.leases or self.permits or self.unfinished)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,18 +132,28 @@ class Summary:
         return self.capacity - self.used_nbytes - self.recycled_nbytes
 
     @property
+    def living(self) -> tuple[Process, ...]:
+        return tuple(process for process in self.processes if process.alive)
+
+    @property
     def dead(self) -> tuple[Process, ...]:
-        """Processes that were killed and whose things have not come back yet."""
+        """Processes that have ended, killed or without ``close``, and are still in the plane."""
         return tuple(process for process in self.processes if not process.alive)
+
+    @property
+    def stale(self) -> tuple[Process, ...]:
+        """Those of them that something has to be reclaimed from."""
+        return tuple(process for process in self.processes if process.is_stale)
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A summary, and every row of blocks and segments in use, by row number."""
+    """A summary, every row of blocks and segments in use, by row number, and the semaphores that are in use."""
 
     summary: Summary
     blocks: dict[int, Block]
     segments: dict[int, Segment]
+    semaphores: tuple[SemaphoreUse, ...] = ()
 
     @property
     def processes(self) -> tuple[Process, ...]:
@@ -134,17 +166,8 @@ class Snapshot:
 
 def read_summary(name: str, root: str, manifest: Manifest, *, is_held: IsHeld) -> Summary:
     """Header and processes; proportional to the rows ever used, a word per process and row."""
-    tx, header, processes = Transaction(manifest), manifest.header, manifest.processes
-    rows = tuple(
-        Process(
-            slot,
-            processes.pid[slot],
-            processes.joined[slot],
-            alive=is_held(slot),
-            leases=tuple(held_rows(tx, slot)),
-        )
-        for slot in tx.space.slots_in_use()
-    )
+    tx, header = Transaction(manifest), manifest.header
+    rows = tuple(_process(tx, slot, alive=is_held(slot)) for slot in tx.space.slots_in_use())
     return Summary(
         name=name,
         root=root,
@@ -193,7 +216,33 @@ def read_snapshot(name: str, root: str, manifest: Manifest, *, is_held: IsHeld) 
             for row, state in enumerate(segments.state[: manifest.segments_high].tolist())
             if state != FREE
         },
+        tuple(tx.coordination.uses()),
     )
+
+
+def _process(tx: Transaction, slot: int, *, alive: bool) -> Process:
+    processes = tx.manifest.processes
+    return Process(
+        slot,
+        processes.pid[slot],
+        processes.joined[slot],
+        alive=alive,
+        leases=tuple(held_rows(tx, slot)),
+        permits=tx.coordination.held_by(slot),
+        unfinished=0 if alive else _unfinished(tx, slot),
+    )
+
+
+def _unfinished(tx: Transaction, slot: int) -> int:
+    """What a process left half done: blocks that it was making, slabs of its own, files that it was to remove."""
+    blocks, segments, manifest = tx.blocks, tx.segments, tx.manifest
+    making = [row for row in rows_of_owner(blocks.owner, manifest.blocks_high, slot) if blocks.state[row] == CREATING]
+    halves = [
+        row
+        for row in rows_of_owner(segments.owner, manifest.segments_high, slot)
+        if segments.state[row] == DOOMED or (segments.state[row] == MAKING and segments.slab[row])
+    ]
+    return len(making) + len(halves)
 
 
 def _block(tx: Transaction, row: int, state: str, holders: tuple[int, ...]) -> Block:

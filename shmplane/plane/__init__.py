@@ -6,7 +6,7 @@ from .coordination.semaphores import Semaphore
 from .drafts import ArrayDraft, Draft, JsonDraft, TableDraft
 from .plane import Plane
 from .process.orphans import remove_orphans
-from .records import BlockInfo, PlaneStatistics, Reclaimed
+from .records import BlockInfo, PlaneStatistics, Reclaimed, SemaphoreInfo
 
 __all__ = [
     "ArrayDraft",
@@ -20,6 +20,7 @@ __all__ = [
     "PlaneStatistics",
     "Reclaimed",
     "Semaphore",
+    "SemaphoreInfo",
     "TableDraft",
     "remove_orphans",
 ]

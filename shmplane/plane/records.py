@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..manifest import BLOCK_STATES, FREE, KINDS, USED, WARM, held_rows
 
 if TYPE_CHECKING:
-    from ..manifest import Transaction
+    from ..manifest import SemaphoreUse, Transaction
 
-__all__ = ["BlockInfo", "PlaneStatistics", "Reclaimed", "block_infos", "statistics", "timestamp"]
+__all__ = ["BlockInfo", "PlaneStatistics", "Reclaimed", "SemaphoreInfo", "block_infos", "statistics", "timestamp"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,32 @@ class BlockInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class SemaphoreInfo:
+    """A lock or semaphore that somebody holds or waits for at the time of the snapshot.
+
+    Attributes:
+        kind: ``lock``, ``semaphore``, ``pool limit`` (of connection pools) or ``loading`` (``get_or_put``).
+        permits: how many may be held in all; ``held`` of them are.
+        holders: pids of the processes that hold any.
+        waiters: pids of the processes in which somebody waits, the next one first.
+    """
+
+    kind: str
+    name: str
+    permits: int
+    held: int
+    holders: tuple[int, ...]
+    waiters: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PlaneStatistics:
-    """Totals; ``used_nbytes + recycled_nbytes + free_nbytes == capacity``."""
+    """Totals; ``used_nbytes + recycled_nbytes + free_nbytes == capacity``.
+
+    Attributes:
+        permits: of all locks and semaphores, held over all processes.
+        semaphores: those that somebody holds or waits for.
+    """
 
     capacity: int
     used_nbytes: int
@@ -47,6 +72,8 @@ class PlaneStatistics:
     segments: int
     processes: int
     leases: int
+    permits: int = 0
+    semaphores: tuple[SemaphoreInfo, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +125,7 @@ def statistics(tx: Transaction) -> PlaneStatistics:
     header = tx.header
     capacity, used, recycled = header.capacity[0], header.used_nbytes[0], header.recycled_nbytes[0]
     slots = tx.space.slots_in_use()
+    semaphores = tuple(map(partial(_semaphore_info, tx), tx.coordination.uses()))
     return PlaneStatistics(
         capacity=capacity,
         used_nbytes=used,
@@ -107,4 +135,18 @@ def statistics(tx: Transaction) -> PlaneStatistics:
         segments=sum(state in (USED, WARM) for state in tx.segments.state[: tx.manifest.segments_high].tolist()),
         processes=len(slots),
         leases=sum(len(held_rows(tx, slot)) for slot in slots),
+        permits=sum(semaphore.held for semaphore in semaphores),
+        semaphores=semaphores,
+    )
+
+
+def _semaphore_info(tx: Transaction, use: SemaphoreUse) -> SemaphoreInfo:
+    pid = tx.manifest.processes.pid
+    return SemaphoreInfo(
+        kind=use.kind,
+        name=use.name,
+        permits=use.permits,
+        held=sum(use.holders.values()),
+        holders=tuple(pid[slot] for slot in use.holders),
+        waiters=tuple(pid[slot] for slot in use.waiting),
     )

@@ -89,16 +89,18 @@ def check_directory(path: str) -> None:
 
 
 def _check(path: str, found: os.stat_result, right_type: object) -> None:
-    problems = []
+    problems, cure = [], "Remove it, or choose another root=."
     if not right_type(found.st_mode):  # type: ignore[operator]
         problems.append("it is of another file type")
     if found.st_uid != os.geteuid():
         problems.append(f"it belongs to user {found.st_uid}, we are {os.geteuid()}")
     if found.st_mode & 0o077:
+        if not problems:
+            cure = f"See who else wrote there, then: chmod {700 if stat.S_ISDIR(found.st_mode) else 600} {path}"
         problems.append(f"its mode {stat.S_IMODE(found.st_mode):04o} lets others in")
     if problems:
         raise PlaneSecurityError(
-            f"{path} is not safe to use: {' and '.join(problems)}. Remove it, or choose another root=.",
+            f"{path} is not safe to use: {' and '.join(problems)}. {cure}",
             path=path,
             uid=found.st_uid,
             mode=stat.S_IMODE(found.st_mode),

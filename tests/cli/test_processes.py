@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import json
+import os
+import pty
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -21,8 +28,6 @@ print(*sorted({"numpy", "pyarrow", "pandas", "psutil", "shmplane.plane", "json"}
 
 
 def shell(script: str, **env: str) -> subprocess.CompletedProcess[str]:
-    import os
-
     return subprocess.run(
         ["bash", "-o", "pipefail", "-c", script.replace("shmplane", SHMPLANE)],
         capture_output=True,
@@ -84,10 +89,41 @@ def test_letters_that_the_terminal_lacks_are_replaced(plane_root: Path) -> None:
         plane.destroy()
 
 
-def test_the_width_of_the_terminal_is_used(plane_root: Path) -> None:
+@pytest.mark.parametrize("columns", [60, 200])
+def test_on_a_terminal_lines_are_cut_to_its_width_and_in_a_pipe_they_are_not(plane_root: Path, columns: int) -> None:
     with shmplane.Plane("p") as plane:
         plane["n" * 100] = 1
-        assert "n" * 100 in shell("shmplane ls p", COLUMNS="200").stdout
+        shown = on_terminal(columns, "-m", "shmplane", "ls", "p")
+        assert max(map(len, shown.splitlines())) <= columns
+        assert ("n" * 100 in shown) == (columns == 200)
+        assert ("…" in shown) == (columns == 60)
+        assert "n" * 100 in shell("shmplane ls p", COLUMNS=f"{columns}").stdout
+        plane.destroy()
+
+
+def on_terminal(columns: int, *arguments: str) -> str:
+    """What a program of this interpreter shows on a terminal of so many columns."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    shown = b""
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    with subprocess.Popen([sys.executable, *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=environment):
+        os.close(theirs)
+        with contextlib.suppress(OSError):  # EIO: nobody has the other side any more
+            while piece := os.read(ours, 65_536):
+                shown += piece
+    os.close(ours)
+    return shown.decode()
+
+
+@pytest.mark.parametrize("locale", [{"LC_ALL": "C", "PYTHONUTF8": "0"}, {"LC_ALL": "C.UTF-8"}])
+def test_names_of_blocks_are_utf_8_in_every_locale(plane_root: Path, locale: dict[str, str]) -> None:
+    with shmplane.Plane("p") as plane:
+        plane["größe"] = plane["Ω/prices"] = 1
+        done = shell("shmplane info p größe --json && shmplane rm p größe", **locale)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["block"]["name"] == "größe"
+        assert list(plane) == ["Ω/prices"]
         plane.destroy()
 
 

@@ -59,7 +59,7 @@ def test_no_name_row_has_a_word_twice(plane: shmplane.Plane) -> None:
     before = words[:128].tolist()
     for _ in range(6_000):
         one, other = chance.sample(names, 2)
-        act = chance.choice([plane.put, plane.rename, plane.delete])
+        act: Any = chance.choice([plane.put, plane.rename, plane.delete])
         try:
             act(one, b"x") if act == plane.put else act(one, other) if act == plane.rename else act(one)
         except shmplane.BlockNotFound:
