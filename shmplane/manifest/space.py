@@ -48,7 +48,8 @@ def slab_nbytes(cell_nbytes: int, slabs: int) -> int:
 
 def bucket_of(nbytes: int) -> int:
     """The recycle bucket of a segment: four per power of two from 4 KiB."""
-    exponent = max(nbytes, 4096).bit_length() - 1
+    nbytes = max(nbytes, 4096)
+    exponent = nbytes.bit_length() - 1
     quarter = (nbytes >> (exponent - 2)) & 3
     return min((exponent - 12) * 4 + quarter, RECYCLE_BUCKETS - 1)
 
