@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+    from ..system import Window
+
 __all__ = ["CAN_STORE", "Codec", "Encoded", "Memory", "Sink", "warn_user"]
 
 #: what the refusal of a value ends with
@@ -54,6 +56,11 @@ class Memory(Protocol):
     def nbytes(self) -> int: ...
     @property
     def lease(self) -> object: ...
+    def copy(self, nbytes: int) -> bytes:
+        """The first ``nbytes``, copied out; the caller has checked that they are there."""
+
+    def window(self, nbytes: int) -> Window | None:
+        """The first ``nbytes`` on pages of their own, which keep the lease; None: it cannot be had just now."""
 
 
 class Encoded(Protocol):

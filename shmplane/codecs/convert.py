@@ -198,6 +198,12 @@ def _table_as_python(root: Any) -> Any:
     return values.to_pylist()
 
 
+def _bytes_as_array(root: Any) -> Any:
+    import numpy as np
+
+    return np.asarray(present_bytes(root))
+
+
 def _bytes_as_arrow(root: Any) -> Any:
     import pyarrow as pa
 
@@ -231,7 +237,7 @@ _CONVERT: dict[str, dict[str, Callable[[Any], Any]]] = {
         "python": _table_as_python,
     },
     "bytes": {
-        "array": lambda root: root.view(),
+        "array": _bytes_as_array,
         "arrow": _bytes_as_arrow,
         "bytes": present_bytes,
         "python": lambda root: present_bytes(root).tobytes(),

@@ -13,7 +13,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from shmplane.codecs.frame import corrupt
-from shmplane.codecs.raw import EncodedBytes, open_bytes
+from shmplane.codecs.raw import EncodedBytes, read_bytes
 from shmplane.errors import UnsupportedValue
 
 from ..system import own
@@ -93,7 +93,7 @@ def _containers(value: Any) -> Iterable[Any]:
 
 def open_document(frame: bytes, memory: Memory) -> Document:
     """Copy the text out of ``memory``."""
-    return Document(open_bytes(frame, memory, b"J").tobytes())
+    return Document(read_bytes(frame, memory, b"J"))
 
 
 def present_document(root: Document) -> Any:

@@ -13,7 +13,7 @@ from shmplane.codecs.borrowed import borrow_bytes
 from shmplane.codecs.frame import corrupt, seal, unseal
 from shmplane.errors import UnsupportedValue
 
-from ..system import own
+from ..system import is_loaded, own
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +21,18 @@ if TYPE_CHECKING:
 
     from shmplane.codecs.base import Memory, Sink
 
-__all__ = ["EncodedBytes", "encode_buffer", "encode_bytes", "open_body", "open_bytes", "parse_length", "present_bytes"]
+    from ..system import Window
+
+__all__ = [
+    "EncodedBytes",
+    "encode_buffer",
+    "encode_bytes",
+    "open_body",
+    "open_bytes",
+    "parse_length",
+    "present_bytes",
+    "read_bytes",
+]
 
 
 class EncodedBytes:
@@ -104,19 +115,34 @@ def parse_length(frame: bytes, tag: bytes = b"B") -> int:
     return int.from_bytes(payload, "little")
 
 
-def open_bytes(frame: bytes, memory: Memory, tag: bytes = b"B") -> npt.NDArray[np.uint8]:
-    """The root of a byte block's views. Cost: about 2 µs."""
+def open_bytes(frame: bytes, memory: Memory) -> npt.NDArray[np.uint8] | Window:
+    """The root of a byte block's views. Cost: about 2 µs; before NumPy is loaded, which is not needed, some 30."""
+    return _borrow(memory, _check_length(frame, memory, b"B"))
+
+
+def read_bytes(frame: bytes, memory: Memory, tag: bytes) -> bytes:
+    """A copy of what a frame describes. Needs no library."""
+    return memory.copy(_check_length(frame, memory, tag))
+
+
+def _check_length(frame: bytes, memory: Memory, tag: bytes) -> int:
     nbytes = parse_length(frame, tag)
     if nbytes > memory.nbytes:
         corrupt(f"its frame claims {nbytes:,} bytes of {memory.nbytes:,}")
-    return borrow_bytes(memory, nbytes=nbytes)
+    return nbytes
 
 
-def present_bytes(root: npt.NDArray[np.uint8]) -> memoryview:
+def _borrow(memory: Memory, nbytes: int) -> npt.NDArray[np.uint8] | Window:
+    # Not loaded for this: it costs a second, and a fork has to wait for a thread that loads it.
+    window = None if is_loaded("numpy") else memory.window(nbytes)
+    return window if window is not None else borrow_bytes(memory, nbytes=nbytes)
+
+
+def present_bytes(root: npt.NDArray[np.uint8] | Window) -> memoryview:
     """A new read-only ``memoryview`` of bytes, which keeps ``root`` alive."""
-    return memoryview(root)  # type: ignore[arg-type]
+    return root.data
 
 
 def open_body(memory: Memory) -> memoryview:
     """The body of a block of any kind, as it was written: a read-only ``memoryview`` that keeps the lease."""
-    return borrow_bytes(memory).data
+    return _borrow(memory, memory.nbytes).data

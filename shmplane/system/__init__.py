@@ -27,7 +27,8 @@ from .forking import join_forks, run_in_forked_child
 from .handlers import ignoring, is_from_handler, own
 from .hostlock import NOT_HAD, Busy, HostLock, Lost
 from .immortal import immortalise
-from .mapping import Mapping, Pages, reserve, round_to_pages
+from .imports import is_loaded
+from .mapping import Mapping, Pages, Window, reserve, round_to_pages
 from .tokens import Token
 from .waiting import wait_for_change, wake_all
 from .witness import ForkWitness
@@ -54,6 +55,7 @@ __all__ = [
     "Mapping",
     "Pages",
     "Token",
+    "Window",
     "attach_untracked",
     "allocate",
     "backed_nbytes",
@@ -66,6 +68,7 @@ __all__ = [
     "ignoring",
     "immortalise",
     "is_from_handler",
+    "is_loaded",
     "join_forks",
     "link_quietly",
     "make_directory",

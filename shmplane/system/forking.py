@@ -12,6 +12,8 @@ import weakref
 from collections.abc import Callable
 from typing import Protocol
 
+from .imports import forget_held_imports, hold_imports, load_hooks_of_forks, release_imports
+
 __all__ = ["Participant", "join_forks", "run_in_forked_child"]
 
 
@@ -26,6 +28,7 @@ _participants: list[weakref.ref[Participant]] = []
 
 def join_forks(participant: Participant) -> None:
     """Tell ``participant`` of every fork by Python from now on, for as long as it lives."""
+    load_hooks_of_forks()
     _participants[:] = [known for known in _participants if known() is not None]
     _participants.append(weakref.ref(participant))
 
@@ -42,14 +45,18 @@ def _living() -> list[Participant]:
 def _before() -> None:
     for participant in _living():
         participant.before_fork()
+    # After the planes' mutexes: who has one may be importing, and who imports does not wait for one.
+    hold_imports()
 
 
 def _in_parent() -> None:
+    release_imports()
     for participant in reversed(_living()):
         participant.after_fork_in_parent()
 
 
 def _in_child() -> None:
+    forget_held_imports()
     for participant in reversed(_living()):
         participant.after_fork_in_child()
 

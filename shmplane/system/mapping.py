@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import errno
 import mmap
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from ..errors import PlaneFull
 from . import libc
 from .capabilities import PAGE_NBYTES
 from .handlers import own
 
-__all__ = ["Mapping", "Pages", "reserve", "round_to_pages"]
+__all__ = ["Mapping", "Pages", "Window", "reserve", "round_to_pages"]
+
+AnyPages = TypeVar("AnyPages", bound="Pages")
 
 _NORESERVE = 0x4000
 _READ = mmap.PROT_READ
@@ -50,6 +52,44 @@ class Pages(mmap.mmap):
     __exit__: Any = _refuse
 
 
+class Window(Pages):
+    """Read-only bytes on pages of their own, which keep a lease: what can be shown without NumPy, on every Python.
+
+    Attributes:
+        nbytes: how many there are; they need not start on a page.
+    """
+
+    __slots__ = ("_lease", "_start", "nbytes")
+    nbytes: int
+    _start: int
+
+    @classmethod
+    def open(cls, fd: int, *, offset: int, nbytes: int, lease: object) -> Window:
+        """Show ``nbytes`` of a file from ``offset``; the file is that long and stays so while the lease lives."""
+        start = offset % PAGE_NBYTES
+        window = reserve(start + max(nbytes, 1), writable=False, kind=cls)
+        if nbytes:
+            mapping = Mapping(start + nbytes, pages=window)
+            mapping.lay(fd, mapping.nbytes, offset=offset - start)
+        window._start, window.nbytes = start, nbytes
+        _hold_lease(window, lease)
+        return window
+
+    @property
+    def data(self) -> memoryview:
+        """A view of the bytes, which keeps the window."""
+        return memoryview(self)[self._start : self._start + self.nbytes]
+
+
+# The slot keeps its place in the object but loses its name: nothing that could be closed is reached from a view.
+_hold_lease = Window.__dict__["_lease"].__set__
+del Window._lease  # type: ignore[attr-defined]
+
+
+@overload
+def reserve(nbytes: int, *, writable: bool) -> Pages: ...
+@overload
+def reserve(nbytes: int, *, writable: bool, kind: type[AnyPages]) -> AnyPages: ...
 def reserve(nbytes: int, *, writable: bool, kind: type[Pages] = Pages) -> Pages:
     """Address space with nothing behind it yet; ``len`` is ``nbytes``, whole pages are reserved."""
     try:

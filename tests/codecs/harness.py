@@ -59,6 +59,12 @@ class LeasedMemory:
         self.nbytes = len(body)
         self.address: int = np.frombuffer(self.lease.mapping, "u1").__array_interface__["data"][0]
 
+    def copy(self, nbytes: int) -> bytes:
+        return self.lease.mapping[:nbytes]
+
+    def window(self, nbytes: int) -> None:
+        return None
+
 
 def body_of(encoded: codecs.Encoded) -> bytearray:
     """The bytes that ``encoded`` writes; checks that they are as many as announced."""

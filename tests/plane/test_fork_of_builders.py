@@ -50,7 +50,7 @@ class _Buffer:
         self.end = self.made.close
 
 
-KINDS = {"create": _Builder, "buffer": _Buffer}
+KINDS: dict[str, Callable[[shmplane.Plane], Any]] = {"create": _Builder, "buffer": _Buffer}
 STEPS: dict[str, Step] = {"publish": lambda writing: writing.publish(), "end": lambda writing: writing.end()}
 
 

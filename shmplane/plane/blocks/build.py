@@ -239,6 +239,5 @@ def make_buffer(attachment: Attachment, nbytes: int) -> Buffer:
     if nbytes <= 0:
         raise ValueError(f"a buffer has at least 1 byte, not {nbytes}")
     buffer = reserve(nbytes, writable=True, kind=Buffer)
-    assert isinstance(buffer, Buffer)  # noqa: S101 - says what the call's arguments make sure of
     buffer._writing = _Writing(attachment, Target(None), nbytes + _FRAME_ROOM_NBYTES, buffer)
     return buffer

@@ -21,6 +21,7 @@ from zlib import crc32
 from ...errors import ClosedError, PlaneCorrupt, PlaneFull, ShmplaneError
 from ...system import (
     Mapping,
+    Window,
     allocate,
     backed_nbytes,
     create_file,
@@ -181,6 +182,15 @@ class SegmentMemory:
     def _check_alive(self) -> None:
         if self._is_destroyed() or not os.path.exists(f"{self._directory}/manifest"):
             raise ClosedError(f"the plane in {self._directory} was destroyed meanwhile", path=self._directory)
+
+    def window(self, facts: BlockFacts, nbytes: int, *, lease: object) -> Window:
+        """The first bytes of a block that ``lease`` is one on, on pages of their own."""
+        fd = self.open_segment(facts.segment_id, facts.segment_nbytes)
+        try:
+            with translated("mapping a block"):
+                return Window.open(fd, offset=facts.offset, nbytes=nbytes, lease=lease)
+        finally:
+            os.close(fd)
 
     def composed(self, facts: BlockFacts) -> Mapping:
         """A read-only mapping of the body of an array whose pages lie in several blocks."""

@@ -16,11 +16,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 
 from ...codecs import Part, flatten, open_body, open_root
+from ...errors import ShmplaneError
+from ...system import ignoring
 from ..memory.segments import MappedSink
 
 if TYPE_CHECKING:
     from ...manifest import BlockFacts, Place
-    from ...system import Mapping
+    from ...system import Mapping, Window
     from .attachment import Attachment
 
 __all__ = ["Creation", "Hold", "Lease", "Tracked"]
@@ -83,6 +85,20 @@ class Lease:
         self.address = mapping.address if self._is_paged else mapping.address + self.facts.offset
         self.mapping = mapping
 
+    def copy(self, nbytes: int) -> bytes:
+        """The first bytes of the body, copied out."""
+        mapping = self._kept[-1]
+        start = 0 if self._is_paged else self.facts.offset
+        return bytes(mapping.view[start : start + nbytes])
+
+    def window(self, nbytes: int) -> Window | None:
+        """The first bytes of the body on pages of their own; None: for want of descriptors, or the plane is gone."""
+        if self.facts.references:
+            return None
+        with ignoring(OSError, ShmplaneError):
+            return self.attachment.memory.window(self.facts, nbytes, lease=self)
+        return None
+
     def frame(self) -> bytes:
         """The frame, copied out and checked against its checksum."""
         if self._frame is None:
@@ -134,12 +150,23 @@ class Lease:
 class PartMemory:
     """The body of a block that a leased one refers to: readable while that lease lives."""
 
-    __slots__ = ("address", "lease", "nbytes")
+    __slots__ = ("_facts", "_mapping", "address", "lease", "nbytes")
 
     def __init__(self, lease: Lease, mapping: Mapping, facts: BlockFacts) -> None:
         self.lease: Lease = lease  #: it keeps the mapping
+        self._mapping, self._facts = mapping, facts
         self.address: int = mapping.address + facts.offset
         self.nbytes: int = facts.body_nbytes
+
+    def copy(self, nbytes: int) -> bytes:
+        """The first bytes, copied out."""
+        return bytes(self._mapping.view[self._facts.offset : self._facts.offset + nbytes])
+
+    def window(self, nbytes: int) -> Window | None:
+        """The first bytes on pages of their own; None: they cannot be had."""
+        with ignoring(OSError, ShmplaneError):
+            return self.lease.attachment.memory.window(self._facts, nbytes, lease=self.lease)
+        return None
 
 
 class Hold:

@@ -1,0 +1,153 @@
+"""JSON values and bytes need neither NumPy nor pyarrow, and imports of those do not get in the way of forks."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shmplane import Plane
+from shmplane.system import imports
+from tests.support.forked import run_forked
+from tests.support.processes import run_python
+from tests.support.waiting import HANG_S
+
+LOADED = "print([name for name in ('numpy', 'pyarrow', 'pandas', 'polars', 'torch') if name in sys.modules])"
+
+ROUND_TRIP = f"""
+import gc, os, sys, time, shmplane
+with shmplane.Plane.temporary() as plane:
+    for nbytes in (0, 1, 300, 5_000, 70_000, 1 << 20):
+        value = os.urandom(nbytes)
+        plane["x"] = value
+        view = plane["x"]
+        assert view.readonly and bytes(view) == value and view.nbytes == nbytes
+        assert bytes(plane.get("x", as_="bytes")) == plane.get("x", as_="python") == value
+        block = plane.attach("x")
+        assert bytes(block.buffer()) == bytes(block.value()) == value and block.shape == (nbytes,)
+        for change in (lambda: view.__setitem__(0, 1), lambda: view.obj.write(b"x"), lambda: view.obj.close()):
+            try:
+                change()
+            except (TypeError, IndexError, ValueError):
+                pass
+            else:
+                raise SystemExit("a view was written to, or closed")
+        assert not hasattr(view.obj, "_lease")
+        # The last view ends the lease, and not before: the memory is not another block's until then.
+        block.close()
+        part, view = view[nbytes // 2 :], None
+        plane["x"] = b"-" * nbytes
+        for _ in range(3):
+            plane["y"] = b"y" * nbytes
+        assert bytes(part) == value[nbytes // 2 :]
+        assert plane.stats().leases == 1
+        part = None
+        gc.collect()
+        plane.gc()
+        assert plane.stats().leases == 0
+    plane.put("config", {{"limit": 5, "names": ["a"] * 40_000}})
+    plane["small"] = [1]
+    assert plane["small"] == [1] and plane["config"]["limit"] == 5
+    with plane.edit("config") as draft:
+        draft.value["limit"] = 6
+    assert plane["config"]["limit"] == 6
+    block = plane.attach("config")
+    unread = plane.attach("y")
+    assert plane.wait("small").version == 1 and plane.get("nothing") is None
+{LOADED.replace("print", "    print")}
+assert block.value()["limit"] == 6
+assert bytes(unread.value()) == b"y" * (1 << 20)
+"""
+
+
+def test_json_and_bytes_are_put_and_read_without_numpy_and_pyarrow(plane_root: Path) -> None:
+    assert run_python(ROUND_TRIP).stdout == "[]\n"
+
+
+SLOW = """
+from tests.plane.test_without_libraries import BEGAN, END
+BEGAN.set()
+assert END.wait(30)
+whole = True
+"""
+BEGAN, END = threading.Event(), threading.Event()
+
+
+@pytest.fixture
+def slow_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A library that is loaded once ``END`` is set; ``BEGAN`` says that somebody waits for it."""
+    (tmp_path / "slow_library.py").write_text(SLOW)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(imports, "LIBRARIES", ["slow_library", *imports.LIBRARIES])
+    BEGAN.clear()
+    END.clear()
+    yield "slow_library"
+    END.set()
+    sys.modules.pop("slow_library", None)
+
+
+def _is_whole() -> None:
+    assert importlib.import_module("slow_library").whole
+
+
+def test_a_fork_waits_for_a_library_that_another_thread_is_importing(plane: Plane, slow_library: str) -> None:
+    """A child with a half-made module would wait for ever for a thread that it has not."""
+    importing = threading.Thread(target=importlib.import_module, args=(slow_library,))
+    importing.start()
+    assert BEGAN.wait(HANG_S)
+    goes_on = threading.Timer(0.2, END.set)
+    goes_on.start()
+    run_forked(_is_whole)
+    importing.join()
+    goes_on.join()
+
+
+def test_an_import_that_begins_during_a_fork_waits_for_its_end(
+    plane: Plane, slow_library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    importing = threading.Thread(target=importlib.import_module, args=(slow_library,))
+    END.set()
+    imports.hold_imports()  # the first half of a fork
+    importing.start()
+    assert not BEGAN.wait(0.1)
+    run_forked(_is_whole)  # a fork within it, by the same thread
+    imports.release_imports()
+    assert BEGAN.wait(HANG_S)
+    importing.join()
+
+
+def test_a_fork_inside_an_import_does_not_wait_for_itself(plane: Plane, slow_library: str, tmp_path: Path) -> None:
+    (tmp_path / "slow_library.py").write_text(
+        "import os\npid = os.fork()\nif not pid: os._exit(0)\nassert os.waitpid(pid, 0)[1] == 0\nwhole = True\n"
+    )
+    _is_whole()
+    run_forked(_is_whole)
+
+
+def test_a_child_forked_during_a_first_read_reads_too(plane: Plane) -> None:
+    plane["config"] = {"limit": 5}
+    plane["array"] = np.arange(5)
+    outcome = run_python(FIRST_READS, plane.name, plane.root)
+    assert (outcome.stdout, outcome.stderr) == ("0\n", "")
+
+
+FIRST_READS = """
+import os, signal, sys, threading, time, shmplane
+plane = shmplane.Plane(sys.argv[1], root=sys.argv[2], create=False)
+failed = 0
+for delay in (0.0, 0.01, 0.03, 0.1, 0.2):
+    if not (tries := os.fork()):  # a fresh process each time, so that nothing is imported yet
+        threading.Thread(target=lambda: plane["array"], daemon=True).start()
+        time.sleep(delay)
+        if not (child := os.fork()):
+            signal.alarm(20)
+            os._exit(0 if plane["config"]["limit"] == 5 and plane["array"][4] == 4 else 1)
+        os._exit(os.waitpid(child, 0)[1] != 0)
+    failed += os.waitpid(tries, 0)[1] != 0
+print(failed)
+"""
