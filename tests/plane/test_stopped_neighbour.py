@@ -115,7 +115,7 @@ def test_a_thread_that_queues_behind_a_waiting_thread_names_the_process(plane: s
         putting = threading.Thread(target=lambda: outcome.append(plane.put("x", 1).version))
         putting.start()
         mutex = mutex_of(plane)
-        until(lambda: not mutex.acquire(False) or mutex.release())  # type: ignore[func-returns-value]
+        until(lambda: not mutex.acquire(False) or mutex.release())
         with pytest.raises(shmplane.LockTimeout, match=f"process {holder.pid} holds it"):
             lock.acquire(IN_TIME_S)
         assert holder.has_it

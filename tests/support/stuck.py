@@ -52,13 +52,21 @@ def lock_taken(plane: Any) -> Iterator[Neighbour]:
     """By another open description of the lock's file, which is to the kernel what another process is."""
     fd = os.open(directory_of(plane) / "lock", os.O_RDWR | os.O_CLOEXEC)
     try:
-        fcntl.fcntl(fd, _OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 1, 0))
+        until(lambda: _try_lock(fd))  # threads of pools may be inside
         neighbour = Neighbour(None)
         neighbour._then(lambda: fcntl.fcntl(fd, _OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_UNLCK, 0, 0, 1, 0)))
         with _patience_is_limited(neighbour):
             yield neighbour
     finally:
         os.close(fd)
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.fcntl(fd, _OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 1, 0))
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextlib.contextmanager
