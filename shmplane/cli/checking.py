@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import textwrap
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from ..manifest import FORMAT, fingerprint_of_format
 from ..observe import Check, TableFacts, check_host, check_planes, count, describe_format, nbytes, reading, worst
 from .exits import OK, PROBLEMS
 from .output import printable
+from .users import as_every_user, check_all_users
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -20,10 +22,12 @@ __all__ = ["doctor"]
 
 
 def doctor(options: Namespace, out: Output) -> int:
+    if options.all_users:
+        check_all_users(options)
     if options.layout is not None:
         return _layout(options, out)
     checks: list[Check] = []
-    for check in (*check_host(options.root), *check_planes(options.root)):
+    for check in (*check_host(options.root), *_check_planes(options, out)):
         checks.append(check)
         if not options.json:
             _show(check, out)
@@ -36,6 +40,25 @@ def doctor(options: Namespace, out: Output) -> int:
         counts = [f"{sum(check.status == kind for check in checks)} {kind}" for kind in ("fail", "warn")]
         out.message(f"problems found: {', '.join(counts)}")
     return OK if status == "ok" else PROBLEMS
+
+
+def _check_planes(options: Namespace, out: Output) -> Iterator[Check]:
+    """Those of this user, or with ``--all-users`` of everybody."""
+    if not options.all_users:
+        yield from check_planes(options.root)
+        return
+    for user, checks in as_every_user(
+        options.root, lambda: [asdict(check) for check in check_planes(options.root)], out
+    ):
+        for fields in checks or ():
+            check = Check(**fields)
+            yield replace(check, name=f"{check.name} of {user.name}", cure=_cure_by_root(check.cure, user.name))
+
+
+def _cure_by_root(cure: str, user: str) -> str:
+    if cure.startswith("shmplane gc"):
+        return "shmplane gc --all-users"
+    return f"as user {user}: {cure}" if cure else ""
 
 
 def _show(check: Check, out: Output) -> None:

@@ -24,6 +24,15 @@ __all__ = ["gc"]
 
 
 def gc(options: Namespace, out: Output) -> int:
+    if options.all_users:
+        from .. import plane, scopes  # noqa: F401 - before a child that may not be able to read them any more
+        from .users import run_for_all_users
+
+        return run_for_all_users(_gc, options, out)
+    return _gc(options, out)
+
+
+def _gc(options: Namespace, out: Output) -> int:
     names = [options.plane] if options.plane is not None else plane_names(options.root)
     orphans = leftovers(options.root)
     files = _files_of_scopes(dry_run=options.dry_run)

@@ -19,6 +19,10 @@ __all__ = ["age", "block_fields", "ls", "plane_fields", "sorted_blocks", "timest
 
 
 def ls(options: Namespace, out: Output) -> int:
+    if options.all_users:
+        from .users import run_for_all_users
+
+        return run_for_all_users(_planes, options, out)
     return _blocks(options, out) if options.plane is not None else _planes(options, out)
 
 

@@ -93,6 +93,11 @@ def _ls(commands: Commands) -> None:
         ],
     )
     command.add_argument("plane", nargs="?", metavar="PLANE", help="a plane's name")
+    _all_users(command)
+
+
+def _all_users(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--all-users", action="store_true", help="the planes of every user (for root)")
 
 
 def _info(commands: Commands) -> None:
@@ -123,6 +128,7 @@ def _gc(commands: Commands) -> None:
     )
     command.add_argument("plane", nargs="?", metavar="PLANE", help="a plane's name; without it: all of them")
     command.add_argument("--dry-run", action="store_true", help="only show what would be reclaimed")
+    _all_users(command)
 
 
 def _doctor(commands: Commands) -> None:
@@ -137,6 +143,7 @@ def _doctor(commands: Commands) -> None:
             ("shmplane doctor --layout market", "with the place of each table in that plane"),
         ],
     )
+    _all_users(command)
     command.add_argument(
         "--layout", nargs="?", const="", metavar="PLANE", help="print the columns of the binary format instead"
     )

@@ -30,6 +30,7 @@ from .immortal import immortalise
 from .imports import is_loaded
 from .mapping import Mapping, Pages, Window, reserve, round_to_pages
 from .tokens import Token
+from .users import run_as
 from .waiting import wait_for_change, wake_all
 from .witness import ForkWitness
 
@@ -80,6 +81,7 @@ __all__ = [
     "require_platform",
     "reserve",
     "round_to_pages",
+    "run_as",
     "run_in_forked_child",
     "set_size",
     "try_flock",
