@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import ctypes
 import gc
 import os
 import time
@@ -184,29 +185,84 @@ def wait_for_leases(plane: Plane, count: int) -> bool:
 
 #: views of which no library tells the address
 OPAQUE = {"array: exporter", "array: flat", "table: reader", "table: polars", "bytes: exporter"}
+#: copy-on-write pages of their own, for consumers that write into what is marked as read-only
+PRIVATE = {"array: dlpack"}
 
 
 def test_no_view_can_be_written_and_every_view_keeps_the_lease(plane: Plane, subtests: pytest.Subtests) -> None:
     plane.update(VALUES)
     for name, derive in VIEWS.items():
         with subtests.test(name):
-            check_view(plane, name.partition(":")[0], derive, opaque=name in OPAQUE)
+            wanted = "rw-p" if name in PRIVATE else "r--s"
+            check_view(plane, name.partition(":")[0], derive, opaque=name in OPAQUE, wanted=wanted)
 
 
-def check_view(plane: Plane, name: str, derive: Derive, *, opaque: bool) -> None:
+def check_view(plane: Plane, name: str, derive: Derive, *, opaque: bool, wanted: str) -> None:
     with plane.attach(name) as block:
         view = derive(block)
     del block
     assert not is_writable(view)
     places = {mapped(address) for address in addresses(view)}
     assert places or opaque
-    assert {protection for protection, file in places if plane.root in file} <= {"r--s"}
+    assert {protection for protection, file in places if plane.root in file} <= {wanted}
     assert opaque or any(plane.root in file for _, file in places), "it shows a copy"
     assert wait_for_leases(plane, 1)
     time.sleep(0.01)
     assert plane.stats().leases == 1
     del view
     assert wait_for_leases(plane, 0)
+
+
+class OldConsumer:
+    """A DLPack consumer that cannot be told of read-only memory, or does not look: it writes."""
+
+    def __init__(self, block: shmplane.Block, **options: Any) -> None:
+        self.block, self.options = block, options
+
+    def __dlpack__(self, **_: Any) -> Any:
+        return self.block.__dlpack__(**self.options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.block.__dlpack_device__()
+
+
+def write_as_c_code_does(array: Any) -> None:
+    ctypes.memset(array.__array_interface__["data"][0], 1, array.nbytes)
+
+
+@pytest.mark.parametrize("value", [np.arange(10.0), np.arange(100_000.0), np.ones((300, 300), order="F")], ids=len)
+def test_what_a_dlpack_consumer_writes_reaches_neither_the_block_nor_another_consumer(plane: Plane, value: Any) -> None:
+    block = plane.put("x", value)
+    one, other = (np.from_dlpack(OldConsumer(block)) for _ in range(2))
+    assert np.array_equal(one, value)
+    write_as_c_code_does(one)
+    assert np.array_equal(plane["x"], value)
+    assert np.array_equal(other, value)
+    block.close()
+    del block, other
+    plane["x"] = 0
+    plane.gc()
+    assert set(one.ravel().view("u1").tolist()) == {1}
+
+
+def test_an_edited_array_is_written_privately_too(plane: Plane) -> None:
+    plane["x"] = np.zeros(100_000)
+    with plane.edit("x") as draft:
+        draft.array[50_000] = 5.0
+    consumed = np.from_dlpack(OldConsumer(plane.attach("x")))
+    assert consumed[50_000] == 5.0
+    write_as_c_code_does(consumed)
+    assert plane["x"][50_000] == 5.0
+
+
+def test_a_tensor_of_a_block_is_changed_in_place_without_reaching_it(plane: Plane) -> None:
+    torch = pytest.importorskip("torch")
+    image = np.full((64, 64), 255, "f4")
+    for block in (plane.put("x", image), plane.put("small", image[:4])):
+        tensor = torch.from_dlpack(block)
+        tensor /= 255
+        assert float(tensor.max()) == 1.0
+        assert block.array().max() == 255
 
 
 def test_an_exporter_shows_nothing_that_could_be_closed(plane: Plane) -> None:

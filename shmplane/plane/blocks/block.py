@@ -13,6 +13,7 @@ from ..process.leases import Lease
 from ..records import timestamp
 from .export import export
 from .handles import held_attachment
+from .private import private_array
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -228,7 +229,17 @@ class Block:
         return array.astype(dtype)
 
     def __dlpack__(self, **options: Any) -> Any:
-        return self.array().__dlpack__(**options)
+        # Some consumers write into what is marked as read-only, and older ones cannot be told: so the pages are private.
+        lease = self._open()
+        array = private_array(lease) if self._facts.codec in ("array", "bytes") else self.array().copy()
+        if options.get("max_version") is None:
+            return array.__dlpack__(**options)
+        marked = array.view()
+        marked.flags.writeable = False
+        try:
+            return marked.__dlpack__(**options)
+        except TypeError:  # NumPy 1 knows no versions
+            return array.__dlpack__()
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return 1, 0

@@ -1,18 +1,14 @@
-"""Private images of an array's body: by pages that the kernel copies, or, for what shares a slab, copied whole.
-
-A private mapping shows later writes to pages that it has not copied. The blocks below never change while they are leased,
-so the image holds the lease of its base until the last view of it is garbage.
-"""
+"""Private images of an array's body: by pages that the kernel copies, or, for what shares a slab, copied whole."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ...codecs import open_body
-from ...errors import PlaneFull
-from ...system import PAGE_NBYTES, Mapping, dirty_runs, own, reserve
+from ...system import PAGE_NBYTES, dirty_runs
+from ..blocks.private import copy_body, has_pages, map_private
 from ..blocks.publish import StoredBytes, contents_of, store
-from ..memory.extents import extents_of, lay_extents
+from ..memory.extents import extents_of
 from .pages import publish_pages
 
 if TYPE_CHECKING:
@@ -36,21 +32,15 @@ class Image(Protocol):
 
 def image_of(base: Lease) -> Image:
     """A private image of the block that ``base`` leases."""
-    facts = base.facts
-    if not facts.body_nbytes or (facts.in_slab and not facts.references):
-        return CopiedImage(base)
-    return PagedImage(base)
+    return PagedImage(base) if has_pages(base) else CopiedImage(base)
 
 
 class CopiedImage:
     """A copy, compared with what it was copied from."""
 
     def __init__(self, base: Lease) -> None:
-        import numpy as np
-
-        base.open()
         self._base = base
-        self.buffer: memoryview = np.frombuffer(open_body(base), np.uint8).copy().data
+        self.buffer: memoryview = copy_body(base)
 
     def dirty(self) -> bool:
         return self.buffer != open_body(self._base)
@@ -67,24 +57,10 @@ class PagedImage:
     """A private mapping over the body's pages."""
 
     def __init__(self, base: Lease) -> None:
-        memory, facts = base.attachment.memory, base.facts
         self._base = base
-        self._extents = extents_of(memory, facts)
-        try:
-            self._mapping = self._map()
-        except own(PlaneFull):
-            # Out of mappings: let go of those that nobody uses and try once more.
-            memory.drop()
-            self._mapping = self._map()
-        self.buffer: memoryview = self._mapping.view[: facts.body_nbytes]
-
-    def _map(self) -> Mapping:
-        pages = reserve(self._base.facts.body_nbytes, writable=True)
-        mapping = Mapping(self._base.facts.body_nbytes, writable=True, pages=pages)
-        lay_extents(self._base.attachment.memory, mapping, self._base.facts, self._extents, private=True)
-        # The array keeps the pages, and they keep the lease.
-        pages.kept = self._base
-        return mapping
+        self._extents = extents_of(base.attachment.memory, base.facts)
+        self._mapping = map_private(base, self._extents)
+        self.buffer: memoryview = self._mapping.view[: base.facts.body_nbytes]
 
     def dirty(self) -> Any:
         return dirty_runs(self._mapping, self._clean)

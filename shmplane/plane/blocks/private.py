@@ -1,0 +1,71 @@
+"""Private pages of a block's body: writable, zero-copy until they are written, and never reaching the block.
+
+A private mapping shows later writes to pages that it has not copied. The blocks below never change while they are leased,
+so the pages hold the lease of their block until the last view of them is garbage.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ...codecs import array_over, open_body
+from ...errors import PlaneFull
+from ...system import Mapping, own, reserve
+from ..memory.extents import extents_of, lay_extents
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from ..memory.extents import Extent
+    from ..process.leases import Lease
+
+__all__ = ["copy_body", "has_pages", "map_private", "private_array"]
+
+
+def has_pages(lease: Lease) -> bool:
+    """Whether the body begins a page; small ones lie among others, and are copied whole."""
+    facts = lease.facts
+    return bool(facts.body_nbytes) and (not facts.in_slab or bool(facts.references))
+
+
+def copy_body(lease: Lease) -> memoryview:
+    """A private copy of the body."""
+    import numpy as np
+
+    lease.open()
+    return np.frombuffer(open_body(lease), np.uint8).copy().data
+
+
+def map_private(lease: Lease, extents: Sequence[Extent]) -> Mapping:
+    """A private mapping over the body's pages. Cost: about 10 µs, and the kernel's copy of each page that is written."""
+    memory = lease.attachment.memory
+    try:
+        return _map(lease, extents)
+    except own(PlaneFull):
+        # Out of mappings: let go of those that nobody uses and try once more.
+        memory.drop()
+        return _map(lease, extents)
+
+
+def _map(lease: Lease, extents: Sequence[Extent]) -> Mapping:
+    nbytes = lease.facts.body_nbytes
+    pages = reserve(nbytes, writable=True)
+    mapping = Mapping(nbytes, writable=True, pages=pages)
+    lay_extents(lease.attachment.memory, mapping, lease.facts, extents, private=True)
+    # The array keeps the pages, and they keep the lease.
+    pages.kept = lease
+    return mapping
+
+
+def private_array(lease: Lease) -> npt.NDArray[Any]:
+    """A private, writable array over an array's or bytes' body; the latter as ``uint8``."""
+    import numpy as np
+
+    if has_pages(lease):
+        mapping = map_private(lease, extents_of(lease.attachment.memory, lease.facts))
+        body = mapping.view[: lease.facts.body_nbytes]
+    else:
+        body = copy_body(lease)
+    return array_over(lease.frame(), body) if lease.facts.codec == "array" else np.frombuffer(body, np.uint8)
