@@ -19,6 +19,7 @@ from shmplane.codecs.composed import (
 )
 from shmplane.codecs.convert import AS_KINDS, as_kind, as_table, check_as
 from shmplane.codecs.description import Description, describe
+from shmplane.codecs.document import SMALL_DOCUMENT_NBYTES, decode_document
 from shmplane.codecs.editing import align_column, check_labels, labels_of, lower_column, recipe_with, title_of
 from shmplane.codecs.opening import open_root, open_table, present, presenter
 from shmplane.codecs.raw import open_body
@@ -28,6 +29,7 @@ from shmplane.codecs.table import check_table, encode_table, find_columns, nbyte
 __all__ = [
     "AS_KINDS",
     "KINDS",
+    "SMALL_DOCUMENT_NBYTES",
     "Codec",
     "Composition",
     "Description",
@@ -49,6 +51,7 @@ __all__ = [
     "check_as",
     "check_table",
     "composition_of",
+    "decode_document",
     "describe",
     "encode",
     "find_columns",

@@ -4,12 +4,14 @@ Rule 1. What can share the block's memory does: an array as a pandas or Polars c
         What cannot (``python``, row-wise views of columns) is a private copy.
 Rule 2. What has no natural counterpart is refused, saying what is possible; nothing is guessed.
 
+``numpy`` is another name for ``array``.
+
 * array: ``array`` itself; ``arrow`` an Array (1-d) or Table (records); ``pandas``, ``polars`` a Series (1-d) or
   DataFrame (2-d, records); ``bytes`` as they lie in memory; ``python`` nested lists.
 * table: ``array`` of a single column; ``arrow`` a Table or ChunkedArray; ``pandas``, ``polars`` a DataFrame or
   Series; ``python`` a list of rows as dicts, or of values.
 * bytes: ``array`` of ``uint8``; ``arrow`` a Buffer; ``bytes`` itself; ``python`` private ``bytes``.
-* json: ``bytes`` of the text; ``python`` the value.
+* json: ``bytes`` of the text; ``python`` a value of one's own, which can be changed.
 * pickle: ``python`` the object.
 """
 
@@ -18,6 +20,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from shmplane.codecs.array import present_array
+from shmplane.codecs.document import decode_document
 from shmplane.codecs.frames import TableRoot, present_table
 from shmplane.codecs.raw import present_bytes
 from shmplane.codecs.table import SERIES
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AS_KINDS", "as_kind", "as_table", "check_as"]
 
-AS_KINDS = ("array", "arrow", "pandas", "polars", "bytes", "python")
+AS_KINDS = ("array", "numpy", "arrow", "pandas", "polars", "bytes", "python")
 
 
 def check_as(as_: str) -> None:
@@ -49,7 +52,7 @@ def as_kind(kind: str, root: Any, as_: str) -> Any:
         UnsupportedValue: this value has no such form; the message says which it has.
     """
     check_as(as_)
-    convert = _CONVERT[kind].get(as_)
+    convert = _CONVERT[kind].get("array" if as_ == "numpy" else as_)
     if convert is None:
         _refuse(kind, as_, "it has no such form")
     try:
@@ -91,12 +94,14 @@ def _array_as_arrow(root: Any) -> Any:
 def _array_as_pandas(root: Any) -> Any:
     import pandas as pd
 
+    from shmplane.codecs.pandas_ import changeable
+
     array = present_array(root)
     try:
         if array.ndim == 2 or (array.ndim == 1 and array.dtype.names is not None):
-            return pd.DataFrame(array, copy=False)
+            return changeable(pd.DataFrame(array, copy=False))
         if array.ndim == 1:
-            return pd.Series(array, copy=False)
+            return changeable(pd.Series(array, copy=False))
     except own(TypeError, ValueError) as error:
         raise _NoForm(f"pandas has no column for dtype {array.dtype} ({error})") from error
     raise _NoForm(f"it has {array.ndim} dimensions, a frame one or two")
@@ -171,9 +176,11 @@ def _table_as_pandas(root: Any) -> Any:
     import pandas as pd
 
     if isinstance(root, TableRoot) and root.origin.startswith("pandas"):
-        return pd.Series(present_table(root)) if root.origin == "pandas-array" else present_table(root)
+        return pd.Series(present_table(root), copy=True) if root.origin == "pandas-array" else present_table(root)
+    from shmplane.codecs.pandas_ import changeable
+
     # Columns apart, since pandas would copy them to put them together.
-    frame = _table_of(root).to_pandas(split_blocks=True, self_destruct=False)
+    frame = changeable(_table_of(root).to_pandas(split_blocks=True, self_destruct=False))
     return frame.iloc[:, 0] if _is_series(root) else frame
 
 
@@ -242,6 +249,6 @@ _CONVERT: dict[str, dict[str, Callable[[Any], Any]]] = {
         "bytes": present_bytes,
         "python": lambda root: present_bytes(root).tobytes(),
     },
-    "json": {"bytes": _json_as_bytes, "python": _present("json")},
+    "json": {"bytes": _json_as_bytes, "python": decode_document},
     "pickle": {"python": _present("pickle")},
 }

@@ -1,4 +1,4 @@
-"""JSON documents: stored as text, so that any program can read them, and decoded afresh for every reader.
+"""JSON documents: stored as text, so that any program can read them, and decoded once for all readers of a process.
 
 Rule 1. What is stored comes back equal: keys are ``str``, numbers are finite, text is valid Unicode.
         The one exception is the tuple, which comes back as a list.
@@ -11,19 +11,30 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from shmplane.codecs.frame import corrupt
+from shmplane.codecs.frozen import ReadOnlyDict, ReadOnlyList, freeze
 from shmplane.codecs.raw import EncodedBytes, read_bytes
 from shmplane.errors import UnsupportedValue
 
 from ..system import own
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from shmplane.codecs.base import Memory
 
-__all__ = ["Document", "encode_document", "open_document", "present_document"]
+__all__ = [
+    "SMALL_DOCUMENT_NBYTES",
+    "Document",
+    "decode_document",
+    "encode_document",
+    "open_document",
+    "present_document",
+]
+
+SMALL_DOCUMENT_NBYTES = 16 * 1024  #: of text that is remembered with its value, whether somebody has it or not
 
 MAX_DEPTH = 200  #: of lists and dicts within each other
 
@@ -31,12 +42,31 @@ _LEAVES = frozenset((str, int, float, bool, type(None)))
 
 
 class Document:
-    """The text of a document: the root that ``present_document`` decodes."""
+    """The text of a document, and its value once it was decoded.
 
-    __slots__ = ("__weakref__", "text")
+    A small document is remembered as it is, with its value. A larger one only lives as long as somebody has its value:
+    then it is the value that keeps the document.
+    """
+
+    __slots__ = ("__weakref__", "_find", "text")
 
     def __init__(self, text: bytes) -> None:
         self.text: bytes = text
+        self._find: Callable[[], Any] | None = None
+
+    def value(self) -> Any:
+        """The value, read-only, the same for all."""
+        value = None if self._find is None else self._find()
+        return self._decode() if value is None else value
+
+    def _decode(self) -> Any:
+        value = freeze(decode_document(self))
+        if isinstance(value, (ReadOnlyDict, ReadOnlyList)) and len(self.text) > SMALL_DOCUMENT_NBYTES:
+            value.origin = self
+            self._find = ref(value)
+        else:
+            self._find = lambda: value
+        return value
 
 
 def encode_document(value: Any) -> EncodedBytes:
@@ -97,7 +127,12 @@ def open_document(frame: bytes, memory: Memory) -> Document:
 
 
 def present_document(root: Document) -> Any:
-    """Decode the document: a new value for every caller, who may change it."""
+    """The decoded value: read-only, and one for all readers while any of them has it."""
+    return root.value()
+
+
+def decode_document(root: Document) -> Any:
+    """The value, decoded anew: plain and private."""
     try:
         return json.loads(root.text)
     except own(ValueError) as error:

@@ -9,6 +9,9 @@ Rule 2. What would come back changed is refused, naming the column; so are ``att
         comes back as a plain frame or series, with a warning at put. A ``freq`` that pandas cannot read from its name
         is left out.
 
+Rule 3. A frame is changed like any other, though its memory is read-only: pandas copies a column that it takes to be
+        shown by another frame too. pandas 2 without its copy-on-write mode gets copies.
+
 Columns are copied where the two libraries lay them out differently: ``bool`` (bits in Arrow), Python objects,
 and columns of a row-major block.
 """
@@ -29,7 +32,7 @@ from ..system import own
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["frame_from_table", "series_from_table", "table_from_frame", "table_from_series"]
+__all__ = ["changeable", "frame_from_table", "series_from_table", "table_from_frame", "table_from_series"]
 
 
 def table_from_frame(frame: Any) -> tuple[pa.Table, bytes]:
@@ -103,7 +106,7 @@ def _parse(recipe: bytes) -> dict[str, Any]:
 
 
 def frame_from_table(table: pa.Table, recipe: bytes) -> Any:
-    """The ``DataFrame`` that was put; its columns are read-only where they are zero-copy."""
+    """The ``DataFrame`` that was put; zero-copy until it is changed."""
     import pandas as pd
 
     said = _parse(recipe)
@@ -112,7 +115,7 @@ def frame_from_table(table: pa.Table, recipe: bytes) -> Any:
     boxed = {position: _boxed(array, index) for position, array in enumerate(arrays)}
     frame = pd.DataFrame(boxed, index=index, copy=False)
     frame.columns = indexes.unpack_labels(said["columns"])
-    return _with_extras(frame, said)
+    return _with_extras(changeable(frame), said)
 
 
 def series_from_table(table: pa.Table, recipe: bytes) -> Any:
@@ -124,7 +127,7 @@ def series_from_table(table: pa.Table, recipe: bytes) -> Any:
     index = indexes.unpack_index(said["index"], table.columns[1:])
     name = indexes.unpack_label(said["name"])
     series = pd.Series(array, index=index, name=name, dtype=array.dtype, copy=False)
-    return _with_extras(series, said)
+    return _with_extras(changeable(series), said)
 
 
 def _raise_columns(table: pa.Table, said: dict[str, Any]) -> list[Any]:
@@ -146,3 +149,49 @@ def _with_extras(value: Any, said: dict[str, Any]) -> Any:
     if said.get("unique") and value.index.is_unique:
         value.flags.allows_duplicate_labels = False
     return value
+
+
+def changeable(value: Any) -> Any:
+    """A new frame or series over read-only memory, so that it can be written: each column is copied by its first write."""
+    if not _copies_on_write():
+        return value.copy()
+    _mark_shared(value)
+    return value
+
+
+def _mark_shared(value: Any) -> None:
+    """Let pandas take every column for one that an index shows too."""
+    for block in value._mgr.blocks:
+        block.refs.add_index_reference(_the_index())
+
+
+@lru_cache(maxsize=1)
+def _the_index() -> Any:
+    import pandas as pd
+
+    return pd.Index(["for ever"])
+
+
+def _copies_on_write() -> bool:
+    import pandas as pd
+
+    if int(pd.__version__.partition(".")[0]) < 3 and pd.options.mode.copy_on_write is not True:
+        return False
+    return _marks_are_heeded()
+
+
+@lru_cache(maxsize=1)
+def _marks_are_heeded() -> bool:
+    """Whether this pandas knows the marks, which are none of its public interface: by trying."""
+    import numpy as np
+    import pandas as pd
+
+    values = np.zeros(1)
+    values.flags.writeable = False
+    try:
+        frame = pd.DataFrame({"a": values}, copy=False)
+        _mark_shared(frame)
+        frame.iloc[0, 0] = 1.0
+    except own(AttributeError, TypeError, ValueError):
+        return False
+    return bool(frame.iloc[0, 0] == 1.0 and values[0] == 0.0)

@@ -167,9 +167,9 @@ class Plane(Coordinated):
     @overload
     def get(self, name: str, default: Any = None, *, as_: None = None) -> Any: ...
     @overload
-    def get(self, name: str, default: D, *, as_: Literal["array"]) -> npt.NDArray[Any] | D: ...
+    def get(self, name: str, default: D, *, as_: Literal["array", "numpy"]) -> npt.NDArray[Any] | D: ...
     @overload
-    def get(self, name: str, default: None = None, *, as_: Literal["array"]) -> npt.NDArray[Any] | None: ...
+    def get(self, name: str, default: None = None, *, as_: Literal["array", "numpy"]) -> npt.NDArray[Any] | None: ...
     @overload
     def get(self, name: str, default: D, *, as_: Literal["bytes"]) -> memoryview | D: ...
     @overload
@@ -184,8 +184,8 @@ class Plane(Coordinated):
         """The current version, as the kind that was put, or ``default``.
 
         Args:
-            as_: ``array``, ``arrow``, ``pandas``, ``polars``, ``bytes`` or ``python`` converts; ``UnsupportedValue`` when
-                the kind cannot be shown like that.
+            as_: ``array`` (or ``numpy``), ``arrow``, ``pandas``, ``polars``, ``bytes`` or ``python`` converts;
+                ``UnsupportedValue`` when the kind cannot be shown like that.
 
         Cost: one comparison and a new view while this process holds the block; else a short hold of the lock.
         """

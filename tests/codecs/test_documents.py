@@ -1,5 +1,11 @@
 from __future__ import annotations
 
+import copy
+import json
+import operator
+import pickle
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -8,7 +14,7 @@ from hypothesis import strategies as st
 
 from shmplane import codecs
 from shmplane.errors import UnsupportedValue
-from tests.codecs.harness import body_of, open_stored, round_trip
+from tests.codecs.harness import body_of, convert, open_stored, round_trip
 
 LEAVES = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text())
 JSON = st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20)
@@ -32,7 +38,9 @@ def itself() -> Any:
 def test_a_json_value_comes_back_equal(value: Any) -> None:
     back = round_trip(value)
     assert back == value
-    assert type(back) is type(value)
+    assert isinstance(back, type(value))
+    assert type(copy.deepcopy(back)) is type(value)
+    assert json.loads(json.dumps(back)) == value
 
 
 def test_tuples_come_back_as_lists() -> None:
@@ -43,10 +51,107 @@ def test_large_integers_come_back() -> None:
     assert round_trip(10**300) == 10**300
 
 
-def test_every_reader_gets_a_value_of_its_own() -> None:
-    kind, root = open_stored({"a": [1]})
-    codecs.present(kind, root)["a"].append(2)
-    assert codecs.present(kind, root) == {"a": [1]}
+CHANGES: dict[str, Callable[[Any], Any]] = {
+    "item": lambda value: value["dict"].__setitem__("b", 1),
+    "del": lambda value: value.__delitem__("dict"),
+    "update": lambda value: value.update(a=1),
+    "|=": lambda value: operator.ior(value, {"a": 1}),
+    "setdefault": lambda value: value.setdefault("b", 1),
+    "setdefault of what is there": lambda value: value.setdefault("dict", 1),
+    "pop": lambda value: value.pop("dict"),
+    "popitem": lambda value: value.popitem(),
+    "clear": lambda value: value["dict"].clear(),
+    "list item": lambda value: value["list"].__setitem__(0, 1),
+    "list slice": lambda value: value["list"].__setitem__(slice(None), []),
+    "list del": lambda value: value["list"].__delitem__(0),
+    "append": lambda value: value["list"].append(1),
+    "extend": lambda value: value["list"].extend([1]),
+    "insert": lambda value: value["list"].insert(0, 1),
+    "list pop": lambda value: value["list"].pop(),
+    "remove": lambda value: value["list"].remove(1),
+    "reverse": lambda value: value["list"].reverse(),
+    "sort": lambda value: value["list"].sort(),
+    "list clear": lambda value: value["list"].clear(),
+    "+=": lambda value: operator.iadd(value["list"], [1]),
+    "*=": lambda value: operator.imul(value["list"], 2),
+    "deep": lambda value: value["list"][1]["deep"].append(1),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_a_change_is_refused_with_the_cure(change: Callable[[Any], Any]) -> None:
+    before = {"dict": {"a": None}, "list": [1, {"deep": []}]}
+    value = round_trip(before)
+    with pytest.raises(TypeError, match=r"read-only.*plane\.edit\(name\).*deepcopy"):
+        change(value)
+    assert value == before
+
+
+def test_no_method_that_changes_a_plain_one_is_left() -> None:
+    changing = {dict: set(dir(dict)) - set(dir(Mapping)), list: set(dir(list)) - set(dir(Sequence))}
+    harmless = {"copy", "fromkeys", "__getattribute__", "__or__", "__ror__", "__add__", "__mul__", "__rmul__"}
+    for kind, plain in ((type(round_trip({})), dict), (type(round_trip([])), list)):
+        kept = {name for name in changing[plain] - harmless if getattr(kind, name) is getattr(plain, name)}
+        assert kept <= {"__new__", "__init__", "__sizeof__", "__ge__", "__gt__", "__le__", "__lt__", "__eq__", "__ne__"}
+
+
+COPIES: dict[str, Callable[[Any], Any]] = {
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "method": lambda value: value.copy(),
+    **{
+        f"pickle {protocol}": lambda value, protocol=protocol: pickle.loads(pickle.dumps(value, protocol))
+        for protocol in range(6)
+    },
+}
+
+
+@pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES.keys())
+def test_copies_and_pickles_are_plain(copied: Callable[[Any], Any]) -> None:
+    for before in ({"a": [1, {}]}, [[1], {"a": 2}]):
+        back = copied(round_trip(before))
+        assert back == before
+        assert type(back) is type(before)
+        back.clear()
+
+
+def test_deep_copies_and_pickles_are_plain_all_the_way_down() -> None:
+    value = round_trip({"a": [{"b": [1]}]})
+    for back in (copy.deepcopy(value), pickle.loads(pickle.dumps(value)), convert({"a": [{"b": [1]}]}, "python")):
+        back["a"][0]["b"].append(2)
+        assert back == {"a": [{"b": [1, 2]}]}
+    assert copy.deepcopy(round_trip(nested(200))) == nested(200)
+
+
+def test_it_is_used_like_a_plain_one() -> None:
+    value = round_trip({"a": [3, 1, 2], "b": {"c": 1}})
+    assert isinstance(value, dict)
+    assert isinstance(value["a"], list)
+    assert value | {"d": 1} == {"a": [3, 1, 2], "b": {"c": 1}, "d": 1}
+    assert value["a"] + [4] == [3, 1, 2, 4]
+    assert sorted(value["a"]) == [1, 2, 3]
+    assert repr(value) == "{'a': [3, 1, 2], 'b': {'c': 1}}"
+    assert codecs.encode(value).kind == "json"
+    match value:
+        case {"b": {"c": found}, "a": [first, *_]}:
+            assert (found, first) == (1, 3)
+
+
+@pytest.mark.parametrize("text", ["x", "x" * 100_000])
+def test_a_document_is_decoded_once_while_its_value_is_in_use(text: str) -> None:
+    kind, root = open_stored({"a": [text]})
+    value = codecs.present(kind, root)
+    assert codecs.present(kind, root) is value
+
+
+def test_a_large_document_is_kept_by_its_value_and_not_the_other_way_round() -> None:
+    kind, root = open_stored(["x" * 100_000])
+    value = codecs.present(kind, root)
+    seen, found = weakref.ref(root), weakref.ref(value)
+    del root
+    assert seen() is not None
+    del value
+    assert (seen(), found()) == (None, None)
 
 
 def test_the_body_is_json_text() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import copy
 import ctypes
 import mmap
 import sys
@@ -126,6 +127,8 @@ def difference(got: Any, wanted: Any) -> str:
     """Empty when both are equal, of one kind, and nothing of ``got`` can be written."""
     if isinstance(wanted, bytes):
         return "" if isinstance(got, memoryview) and got.readonly and got.tobytes() == wanted else f"{got!r}"
+    if isinstance(got, (dict, list)):
+        got = copy.copy(got)  # what is read-only copies as what was put
     if type(got) is not type(wanted):
         return f"{type(got)} instead of {type(wanted)}"
     if isinstance(wanted, np.ndarray):
@@ -325,7 +328,14 @@ def test_an_unknown_form_is_a_bad_argument_whether_the_name_is_there_or_not(plan
     plane["x"] = 1
     for name in ("x", "missing"):
         with pytest.raises(ValueError, match="choose one of array"):
-            plane.get(name, as_="numpy")  # type: ignore[call-overload]
+            plane.get(name, as_="xarray")  # type: ignore[call-overload]
+
+
+def test_numpy_is_another_word_for_array(plane: Plane) -> None:
+    plane["x"] = np.arange(3)
+    plane["t"] = pa.table({"a": [1.5]})
+    assert plane.get("x", as_="numpy").tolist() == [0, 1, 2]
+    assert plane.get("t", as_="numpy").tolist() == [1.5]
 
 
 # Pickles

@@ -44,7 +44,7 @@ def get_knows_what_it_converts_to(plane: Plane) -> None:
     assert_type(plane.get("x", 3, as_="array"), npt.NDArray[Any] | int)
     assert_type(plane.get("x", as_="bytes"), memoryview | None)
     assert_type(plane.get("x", b"", as_="bytes"), memoryview | bytes)
-    plane.get("x", as_="numpy")  # type: ignore[call-overload]
+    plane.get("x", as_="xarray")  # type: ignore[call-overload]
     plane.get("x", 1, "array")  # type: ignore[call-overload]
     plane.get("x", as_="array").sum()  # type: ignore[union-attr]  # it may be None
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from ...codecs import presenter
+from ...codecs import SMALL_DOCUMENT_NBYTES, presenter
 from ...manifest import not_found
 from ...names import check_block_name
 from .block import unsafe
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["Known", "Views", "lease_current"]
 
 _MOST_REMEMBERED = 16_384
-_SMALL_COPY_NBYTES = 16 * 1024
 
 #: name row, name word, root or None, how to show it, and what a revived lease needs
 Known = tuple[int, int, Any, Any, Any]
@@ -51,7 +50,7 @@ class Views:
         root = lease.root()
         show = presenter(kind)
         held = (tracked, lease.facts, lease.frame(), weakref.ref(lease.mapping))
-        if kind == "json" and lease.nbytes <= _SMALL_COPY_NBYTES:
+        if kind == "json" and lease.nbytes <= SMALL_DOCUMENT_NBYTES:
             # Its text was copied, and the word tells every version from all others: it needs no lease to be right.
             self._remember(name, (name_row, word, lambda: root, show, held))
         else:

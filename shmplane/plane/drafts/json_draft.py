@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ...codecs import encode, open_body, present
+from ...codecs import decode_document, encode, open_body
 from ..blocks.publish import contents_of, store
 from ..memory.segments import MappedSink
 from .draft import Draft
@@ -24,7 +24,7 @@ class JsonDraft(Draft):
 
     def __init__(self, attachment: Attachment, name: str, base: Lease) -> None:
         super().__init__(attachment, name, base)
-        self._value = present("json", base.root())
+        self._value = decode_document(base.root())
 
     @property
     def value(self) -> Any:
