@@ -12,12 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support import guard, requires
 from tests.support.roots import RUN, make_session_root, remove_session_root
 
 if TYPE_CHECKING:
     import shmplane
+
+# How long an example takes, or is drawn for, is the machine's business: no test asserts a time.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 _ROOT = pytest.StashKey[Path]()
 _FAILED = pytest.StashKey[bool]()

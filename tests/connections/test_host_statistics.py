@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 import shmplane
 from shmplane.connections import AsyncConnectionPool, ConnectionPool, host_statistics
-from shmplane.manifest import LEVEL_WORDS, MAX_METERS, Limits, Manifest, Metering, store
-from shmplane.tables import table
+from shmplane.manifest import MAX_METERS
 from tests.connections.fakes import Server, until
 from tests.support.forked import run_forked
 from tests.support.processes import Child
-from tests.support.tracing import STORES, wrap_columns
 
 
 def pool_of(plane: shmplane.Plane, name: str = "db", **options: Any) -> ConnectionPool[Any]:
@@ -149,72 +141,3 @@ def test_names_that_nobody_uses_make_room_for_new_ones(plane: shmplane.Plane) ->
     plane.gc()
     count(range(MAX_METERS, MAX_METERS + 3))
     assert len(host_statistics(plane)) == MAX_METERS
-
-
-class _Killed(BaseException):
-    """Stands for a death: nothing after it happens."""
-
-
-def _die() -> None:
-    raise _Killed
-
-
-@pytest.fixture
-def manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manifest]:
-    """An empty one, whose stores are counted."""
-    for module in (table, store):
-        monkeypatch.setattr(module, "view_column", table.view_column)
-    wrap_columns()
-    monkeypatch.setattr(STORES, "act", _die)
-    fd = os.open(tmp_path / "manifest", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    made = Manifest.create(fd, Limits(64, 8), capacity=2**20, recycle=0, temporary=True)
-    yield made
-    STORES.disarm()
-    made.close()
-
-
-def test_death_at_any_store_of_a_fold_neither_loses_nor_doubles_a_count(manifest: Manifest) -> None:
-    zeros = [0] * (LEVEL_WORDS - 2)
-    rounds = 0
-    for at in range(1, 200):
-        rounds = at
-        metering = Metering(manifest)
-        manifest.processes.state[0] = manifest.processes.state[1] = 1
-        for slot, name in ((0, b"one"), (1, b"two")):
-            metering.take_part(slot)
-            metering.write(slot, metering.open(name), [1, 2, *zeros, at, 7])
-        STORES.arm(at)
-        with contextlib.suppress(_Killed):
-            metering.fold(1)
-        stores = STORES.disarm()
-        recovering = Metering(manifest)
-        assert recovering.total(recovering.open(b"two"))[LEVEL_WORDS:][:2] == [at * (at + 1) // 2, 7 * at]
-        recovering.fold(1)
-        manifest.processes.state[1] = 0
-        assert recovering.total(recovering.open(b"one"))[:2] == [1, 2]
-        assert recovering.total(recovering.open(b"two"))[:2] == [0, 0]
-        assert recovering.total(recovering.open(b"two"))[LEVEL_WORDS:][:2] == [at * (at + 1) // 2, 7 * at]
-        if stores < at:
-            break
-    assert 8 < rounds < 199
-
-
-def test_death_at_any_store_of_taking_part_and_counting_does_no_harm(manifest: Manifest) -> None:
-    for at in range(1, 400):
-        metering = Metering(manifest)
-        manifest.processes.state[0] = 1
-        STORES.arm(at)
-        with contextlib.suppress(_Killed):
-            metering.take_part(0)
-            metering.write(0, metering.open(b"name %d" % (at % 3)), [1] * LEVEL_WORDS + [3, 3])
-        stores = STORES.disarm()
-        Metering(manifest).fold(0)
-        manifest.processes.state[0] = 0
-        for name, row in metering.names().items():
-            assert name.startswith(b"name ")
-            found = metering.total(row)
-            assert not any(found[:LEVEL_WORDS])
-            assert found[LEVEL_WORDS] % 3 == 0
-        if stores < at:
-            return
-    pytest.fail("it never came to its end")

@@ -69,7 +69,10 @@ def index_of(plane: Any) -> Any:
 
 def use_name_rows_again_at(plane: Any, tombstones: int) -> int:
     """Rows of forgotten names are used again from so many on; how many it were before."""
-    index = index_of(plane)
+    return limit_tombstones(index_of(plane), tombstones)
+
+
+def limit_tombstones(index: Any, tombstones: int) -> int:
     before: int = index._most_tombstones
     index._most_tombstones = tombstones
     return before
