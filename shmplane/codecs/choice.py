@@ -125,7 +125,8 @@ def _is_pandas_array(value: Any) -> bool:
     """An array or index of pandas with a dtype of its own, in whose place NumPy would see other values."""
     pandas = sys.modules.get("pandas")
     extensions = getattr(getattr(pandas, "api", None), "extensions", None)
-    if not isinstance(value, (getattr(extensions, "ExtensionArray", ()), getattr(pandas, "Index", ()))):
+    kinds: Any = (getattr(extensions, "ExtensionArray", ()), getattr(pandas, "Index", ()))
+    if not isinstance(value, kinds):
         return False
     return not _is_of(value.dtype, "numpy", "dtype") and type(value).__name__ != "NumpyExtensionArray"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from ..codecs import as_kind, check_as, encode
 from ..errors import BlockNotFound, ClosedError, StaleHandle
-from ..manifest import TEMPORARY_PREFIX, default_root, not_found
+from ..manifest import TEMPORARY_PREFIX, Transaction, default_root, not_found
 from ..names import check_block_name, check_plane_name, parse_nbytes
 from ..system import ignoring, own
 from .blocks.block import Block, unwrapped
@@ -212,7 +212,7 @@ class Plane(Coordinated):
                 raise StaleHandle(f"the handle of {name.name!r} means another plane than {self.name!r}", name=name.name)
             return Block(name._open(), trust_pickle=self._trust_pickle)
         encoded = check_block_name(name)
-        found = attachment.run(lease_current, attachment, encoded, writes=False)
+        found = attachment.look(lease_current, attachment, encoded)
         if found is None:
             raise not_found(encoded)
         return Block(found[0], trust_pickle=self._trust_pickle)
@@ -261,7 +261,7 @@ class Plane(Coordinated):
     def delete(self, name: str) -> None:
         """Take the name away; memory that somebody leases lives until the last lease ends."""
         attachment = self._open()
-        attachment.run(attachment.tx.delete, check_block_name(name))
+        attachment.change(Transaction.delete, check_block_name(name))
 
     def __delitem__(self, name: str) -> None:
         self.delete(name)
@@ -275,12 +275,12 @@ class Plane(Coordinated):
     def rename(self, old: str, new: str) -> None:
         """Give a block another name, replacing what had it, atomically."""
         attachment = self._open()
-        attachment.run(attachment.tx.rename, check_block_name(old), check_block_name(new))
+        attachment.change(Transaction.rename, check_block_name(old), check_block_name(new))
 
     def names(self, prefix: str = "") -> list[str]:
         """The names with a block, sorted."""
         attachment = self._open()
-        names: list[str] = attachment.run(attachment.tx.all_names, writes=False)
+        names = attachment.look(Transaction.all_names)
         return sorted(name for name in names if name.startswith(prefix))
 
     def __iter__(self) -> Iterator[str]:
@@ -288,7 +288,7 @@ class Plane(Coordinated):
 
     def __len__(self) -> int:
         attachment = self._open()
-        return attachment.run(attachment.tx.count_names, writes=False)  # type: ignore[no-any-return]
+        return attachment.look(Transaction.count_names)
 
     def __bool__(self) -> bool:
         return True
@@ -301,8 +301,7 @@ class Plane(Coordinated):
             encoded = check_block_name(name)
         except own(ValueError):
             return False
-        tx = attachment.tx
-        return tx.is_seen(encoded) or attachment.run(tx.current, encoded, writes=False)[1] >= 0
+        return attachment.is_seen(encoded) or attachment.look(Transaction.current, encoded)[1] >= 0
 
     __hash__ = object.__hash__
 
@@ -314,22 +313,22 @@ class Plane(Coordinated):
     def blocks(self) -> list[BlockInfo]:
         """A row per block, also those without a name that somebody still leases."""
         attachment = self._open()
-        return attachment.run(block_infos, attachment.tx, writes=False)  # type: ignore[no-any-return]
+        return attachment.look(block_infos)
 
     def stats(self) -> PlaneStatistics:
         """Totals over all processes."""
         attachment = self._open()
-        return attachment.run(statistics, attachment.tx, writes=False)  # type: ignore[no-any-return]
+        return attachment.look(statistics)
 
     def resize(self, capacity: int | str) -> None:
         """Change the capacity live; ``PlaneFull`` when more than that is in use."""
         attachment = self._open()
-        attachment.run(resize, attachment, parse_nbytes(capacity, "capacity"))
+        attachment.change(resize, attachment, parse_nbytes(capacity, "capacity"))
 
     def gc(self) -> Reclaimed:
         """Reclaim what dead processes held: in this plane, temporary planes nobody lives in, temporary files of scopes."""
         attachment = self._open()
-        reclaimed: Reclaimed = attachment.run(collect, attachment)
+        reclaimed = attachment.change(collect, attachment)
         planes, files = remove_orphans(self.root), remove_orphaned_files()
         return Reclaimed(
             reclaimed.processes, reclaimed.leases, reclaimed.permits, reclaimed.blocks, reclaimed.nbytes, planes, files
@@ -338,7 +337,7 @@ class Plane(Coordinated):
     def trim(self, nbytes: int = 0) -> int:
         """Give recycled memory back to the system until at most ``nbytes`` stay warm; how many bytes that was."""
         attachment = self._open()
-        return attachment.run(trim, attachment, parse_nbytes(nbytes, "nbytes"))  # type: ignore[no-any-return]
+        return attachment.change(trim, parse_nbytes(nbytes, "nbytes"))
 
     # Life
 

@@ -10,12 +10,11 @@ from __future__ import annotations
 from heapq import nsmallest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..manifest import KINDS
-from ..system import own
+from ..manifest import KINDS, Transaction
+from ..system import NOT_HAD, own
 from .process.patience import patience
 
 if TYPE_CHECKING:
-    from ..manifest import Transaction
     from .process.attachment import Attachment
 
 __all__ = ["names_now", "text_of"]
@@ -27,35 +26,33 @@ _LONGEST_NAME = 40
 class _Summary(NamedTuple):
     used_nbytes: int
     capacity: int
-    count: int
+    names: int
     first: list[str]
 
 
 def text_of(attachment: Attachment, name: str, root: str) -> str:
     """``<Plane 'market' in /dev/shm: 24,000,128 of 1,073,741,824 B used, 2 names: 'config' (json, 12 B), ...>``."""
-    found = _try(attachment, _summary, attachment.tx)
+    found = _try(attachment, _summary)
     if isinstance(found, str):
         return f"<Plane {name!r} in {root}: {found}>"
     names = ", ".join(found.first) + (
-        f" and {found.count - len(found.first):,} more" * (found.count > len(found.first))
+        f" and {found.names - len(found.first):,} more" * (found.names > len(found.first))
     )
-    count = f"{found.count:,} name{'s' * (found.count != 1)}"
+    count = f"{found.names:,} name{'s' * (found.names != 1)}"
     used = f"{found.used_nbytes:,} of {found.capacity:,} B used"
     return f"<Plane {name!r} in {root}: {used}, {count}{': ' * bool(names)}{names}>"
 
 
 def names_now(attachment: Attachment) -> list[str]:
     """The names, sorted; none when the plane is gone, or its lock is not to be had at once."""
-    found = _try(attachment, attachment.tx.all_names)
+    found = _try(attachment, Transaction.all_names)
     return [] if isinstance(found, str) else sorted(found)
 
 
 def _try(attachment: Attachment, look: Any, *args: Any) -> Any:
     """What ``look`` finds, or a text that says why it cannot be told."""
-    from .process.attachment import NOT_HAD
-
     try:
-        found = attachment.attempt(patience(attachment), look, *args, writes=False)
+        found = attachment.try_look(patience(attachment), look, *args)
     except own(Exception):
         ended = attachment.ended
         return (

@@ -25,7 +25,7 @@ from .files import (
 )
 from .forking import join_forks, run_in_forked_child
 from .handlers import ignoring, is_from_handler, own
-from .hostlock import NOT_HAD, Busy, HostLock, Lost
+from .hostlock import NOT_HAD, Busy, HostLock, Lost, NotHad
 from .immortal import immortalise
 from .imports import is_loaded
 from .mapping import Mapping, Pages, Window, reserve, round_to_pages
@@ -48,6 +48,7 @@ def attach_untracked(name: str, path: str) -> "SharedMemory":
 __all__ = [
     "DIRTY_METHODS",
     "NOT_HAD",
+    "NotHad",
     "PAGE_NBYTES",
     "Busy",
     "ForkWitness",

@@ -20,7 +20,8 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from enum import Enum
+from typing import TypeVar, TypeVarTuple
 
 from ..errors import LockTimeout
 from . import libc
@@ -28,7 +29,10 @@ from .files import close_own, identity_of
 from .handlers import own
 from .ofd import OfdRange
 
-__all__ = ["NOT_HAD", "Busy", "HostLock", "Lost"]
+__all__ = ["NOT_HAD", "Busy", "HostLock", "Lost", "NotHad"]
+
+R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
 
 _SETLK = 37
 #: what ``lseek`` says of a number that is no descriptor any more, or that of a pipe or socket by now
@@ -42,14 +46,13 @@ class Busy(Exception):
     """The lock was not free, and the caller does not wait."""
 
 
-class _NotHad:
-    """What ``run`` returns when the lock was not to be had in time; ``operation`` was not called."""
+class NotHad(Enum):
+    """What a call returns that could not have the lock in its time."""
 
-    def __repr__(self) -> str:
-        return "NOT_HAD"
+    NOT_HAD = "NOT_HAD"
 
 
-NOT_HAD = _NotHad()
+NOT_HAD = NotHad.NOT_HAD
 
 
 class Lost(Exception):
@@ -104,7 +107,7 @@ class HostLock:
         if offset != self._offset:
             raise Lost("somebody closed the library's descriptors and opened other files in their place")
 
-    def run(self, timeout: float | None, operation: Callable[..., Any], *args: Any) -> Any:
+    def run(self, timeout: float | None, operation: Callable[[*Ts], R], *args: *Ts) -> R | NotHad:
         """Call ``operation(*args)`` under the lock.
 
         Args:
@@ -131,7 +134,7 @@ class HostLock:
             except own(RuntimeError):
                 pass  # it was never taken
 
-    def run_holding_mutex(self, timeout: float, operation: Callable[..., Any], *args: Any) -> Any:
+    def run_holding_mutex(self, timeout: float, operation: Callable[[*Ts], R], *args: *Ts) -> R | NotHad:
         """The same for a thread that has taken ``mutex`` already, as a fork does, and goes on holding it."""
         self.check()
         try:

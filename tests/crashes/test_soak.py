@@ -100,7 +100,7 @@ class Worker:
         if name not in self.plane:
             self.plane[name] = np.zeros((PAGES, ITEMS))
         with self.plane.edit(name) as draft:
-            array: Any = draft.array  # type: ignore[union-attr]
+            array: Any = draft.array
             array[self.chance.sample(range(PAGES), 3)] = self.chance.random()
 
     def read_grid(self) -> None:

@@ -148,7 +148,8 @@ def test_a_put_into_a_plane_that_was_made_anew_meanwhile_leaves_no_file_in_it(
 
         def create(place: Any) -> int:
             _make_anew("plane", root, b"new")
-            return real(place)
+            fd: int = real(place)
+            return fd
 
         monkeypatch.setattr(memory, "create", create)
         with pytest.raises(shmplane.ClosedError):

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from shmplane import Plane
+from tests.support.inside import look
 from tests.support.processes import Child
 
 
@@ -50,11 +51,11 @@ def _destroys():
 
 
 def test_a_plane_whose_lock_is_held_says_that_it_is_busy_at_once(plane: Plane) -> None:
-    def inside() -> tuple[str, list[str]]:
+    def inside(_: object) -> tuple[str, list[str]]:
         return repr(plane), plane._ipython_key_completions_()
 
     # The same thread holds it: nobody may wait here.
-    text, names = plane._attachment.run(inside, writes=False)
+    text, names = look(plane, inside)
     assert text == f"<Plane {plane.name!r} in {plane.root}: not to be read>"
     assert names == []
 

@@ -318,7 +318,8 @@ def test_one_value_stands_in_all_rows(plane: shmplane.Plane, value: Any) -> None
         with edit(plane, name) as draft:
             draft["one"] = value
         column = plane[name]["one"]
-        assert plane.get(name, as_="arrow").column("one").to_pylist() == [plain] * ROWS
+        table: Any = plane.get(name, as_="arrow")
+        assert table.column("one").to_pylist() == [plain] * ROWS
         if hasattr(value, "dtype") and name == "pandas":
             assert column.dtype == value.dtype
     assert_frame_equal(plane["pandas"][["a"]], pd.DataFrame({"a": range(ROWS)}, index=np.arange(ROWS)[::-1]))

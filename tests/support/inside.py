@@ -19,26 +19,26 @@ if TYPE_CHECKING:
 
 def change(plane: Any, operation: Callable[..., Any], *args: Any) -> Any:
     """``operation(tx, *args)`` as one transaction that may write."""
-    return attachment_of(plane).run(operation, tables_of(plane), *args)
+    return attachment_of(plane).change(operation, *args)
 
 
 def look(plane: Any, operation: Callable[..., Any], *args: Any) -> Any:
     """``operation(tx, *args)`` under the lock, as one that writes nothing."""
-    return attachment_of(plane).run(operation, tables_of(plane), *args, writes=False)
+    return attachment_of(plane).look(operation, *args)
 
 
 @contextmanager
 def before_each_transaction(patch: pytest.MonkeyPatch, plane: Any, act: Callable[[], object]) -> Iterator[None]:
     """``act()`` is called in the thread that wants one, before it takes the lock."""
     attachment = attachment_of(plane)
-    real = attachment.attempt
+    real = attachment._attempt
 
-    def attempt(*args: Any, **kwargs: Any) -> Any:
+    def attempt(*args: Any) -> Any:
         act()
-        return real(*args, **kwargs)
+        return real(*args)
 
     with patch.context() as inner:
-        inner.setattr(attachment, "attempt", attempt)
+        inner.setattr(attachment, "_attempt", attempt)
         yield
 
 
@@ -52,7 +52,7 @@ def suspect_everything(plane: Any) -> None:
 
 def tables_of(plane: Any) -> Any:
     """The transaction, for its columns, indexes and allocators."""
-    return attachment_of(plane).tx
+    return attachment_of(plane)._tx
 
 
 def manifest_of(plane: Any) -> Any:

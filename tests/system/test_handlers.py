@@ -153,7 +153,7 @@ def test_an_error_of_a_callback_that_is_no_handler_is_caught() -> None:
 
 def _look_up_in_vain() -> None:
     try:
-        {}["missing"]
+        dict[str, int]()["missing"]
     except own(OSError):
         raise AssertionError("a KeyError is no OSError") from None
 

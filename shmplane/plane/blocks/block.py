@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
+    from ...manifest import Transaction
     from ..process.attachment import Attachment
 
 __all__ = ["Block"]
@@ -85,7 +86,7 @@ class Block:
         try:
             with held_attachment(*self._plane, self.name) as attachment:
                 row, generation = self._facts.row, self._facts.generation
-                return attachment.run(_count_holders, attachment, row, generation, writes=False)  # type: ignore[no-any-return]
+                return attachment.look(_count_holders, row, generation)
         except own(StaleHandle):
             return 0
 
@@ -292,7 +293,7 @@ def attach_handle(  # noqa: PLR0917 - a pickle's arguments have no names
 ) -> Block:
     """What unpickling a block's handle does: lease that very version, or raise ``StaleHandle``."""
     with held_attachment(root, plane, instance, name) as attachment:
-        lease = attachment.run(_lease_if_current, attachment, row, generation)
+        lease = attachment.change(_lease_if_current, attachment, row, generation)
         if lease is None:
             raise StaleHandle(
                 f"the version of block {name!r} in plane {plane!r} that the handle means is gone; send the handle while "
@@ -303,9 +304,9 @@ def attach_handle(  # noqa: PLR0917 - a pickle's arguments have no names
         return Block(lease, trust_pickle=trust_pickle)
 
 
-def _count_holders(attachment: Attachment, row: int, generation: int) -> int:
-    return len(attachment.tx.holders(row)) if attachment.tx.is_current(row, generation) else 0
+def _count_holders(tx: Transaction, row: int, generation: int) -> int:
+    return len(tx.holders(row)) if tx.is_current(row, generation) else 0
 
 
-def _lease_if_current(attachment: Attachment, row: int, generation: int) -> Lease | None:
-    return attachment.lease(row) if attachment.tx.is_current(row, generation) else None
+def _lease_if_current(tx: Transaction, attachment: Attachment, row: int, generation: int) -> Lease | None:
+    return attachment.lease(tx, row) if tx.is_current(row, generation) else None

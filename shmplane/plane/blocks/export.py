@@ -16,7 +16,7 @@ from ...system import link_quietly
 from .publish import ANYWHERE, StoredBytes, describe_contents, store
 
 if TYPE_CHECKING:
-    from ..process.attachment import Attachment
+    from ...manifest import Transaction
     from ..process.leases import Lease
 
 __all__ = ["export"]
@@ -37,14 +37,14 @@ def export(lease: Lease) -> tuple[Lease, str]:
     if lease.facts.in_slab or lease.facts.references:
         lease = _copy(lease)
     facts = lease.facts
-    attachment.run(_flag, attachment, facts.row)
+    attachment.change(_flag, facts.row)
     link = attachment.memory.link(facts.segment_id)
     link_quietly(attachment.memory.path(facts.segment_id), link)
     return lease, os.path.basename(link)
 
 
-def _flag(attachment: Attachment, row: int) -> None:
-    attachment.tx.segments.exported[attachment.tx.blocks.segment[row] - 1] = 1
+def _flag(tx: Transaction, row: int) -> None:
+    tx.segments.exported[tx.blocks.segment[row] - 1] = 1
 
 
 def _copy(lease: Lease) -> Lease:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ...codecs import Description
-    from ...manifest import Contents
+    from ...manifest import Contents, Transaction
     from ...system import Pages
     from ..process.attachment import Attachment
     from ..process.leases import Lease
@@ -35,7 +35,7 @@ def open_mutable(attachment: Attachment, name: str, shape: Any, dtype: Any) -> n
     """The writable array of that name."""
     encoded = check_block_name(name)
     while True:
-        lease = attachment.run(_lease, attachment, encoded, writes=False)
+        lease = attachment.look(_lease, attachment, encoded)
         if lease is not None:
             return _check_and_map(attachment, lease, name, shape, dtype)
         if shape is None:
@@ -45,9 +45,9 @@ def open_mutable(attachment: Attachment, name: str, shape: Any, dtype: Any) -> n
             return _create(attachment, encoded, shape, dtype)
 
 
-def _lease(attachment: Attachment, name: bytes) -> Lease | None:
-    row = attachment.tx.current(name)[1]
-    return attachment.lease(row) if row >= 0 else None
+def _lease(tx: Transaction, attachment: Attachment, name: bytes) -> Lease | None:
+    row = tx.current(name)[1]
+    return attachment.lease(tx, row) if row >= 0 else None
 
 
 def _check_and_map(attachment: Attachment, lease: Lease, name: str, shape: Any, dtype: Any) -> npt.NDArray[Any]:

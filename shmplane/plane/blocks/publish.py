@@ -16,7 +16,7 @@ import os
 from collections.abc import Callable, Sequence
 from math import inf
 from operator import index
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
 from zlib import crc32
 
 from ...errors import PlaneFull
@@ -52,6 +52,7 @@ __all__ = [
     "write_segment",
 ]
 
+P = ParamSpec("P")
 R = TypeVar("R")
 _LONGEST_LINGER_S = 1e9  #: thirty years, which fit a word
 
@@ -172,8 +173,15 @@ def _store_once(  # noqa: PLR0917 - of ``put`` and ``store``, passed on
             prepared.append(prepare(attachment, contents_of(part), part))  # noqa: PERF401 - what is there is abandoned
         block = prepare(attachment, contents, body, target, own_segment=own_segment)
         prepared.append(block)
-        return with_slabs(  # type: ignore[no-any-return]
-            attachment, _publish, target, block, parts=prepared[:-1], references=references, wants_lease=wants_lease
+        return with_slabs(
+            attachment,
+            _publish,
+            attachment,
+            target,
+            block,
+            parts=prepared[:-1],
+            references=references,
+            wants_lease=wants_lease,
         )
     except BaseException:
         abandon(attachment, *prepared)
@@ -185,7 +193,7 @@ def retry_after_reclaim(attachment: Attachment, attempt: Callable[..., R], *args
     try:
         return attempt(*args)
     except own(PlaneFull) as full:
-        attachment.run(reclaim_for, attachment, full)
+        attachment.change(reclaim_for, attachment, full)
         return attempt(*args)
 
 
@@ -216,11 +224,10 @@ def _render(contents: Contents, body: Encoded) -> bytearray:
 
 def begin(attachment: Attachment, target: Target, nbytes: int) -> Creation:
     """A CREATING row with a segment for ``nbytes``."""
-    return attachment.run(_begin, attachment, target, nbytes)  # type: ignore[no-any-return]
+    return attachment.change(_begin, attachment, target, nbytes)
 
 
-def _begin(attachment: Attachment, target: Target, nbytes: int) -> Creation:
-    tx = attachment.tx
+def _begin(tx: Transaction, attachment: Attachment, target: Target, nbytes: int) -> Creation:
     if target.name is not None:
         tx.check_version(target.name, target.expected_version)
         tx.name_row(target.name)
@@ -275,23 +282,23 @@ def publish(
 
     The caller leases what keeps the rows of ``references``.
     """
-    return with_slabs(attachment, _publish, target, block, parts=parts, references=references)  # type: ignore[no-any-return]
+    lease = with_slabs(attachment, _publish, attachment, target, block, parts=parts, references=references)
+    return cast("Lease", lease)
 
 
-def with_slabs(attachment: Attachment, operation: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """Run a transaction that takes cells, again when a class had no slab with a free one."""
+def with_slabs(
+    attachment: Attachment, operation: Callable[Concatenate[Transaction, P], R], *args: P.args, **options: P.kwargs
+) -> R:
+    """``change`` for what takes cells: again when a class had no slab with a free one."""
     while True:
         try:
-            return attachment.run(_call, operation, attachment, args, options)
+            return attachment.change(operation, *args, **options)
         except own(NeedSlab) as need:
             _make_slab(attachment, need.nbytes)
 
 
-def _call(operation: Callable[..., Any], attachment: Attachment, args: Any, options: Any) -> Any:
-    return operation(attachment, *args, **options)
-
-
 def _publish(
+    tx: Transaction,
     attachment: Attachment,
     target: Target,
     block: Prepared,
@@ -300,8 +307,7 @@ def _publish(
     references: Sequence[int] = (),
     wants_lease: bool = True,
 ) -> Lease | None:
-    tx, name_row = attachment.tx, -1
-    evictable = target.evictable
+    name_row, evictable = -1, target.evictable
     if target.base >= 0:
         assert target.name is not None  # noqa: S101 - only names have a base
         name_row = tx.check_unmoved(target.name, target.base)
@@ -310,6 +316,7 @@ def _publish(
         tx.check_version(target.name, target.expected_version)
         name_row = tx.name_row(target.name)
     row = publish_in(
+        tx,
         attachment,
         name_row,
         block,
@@ -323,6 +330,7 @@ def _publish(
 
 
 def publish_in(
+    tx: Transaction,
     attachment: Attachment,
     name_row: int,
     block: Prepared,
@@ -334,11 +342,10 @@ def publish_in(
     linger_ns: int = 0,
 ) -> int:
     """Within a transaction: everything goes live; ``NeedSlab`` before anything has changed. Returns the block's row."""
-    tx = attachment.tx
     rows: list[int] = []
     try:
         for prepared in (*parts, block):
-            rows.append(_row_of(attachment, tx, prepared))  # noqa: PERF401 - those taken so far are returned
+            rows.append(_row_of(tx, attachment, prepared))  # noqa: PERF401 - those taken so far are returned
     except BaseException:
         for row in rows:
             tx.return_small(row)
@@ -358,7 +365,7 @@ def publish_in(
     return row
 
 
-def _row_of(attachment: Attachment, tx: Transaction, prepared: Prepared) -> int:
+def _row_of(tx: Transaction, attachment: Attachment, prepared: Prepared) -> int:
     """The row of a block: its creation's, or one whose cell now has its bytes."""
     if prepared.creation is not None:
         attachment.check_own(prepared.creation)
@@ -381,20 +388,20 @@ def _row_of(attachment: Attachment, tx: Transaction, prepared: Prepared) -> int:
 
 def _make_slab(attachment: Attachment, nbytes: int) -> None:
     """One more slab for blocks of this size."""
-    creation: Creation = attachment.run(_begin_slab, attachment, nbytes)
+    creation = attachment.change(_begin_slab, attachment, nbytes)
     try:
         attachment.memory.create_backed(creation.place)
     except BaseException:
         attachment.give_up(creation)
         raise
-    attachment.run(_finish_slab, attachment, creation)
+    attachment.change(_finish_slab, attachment, creation)
 
 
-def _begin_slab(attachment: Attachment, nbytes: int) -> Creation:
-    return attachment.new_creation(-1, attachment.tx.space.make_slab_for(nbytes))
+def _begin_slab(tx: Transaction, attachment: Attachment, nbytes: int) -> Creation:
+    return attachment.new_creation(-1, tx.space.make_slab_for(nbytes))
 
 
-def _finish_slab(attachment: Attachment, creation: Creation) -> None:
+def _finish_slab(tx: Transaction, attachment: Attachment, creation: Creation) -> None:
     attachment.check_own(creation)
     attachment.creations.pop(creation.key)
-    attachment.tx.space.finish_slab(creation.place.segment_row)
+    tx.space.finish_slab(creation.place.segment_row)

@@ -20,7 +20,7 @@ from ...names import check_block_name
 from .block import unsafe
 
 if TYPE_CHECKING:
-    from ...manifest import BlockFacts
+    from ...manifest import BlockFacts, Transaction
     from ..process.attachment import Attachment
     from ..process.leases import Lease, Tracked
 
@@ -40,7 +40,7 @@ class Views:
     def find(self, attachment: Attachment, name: str) -> Any:
         """The value of a name, looked up under the lock and remembered; ``BlockNotFound``."""
         encoded = check_block_name(name)
-        found = attachment.run(lease_current, attachment, encoded, writes=False)
+        found = attachment.look(lease_current, attachment, encoded)
         if found is None:
             raise not_found(encoded)
         lease, tracked, name_row, word = found
@@ -62,7 +62,7 @@ class Views:
         name_row, word, _, show, (tracked, facts, frame, mapping) = known
         lease = attachment.revive(tracked, facts, name_row=name_row, word=word)
         if lease is None:
-            lease = attachment.run(_lease_again, attachment, facts, name_row, word, writes=False)
+            lease = attachment.look(_lease_again, attachment, facts, name_row, word)
             if lease is None:
                 return None
         root = lease.revive(frame, mapping())
@@ -79,20 +79,18 @@ class Views:
         self.known.clear()
 
 
-def _lease_again(attachment: Attachment, facts: BlockFacts, name_row: int, word: int) -> Lease | None:
-    """Under the lock: a lease of the block that the name still points to, whose facts are known."""
-    tx = attachment.tx
+def _lease_again(tx: Transaction, attachment: Attachment, facts: BlockFacts, name_row: int, word: int) -> Lease | None:
+    """A lease of the block that the name still points to, whose facts are known."""
     if tx.names.word[name_row] != word:
         return None  # it moved on
-    return attachment.lease(facts.row, facts)
+    return attachment.lease(tx, facts.row, facts)
 
 
-def lease_current(attachment: Attachment, name: bytes) -> tuple[Lease, Tracked, int, int] | None:
-    """Under the lock: lease what the name points to."""
-    tx = attachment.tx
+def lease_current(tx: Transaction, attachment: Attachment, name: bytes) -> tuple[Lease, Tracked, int, int] | None:
+    """Lease what the name points to."""
     name_row, row = tx.current(name)
     if row < 0:
         return None
     word = tx.names.word[name_row]
-    lease = attachment.lease(row)
+    lease = attachment.lease(tx, row)
     return lease, attachment.leases[row], name_row, word

@@ -19,6 +19,7 @@ from .waiting import SLICE_S, check_timeout, give_back, wait_for, wait_for_async
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from ...manifest import Transaction
     from ..process.attachment import Attachment
     from .waiting import Closing
 
@@ -53,35 +54,35 @@ def open_semaphore(attachment: Attachment, name: bytes, permits: int, *, title: 
     return semaphore
 
 
-def _open_row(attachment: Attachment, name: bytes, permits: int) -> int:
+def _open_row(tx: Transaction, attachment: Attachment, name: bytes, permits: int) -> int:
     """The row of a semaphore; when all are in use, what dead processes held comes back first."""
-    coordination = attachment.tx.coordination
+    coordination = tx.coordination
     try:
         return coordination.open(name, permits)
     except own(PlaneFull):
-        if not reap_dead(attachment):
+        if not reap_dead(tx, attachment):
             raise
         return coordination.open(name, permits)
 
 
-def _part(attachment: Attachment, name: bytes, permits: int) -> LocalPart:
-    """This process's part, under the lock; the row may have been given to another name while nobody used it."""
-    coordination = attachment.tx.coordination
+def _part(tx: Transaction, attachment: Attachment, name: bytes, permits: int) -> LocalPart:
+    """This process's part; the row may have been given to another name while nobody used it."""
+    coordination = tx.coordination
     part = attachment.semaphores.get(name)
     if part is None or not coordination.is_current(part.row, part.generation):
         coordination.take_part()
         row = coordination.find(name)
         if row < 0:
-            row = _open_row(attachment, name, permits)
+            row = _open_row(tx, attachment, name, permits)
         if len(attachment.semaphores) > _MOST_PARTS:
-            _forget_parts(attachment)
+            _forget_parts(tx, attachment)
         part = attachment.semaphores[name] = LocalPart(name, row, coordination.generation(row))
     return part
 
 
-def _forget_parts(attachment: Attachment) -> None:
+def _forget_parts(tx: Transaction, attachment: Attachment) -> None:
     """Forget idle parts whose row has gone to another name since."""
-    coordination = attachment.tx.coordination
+    coordination = tx.coordination
     for name, part in list(attachment.semaphores.items()):
         if part.is_idle and not coordination.is_current(part.row, part.generation):
             del attachment.semaphores[name]
@@ -125,13 +126,13 @@ class _Claim:
         except own(IndexError):
             return True
 
-    def look(self) -> int:
-        """Under the lock: take a permit if it is this claim's turn, else stand in line; returns the wake word to watch."""
-        attachment, coordination = self.attachment, self.attachment.tx.coordination
-        part = self.semaphore._part()
+    def look(self, tx: Transaction) -> int:
+        """Take a permit if it is this claim's turn, else stand in line; returns the wake word to watch."""
+        coordination = tx.coordination
+        part = self.semaphore._part(tx)
         ahead = len(part.waiters)
         if self.ticket:
-            attachment.reap_if_due()
+            self.attachment.reap_if_due(tx)
             if self in part.waiters:
                 ahead = part.waiters.index(self)
             else:
@@ -141,7 +142,7 @@ class _Claim:
             part.held += 1
             self.taken = True
             if self.ticket:
-                self._leave_line(part)
+                self._leave_line(tx, part)
             return 0
         if self.waits and not self.ticket:
             self.ticket = coordination.new_ticket()
@@ -150,11 +151,11 @@ class _Claim:
             coordination.show_ticket(part.row, self.ticket)
         return coordination.sequence()
 
-    def undo(self) -> None:
-        """Under the lock: leave the line and give the permit back, whichever applies."""
+    def undo(self, tx: Transaction) -> None:
+        """Leave the line and give the permit back, whichever applies."""
         part = self.semaphore._find_part()
         if part is not None and self.ticket and self in part.waiters:
-            self._leave_line(part)
+            self._leave_line(tx, part)
         if not self.taken:
             return
         self.taken = False
@@ -162,14 +163,14 @@ class _Claim:
         if part is not None and self.was_held:
             # With the stores above no call lies in between, so that Ctrl-C finds all of them or none.
             part.held -= 1
-            self.attachment.tx.coordination.give(part.row)
+            tx.coordination.give(part.row)
 
     def gives_back(self, name: bytes) -> bool:
         """Whether a permit of that semaphore comes back with ``undo``."""
         return self.taken and self.semaphore._name == name
 
-    def _leave_line(self, part: LocalPart) -> None:
-        coordination = self.attachment.tx.coordination
+    def _leave_line(self, tx: Transaction, part: LocalPart) -> None:
+        coordination = tx.coordination
         part.waiters.remove(self)
         self.ticket = 0
         coordination.show_ticket(part.row, part.waiters[0].ticket if part.waiters else 0)
@@ -206,7 +207,7 @@ class Semaphore:
         """``try_acquire``, whether or not the ``Plane`` object is open."""
         claim = _Claim(self, waits=False)
         try:
-            self._attachment.attempt(patience(self._attachment), claim.look)
+            self._attachment.try_change(patience(self._attachment), claim.look)
         except BaseException:
             give_back(self._attachment, claim)
             raise
@@ -252,7 +253,7 @@ class Semaphore:
         """What to raise for a wait that has come to nothing."""
         if self._closing.closed or timeout is None:
             return self._closing.error()
-        found = self._attachment.attempt(moment(self._attachment), self._holders, writes=False)
+        found = self._attachment.try_look(moment(self._attachment), self._holders)
         if found is NOT_HAD:
             return self._attachment.lock.timed_out(timeout)
         pids, is_ours = found
@@ -266,11 +267,11 @@ class Semaphore:
             holders=pids,
         )
 
-    def _holders(self) -> tuple[list[int], bool]:
-        """Under the lock: the pids of those who hold permits; whether that is this process and nobody else."""
+    def _holders(self, tx: Transaction) -> tuple[list[int], bool]:
+        """The pids of those who hold permits; whether that is this process and nobody else."""
         attachment = self._attachment
-        row = attachment.tx.coordination.find(self._name)
-        holders = attachment.tx.coordination.holders(row) if row >= 0 else {}
+        row = tx.coordination.find(self._name)
+        holders = tx.coordination.holders(row) if row >= 0 else {}
         return [attachment.manifest.processes.pid[slot] for slot in holders], set(holders) == {attachment.slot}
 
     # This process's part
@@ -281,16 +282,16 @@ class Semaphore:
         In an event loop that cannot have the plane's lock at once, the first who looks at it finds that out.
         """
         if is_in_event_loop():
-            self._attachment.attempt(patience(self._attachment), self._check)
+            self._attachment.try_change(patience(self._attachment), self._check)
         else:
-            self._attachment.run(self._check)
+            self._attachment.change(self._check)
 
-    def _check(self) -> None:
+    def _check(self, tx: Transaction) -> None:
         attachment, permits = self._attachment, self._permits
-        coordination = attachment.tx.coordination
+        coordination = tx.coordination
         coordination.take_part()
-        row = _open_row(attachment, self._name, permits)
-        if coordination.permits(row) != permits and reap_dead(attachment):
+        row = _open_row(tx, attachment, self._name, permits)
+        if coordination.permits(row) != permits and reap_dead(tx, attachment):
             # Whoever used it with the other count may have been killed.
             row = coordination.open(self._name, permits)
         if coordination.permits(row) != permits:
@@ -307,11 +308,11 @@ class Semaphore:
     def _find_part(self) -> LocalPart | None:
         return self._attachment.semaphores.get(self._name)
 
-    def _part(self) -> LocalPart:
-        """This process's part, under the lock."""
+    def _part(self, tx: Transaction) -> LocalPart:
+        """This process's part."""
         if not self._is_checked:
-            self._check()
-        return _part(self._attachment, self._name, self._permits)
+            self._check(tx)
+        return _part(tx, self._attachment, self._name, self._permits)
 
     # Giving back
 
@@ -340,38 +341,38 @@ class Semaphore:
     def resize(self, permits: int) -> None:
         """Change the count for everybody; a smaller one takes effect as permits come back."""
         check_permits(permits)
-        self._attachment.run(self._resize, permits)
+        self._attachment.change(self._resize, permits)
         self._permits = permits
 
-    def _resize(self, permits: int) -> None:
-        part = self._part()
-        self._attachment.tx.coordination.resize(part.row, permits)
+    def _resize(self, tx: Transaction, permits: int) -> None:
+        part = self._part(tx)
+        tx.coordination.resize(part.row, permits)
 
     # Looking
 
     @property
     def permits(self) -> int:
         """How many may be held in all."""
-        return int(self._attachment.run(self._count, "permits", writes=False))
+        return self._attachment.look(self._count, "permits")
 
     @property
     def available(self) -> int:
         """How many are free now, over all processes."""
-        return max(0, int(self._attachment.run(self._count, "free", writes=False)))
+        return max(0, self._attachment.look(self._count, "free"))
 
     def waiting_elsewhere(self) -> int | None:
         """How many other processes wait for a permit now; None when the plane's lock was not to be had at once."""
         attachment = self._attachment
-        found = attachment.attempt(moment(attachment), self._count_waiting, writes=False)
-        return None if found is NOT_HAD else int(found)
+        found = attachment.try_look(moment(attachment), self._count_waiting)
+        return None if found is NOT_HAD else found
 
-    def _count_waiting(self) -> int:
-        coordination = self._attachment.tx.coordination
+    def _count_waiting(self, tx: Transaction) -> int:
+        coordination = tx.coordination
         row = coordination.find(self._name)
         return 0 if row < 0 else coordination.waiting_elsewhere(row)
 
-    def _count(self, what: str) -> int:
-        coordination = self._attachment.tx.coordination
+    def _count(self, tx: Transaction, what: str) -> int:
+        coordination = tx.coordination
         row = coordination.find(self._name)
         return self._permits if row < 0 else int(getattr(coordination, what)(row))
 

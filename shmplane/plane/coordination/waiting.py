@@ -21,6 +21,7 @@ from ..process.waker import running_loop
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ...manifest import Transaction
     from ..process.attachment import Attachment
 
 __all__ = [
@@ -67,11 +68,11 @@ class Wait(Protocol):
     def has_left(self) -> bool:
         """There is something that ``undo`` has to give back."""
 
-    def look(self) -> int:
-        """Under the lock: take what is wished for if it is there; else the wake word to watch."""
+    def look(self, tx: Transaction) -> int:
+        """Take what is wished for if it is there; else the wake word to watch."""
 
-    def undo(self) -> None:
-        """Under the lock: give back all that the wish has. Again: does nothing."""
+    def undo(self, tx: Transaction) -> None:
+        """Give back all that the wish has. Again: does nothing."""
 
     def is_next(self) -> bool:
         """Whether a change of the wake word may be for this wish; a hint, without the lock."""
@@ -122,7 +123,7 @@ def _tries(wait: Wait, timeout: float | None, *, in_loop: bool) -> Iterator[tupl
     left, pause = SLICE_S if timeout is None else timeout, _PAUSE_S
     while True:
         seconds = patience(attachment) if in_loop else max(PATIENCE_S, min(left, SLICE_S))
-        sequence = attachment.attempt(seconds, wait.look)
+        sequence = attachment.try_change(seconds, wait.look)
         # Closing is looked at after the word: who closes changes it afterwards.
         if wait.is_done or wait.closing.closed:
             return
@@ -159,9 +160,9 @@ def wake_waiters(attachment: Attachment) -> None:
         return
     with ignoring(ClosedError):
         # Under the lock the word changes, so that those who have looked and do not sleep yet look again as well.
-        if attachment.attempt(moment(attachment), _wake, attachment) is NOT_HAD:
+        if attachment.try_change(moment(attachment), _wake, attachment.slot) is NOT_HAD:
             wake_all(attachment.wake_address())
 
 
-def _wake(attachment: Attachment) -> None:
-    attachment.tx.coordination.wake(attachment.slot)
+def _wake(tx: Transaction, slot: int) -> None:
+    tx.coordination.wake(slot)

@@ -15,6 +15,7 @@ from ..process.patience import moment
 from .waiting import SLICE_S, check_timeout, wait_for, wait_for_async
 
 if TYPE_CHECKING:
+    from ...manifest import Transaction
     from ..process.attachment import Attachment
     from ..process.leases import Lease
     from .waiting import Closing
@@ -43,31 +44,31 @@ class _Watch:
     def is_next(self) -> bool:
         return True
 
-    def look(self) -> int:
-        """Under the lock: lease the version if it is new enough, else watch the name; returns the wake word to watch."""
-        attachment, tx = self.attachment, self.attachment.tx
+    def look(self, tx: Transaction) -> int:
+        """Lease the version if it is new enough, else watch the name; returns the wake word to watch."""
+        attachment = self.attachment
         _, row = tx.current(self.name)
         if row >= 0 and tx.blocks.version[row] > self.newer_than:
-            self.lease = attachment.lease(row)
+            self.lease = attachment.lease(tx, row)
             if self in attachment.watches:
-                self.undo()
+                self.undo(tx)
             return 0
         if self not in attachment.watches:
             attachment.watches.add(self)
-            self._show()
+            self._show(tx)
         return tx.coordination.sequence()
 
-    def undo(self) -> None:
-        """Under the lock: no longer interested."""
+    def undo(self, tx: Transaction) -> None:
+        """No longer interested."""
         if self in self.attachment.watches:
             self.attachment.watches.discard(self)
-            self._show()
+            self._show(tx)
 
-    def _show(self) -> None:
+    def _show(self, tx: Transaction) -> None:
         mask = 0
         for watch in list(self.attachment.watches):
             mask |= watch_bit(crc32(watch.name))
-        self.attachment.tx.coordination.watch(mask)
+        tx.coordination.watch(mask)
 
     def result(self, timeout: float | None) -> Lease:
         """What came, or what to raise when nothing did."""
@@ -76,7 +77,7 @@ class _Watch:
         if self.closing.closed or timeout is None:
             raise self.closing.error()
         attachment = self.attachment
-        if attachment.attempt(moment(attachment), _nothing, writes=False) is NOT_HAD:
+        if attachment.try_look(moment(attachment), _nothing) is NOT_HAD:
             raise attachment.lock.timed_out(timeout)
         raise TimeoutError(
             f"no version of {self.name.decode()!r} newer than {self.newer_than} came within {timeout:g} s"
@@ -101,5 +102,5 @@ async def wait_async(
     return watch.result(timeout)
 
 
-def _nothing() -> None:
+def _nothing(_: Transaction) -> None:
     """Finds out whether the plane's lock is to be had."""

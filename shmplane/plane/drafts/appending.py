@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ...codecs import Composition, Encoded, TableForm
+    from ...manifest import Transaction
     from ..process.attachment import Attachment
     from ..process.leases import Lease
 
@@ -63,7 +64,7 @@ def append_rows(attachment: Attachment, name: str, rows: Any) -> Lease:
     encoded_name = check_block_name(name)
     while True:
         # Each turn finds another table there than the one before: made, deleted or of another schema meanwhile.
-        found = attachment.run(lease_current, attachment, encoded_name, writes=False)
+        found = attachment.look(lease_current, attachment, encoded_name)
         lease = _create(attachment, encoded_name, rows) if found is None else _append(found[0], encoded_name, rows)
         if lease is not None:
             return lease
@@ -171,18 +172,17 @@ def _add(attachment: Attachment, name: bytes, form: TableForm, encoded: Encoded,
     part = prepare(attachment, contents_of(encoded), encoded)
     lease: Lease | None = None
     try:
-        lease = with_slabs(attachment, _add_to_current, name, form, part, num_rows)
+        lease = with_slabs(attachment, _add_to_current, attachment, name, form, part, num_rows)
         return lease
     finally:
         if lease is None:
             abandon(attachment, part)
 
 
-def _add_to_current(
-    attachment: Attachment, name: bytes, form: TableForm, part: Prepared, num_rows: int
+def _add_to_current(  # noqa: PLR0917 - an operation is called by position
+    tx: Transaction, attachment: Attachment, name: bytes, form: TableForm, part: Prepared, num_rows: int
 ) -> Lease | None:
-    """Under the lock: the current version, whichever it is, with one part more; None when it is of another form."""
-    tx = attachment.tx
+    """The current version, whichever it is, with one part more; None when it is of another form."""
     name_row, row = tx.current(name)
     if row < 0:
         return None
@@ -200,7 +200,7 @@ def _add_to_current(
         return None
     block = Prepared(contents, bytearray(contents.frame), None)
     references, evictable = [source.row for source in sources], bool(tx.blocks.evictable[row])
-    new_row = publish_in(attachment, name_row, block, parts=[part], references=references, evictable=evictable)
+    new_row = publish_in(tx, attachment, name_row, block, parts=[part], references=references, evictable=evictable)
     return attachment.new_lease(tx.facts(new_row))
 
 

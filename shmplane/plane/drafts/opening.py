@@ -33,7 +33,7 @@ _INSTEAD = {
 def open_draft(attachment: Attachment, name: str) -> Draft:
     """A draft of the current version of a name; ``BlockNotFound``."""
     encoded = check_block_name(name)
-    found = attachment.run(lease_current, attachment, encoded, writes=False)
+    found = attachment.look(lease_current, attachment, encoded)
     if found is None:
         raise not_found(encoded)
     base = found[0]

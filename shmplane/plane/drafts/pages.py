@@ -30,9 +30,8 @@ from ..memory.segments import FileSink, translate
 from .planning import Room, pages_for_new_block, place, plan_pages
 
 if TYPE_CHECKING:
-    from ...manifest import BlockFacts
+    from ...manifest import BlockFacts, Transaction
     from ..blocks.publish import Target
-    from ..process.attachment import Attachment
     from ..process.leases import Creation, Lease
     from .planning import Plan
 
@@ -65,10 +64,9 @@ class _Rooms(NamedTuple):
         return [*rooms, Room(sources, 0, self.new_pages)] if self.creation is not None else rooms
 
 
-def _take(base: Lease, target: Target, plan: Plan) -> _Rooms | None:
-    """Under the lock: room for the plan's pages; None when the body is to be written whole."""
+def _take(tx: Transaction, base: Lease, target: Target, plan: Plan) -> _Rooms | None:
+    """Room for the plan's pages; None when the body is to be written whole."""
     attachment, sources = base.attachment, _sources_of(base.facts)
-    tx = attachment.tx
     tx.check_unmoved(target.name or b"", target.base)
     youngest = max((index for index, source in enumerate(sources) if source.kind == PAGES), default=-1)
     in_use = {extent.source for extent in plan.extents if extent.source >= 0}
@@ -107,7 +105,7 @@ def _size_of_new_block(facts: BlockFacts, in_use: set[int], needed: int) -> int:
 def _publish_plan(target: Target, base: Lease, plan: Plan, view: memoryview) -> Lease | None:
     """The new version; None when its pages find no room and the body is to be written whole."""
     attachment = base.attachment
-    rooms: _Rooms | None = attachment.run(_take, base, target, plan)
+    rooms = attachment.change(_take, base, target, plan)
     if rooms is None:
         return None
     sources = _sources_of(base.facts)
@@ -128,7 +126,7 @@ def _publish_plan(target: Target, base: Lease, plan: Plan, view: memoryview) -> 
         with ignoring(ShmplaneError):
             # These two are raised before anything is published. After Ctrl-C it may have been, so the room stays taken.
             if rooms.pages and isinstance(error, (Conflict, PlaneFull)) and not is_from_handler(error):
-                attachment.run(_return, attachment, sources[rooms.youngest].row, rooms)
+                attachment.change(_return, sources[rooms.youngest].row, rooms)
             if rooms.creation is not None:
                 attachment.give_up(rooms.creation)
             if block is not None:
@@ -143,8 +141,8 @@ def _part(rooms: _Rooms, plan: Plan) -> Prepared:
     )
 
 
-def _return(attachment: Attachment, row: int, rooms: _Rooms) -> None:
-    attachment.tx.return_pages(row, rooms.first * PAGE_NBYTES, rooms.pages * PAGE_NBYTES)
+def _return(tx: Transaction, row: int, rooms: _Rooms) -> None:
+    tx.return_pages(row, rooms.first * PAGE_NBYTES, rooms.pages * PAGE_NBYTES)
 
 
 def _write(base: Lease, plan: Plan, rooms: _Rooms, view: memoryview) -> None:

@@ -19,11 +19,11 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from os import getpid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from ...errors import ClosedError, PlaneCorrupt, ShmplaneError
 from ...manifest import Manifest, Transaction, link_prefix, release_slot
-from ...system import NOT_HAD, Busy, HostLock, Lost, Token, ignoring, is_from_handler, join_forks, own, wake_all
+from ...system import NOT_HAD, Busy, HostLock, Lost, NotHad, Token, ignoring, is_from_handler, join_forks, own, wake_all
 from ..memory.open_memory import OpenMemories
 from ..memory.segments import SegmentMemory
 from . import fork
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Attachment"]
 
+P = ParamSpec("P")
+R = TypeVar("R")
 LOCK_TIMEOUT_S = 10.0
 _REAP_FOR_WAITERS_NS = 90_000_000
 #: marks the dirty word for a process that has no slot yet
@@ -48,7 +50,7 @@ _clock = time.monotonic_ns
 
 
 class Attachment(Holdings):
-    """One process in one plane. Made by ``lifecycle``; everything below ``run`` happens under the lock."""
+    """One process in one plane. Made by ``lifecycle``; an operation gets a ``Transaction`` only while it holds the lock."""
 
     def __init__(
         self,
@@ -85,7 +87,7 @@ class Attachment(Holdings):
         self.adopted_in: int = getpid()
         self._header = manifest.header
         self.instance: int = self._header.instance[0]
-        self.tx: Transaction = Transaction(manifest)
+        self._tx: Transaction = Transaction(manifest)
         self.semaphores: dict[bytes, LocalPart] = {}
         #: what connection pools of each name count here
         self.meters: dict[bytes, MeterPart] = {}
@@ -100,24 +102,43 @@ class Attachment(Holdings):
 
     # Transactions
 
-    def run(self, operation: Callable[..., Any], *args: Any, writes: bool = True) -> Any:
-        """Call ``operation(*args)`` as one transaction under the host-wide lock, then remove the files it doomed.
+    def change(self, operation: Callable[Concatenate[Transaction, P], R], *args: P.args, **options: P.kwargs) -> R:
+        """Call ``operation(tx, ...)`` as one transaction under the host-wide lock, then remove the files it doomed.
 
         Raises:
             ClosedError: the plane was destroyed, or this process lost its part in it.
             LockTimeout: somebody held the lock for 10 s.
         """
-        result = self.attempt(LOCK_TIMEOUT_S, operation, *args, writes=writes)
+        return self._in_time(self._attempt(LOCK_TIMEOUT_S, True, operation, args, options))
+
+    def look(self, operation: Callable[Concatenate[Transaction, P], R], *args: P.args, **options: P.kwargs) -> R:
+        """``change`` for what stores one word at most, so that there is nothing to mark as under way."""
+        return self._in_time(self._attempt(LOCK_TIMEOUT_S, False, operation, args, options))
+
+    def try_change(
+        self, seconds: float, operation: Callable[Concatenate[Transaction, P], R], *args: P.args, **options: P.kwargs
+    ) -> R | NotHad:
+        """``change`` for a caller with a deadline: ``NOT_HAD`` when the lock was not to be had within ``seconds``."""
+        return self._attempt(seconds, True, operation, args, options)
+
+    def try_look(
+        self, seconds: float, operation: Callable[Concatenate[Transaction, P], R], *args: P.args, **options: P.kwargs
+    ) -> R | NotHad:
+        """``look`` for a caller with a deadline."""
+        return self._attempt(seconds, False, operation, args, options)
+
+    def _in_time(self, result: R | NotHad) -> R:
         if result is NOT_HAD:
             raise self.lock.timed_out(LOCK_TIMEOUT_S)
         return result
 
-    def attempt(self, seconds: float, operation: Callable[..., Any], *args: Any, writes: bool = True) -> Any:
-        """``run`` for a caller with a deadline: ``NOT_HAD`` when the lock was not to be had within ``seconds``."""
+    def _attempt(
+        self, seconds: float, writes: bool, operation: Callable[..., R], args: tuple[Any, ...], options: dict[str, Any]
+    ) -> R | NotHad:
         if self.ended is not None:
             raise ClosedError(self.ended, plane=self.name)
         try:
-            result = self.lock.run(seconds, self._inside, writes, operation, args)
+            result = self.lock.run(seconds, self._inside, writes, operation, args, options)
             if self.memory.barred:
                 # Forked in the middle: what was done went nowhere.
                 raise ClosedError(str(self.ended), plane=self.name)
@@ -132,34 +153,34 @@ class Attachment(Holdings):
                 f"plane {self.name!r}: the call was {busy}; make it outside of such code", plane=self.name
             ) from busy
         finally:
-            if self.tx.space.doomed or self.tx.coordination.woken:
+            if self._tx.space.doomed or self._tx.coordination.woken:
                 self.follow_up()
 
-    def run_holding_mutex(self, operation: Callable[..., Any], *args: Any) -> Any:
-        """``run`` for a fork, which has taken the mutex and keeps it."""
-        result = self.lock.run_holding_mutex(LOCK_TIMEOUT_S, self._inside, True, operation, args)
-        if result is NOT_HAD:
-            raise self.lock.timed_out(LOCK_TIMEOUT_S)
-        return result
+    def change_holding_mutex(
+        self, operation: Callable[Concatenate[Transaction, P], R], *args: P.args, **options: P.kwargs
+    ) -> R:
+        """``change`` for a fork, which has taken the mutex and keeps it."""
+        run = self.lock.run_holding_mutex
+        return self._in_time(run(LOCK_TIMEOUT_S, self._inside, True, operation, args, options))
 
-    def _inside(self, writes: bool, operation: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        header = self._header
+    def _inside(self, writes: bool, operation: Callable[..., R], args: tuple[Any, ...], options: dict[str, Any]) -> R:
+        header, tx = self._header, self._tx
         if header.destroyed[0]:
             self.end(f"plane {self.name!r} was destroyed; open it again to make a new one")
             raise ClosedError(str(self.ended), plane=self.name)
         header.holder[0] = self.mark
         try:
             if header.dirty[0] or self.suspect:
-                self._recover()
+                self._recover(tx)
             self.suspect = True
             now = _clock()
             if writes or self.queue or self.owed or self._scan_is_due(now):
                 header.dirty[0] = self.mark
-                self._keep_house(now)
-                result = operation(*args)
+                self._keep_house(tx, now)
+                result = operation(tx, *args, **options)
                 header.dirty[0] = 0
             else:
-                result = operation(*args)
+                result = operation(tx, *args, **options)
             self.suspect = False
         except BaseException as error:
             if self.manifest.was_refused(error):
@@ -171,25 +192,25 @@ class Attachment(Holdings):
             raise
         return result
 
-    def _recover(self) -> None:
+    def _recover(self, tx: Transaction) -> None:
         """First of all: nothing derived can be used before it."""
         self._header.dirty[0] = self.mark
         self.suspect = True
-        recover(self)
+        recover(tx, self)
         self._header.dirty[0] = 0
 
-    def _keep_house(self, now: int) -> None:
+    def _keep_house(self, tx: Transaction, now: int) -> None:
         """What every writer does first: give back what is garbage here and, once a second per host, what the dead held."""
         if self.queue:
-            self.drain()
+            self.drain(tx)
         if self.owed:
-            self.undo_owed()
+            self.undo_owed(tx)
         if self.gone:
-            self._forget_gone()
+            self._forget_gone(tx)
         if self._scan_is_due(now):
             self._header.scanned[0] = now
-            reap_dead(self)
-            self.tx.expire()
+            reap_dead(tx, self)
+            tx.expire()
 
     def _scan_is_due(self, now: int) -> bool:
         """Nobody has looked for a second, or the word says a time to come and was written over."""
@@ -204,13 +225,21 @@ class Attachment(Holdings):
 
     def follow_up(self) -> None:
         """What a transaction decided and the lock is not needed for: wake processes, remove files."""
-        woken = self.tx.coordination.woken
+        woken = self._tx.coordination.woken
         # Another thread may do the same at this moment.
         with ignoring(KeyError):
             while woken:
                 wake_all(self.manifest.wake_address(woken.pop()))
-        if self.tx.space.doomed:
+        if self._tx.space.doomed:
             self.remove_doomed()
+
+    def is_seen(self, name: bytes) -> bool:
+        """Without the lock: True when the name surely has a block. Otherwise only the lock can tell."""
+        return self._tx.is_seen(name)
+
+    def exported_segments(self) -> list[int]:
+        """Ids of the segments of a plane that has ended which have a link for other programs; without the lock."""
+        return self._tx.exported_segments()
 
     def wake_address(self) -> int:
         """The futex that others wake this process by."""
@@ -218,27 +247,27 @@ class Attachment(Holdings):
 
     def wake_sequence(self) -> int:
         """What it holds now."""
-        return self.tx.coordination.sequence()
+        return self._tx.coordination.sequence()
 
-    def reap_if_due(self) -> None:
-        """A waiter's look at who is still alive, at most ten times a second; under the lock."""
+    def reap_if_due(self, tx: Transaction) -> None:
+        """A waiter's look at who is still alive, at most ten times a second."""
         now = _clock()
         if now - self.reaped > _REAP_FOR_WAITERS_NS:
             self.reaped = now
-            reap_dead(self)
+            reap_dead(tx, self)
 
     def remove_doomed(self) -> None:
         """Remove the files of doomed segments, outside the lock."""
-        doomed = self.tx.space.doomed
+        doomed = self._tx.space.doomed
         for segment_id, segment in list(doomed.items()):
             self.memory.remove(segment)
             self.gone.append((segment.segment_row, segment_id))
             doomed.pop(segment_id, None)
 
-    def _forget_gone(self) -> None:
+    def _forget_gone(self, tx: Transaction) -> None:
         while self.gone:
             segment_row, segment_id = self.gone[0]
-            self.tx.space.forget_segment(segment_row, segment_id)
+            tx.space.forget_segment(segment_row, segment_id)
             self.gone.popleft()
 
     # Taking part
@@ -291,17 +320,18 @@ class Attachment(Holdings):
         """The timer's thread leaves."""
         self.timer.start()
 
-    def take_part(self, slot: int) -> None:
+    def take_slot(self, slot: int) -> None:
         """The slot whose token we took is ours."""
         self.slot = slot
         self.mark = slot + 1
-        self.tx.take_part(slot)
+        self._tx = Transaction(self.manifest)
+        self._tx.take_part(slot)
 
-    def release_slot(self) -> None:
-        """Our row is free again; under the lock, the last thing this process does in the plane."""
-        self.tx.coordination.clear(self.slot)
-        self.tx.metering.fold(self.slot)
-        release_slot(self.tx, self.slot)
+    def release_slot(self, tx: Transaction) -> None:
+        """Our row is free again: the last thing this process does in the plane."""
+        tx.coordination.clear(self.slot)
+        tx.metering.fold(self.slot)
+        release_slot(tx, self.slot)
 
     def end(self, why: str) -> None:
         """No further transaction; views stay readable for as long as they live."""

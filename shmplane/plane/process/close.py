@@ -18,7 +18,7 @@ from ...system import NOT_HAD, ignoring, own, run_in_forked_child, unlink_quietl
 from .patience import is_in_event_loop, moment
 
 if TYPE_CHECKING:
-    from ...manifest import Doomed, Manifest
+    from ...manifest import Doomed, Manifest, Transaction
     from .attachment import Attachment
 
 __all__ = [
@@ -50,7 +50,7 @@ def leave(attachment: Attachment) -> None:
         if not attachment.is_idle:
             return
         try:
-            destroyed = attachment.attempt(_patience(attachment), _leave, attachment)
+            destroyed = attachment.try_change(_patience(attachment), _leave, attachment)
         except own(ShmplaneError):
             destroyed = None
         if destroyed is NOT_HAD:
@@ -67,13 +67,13 @@ def _patience(attachment: Attachment) -> float:
     return moment(attachment) if is_in_event_loop() else _PATIENCE_S
 
 
-def _leave(attachment: Attachment) -> list[Doomed] | None:
+def _leave(tx: Transaction, attachment: Attachment) -> list[Doomed] | None:
     header = attachment.manifest.header
     if header.temporary[0] and not attachment.token.others_alive(attachment.manifest.limits.max_processes):
-        return _destroy(attachment)
+        return _destroy(tx)
     # First ended, then the row: what Ctrl-C leaves in between is a process that takes no part, and not one without a row.
     attachment.ended = _closed(attachment)
-    attachment.release_slot()
+    attachment.release_slot(tx)
     return None
 
 
@@ -88,7 +88,7 @@ def end_if_temporary(attachment: Attachment) -> None:
                 with ignoring(ShmplaneError):
                     lease.open_all()
         with ignoring(ShmplaneError):
-            unleased = attachment.attempt(_patience(attachment), _end_if_alone, attachment)
+            unleased = attachment.try_change(_patience(attachment), _end_if_alone, attachment)
             # When the lock is not to be had, the plane ends with the last view.
             if unleased is not None and unleased is not NOT_HAD:
                 attachment.end(attachment.ended or _closed(attachment))
@@ -96,12 +96,12 @@ def end_if_temporary(attachment: Attachment) -> None:
                 _remove_plane(attachment, unleased)
 
 
-def _end_if_alone(attachment: Attachment) -> list[Doomed] | None:
+def _end_if_alone(tx: Transaction, attachment: Attachment) -> list[Doomed] | None:
     if not attachment.is_closed or attachment.token.others_alive(attachment.manifest.limits.max_processes):
         return None
     # First ended: after Ctrl-C in between, this process has no part in a plane that the next gc removes.
     attachment.ended = f"the temporary plane {attachment.name!r} was closed; make another one"
-    return _destroy(attachment)
+    return _destroy(tx)
 
 
 def _closed(attachment: Attachment) -> str:
@@ -135,7 +135,7 @@ def destroy(attachment: Attachment) -> None:
     """End the plane for all processes; views handed out stay valid."""
     with opening:
         try:
-            unleased = attachment.run(_destroy, attachment)
+            unleased = attachment.change(_destroy)
         except own(ClosedError):
             return
         except own(PlaneCorrupt):
@@ -145,9 +145,8 @@ def destroy(attachment: Attachment) -> None:
         _remove_plane(attachment, unleased)
 
 
-def _destroy(attachment: Attachment) -> list[Doomed]:
+def _destroy(tx: Transaction) -> list[Doomed]:
     """Set the word that ends the plane; returns the segments that nobody reads any more."""
-    tx = attachment.tx
     tx.header.destroyed[0] = 1
     tx.coordination.wake_everybody()
     # Who holds a block compares its name's word and nothing else: make it differ.
@@ -176,7 +175,7 @@ def _remove_plane(attachment: Attachment, unleased: list[Doomed]) -> None:
     for segment in unleased:
         attachment.memory.remove(segment)
     with ignoring(PlaneCorrupt):
-        for segment_id in attachment.tx.exported_segments():
+        for segment_id in attachment.exported_segments():
             unlink_quietly(attachment.memory.link(segment_id))
     remove_directory(attachment.path, attachment.manifest)
 

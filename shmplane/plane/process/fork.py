@@ -69,21 +69,21 @@ def before_fork(attachment: Attachment) -> None:
     try:
         prepared.token = attachment.token.reopened()
         prepared.lock_fd = reopen(attachment.lock.fd)
-        attachment.run_holding_mutex(_prepare_child, attachment, prepared.token)
+        attachment.change_holding_mutex(_prepare_child, attachment, prepared.token)
         prepared.ready = True
     except own(ShmplaneError, OSError, Lost):
         prepared.failed = True
 
 
-def _prepare_child(attachment: Attachment, token: Token) -> None:
+def _prepare_child(tx: Transaction, attachment: Attachment, token: Token) -> None:
     try:
-        slot = take_slot(attachment.tx, token)
+        slot = take_slot(tx, token)
     except own(PlaneFull):
-        if not reap_dead(attachment):
+        if not reap_dead(tx, attachment):
             raise
-        slot = take_slot(attachment.tx, token)
+        slot = take_slot(tx, token)
     theirs = attachment.manifest.lease_row(slot)
-    for row in held_rows(attachment.tx, attachment.slot):
+    for row in held_rows(tx, attachment.slot):
         theirs[row] = 1
 
 
@@ -152,7 +152,6 @@ def _adopt(attachment: Attachment, token: Token, lock_fd: int) -> None:
     attachment.token = token
     if attachment.lock.pid != os.getpid():
         attachment.lock.adopt(lock_fd)
-    attachment.tx = Transaction(attachment.manifest)
-    attachment.take_part(token.slot)
+    attachment.take_slot(token.slot)
     # For display only, so it needs no lock.
     attachment.manifest.processes.pid[attachment.slot] = os.getpid()

@@ -32,24 +32,24 @@ _PATIENCE_S = 0.04
 class Owed(Protocol):
     """What a call has left to be undone."""
 
-    def undo(self) -> None:
-        """Give it back, under the lock. Again: does nothing."""
+    def undo(self, tx: Transaction) -> None:
+        """Give it back. Again: does nothing."""
 
 
 class Holdings:
-    """Leases and creations by row. Everything here runs under the lock, finalizers and ``give_up`` aside."""
+    """Leases and creations by row. What takes a transaction runs under the lock."""
 
     lock: HostLock
     manifest: Manifest
-    tx: Transaction
     ended: str | None
     exiting: bool
 
     if TYPE_CHECKING:
 
-        def run(self, operation: Callable[..., Any], *args: Any, writes: bool = True) -> Any: ...
-        def attempt(self, seconds: float, operation: Callable[..., Any], *args: Any, writes: bool = True) -> Any: ...
-        def _inside(self, writes: bool, operation: Callable[..., Any], args: tuple[Any, ...]) -> Any: ...
+        def change(self, operation: Callable[..., Any], *args: Any) -> Any: ...
+        def look(self, operation: Callable[..., Any], *args: Any) -> Any: ...
+        def try_look(self, seconds: float, operation: Callable[..., Any], *args: Any) -> Any: ...
+        def _inside(self, writes: bool, operation: Callable[..., Any], args: Any, options: Any) -> Any: ...
         def follow_up(self) -> None: ...
         def leave_if_idle(self) -> None: ...
         @property
@@ -63,18 +63,18 @@ class Holdings:
         self.owed: deque[Owed] = deque()
         self.timer: DrainTimer = DrainTimer(self)
 
-    def lease(self, row: int, facts: BlockFacts | None = None) -> Lease:
-        """The lease of a live block, taken or shared; under the lock. ``facts``: what is known of it already."""
+    def lease(self, tx: Transaction, row: int, facts: BlockFacts | None = None) -> Lease:
+        """The lease of a live block, taken or shared. ``facts``: what is known of it already."""
         known = self.leases.get(row)
         lease: Lease | None = known() if known is not None else None
         if lease is None:
             if facts is None:
-                facts = self.tx.facts(row)
+                facts = tx.facts(row)
             # The word is set before the object exists; an exception in between leaves it to the audit.
-            self.tx.lease(row)
+            tx.lease(row)
             lease = self.new_lease(facts)
-        elif lease.facts.version != self.tx.blocks.version[row] or lease.facts.name_row != self.tx.blocks.name[row]:
-            lease.facts = self.tx.facts(row)  # renamed since it was leased
+        elif lease.facts.version != tx.blocks.version[row] or lease.facts.name_row != tx.blocks.name[row]:
+            lease.facts = tx.facts(row)  # renamed since it was leased
         return lease
 
     def new_lease(self, facts: BlockFacts) -> Lease:
@@ -101,19 +101,15 @@ class Holdings:
 
     def give_up(self, creation: Creation) -> None:
         """Take back what was to become a block."""
-        self.run(self._give_up, creation.key, creation.place.segment_row)
+        self.change(self._give_up, creation.key, creation.place.segment_row)
 
-    def take_back(self, creation: Creation) -> None:
-        """The same inside a transaction."""
-        self._give_up(creation.key, creation.place.segment_row)
-
-    def _give_up(self, key: int, segment_row: int) -> None:
+    def _give_up(self, tx: Transaction, key: int, segment_row: int) -> None:
         if self.creations.pop(key, None) is None:
             return
         if key >= 0:
-            self.tx.abandon(key)
+            tx.abandon(key)
         else:
-            self.tx.space.give_up(segment_row)
+            tx.space.give_up(segment_row)
 
     def revive(self, known: Tracked, facts: BlockFacts, *, name_row: int, word: int) -> Lease | None:
         """The lease of a block that we held a moment ago: while its word still stands, no lock of the host is needed.
@@ -132,31 +128,31 @@ class Holdings:
         """Queue what is garbage and not in the queue: the drain that had taken it out came to no end."""
         self.queue.extend(known for known in [*self.leases.values(), *self.creations.values()] if known() is None)
 
-    def drain(self) -> None:
-        """Give back the rows of objects that are garbage; under the lock."""
+    def drain(self, tx: Transaction) -> None:
+        """Give back the rows of objects that are garbage."""
         queue = self.queue
         while queue:
             known = queue[0]
             if known.is_lease:
                 # A newer lease of the same row may have been taken since: then the row stays.
                 if self.leases.get(known.key) is known:
-                    self.tx.release(known.key)
+                    tx.release(known.key)
                     del self.leases[known.key]
             elif self.creations.get(known.key) is known:
-                self._give_up(known.key, known.segment_row)
+                self._give_up(tx, known.key, known.segment_row)
             queue.popleft()
 
-    def undo_owed(self) -> None:
-        """Give back what calls left behind; under the lock. After an interrupt, what was under way is done again."""
+    def undo_owed(self, tx: Transaction) -> None:
+        """Give back what calls left behind. After an interrupt, what was under way is done again."""
         owed = self.owed
         while owed:
-            owed[0].undo()
+            owed[0].undo(tx)
             owed.popleft()
 
     def settle(self, seconds: float) -> None:
         """Undo what is owed, now if the lock is to be had within ``seconds``, else soon."""
         try:
-            if self.lock.owned() or self.attempt(seconds, _nothing, writes=False) is NOT_HAD:
+            if self.lock.owned() or self.try_look(seconds, _nothing) is NOT_HAD:
                 self.timer.start()
         except own(ClosedError):
             if self.ended is None:
@@ -167,7 +163,7 @@ class Holdings:
         """Drain now if nobody is in the way, else within 50 ms. Never waits."""
         try:
             if self.ended is None and not self.lock.owned():
-                self.lock.run(None, self._inside, False, _nothing, ())
+                self.lock.run(None, self._inside, False, _nothing, (), {})
                 self.follow_up()
                 self.leave_if_idle()
                 return
@@ -177,11 +173,11 @@ class Holdings:
 
     def tidy(self) -> bool:
         """What the drain timer does: give back what is due, and leave when nothing needs the plane; whether it could."""
-        if (self.queue or self.owed) and self.attempt(_PATIENCE_S, _nothing, writes=False) is NOT_HAD:
+        if (self.queue or self.owed) and self.try_look(_PATIENCE_S, _nothing) is NOT_HAD:
             return False
         self.leave_if_idle()
         return True
 
 
-def _nothing() -> None:
+def _nothing(_: Transaction) -> None:
     """The empty transaction: what it does is drain the queue."""

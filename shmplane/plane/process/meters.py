@@ -18,6 +18,7 @@ from ...system import NOT_HAD, ignoring
 from .patience import moment
 
 if TYPE_CHECKING:
+    from ...manifest import Transaction
     from .attachment import Attachment
 
 __all__ = ["MeterPart", "PoolMeter", "totals"]
@@ -74,13 +75,12 @@ class PoolMeter:
         if not self._closed:
             sums, attachment = self._part.read(self, words), self._attachment
             seconds = moment(attachment)
-            if attachment.attempt(seconds, self._write, sums) is NOT_HAD:
+            if attachment.try_change(seconds, self._write, sums) is NOT_HAD:
                 raise attachment.lock.timed_out(seconds)
 
     def total(self) -> list[int]:
         """The words summed over all processes, also those that have ended."""
-        found: list[int] = self._attachment.run(self._total)
-        return found
+        return self._attachment.change(self._total)
 
     def close(self) -> None:
         """The pool has no levels any more; its counts stay."""
@@ -89,19 +89,19 @@ class PoolMeter:
         self._attachment.owed.append(self)
         self._attachment.settle(moment(self._attachment))
 
-    def undo(self) -> None:
-        """Under the lock: what it showed goes, as ``close`` queued it."""
+    def undo(self, tx: Transaction) -> None:
+        """What it showed goes, as ``close`` queued it."""
         with ignoring(PlaneFull):
-            self._write(self._part.total())
+            self._write(tx, self._part.total())
 
-    def _write(self, words: list[int]) -> None:
-        self._attachment.tx.metering.write(self._attachment.slot, self._find(), words)
+    def _write(self, tx: Transaction, words: list[int]) -> None:
+        tx.metering.write(self._attachment.slot, self._find(tx), words)
 
-    def _total(self) -> list[int]:
-        return self._attachment.tx.metering.total(self._find())
+    def _total(self, tx: Transaction) -> list[int]:
+        return tx.metering.total(self._find(tx))
 
-    def _find(self) -> int:
-        metering = self._attachment.tx.metering
+    def _find(self, tx: Transaction) -> int:
+        metering = tx.metering
         metering.take_part(self._attachment.slot)
         # A row that nobody used may have gone to another name.
         if self._row < 0 or not metering.is_named(self._row, self._name):
@@ -111,10 +111,9 @@ class PoolMeter:
 
 def totals(attachment: Attachment) -> dict[str, list[int]]:
     """The words of every meter of the plane by name."""
-    found: dict[str, list[int]] = attachment.run(_totals, attachment)
-    return found
+    return attachment.change(_totals)
 
 
-def _totals(attachment: Attachment) -> dict[str, list[int]]:
-    metering = attachment.tx.metering
+def _totals(tx: Transaction) -> dict[str, list[int]]:
+    metering = tx.metering
     return {name.decode(): metering.total(row) for name, row in metering.names().items()}

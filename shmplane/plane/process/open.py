@@ -15,7 +15,7 @@ import secrets
 import time
 
 from ...errors import ClosedError, PlaneCorrupt, PlaneMismatch, PlaneNotFound, PlaneSecurityError, ShmplaneError
-from ...manifest import Manifest, directory_of, open_files
+from ...manifest import Manifest, Transaction, directory_of, open_files
 from ...system import (
     Token,
     check_directory,
@@ -56,11 +56,11 @@ def open_attachment(root: str, name: str, *, create: bool, options: Options) -> 
 def _still_there(known: Attachment) -> bool:
     if known.ended is None:
         with ignoring(ClosedError):
-            known.run(_nothing, writes=False)
+            known.look(_nothing)
     return known.ended is None
 
 
-def _nothing() -> None:
+def _nothing(_: Transaction) -> None:
     """Finds out whether the plane was destroyed."""
 
 
@@ -126,7 +126,7 @@ def try_join(root: str, name: str, path: str) -> Attachment | None:
         manifest = Manifest.open(manifest_fd, f"{path}/manifest")
         joining = Attachment(root, name, path, manifest=manifest, token=token, lock_fd=lock_fd, on_idle=leave)
         try:
-            joined = joining.run(_take_part, joining)
+            joined = joining.change(_take_part, joining)
         except own(ClosedError):
             remove_directory(path, manifest)
             return None
@@ -142,7 +142,7 @@ def try_join(root: str, name: str, path: str) -> Attachment | None:
                 os.close(fd)
 
 
-def _take_part(joining: Attachment) -> bool:
+def _take_part(tx: Transaction, joining: Attachment) -> bool:
     """Under the lock: is it still the plane of that name? Then take a slot."""
     try:
         here = os.stat(f"{joining.path}/lock")
@@ -150,8 +150,8 @@ def _take_part(joining: Attachment) -> bool:
         return False
     if (here.st_ino, here.st_dev) != joining.lock.identity:
         return False
-    reap_dead(joining)
-    joining.take_part(take_slot(joining.tx, joining.token))
+    reap_dead(tx, joining)
+    joining.take_slot(take_slot(tx, joining.token))
     return True
 
 
@@ -182,7 +182,7 @@ def _try_create(root: str, name: str, path: str, options: Options) -> Attachment
             manifest_fd, options.limits, capacity=capacity, recycle=recycle, temporary=options.temporary
         )
         created = Attachment(root, name, path, manifest=manifest, token=token, lock_fd=lock_fd, on_idle=leave)
-        created.run(_take_first_slot, created)
+        created.change(_take_first_slot, created)
         try:
             os.rename(private, path)
         except own(OSError) as error:
@@ -206,8 +206,8 @@ def _remove_private(private: str) -> None:
         os.rmdir(private)
 
 
-def _take_first_slot(created: Attachment) -> None:
-    created.take_part(take_slot(created.tx, created.token))
+def _take_first_slot(tx: Transaction, created: Attachment) -> None:
+    created.take_slot(take_slot(tx, created.token))
 
 
 def _half_of_free(root: str) -> int:

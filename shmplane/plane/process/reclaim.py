@@ -51,20 +51,20 @@ def count(tx: Transaction) -> Counts:
     return Counts(len(slots), leases, tx.coordination.count_held(), tx.header.live_blocks[0], tx.header.used_nbytes[0])
 
 
-def dead_slots(attachment: Attachment) -> list[int]:
+def dead_slots(tx: Transaction, attachment: Attachment) -> list[int]:
     """Slots in use whose token nobody holds."""
-    return [slot for slot in attachment.tx.space.slots_in_use() if not attachment.token.is_held(slot)]
+    return [slot for slot in tx.space.slots_in_use() if not attachment.token.is_held(slot)]
 
 
-def reap_dead(attachment: Attachment) -> int:
+def reap_dead(tx: Transaction, attachment: Attachment) -> int:
     """Return what dead processes held; how many they were."""
-    dead = dead_slots(attachment)
+    dead = dead_slots(tx, attachment)
     if dead:
-        before = count(attachment.tx)
+        before = count(tx)
         for slot in dead:
-            reap(attachment.tx, slot)
-        attachment.reclaimed = attachment.reclaimed.plus(before, count(attachment.tx))
-    _remove_ownerless(attachment.tx)
+            reap(tx, slot)
+        attachment.reclaimed = attachment.reclaimed.plus(before, count(tx))
+    _remove_ownerless(tx)
     return len(dead)
 
 
@@ -76,22 +76,21 @@ def _remove_ownerless(tx: Transaction) -> None:
             tx.space.doom(row)
 
 
-def recover(attachment: Attachment) -> None:
+def recover(tx: Transaction, attachment: Attachment) -> None:
     """Bring a plane whose last transaction was left unfinished to a state that every fact agrees with."""
-    tx = attachment.tx
-    dead = dead_slots(attachment)
+    dead = dead_slots(tx, attachment)
     before = count(tx)
     rebuild(tx, set(tx.space.slots_in_use()) - set(dead))
     for slot in dead:
         release_slot(tx, slot)
     attachment.reclaimed = attachment.reclaimed.plus(before, count(tx))
     if attachment.slot >= 0:
-        audit(attachment)
+        audit(tx, attachment)
 
 
-def audit(attachment: Attachment) -> None:
+def audit(tx: Transaction, attachment: Attachment) -> None:
     """Give back every row of ours that no Python object stands for."""
-    tx, blocks, segments = attachment.tx, attachment.tx.blocks, attachment.tx.segments
+    blocks, segments = tx.blocks, tx.segments
     for row in held_rows(tx, attachment.slot):
         if row not in attachment.leases:
             tx.release(row)

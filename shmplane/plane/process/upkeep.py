@@ -10,6 +10,7 @@ from ..records import Reclaimed
 from .reclaim import NOTHING, count, reap_dead
 
 if TYPE_CHECKING:
+    from ...manifest import Transaction
     from .attachment import Attachment
 
 __all__ = ["collect", "reclaim_for", "resize", "trim"]
@@ -18,11 +19,10 @@ _SHARE_COOLED_FOR_ROWS = 8
 _MOST_ROWS_AT_ONCE = 3  #: that one call takes: of pages or rows, of a table's description, of the block itself
 
 
-def resize(attachment: Attachment, capacity: int) -> None:
+def resize(tx: Transaction, attachment: Attachment, capacity: int) -> None:
     """Warm memory goes first, then what the dead held and what is evictable; ``PlaneFull`` when more is in use."""
-    tx = attachment.tx
     if capacity < tx.header.used_nbytes[0]:
-        reap_dead(attachment)
+        reap_dead(tx, attachment)
         tx.expire()
         tx.evict(tx.header.used_nbytes[0] - capacity)
     used = tx.header.used_nbytes[0]
@@ -40,38 +40,38 @@ def resize(attachment: Attachment, capacity: int) -> None:
     tx.header.capacity[0] = capacity
 
 
-def collect(attachment: Attachment) -> Reclaimed:
+def collect(tx: Transaction, attachment: Attachment) -> Reclaimed:
     """Give back what dead processes held and what has lingered long enough; how much that was since last asked.
 
     Whatever this process reclaimed in passing, by joining or by its look once a second, counts as well.
     """
     attachment.find_garbage()
-    attachment.drain()
-    reap_dead(attachment)
-    before = count(attachment.tx)
-    attachment.tx.expire()
-    total = attachment.reclaimed.plus(before, count(attachment.tx))
+    attachment.drain(tx)
+    reap_dead(tx, attachment)
+    before = count(tx)
+    tx.expire()
+    total = attachment.reclaimed.plus(before, count(tx))
     attachment.reclaimed = NOTHING
     return Reclaimed(*total)
 
 
-def reclaim_for(attachment: Attachment, full: PlaneFull) -> None:
+def reclaim_for(tx: Transaction, attachment: Attachment, full: PlaneFull) -> None:
     """Make room for what was refused: by what dead processes held, warm memory, and evictable blocks."""
-    space, needed = attachment.tx.space, full.facts.get("needed", 0)
-    reap_dead(attachment)
-    attachment.tx.expire()
+    space, needed = tx.space, full.facts.get("needed", 0)
+    reap_dead(tx, attachment)
+    tx.expire()
     if "errno" in full.facts:
         # The file system is full although the capacity is not: what is warm helps more as free memory.
         space.cool(space.recycled_nbytes())
     if "max_segments" in full.facts:
-        _free_segment_rows(attachment)
+        _free_segment_rows(tx, attachment)
     rows = _MOST_ROWS_AT_ONCE if "max_blocks" in full.facts else 0
-    attachment.tx.evict(needed - space.free_nbytes() - space.recycled_nbytes(), rows)
+    tx.evict(needed - space.free_nbytes() - space.recycled_nbytes(), rows)
 
 
-def _free_segment_rows(attachment: Attachment) -> None:
+def _free_segment_rows(tx: Transaction, attachment: Attachment) -> None:
     """All segment rows are taken: warm ones go, and rows whose remover has not come back to say so are free."""
-    space = attachment.tx.space
+    space = tx.space
     for segment_row, segment_id in space.doomed_segments():
         # Ids are never used again and a doomed file is never made again: one that is not there is gone for good.
         if not os.path.exists(attachment.memory.path(segment_id)):
@@ -79,7 +79,7 @@ def _free_segment_rows(attachment: Attachment) -> None:
     space.cool(space.recycled_nbytes() // _SHARE_COOLED_FOR_ROWS + 1)
 
 
-def trim(attachment: Attachment, keep: int) -> int:
+def trim(tx: Transaction, keep: int) -> int:
     """Give warm memory back until at most ``keep`` bytes are; how many bytes that was."""
-    excess = attachment.tx.header.recycled_nbytes[0] - keep
-    return attachment.tx.space.cool(excess) if excess > 0 else 0
+    excess = tx.header.recycled_nbytes[0] - keep
+    return tx.space.cool(excess) if excess > 0 else 0
