@@ -1,7 +1,8 @@
-"""The README's code runs as printed.
+"""The README's code runs as printed, and passes mypy in strict mode and pyright.
 
 Blocks of Python under one heading share a namespace, as a reader would type them one after the other. A block
-that cannot run here has an HTML comment with the reason above it: ``<!-- no-run: needs two hosts -->``.
+that cannot run here has an HTML comment with the reason above it: ``<!-- no-run: needs two hosts -->``; its types are
+checked all the same.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.checkers import mypy_faults, pyright_faults
 from tests.support.processes import run_python
 
 README = Path(__file__).parent.parent / "README.md"
@@ -31,7 +33,8 @@ class Example:
     source: str
 
 
-def examples(text: str) -> list[Example]:
+def examples(text: str, *, all_of_them: bool = False) -> list[Example]:
+    """Those that run, or also those that cannot run here."""
     lines = text.splitlines()
     found: dict[tuple[int, str], list[str]] = {}
     heading, at, above = "", 1, ""
@@ -42,7 +45,7 @@ def examples(text: str) -> list[Example]:
         if fence:
             first = number + 1
             number = next(n for n in range(first, len(lines)) if lines[n].strip() == "```")
-            if fence["language"] == "python" and not _NO_RUN.fullmatch(above):
+            if fence["language"] == "python" and (all_of_them or not _NO_RUN.fullmatch(above)):
                 script = found.setdefault((at, heading), [])
                 script += [""] * (first - len(script))
                 script += textwrap.dedent("\n".join(lines[first:number])).splitlines()
@@ -54,6 +57,7 @@ def examples(text: str) -> list[Example]:
 
 
 EXAMPLES = examples(README.read_text(encoding="utf-8")) if README.exists() else []
+TYPED = examples(README.read_text(encoding="utf-8"), all_of_them=True) if README.exists() else []
 
 
 def test_the_readme_has_examples() -> None:
@@ -75,6 +79,35 @@ def test_an_example_runs(example: Example, plane_root: Path, tmp_path: Path) -> 
     run_python(script, deadline=DEADLINE_S, cwd=tmp_path)
 
 
+@pytest.fixture(scope="module")
+def typed(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Each example as a file, whose lines are those of the README."""
+    folder = tmp_path_factory.mktemp("typed")
+    files = [folder / f"readme_{example.line}.py" for example in TYPED]
+    for file, example in zip(files, TYPED, strict=True):
+        file.write_text(example.source + "\n", encoding="utf-8")
+    return files
+
+
+@pytest.mark.timeout(300)
+def test_the_examples_pass_mypy_in_strict_mode(typed: list[Path]) -> None:
+    assert len(typed) >= len(EXAMPLES)
+    assert mypy_faults(*typed) == ""
+
+
+@pytest.mark.timeout(300)
+def test_the_examples_pass_pyright(typed: list[Path]) -> None:
+    assert pyright_faults(typed[0].parent) == []
+
+
+@pytest.mark.timeout(300)
+def test_both_checkers_find_what_is_wrong(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.py"
+    wrong.write_text('import shmplane\n\nwith shmplane.Plane("x") as plane:\n    plane.put(3, 3)\n', encoding="utf-8")
+    assert "wrong.py:4" in mypy_faults(wrong)
+    assert [fault.split(": ")[0] for fault in pyright_faults(tmp_path)] == ["wrong.py:4"]
+
+
 def test_blocks_below_one_heading_run_together_and_keep_their_lines() -> None:
     text = "# A\n```python\nx = 1\n```\ntext\n```python\nprint(x)\n```\n## B\n```python\ny = 2\n```\n"
     first, second = examples(text)
@@ -85,6 +118,7 @@ def test_blocks_below_one_heading_run_together_and_keep_their_lines() -> None:
 def test_a_block_with_a_reason_above_it_does_not_run() -> None:
     text = "# A\n<!-- no-run: needs two hosts -->\n```python\nfail()\n```\n```text\nnot python\n```\n"
     assert examples(text) == []
+    assert len(examples(text, all_of_them=True)) == 1
 
 
 def test_a_hash_in_a_block_is_no_heading() -> None:

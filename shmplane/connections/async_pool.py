@@ -17,7 +17,7 @@ from functools import partial
 from sys import _getframe
 from time import monotonic
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar, overload
 
 from ..scopes import finish_on_asyncio
 from ..system import own
@@ -46,6 +46,46 @@ class AsyncConnectionPool(BasePool[T]):
         RuntimeError: used outside asyncio, or in another event loop than at first.
     """
 
+    @overload
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[T]],
+        *,
+        close: Callable[[T], object] | None = None,
+        check: Callable[[T], object] | None = None,
+        reset: Callable[[T], object] | None = None,
+        configure: Callable[[T], object] | None = None,
+        min_size: int = 0,
+        max_size: int = 10,
+        timeout: float | None = 30.0,
+        max_waiting: int | None = None,
+        max_lifetime: float | None = 3600.0,
+        max_idle: float | None = 600.0,
+        leak_after: float | None = None,
+        name: str | None = None,
+        plane: Any = None,
+        host_limit: int | None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        connect: Callable[[], T],
+        *,
+        close: Callable[[T], object] | None = None,
+        check: Callable[[T], object] | None = None,
+        reset: Callable[[T], object] | None = None,
+        configure: Callable[[T], object] | None = None,
+        min_size: int = 0,
+        max_size: int = 10,
+        timeout: float | None = 30.0,
+        max_waiting: int | None = None,
+        max_lifetime: float | None = 3600.0,
+        max_idle: float | None = 600.0,
+        leak_after: float | None = None,
+        name: str | None = None,
+        plane: Any = None,
+        host_limit: int | None = None,
+    ) -> None: ...
     def __init__(
         self,
         connect: Callable[[], Awaitable[T]] | Callable[[], T],

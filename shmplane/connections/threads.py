@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from _thread import allocate_lock, get_ident, start_new_thread
+from _thread import LockType, allocate_lock, get_ident, start_new_thread
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -37,10 +37,10 @@ class Job:
     __slots__ = ("done", "is_done", "work")
 
     def __init__(self, work: Callable[[], object]) -> None:
-        self.work = work
-        self.done = allocate_lock()
+        self.work: Callable[[], object] = work
+        self.done: LockType = allocate_lock()
         self.done.acquire()
-        self.is_done = False
+        self.is_done: bool = False
 
     def run(self) -> None:
         """Do it, and say so."""

@@ -64,20 +64,20 @@ class Entry:
     ) -> None:
         self.what: str = what[:200]
         self.resource: Any = resource
-        self.fn = fn
-        self.args = args
-        self.sees_error = sees_error
-        self.repeats = repeats
+        self.fn: Callable[..., Any] = fn
+        self.args: tuple[Any, ...] = args
+        self.sees_error: bool = sees_error
+        self.repeats: int = repeats
         self.code: CodeType = frame.f_code  #: with ``lasti``: where it was acquired
         self.lasti: int = frame.f_lasti
         self.since: float = monotonic()
         self.pid: int = os.getpid()  #: a forked child leaves its parent's things alone
         self.begun_by: Closing | None = None
-        self.booked = False
+        self.booked: bool = False
         self.results: list[Any] = []  #: what ``fn`` returned
         self.error: BaseException | None = None  #: what it raised
         self.finish: Finish | None = None  #: of a cleanup that has to be awaited
-        self.handled = False  #: an ``__exit__`` said so
+        self.handled: bool = False  #: an ``__exit__`` said so
 
     def run(self, closing: Closing) -> None:
         """Clean up, unless that has begun; what comes of it is in ``results`` or ``error``."""

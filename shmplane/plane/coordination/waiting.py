@@ -46,8 +46,8 @@ class Closing:
     __slots__ = ("closed", "what")
 
     def __init__(self, what: str) -> None:
-        self.what = what
-        self.closed = False
+        self.what: str = what
+        self.closed: bool = False
 
     def error(self) -> ClosedError:
         return ClosedError(f"{self.what} was closed, which ends what waits through it; open it again")

@@ -23,6 +23,8 @@ from ...errors import ShmplaneError
 from ...system import own
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .holdings import Holdings
 
 __all__ = ["DrainTimer"]
@@ -40,7 +42,7 @@ class DrainTimer:
 
     def __init__(self, attachment: Holdings) -> None:
         self._due: SimpleQueue[Any] = SimpleQueue()
-        self.ring = self._due.put
+        self.ring: Callable[[Any], None] = self._due.put
         self._known = weakref.ref(attachment, self.ring)
         self.running: bool = False
         self._reset()

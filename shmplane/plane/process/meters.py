@@ -28,9 +28,9 @@ class MeterPart:
     """All pools of one name in this process."""
 
     def __init__(self) -> None:
-        self.mutex = threading.Lock()
+        self.mutex: threading.Lock = threading.Lock()
         self.readings: dict[weakref.ref[PoolMeter], list[int]] = {}
-        self.ended = [0] * METER_WORDS
+        self.ended: list[int] = [0] * METER_WORDS
 
     def read(self, meter: PoolMeter, words: Sequence[int]) -> list[int]:
         """The sum over all pools, of which one says something new."""
