@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import shmplane
 from shmplane import observe
 from shmplane.observe.cgroups import memory_limit
 from shmplane.observe.units import count, nbytes, seconds, some
@@ -95,3 +96,16 @@ def test_the_layout_lists_every_column_of_the_format() -> None:
     for table in tables.values():
         assert sum(column.nbytes for column in table.columns) == table.row_nbytes
         assert all(column.meaning for column in table.columns)
+
+
+def test_a_directory_of_ours_that_lets_others_in_is_closed_and_not_removed(plane_root: Path) -> None:
+    directory = Path(observe.directory_of(str(plane_root)))
+    directory.mkdir()
+    directory.chmod(0o755)
+    found = {check.name: check for check in observe.check_host(str(plane_root))}["directory"]
+    assert found.status == "fail"
+    assert f"chmod 700 {directory}" in found.cure
+    with pytest.raises(shmplane.PlaneSecurityError, match=f"chmod 700 {directory}"):
+        shmplane.Plane("market", root=plane_root)
+    directory.chmod(0o700)
+    shmplane.Plane("market", root=plane_root).destroy()
