@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             out.flush()
         return code
     except BrokenPipeError:
-        out.give_up()
+        out.abandon()
         return OK
     except KeyboardInterrupt:
         out.message("interrupted")

@@ -75,7 +75,7 @@ class Output:
         if stream is not None and not stream.closed:
             stream.flush()
 
-    def give_up(self) -> None:
+    def abandon(self) -> None:
         """Drop what is still in the buffer, so that the interpreter does not trip over it at its end."""
         with suppress(OSError):
             sys.stdout.close()

@@ -120,7 +120,7 @@ def _gc(commands: Commands) -> None:
         commands,
         "gc",
         "reclaim what ended processes held",
-        run="collecting:gc",
+        run="reclaiming:gc",
         examples=[
             ("shmplane gc", "every plane of this user"),
             ("shmplane gc market --dry-run", "show it and change nothing"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..manifest import default_root, directory_of, plane_names
 from .checks import Check, worst
-from .opening import Reading, reading, snapshot_of, summary_of
+from .open import Reading, reading, snapshot_of, summary_of
 from .places import Leftover, leftovers
 from .snapshot import Block, Process, Segment, Snapshot, Summary
 from .units import count, nbytes, seconds, some

@@ -15,7 +15,7 @@ from ..errors import BlockNotFound, PlaneCorrupt
 from ..system import open_file
 
 if TYPE_CHECKING:
-    from .opening import Reading
+    from .open import Reading
     from .snapshot import Block, Snapshot
 
 __all__ = ["describe_block"]

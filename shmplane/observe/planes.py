@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..errors import PlaneNotFound, ShmplaneError
 from ..manifest import plane_names
 from .checks import Check
-from .opening import reading
+from .open import reading
 from .places import leftovers
 from .reclaiming import reclaimable
 from .units import count, nbytes, some

@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from shmplane.scopes.registry import OpenResource, report
     from shmplane.scopes.scope import Scope
     from shmplane.scopes.shielded import finish_on_asyncio, hidden_task
-    from shmplane.scopes.temporary import collect_orphans
+    from shmplane.scopes.temporary import reclaim_orphans
 
-__all__ = ["AsyncScope", "OpenResource", "Scope", "collect_orphans", "report"]
+__all__ = ["AsyncScope", "OpenResource", "Scope", "reclaim_orphans", "report"]
 __all__ += ["finish_on_asyncio", "hidden_task"]
 
 _HOMES = {
     "AsyncScope": "aio",
     "OpenResource": "registry",
     "Scope": "scope",
-    "collect_orphans": "temporary",
+    "reclaim_orphans": "temporary",
     "finish_on_asyncio": "shielded",
     "hidden_task": "shielded",
     "report": "registry",

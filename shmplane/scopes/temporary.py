@@ -2,7 +2,7 @@
 
 Each process keeps its files in a nest: a directory of its own beside a lock file that it holds locked. The
 kernel lets go of the lock when the process is gone, however it died; so a nest whose lock can be taken has
-no owner, and ``collect_orphans`` removes it. No pid is ever looked at.
+no owner, and ``reclaim_orphans`` removes it. No pid is ever looked at.
 
 What can race: a collector takes the lock of a newborn nest before its owner does. Then the owner finds the
 lock taken, or its file unlinked, and begins again under another name; the directory is only made once the
@@ -29,7 +29,7 @@ from typing import Any
 from shmplane.errors import PlaneSecurityError
 from shmplane.system import create_file_into, open_file, run_in_forked_child, try_flock
 
-__all__ = ["collect_orphans", "keep", "new_path", "remove", "try_make"]
+__all__ = ["reclaim_orphans", "keep", "new_path", "remove", "try_make"]
 
 KEPT = ".kept"  #: in a nest: names that were handed over, one a line; they are nobody's orphans
 
@@ -132,7 +132,7 @@ def keep(resource: Any) -> None:
                 names.write(resource.name + "\n")
 
 
-def collect_orphans(*, dry_run: bool = False) -> int:
+def reclaim_orphans(*, dry_run: bool = False) -> int:
     """Remove the temporary files and directories of processes that are gone; returns how many there were.
 
     Args:
@@ -141,10 +141,10 @@ def collect_orphans(*, dry_run: bool = False) -> int:
     Cost: one lock attempt per process that has temporary files.
     """
     root = _root()
-    return sum(_collect(lock, dry_run=dry_run) for lock in root.glob("*.lock")) if root.is_dir() else 0
+    return sum(_reclaim(lock, dry_run=dry_run) for lock in root.glob("*.lock")) if root.is_dir() else 0
 
 
-def _collect(lock_path: Path, *, dry_run: bool) -> int:
+def _reclaim(lock_path: Path, *, dry_run: bool) -> int:
     try:
         descriptor = open_file(str(lock_path), writable=True)
     except OSError:

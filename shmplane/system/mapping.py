@@ -106,14 +106,14 @@ class Mapping:
         nbytes: its length, whole pages.
     """
 
-    __slots__ = ("__weakref__", "_hold", "address", "nbytes", "writable")
+    __slots__ = ("__weakref__", "_view", "address", "nbytes", "writable")
 
     def __init__(self, nbytes: int, *, writable: bool = False, pages: Pages | None = None) -> None:
         self.nbytes: int = round_to_pages(nbytes)
         self.writable: bool = writable
         pages = pages if pages is not None else reserve(self.nbytes, writable=writable)
         # The memoryview pins the range: even mmap.mmap.close(range) raises BufferError while it exists.
-        self._hold = memoryview(pages)
+        self._view = memoryview(pages)
         self.address: int = libc.address_of(pages)
 
     def lay(self, fd: int, nbytes: int, *, at: int = 0, offset: int = 0, private: bool = False) -> None:
@@ -139,11 +139,11 @@ class Mapping:
     @property
     def view(self) -> memoryview:
         """The bytes; writable only when the mapping is."""
-        return self._hold
+        return self._view
 
     def words(self) -> memoryview:
         """The range as unsigned 8-byte words."""
-        return self._hold.cast("Q")
+        return self._view.cast("Q")
 
 
 def _out_of_mappings(nbytes: int, error: OSError) -> PlaneFull:

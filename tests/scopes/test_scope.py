@@ -171,7 +171,7 @@ def test_temporary_files_are_there_and_then_gone() -> None:
         assert os.stat(directory).st_mode & 0o777 == 0o700
         (directory / "deep").mkdir()
         (directory / "deep" / "x").write_text("x")
-        assert scopes.collect_orphans() == 0
+        assert scopes.reclaim_orphans() == 0
         assert file.exists()
     assert not file.exists()
     assert not directory.exists()
@@ -209,10 +209,10 @@ def _makes_files():
 def test_files_of_a_killed_owner_are_removed_by_the_next_gc_of_any_plane() -> None:
     with Child(_makes_files) as child, shmplane.Plane.temporary() as plane:
         file, directory, given = child.next()
-        assert scopes.collect_orphans() == plane.gc().files == 0
+        assert scopes.reclaim_orphans() == plane.gc().files == 0
         assert os.path.exists(file)
         child.kill()
-        assert scopes.collect_orphans(dry_run=True) == 2
+        assert scopes.reclaim_orphans(dry_run=True) == 2
         assert os.path.exists(file)
         assert plane.gc().files == 2
     assert not os.path.exists(file)

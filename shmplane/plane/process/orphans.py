@@ -7,7 +7,7 @@ import stat
 
 from ...errors import ShmplaneError
 from ...manifest import TEMPORARY_PREFIX, directory_of, why_left_over
-from ...scopes import collect_orphans
+from ...scopes import reclaim_orphans
 from ...system import check_directory, ignoring, own
 from .close import attached, finish_leaving, leave, remove_files
 from .open import try_join
@@ -46,7 +46,7 @@ def remove_orphans(root: str) -> int:
 def remove_orphaned_files() -> int:
     """Remove the temporary files and directories of scopes whose process was killed."""
     try:
-        return collect_orphans()
+        return reclaim_orphans()
     except own(OSError):
         return 0  # the directory for temporary files is somebody else's, or went away meanwhile
 

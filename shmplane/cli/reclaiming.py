@@ -43,7 +43,7 @@ def _gc(options: Namespace, out: Output) -> int:
         if options.plane is None and any(left.path.endswith(f"/{name}") for left in orphans):
             continue
         with _noting(name, failed, only=options.plane is not None):
-            found[name] = _collect(name, options.root, dry_run=options.dry_run)
+            found[name] = _reclaim(name, options.root, dry_run=options.dry_run)
     if orphans and not options.dry_run:
         from ..plane import remove_orphans
 
@@ -73,7 +73,7 @@ def _noting(name: str, failed: dict[str, str], *, only: bool) -> Iterator[None]:
         failed[name] = str(error)
 
 
-def _collect(name: str, root: str, *, dry_run: bool) -> Reclaimable:
+def _reclaim(name: str, root: str, *, dry_run: bool) -> Reclaimable:
     snapshot = snapshot_of(name, root)
     found = reclaimable(snapshot)
     if dry_run or not (found or snapshot.summary.dead or snapshot.summary.dirty or snapshot.blocks):
@@ -87,10 +87,10 @@ def _collect(name: str, root: str, *, dry_run: bool) -> Reclaimable:
 
 def _files_of_scopes(*, dry_run: bool) -> int:
     """How many temporary files and directories of ended processes were removed, or would be."""
-    from ..scopes import collect_orphans
+    from ..scopes import reclaim_orphans
 
     try:
-        return collect_orphans(dry_run=dry_run)
+        return reclaim_orphans(dry_run=dry_run)
     except OSError:
         return 0
 
