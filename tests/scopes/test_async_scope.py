@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import Self
 
 import anyio
 import anyio.lowlevel
@@ -42,66 +41,6 @@ class Resource:
 
     def close(self) -> None:
         raise AssertionError("aclose comes first")
-
-
-class Manager:
-    """An async context manager that notes what it saw."""
-
-    def __init__(self, log: list[object], *, handles: bool = False) -> None:
-        self.log, self.handles = log, handles
-
-    async def __aenter__(self) -> Self:
-        await anyio.lowlevel.checkpoint()
-        return self
-
-    async def __aexit__(self, kind, error, trace) -> bool:
-        await anyio.lowlevel.checkpoint()
-        self.log.append(kind)
-        return self.handles
-
-
-def test_cleanup_is_last_in_first_out_sync_and_async(backend) -> None:
-    log: list[object] = []
-
-    async def main() -> None:
-        async with AsyncScope() as scope:
-            scope.own(Resource(log, "a"))
-            scope.callback(log.append, "b")
-            await scope.enter_async(Manager(log))
-            scope.callback(Resource(log, "c").aclose)
-            file = scope.temporary_file()
-        assert not file.exists()
-
-    run(backend, main)
-    assert log == ["c", None, "b", "a"]
-
-
-def test_context_managers_see_and_may_handle_the_error(backend) -> None:
-    log: list[object] = []
-
-    async def main() -> None:
-        async with AsyncScope() as scope:
-            await scope.enter_async(Manager(log))
-            await scope.enter_async(Manager(log, handles=True))
-            raise KeyError
-
-    run(backend, main)
-    assert log == [KeyError, None]
-
-
-def test_errors_form_a_group_that_the_body_joins(backend) -> None:
-    log: list[object] = []
-
-    async def main() -> None:
-        async with AsyncScope() as scope:
-            scope.own(Resource(log, "a", error=OSError()))
-            scope.own(Resource(log, "b"))
-            raise KeyError
-
-    with pytest.raises(ExceptionGroup) as raised:
-        run(backend, main)
-    assert [type(error) for error in raised.value.exceptions] == [KeyError, OSError]
-    assert log == ["b", "a"]
 
 
 def test_a_cancellation_goes_on_as_it_is_and_everything_is_closed(backend, caplog) -> None:
