@@ -26,12 +26,12 @@ from shmplane.manifest import (
     Transaction,
 )
 from tests.manifest.conftest import CAPACITY, LIMITS, MIB, make
+from tests.support.inside import transaction_for
 
 
 @pytest.fixture
 def tx(manifest: Manifest) -> Transaction:
-    made = Transaction(manifest)
-    made.take_part(0)
+    made: Transaction = transaction_for(manifest, 0)
     return made
 
 
@@ -188,9 +188,7 @@ class Allocating(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.manifest = make(self.path, Limits(max_blocks=24, max_processes=1), capacity=MIB, recycle=MIB // 4)
-        self.manifest.processes.state[0] = 1
-        self.tx = Transaction(self.manifest)
-        self.tx.take_part(0)
+        self.tx: Transaction = transaction_for(self.manifest, 0)
         self.small: set[int] = set()
         self.large: set[int] = set()
         self.full = 0

@@ -247,3 +247,18 @@ def host_meter(plane: Any, name: str) -> Any:
 
 def host_permits(plane: Any, name: str, limit: int) -> Any:
     return plane._host_permits(name, limit)
+
+
+# Manifests without a plane
+
+
+def transaction_for(manifest: Any, slot: int) -> Any:
+    """What the process of ``slot`` changes the manifest with; the slot is in use from now on."""
+    from shmplane.manifest import Transaction
+
+    manifest.processes.state[slot] = 1
+    if manifest.header.blocks_reserved[0]:
+        manifest.reserve_lease_row(slot, manifest.header.blocks_reserved[0])
+    made = Transaction(manifest)
+    made.take_part(slot)
+    return made
