@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 
 import shmplane
+from shmplane.manifest import LEVEL_WORDS
 from tests.support.inside import (
     attachment_of,
     claims_in_line,
+    host_meter,
     host_permits,
     is_owing,
     mutex_of,
@@ -386,3 +388,17 @@ def test_a_pool_does_not_hold_its_loop_up(plane: shmplane.Plane) -> None:
     # In line, since a thread of the pool may be about to leave it.
     assert all(permits.acquire(5) for _ in range(3))
     permits.close()
+
+
+def test_what_pools_counted_meanwhile_is_seen_later(plane: shmplane.Plane) -> None:
+    going_on, ended = host_meter(plane, "going on"), host_meter(plane, "ended")
+    levels = [0] * LEVEL_WORDS
+    with lock_taken(plane) as holder:
+        for count in (1, 2):
+            going_on.publish([7, *levels[1:], count])
+            ended.publish([7, *levels[1:], count])
+        ended.close()
+        assert holder.has_it
+    totals = {name: host_meter(plane, name).total() for name in ("going on", "ended")}
+    assert totals["going on"][: LEVEL_WORDS + 1] == [7, *levels[1:], 2]
+    assert totals["ended"][: LEVEL_WORDS + 1] == [*levels, 2]

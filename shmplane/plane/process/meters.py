@@ -69,14 +69,12 @@ class PoolMeter:
     def publish(self, words: Sequence[int]) -> None:
         """Say what the pool has counted so far: up to 16 levels first, then counts.
 
-        Raises:
-            LockTimeout: the plane's lock was not to be had in a moment; the next call says the same and more.
+        When the plane's lock is not to be had in a moment, others see it a little later.
         """
         if not self._closed:
             sums, attachment = self._part.read(self, words), self._attachment
-            seconds = moment(attachment)
-            if attachment.try_change(seconds, self._write, sums) is NOT_HAD:
-                raise attachment.lock.timed_out(seconds)
+            if attachment.try_change(moment(attachment), self._write, sums) is NOT_HAD:
+                self._write_later()
 
     def total(self) -> list[int]:
         """The words summed over all processes, also those that have ended."""
@@ -86,11 +84,17 @@ class PoolMeter:
         """The pool has no levels any more; its counts stay."""
         self._closed = True
         self._part.end(self)
-        self._attachment.owed.append(self)
-        self._attachment.settle(moment(self._attachment))
+        self._write_later()
+
+    def _write_later(self) -> None:
+        """Now, if the lock is to be had in a moment."""
+        attachment = self._attachment
+        if self not in attachment.owed:
+            attachment.owed.append(self)
+        attachment.settle(moment(attachment))
 
     def undo(self, tx: Transaction) -> None:
-        """What it showed goes, as ``close`` queued it."""
+        """Say what is known by now."""
         with ignoring(PlaneFull):
             self._write(tx, self._part.total())
 
