@@ -35,13 +35,12 @@ if TYPE_CHECKING:
     from . import scopes as scopes
     from .connections import (
         AsyncConnectionPool,
-        Check,
         ConnectionPool,
-        Health,
         Histogram,
         Measurement,
         PoolStatistics,
     )
+    from .observe import Check, Health
     from .plane import (
         ArrayDraft,
         Block,
@@ -65,8 +64,8 @@ _LAZY = {
     "AsyncScope": "scopes",
     "OpenResource": "scopes",
     "Scope": "scopes",
-    "Check": "connections",
-    "Health": "connections",
+    "Check": "observe",
+    "Health": "observe",
     "Histogram": "connections",
     "Measurement": "connections",
     "PoolStatistics": "connections",

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from ..manifest import FORMAT, fingerprint_of_format
-from ..observe import Check, TableFacts, check_host, check_planes, count, describe_format, nbytes, reading, worst
+from ..observe import Check, Health, TableFacts, check_host, check_planes, count, describe_format, nbytes, reading
 from .exits import OK, PROBLEMS
 from .output import printable
 from .users import as_every_user, check_all_users
@@ -31,15 +31,15 @@ def doctor(options: Namespace, out: Output) -> int:
         checks.append(check)
         if not options.json:
             _show(check, out)
-    status = worst(checks)
+    status = Health.of(checks).status
     if options.json:
         out.json(root=options.root, status=status, checks=[asdict(check) for check in checks])
-    elif status == "ok":
+    elif status == "pass":
         out.message("no problems found")
     else:
         counts = [f"{sum(check.status == kind for check in checks)} {kind}" for kind in ("fail", "warn")]
         out.message(f"problems found: {', '.join(counts)}")
-    return OK if status == "ok" else PROBLEMS
+    return OK if status == "pass" else PROBLEMS
 
 
 def _check_planes(options: Namespace, out: Output) -> Iterator[Check]:

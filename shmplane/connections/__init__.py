@@ -12,16 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .async_pool import AsyncConnectionPool
-    from .health import Check, Health
     from .host import HostPermits, host_statistics
     from .pool import ConnectionPool
     from .statistics import Histogram, Measurement, PoolStatistics
 
 __all__ = [
     "AsyncConnectionPool",
-    "Check",
     "ConnectionPool",
-    "Health",
     "Histogram",
     "HostPermits",
     "Measurement",
@@ -31,9 +28,7 @@ __all__ = [
 
 _HOMES = {
     "AsyncConnectionPool": "async_pool",
-    "Check": "health",
     "ConnectionPool": "pool",
-    "Health": "health",
     "host_statistics": "host",
     "Histogram": "statistics",
     "HostPermits": "host",

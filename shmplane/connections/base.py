@@ -25,9 +25,10 @@ from time import monotonic
 from typing import Any, Generic, TypeVar
 
 from ..errors import PoolTimeout, ShmplaneError
+from ..observe import Health
 from ..system import immortalise
 from . import forks, reports
-from .health import Health, judge
+from .health import judge
 from .host import HOST_THREAD, HostFigures, PermitSeeker, Share, permits_of
 from .housekeeping import due, sweep
 from .records import OUT, Member, MemberRef, Outcome, Plan, Waiter, gone

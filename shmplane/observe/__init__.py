@@ -1,6 +1,7 @@
 """Read only: what planes and their host look like, told without taking part in them.
 
-What listing planes does not need is loaded when it is first used.
+It stands below ``plane`` and ``connections``, which tell their own state by it. Everything is loaded when it is first asked
+for.
 """
 
 from __future__ import annotations
@@ -8,35 +9,55 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ..manifest import default_root, directory_of, plane_names
-from .checks import Check, worst
-from .open import Reading, reading, snapshot_of, summary_of
-from .places import Leftover, leftovers
-from .snapshot import Block, Process, Segment, Snapshot, Summary
-from .units import count, nbytes, seconds, some
-
 if TYPE_CHECKING:
+    from ..manifest import default_root, directory_of, plane_names
+    from .checks import Check, Health
     from .contents import describe_block
     from .host import check_host
     from .layout import ColumnFacts, TableFacts, describe_format
+    from .open import Reading, reading, snapshot_of, summary_of
+    from .places import Leftover, leftovers
     from .planes import check_planes
     from .reclaiming import Reclaimable, reclaimable
+    from .snapshot import Block, Process, Segment, Snapshot, Summary
+    from .units import count, nbytes, seconds, some
 
-_LAZY = {
-    "ColumnFacts": "layout",
-    "Reclaimable": "reclaiming",
-    "TableFacts": "layout",
-    "check_host": "host",
-    "check_planes": "planes",
-    "describe_block": "contents",
-    "describe_format": "layout",
-    "reclaimable": "reclaiming",
+_HOMES = {
+    "Block": ".snapshot",
+    "Check": ".checks",
+    "ColumnFacts": ".layout",
+    "Health": ".checks",
+    "Leftover": ".places",
+    "Process": ".snapshot",
+    "Reading": ".open",
+    "Reclaimable": ".reclaiming",
+    "Segment": ".snapshot",
+    "Snapshot": ".snapshot",
+    "Summary": ".snapshot",
+    "TableFacts": ".layout",
+    "check_host": ".host",
+    "check_planes": ".planes",
+    "count": ".units",
+    "default_root": "..manifest",
+    "describe_block": ".contents",
+    "describe_format": ".layout",
+    "directory_of": "..manifest",
+    "leftovers": ".places",
+    "nbytes": ".units",
+    "plane_names": "..manifest",
+    "reading": ".open",
+    "reclaimable": ".reclaiming",
+    "seconds": ".units",
+    "snapshot_of": ".open",
+    "some": ".units",
+    "summary_of": ".open",
 }
 
 __all__ = [
     "Block",
     "Check",
     "ColumnFacts",
+    "Health",
     "Leftover",
     "Process",
     "Reading",
@@ -61,12 +82,11 @@ __all__ = [
     "snapshot_of",
     "some",
     "summary_of",
-    "worst",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    module = _LAZY.get(name)
-    if module is None:
+    home = _HOMES.get(name)
+    if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{module}", __name__), name)
+    return getattr(importlib.import_module(home, __name__), name)

@@ -1,13 +1,14 @@
-"""A check: one thing that can be wrong, how it was found, and the cure."""
+"""A check: one thing that can be wrong, how it was found, and the cure. Hosts, planes and pools are told alike."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
-__all__ = ["Check", "Status", "worst"]
+__all__ = ["Check", "Health", "Status"]
 
-Status = Literal["ok", "warn", "fail"]
+Status = Literal["pass", "warn", "fail"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,16 @@ class Check:
     cure: str = ""
 
 
-def worst(checks: list[Check]) -> Status:
-    """The status that counts: ``fail`` before ``warn`` before ``ok``."""
-    found = {check.status for check in checks}
-    return "fail" if "fail" in found else "warn" if "warn" in found else "ok"
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The worst status of all checks (``fail`` before ``warn`` before ``pass``), and the checks."""
+
+    status: Status
+    checks: tuple[Check, ...]
+
+    @classmethod
+    def of(cls, checks: Iterable[Check]) -> Self:
+        """What the checks come to."""
+        made = tuple(checks)
+        found = {check.status for check in made}
+        return cls("fail" if "fail" in found else "warn" if "warn" in found else "pass", made)

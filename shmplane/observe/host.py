@@ -57,7 +57,7 @@ def _platform() -> Check:
         require_platform()
     except ShmplaneError as error:
         return Check("platform", "fail", str(error), "Run it on 64-bit Linux.")
-    return Check("platform", "ok", found)
+    return Check("platform", "pass", found)
 
 
 def _libraries() -> Iterator[Check]:
@@ -70,7 +70,7 @@ def _libraries() -> Iterator[Check]:
     if missing:
         yield Check("libraries", "fail", f"not installed: {', '.join(missing)}", f"pip install {' '.join(missing)}")
     else:
-        yield Check("libraries", "ok", ", ".join(versions))
+        yield Check("libraries", "pass", ", ".join(versions))
 
 
 def _root(root: str) -> Check:
@@ -83,7 +83,7 @@ def _root(root: str) -> Check:
         return Check(
             "root", "warn", f"{root} is on {kind}, not in memory", "Use a tmpfs; otherwise pages are written to disk."
         )
-    return Check("root", "ok", f"{root}, a {kind}")
+    return Check("root", "pass", f"{root}, a {kind}")
 
 
 def _file_system(path: str) -> str:
@@ -113,7 +113,7 @@ def _locks(root: str) -> Check:
     except (OSError, ShmplaneError) as error:
         return Check("locks", "fail", f"OFD locks: {error}", "Use a root on a local file system such as /dev/shm.")
     if taken and seen and refused and freed:
-        return Check("locks", "ok", "OFD locks exclude, are seen by others, and end with their descriptor")
+        return Check("locks", "pass", "OFD locks exclude, are seen by others, and end with their descriptor")
     return Check("locks", "fail", "OFD locks do not exclude each other", "Use a root on a tmpfs of a Linux kernel.")
 
 
@@ -128,12 +128,12 @@ def _room(root: str) -> Iterator[Check]:
     elif free < size // 10:
         yield Check("room", "warn", what, "See what lies there: `shmplane ls`, then `shmplane gc` or `shmplane rm`.")
     else:
-        yield Check("room", "ok", what)
+        yield Check("room", "pass", what)
     if found.f_files and found.f_favail < _FEW_INODES:
         what = f"{count(found.f_favail)} of {count(found.f_files)} inodes free"
         yield Check("inodes", "warn", what, f"mount -o remount,nr_inodes=1m {root}, or remove files there.")
     elif found.f_files:
-        yield Check("inodes", "ok", f"{count(found.f_favail)} of {count(found.f_files)} free")
+        yield Check("inodes", "pass", f"{count(found.f_favail)} of {count(found.f_files)} free")
 
 
 def _own_directory(root: str) -> Check:
@@ -141,10 +141,10 @@ def _own_directory(root: str) -> Check:
     try:
         check_directory(path)
     except FileNotFoundError:
-        return Check("directory", "ok", f"{path} is made with the first plane")
+        return Check("directory", "pass", f"{path} is made with the first plane")
     except (OSError, ShmplaneError) as error:
         return Check("directory", "fail", str(error), _cure_of_directory(path))
-    return Check("directory", "ok", f"{path}, mode {stat.S_IMODE(os.lstat(path).st_mode):04o}, ours")
+    return Check("directory", "pass", f"{path}, mode {stat.S_IMODE(os.lstat(path).st_mode):04o}, ours")
 
 
 def _cure_of_directory(path: str) -> str:
@@ -162,8 +162,8 @@ def _dirty_pages() -> Check:
         what = "/proc/self/pagemap cannot be read, so drafts compare whole arrays"
         return Check("dirty pages", "warn", what, "Mount /proc without restrictions.")
     if numbers >= _PAGEMAP_SCAN_SINCE:
-        return Check("dirty pages", "ok", f"/proc/self/pagemap; Linux {release} has PAGEMAP_SCAN")
-    return Check("dirty pages", "ok", "/proc/self/pagemap; PAGEMAP_SCAN (Linux 6.7) would make commits faster")
+        return Check("dirty pages", "pass", f"/proc/self/pagemap; Linux {release} has PAGEMAP_SCAN")
+    return Check("dirty pages", "pass", "/proc/self/pagemap; PAGEMAP_SCAN (Linux 6.7) would make commits faster")
 
 
 def _descriptors() -> Check:
@@ -171,7 +171,7 @@ def _descriptors() -> Check:
     what = f"{_limit(soft)} (ulimit -n), at most {_limit(hard)}"
     if soft != resource.RLIM_INFINITY and soft < _FEW_DESCRIPTORS:
         return Check("descriptors", "warn", what, f"ulimit -n {hard if hard > soft else 4096}")
-    return Check("descriptors", "ok", what)
+    return Check("descriptors", "pass", what)
 
 
 def _mappings() -> Check:
@@ -183,13 +183,13 @@ def _mappings() -> Check:
         return Check(
             "mappings", "warn", f"vm.max_map_count is {count(found)}", f"sysctl -w vm.max_map_count={_USUAL_MAPPINGS}"
         )
-    return Check("mappings", "ok", f"vm.max_map_count is {count(found)}")
+    return Check("mappings", "pass", f"vm.max_map_count is {count(found)}")
 
 
 def _address_space() -> Check:
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     if soft == resource.RLIM_INFINITY:
-        return Check("address space", "ok", "unlimited (ulimit -v)")
+        return Check("address space", "pass", "unlimited (ulimit -v)")
     what = f"{nbytes(soft)} (ulimit -v), and mappings count against it"
     return Check("address space", "warn", what, "ulimit -v unlimited")
 
@@ -198,7 +198,7 @@ def _cgroup(root: str) -> Check:
     """At a cgroup's limit the kernel kills the writer; no call fails before."""
     found = memory_limit()
     if found is None:
-        return Check("cgroup", "ok", "no memory limit")
+        return Check("cgroup", "pass", "no memory limit")
     status = os.statvfs(root)
     default_capacity = status.f_bavail * status.f_frsize // 2
     what = f"{nbytes(found.room_nbytes)} left of {nbytes(found.limit_nbytes)}"
@@ -209,7 +209,7 @@ def _cgroup(root: str) -> Check:
             f"{what}; a new plane's default capacity is {nbytes(default_capacity)}",
             "At the limit the kernel kills the writer. Give Plane(capacity=...) less than what is left.",
         )
-    return Check("cgroup", "ok", what)
+    return Check("cgroup", "pass", what)
 
 
 def _limit(value: int) -> str:

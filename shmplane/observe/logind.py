@@ -31,17 +31,17 @@ def check_logout(root: str, *, top: Path = Path("/"), uid: int | None = None) ->
     """What becomes of planes in ``root`` when the user logs out."""
     uid = os.geteuid() if uid is None else uid
     if not (top / "run/systemd/system").is_dir():
-        return Check("logout", "ok", "no systemd here that removes files of users who log out")
+        return Check("logout", "pass", "no systemd here that removes files of users who log out")
     if not f"{os.path.realpath(root)}/".startswith(_REMOVED_FROM):
-        return Check("logout", "ok", f"systemd removes nothing in {root} when a user logs out")
+        return Check("logout", "pass", f"systemd removes nothing in {root} when a user logs out")
     removes, said_by = removes_ipc(top)
     if not removes:
-        return Check("logout", "ok", f"RemoveIPC=no ({said_by}): planes stay when a user logs out")
+        return Check("logout", "pass", f"RemoveIPC=no ({said_by}): planes stay when a user logs out")
     if uid < _FIRST_USER:
-        return Check("logout", "ok", f"RemoveIPC=yes concerns users from {_FIRST_USER} on; this is {uid}")
+        return Check("logout", "pass", f"RemoveIPC=yes concerns users from {_FIRST_USER} on; this is {uid}")
     user = _name_of(uid)
     if (top / "var/lib/systemd/linger" / user).exists():
-        return Check("logout", "ok", f"RemoveIPC=yes, but user {user} lingers: planes stay after a logout")
+        return Check("logout", "pass", f"RemoveIPC=yes, but user {user} lingers: planes stay after a logout")
     return Check(
         "logout",
         "warn",

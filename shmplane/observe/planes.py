@@ -40,7 +40,7 @@ def _plane(name: str, root: str) -> Iterator[Check]:
         yield Check(label, "fail", str(error), f"shmplane rm {name} --plane --force")
         return
     problems = list(_problems(label, snapshot))
-    yield from problems or [Check(label, "ok", _describe(snapshot.summary))]
+    yield from problems or [Check(label, "pass", _describe(snapshot.summary))]
 
 
 def _describe(summary: Summary) -> str:

@@ -246,7 +246,7 @@ def test_a_program_that_ended_without_close_is_no_news(plane_root: Path, run: Ru
     assert (code, err) == (0, "")
     assert "SLOT" not in out
     checks = {check["name"]: check for check in json.loads(run("doctor", "--json")[1])["checks"]}
-    assert checks["plane left"]["status"] == "ok"
+    assert checks["plane left"]["status"] == "pass"
     assert run("gc") == (0, "", "")
     assert parsed(run, "info", "left")["processes"] == []
     killed.remove("left", plane_root)
@@ -305,9 +305,9 @@ def test_rm_plane_of_killed_processes_needs_no_force(plane_root: Path, run: Run)
 def test_doctor_checks_the_host_and_each_plane(market: shmplane.Plane, run: Run) -> None:
     code, out, _ = run("doctor", "--json")
     fields = json.loads(out)
-    assert (code, fields["status"]) in {(0, "ok"), (1, "warn"), (1, "fail")}
+    assert (code, fields["status"]) in {(0, "pass"), (1, "warn"), (1, "fail")}
     names = {check["name"]: check["status"] for check in fields["checks"]}
-    assert names["plane market"] == names["locks"] == "ok"
+    assert names["plane market"] == names["locks"] == "pass"
 
 
 def test_doctor_prints_the_binary_format(market: shmplane.Plane, run: Run) -> None:

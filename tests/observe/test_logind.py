@@ -74,12 +74,12 @@ def test_a_user_who_logs_out_is_warned_with_the_cure(top: Path) -> None:
 
 
 def test_nobody_is_warned_whose_planes_stay(top: Path, tmp_path: Path) -> None:
-    assert check_logout(ROOT, top=tmp_path / "nothing", uid=4_000_001).status == "ok"
-    assert check_logout(ROOT, top=top, uid=0).status == "ok"
-    assert check_logout(str(tmp_path), top=top, uid=4_000_001).status == "ok"
+    assert check_logout(ROOT, top=tmp_path / "nothing", uid=4_000_001).status == "pass"
+    assert check_logout(ROOT, top=top, uid=0).status == "pass"
+    assert check_logout(str(tmp_path), top=top, uid=4_000_001).status == "pass"
     write(top, "var/lib/systemd/linger/4000001", "")
-    assert check_logout(ROOT, top=top, uid=4_000_001).status == "ok"
+    assert check_logout(ROOT, top=top, uid=4_000_001).status == "pass"
     (top / "var/lib/systemd/linger/4000001").unlink()
     write(top, "etc/systemd/logind.conf.d/shmplane.conf", "[Login]\nRemoveIPC=no\n")
-    assert check_logout(ROOT, top=top, uid=4_000_001).status == "ok"
-    assert check_logout(f"{ROOT}/deeper", top=top, uid=4_000_001).status == "ok"
+    assert check_logout(ROOT, top=top, uid=4_000_001).status == "pass"
+    assert check_logout(f"{ROOT}/deeper", top=top, uid=4_000_001).status == "pass"
