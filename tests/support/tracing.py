@@ -32,12 +32,11 @@ def kill_this_process() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-class _Interrupt(int):
+class Signal(int):
+    """The number of a signal that can be made pending where nothing must look for signals."""
+
     # A property whose getter is C code: reading it makes the signal pending and runs no bytecode that looks for it.
     pending = property(_thread.interrupt_main)
-
-
-_INTERRUPT = _Interrupt(signal.SIGINT)
 
 
 class Stores:
@@ -102,14 +101,16 @@ def wrap_columns() -> None:
 
 
 class Bytecodes:
-    """Counts the library's bytecodes in this thread while armed; at the ``at``-th kills, or makes Ctrl-C pending.
+    """Counts the library's bytecodes in this thread while armed; at the ``at``-th kills, or makes ``signum`` pending.
 
     ``each``: instead of that, called at every one, untraced.
     """
 
-    def __init__(self, *, interrupt: bool = False, each: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, *, interrupt: bool = False, signum: int = signal.SIGINT, each: Callable[[], None] | None = None
+    ) -> None:
         self.count, self.at = 0, -1
-        self._interrupt, self._each = interrupt, each
+        self._interrupt, self._each = Signal(signum) if interrupt else None, each
 
     def arm(self, at: int) -> None:
         self.count, self.at = 0, at
@@ -127,11 +128,12 @@ class Bytecodes:
         if self._each is not None:
             self._each()
         elif self.count == self.at:
-            if self._interrupt:
-                _silence()
-                _INTERRUPT.pending  # noqa: B018 - reading it is what makes the signal pending
-            else:
+            if self._interrupt is None:
                 kill_this_process()
+            else:
+                interrupt = self._interrupt
+                _silence()
+                interrupt.pending  # noqa: B018 - reading it is what makes the signal pending
 
     def _enter(self, frame: types.FrameType, event: str, arg: object) -> Any:
         if not frame.f_code.co_filename.startswith(_HOUSE):
@@ -145,11 +147,13 @@ class Bytecodes:
             if self._each is not None:
                 self._each()
             elif self.count == self.at:
-                if not self._interrupt:
+                interrupt = self._interrupt
+                if interrupt is None:
                     kill_this_process()
+                    return None
                 # From here to the end nothing may look for signals, or it would be raised in this function.
                 _stop()
-                _INTERRUPT.pending  # noqa: B018
+                interrupt.pending  # noqa: B018
                 return None
         return self._trace
 

@@ -1,20 +1,20 @@
 """Host-wide semaphores and locks, in the order of arrival, safe against the death of whoever holds them.
 
-The shared part (permits and tickets as rows of processes) is in the manifest; here is this process's part: its waiters in
-their order, and how many permits it knows it holds. All ``Semaphore`` objects of a name share one such part.
+The shared part (permits and tickets as rows of processes) is in the manifest; this process's part, its waiters in their
+order and the permits it holds, in ``claims``. All ``Semaphore`` objects of a name share one such part.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from operator import attrgetter
 from typing import TYPE_CHECKING, Self
 
-from ...errors import ClosedError, LockTimeout, PlaneFull, PlaneMismatch
-from ...manifest import NO_TICKET
+from ...errors import LockTimeout, PlaneFull, PlaneMismatch
 from ...system import NOT_HAD, own
 from ..process.patience import is_in_event_loop, moment, patience
 from ..process.reclaim import reap_dead
-from .waiting import SLICE_S, check_timeout, give_back, wait_for, wait_for_async
+from .claims import Claim, LocalPart
+from .waiting import check_timeout, settle, wait_for, wait_for_async
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -23,28 +23,9 @@ if TYPE_CHECKING:
     from ..process.attachment import Attachment
     from .waiting import Closing
 
-__all__ = ["LocalPart", "Semaphore", "check_permits", "open_semaphore"]
+__all__ = ["Semaphore", "check_permits", "open_semaphore"]
 
-#: the longest sleep without a look at who is still alive, of those who are not the first of their process
-_SLICE_BEHIND_S = 0.5
 _MOST_PARTS = 1024
-
-
-class LocalPart:
-    """What this process holds of one semaphore, and who waits for it here. Changed under the host-wide lock only."""
-
-    name: bytes
-    row: int
-    generation: int
-
-    def __init__(self, name: bytes, row: int, generation: int) -> None:
-        self.name, self.row, self.generation = name, row, generation
-        self.held = 0
-        self.waiters: deque[_Claim] = deque()
-
-    @property
-    def is_idle(self) -> bool:
-        return not self.held and not self.waiters
 
 
 def open_semaphore(attachment: Attachment, name: bytes, permits: int, *, title: str, closing: Closing) -> Semaphore:
@@ -65,118 +46,12 @@ def _open_row(tx: Transaction, attachment: Attachment, name: bytes, permits: int
         return coordination.open(name, permits)
 
 
-def _part(tx: Transaction, attachment: Attachment, name: bytes, permits: int) -> LocalPart:
-    """This process's part; the row may have been given to another name while nobody used it."""
-    coordination = tx.coordination
-    part = attachment.semaphores.get(name)
-    if part is None or not coordination.is_current(part.row, part.generation):
-        coordination.take_part()
-        row = coordination.find(name)
-        if row < 0:
-            row = _open_row(tx, attachment, name, permits)
-        if len(attachment.semaphores) > _MOST_PARTS:
-            _forget_parts(tx, attachment)
-        part = attachment.semaphores[name] = LocalPart(name, row, coordination.generation(row))
-    return part
-
-
-def _forget_parts(tx: Transaction, attachment: Attachment) -> None:
+def _forget_parts(tx: Transaction, attachment: Attachment, kept: LocalPart) -> None:
     """Forget idle parts whose row has gone to another name since."""
     coordination = tx.coordination
     for name, part in list(attachment.semaphores.items()):
-        if part.is_idle and not coordination.is_current(part.row, part.generation):
+        if part is not kept and part.is_idle and not coordination.is_current(part.row, part.generation):
             del attachment.semaphores[name]
-
-
-class _Claim:
-    """One caller's wish for a permit, and what has come of it: a ``Wait``."""
-
-    __slots__ = ("semaphore", "taken", "ticket", "waits", "was_held")
-
-    def __init__(self, semaphore: Semaphore, *, taken: bool = False, waits: bool = True) -> None:
-        self.semaphore, self.taken, self.waits = semaphore, taken, waits
-        self.ticket = 0
-        #: whether there was a permit to give back; None: not known yet
-        self.was_held: bool | None = None
-
-    @property
-    def attachment(self) -> Attachment:
-        return self.semaphore._attachment
-
-    @property
-    def closing(self) -> Closing:
-        return self.semaphore._closing
-
-    @property
-    def is_done(self) -> bool:
-        return self.taken
-
-    @property
-    def has_left(self) -> bool:
-        return self.taken or self.ticket > 0
-
-    def slice(self) -> float:
-        return SLICE_S if self.is_next() else _SLICE_BEHIND_S
-
-    def is_next(self) -> bool:
-        """Whether it is first in this process's line. Who leaves the line wakes the next one."""
-        part = self.semaphore._find_part()
-        try:
-            return part is None or part.waiters[0] is self
-        except own(IndexError):
-            return True
-
-    def look(self, tx: Transaction) -> int:
-        """Take a permit if it is this claim's turn, else stand in line; returns the wake word to watch."""
-        coordination = tx.coordination
-        part = self.semaphore._part(tx)
-        ahead = len(part.waiters)
-        if self.ticket:
-            self.attachment.reap_if_due(tx)
-            if self in part.waiters:
-                ahead = part.waiters.index(self)
-            else:
-                self.ticket = 0
-        if coordination.try_take(part.row, self.ticket or NO_TICKET, ahead):
-            # These two stores are what this process knows, also when Ctrl-C comes next.
-            part.held += 1
-            self.taken = True
-            if self.ticket:
-                self._leave_line(tx, part)
-            return 0
-        if self.waits and not self.ticket:
-            self.ticket = coordination.new_ticket()
-            part.waiters.append(self)
-        if self.waits and part.waiters[0] is self:
-            coordination.show_ticket(part.row, self.ticket)
-        return coordination.sequence()
-
-    def undo(self, tx: Transaction) -> None:
-        """Leave the line and give the permit back, whichever applies."""
-        part = self.semaphore._find_part()
-        if part is not None and self.ticket and self in part.waiters:
-            self._leave_line(tx, part)
-        if not self.taken:
-            return
-        self.taken = False
-        self.was_held = part is not None and part.held > 0
-        if part is not None and self.was_held:
-            # With the stores above no call lies in between, so that Ctrl-C finds all of them or none.
-            part.held -= 1
-            tx.coordination.give(part.row)
-
-    def gives_back(self, name: bytes) -> bool:
-        """Whether a permit of that semaphore comes back with ``undo``."""
-        return self.taken and self.semaphore._name == name
-
-    def _leave_line(self, tx: Transaction, part: LocalPart) -> None:
-        coordination = tx.coordination
-        part.waiters.remove(self)
-        self.ticket = 0
-        coordination.show_ticket(part.row, part.waiters[0].ticket if part.waiters else 0)
-        # It may have been woken for a permit that it does not take, or the next one has a permit waiting too.
-        if coordination.free(part.row) > 0:
-            coordination.offer(part.row)
 
 
 class Semaphore:
@@ -192,6 +67,8 @@ class Semaphore:
         self._attachment, self._name, self._permits = attachment, name, permits
         self._title, self._closing = title, closing
         self._is_checked = False
+        part = attachment.semaphores.get(name)
+        self._use(attachment.semaphores.setdefault(name, LocalPart(attachment, name, title)) if part is None else part)
 
     # Taking
 
@@ -205,13 +82,15 @@ class Semaphore:
 
     def take_if_free(self) -> bool:
         """``try_acquire``, whether or not the ``Plane`` object is open."""
-        claim = _Claim(self, waits=False)
+        claim = Claim(self, waits=False)
         try:
             self._attachment.try_change(patience(self._attachment), claim.look)
         except BaseException:
-            give_back(self._attachment, claim)
+            claim.failed = True
+            self._attachment.owed.append(claim)  # C code: another interrupt comes after it
+            settle(self._attachment)
             raise
-        return claim.taken
+        return claim.is_done
 
     def acquire(self, timeout: float | None = None) -> None:
         """Take a permit, waiting in line for it.
@@ -225,13 +104,13 @@ class Semaphore:
         """
         check_timeout(timeout)
         self._refuse_if_closed()
-        claim = _Claim(self)
+        claim = Claim(self)
         if not wait_for(claim, timeout):
             raise self._in_vain(timeout)
 
     def take_in_time(self, timeout: float) -> bool:
         """``acquire`` that returns False when time is over or what it waits through was closed."""
-        return wait_for(_Claim(self), timeout)
+        return wait_for(Claim(self), timeout)
 
     async def acquire_async(self, timeout: float | None = None) -> None:
         """``acquire`` for asyncio: waits without a thread of its own; a cancelled wait leaves its place in the line.
@@ -241,7 +120,7 @@ class Semaphore:
         """
         check_timeout(timeout)
         self._refuse_if_closed()
-        claim = _Claim(self)
+        claim = Claim(self)
         if not await wait_for_async(claim, timeout):
             raise self._in_vain(timeout)
 
@@ -305,14 +184,28 @@ class Semaphore:
             )
         self._is_checked = True
 
-    def _find_part(self) -> LocalPart | None:
-        return self._attachment.semaphores.get(self._name)
-
     def _part(self, tx: Transaction) -> LocalPart:
-        """This process's part."""
+        """This process's part; the row may have been given to another name while nobody used it."""
         if not self._is_checked:
             self._check(tx)
-        return _part(tx, self._attachment, self._name, self._permits)
+        attachment, coordination = self._attachment, tx.coordination
+        part = attachment.semaphores.setdefault(self._name, self._local)
+        if part is not self._local:
+            self._use(part)  # ours was forgotten
+        if not coordination.is_current(part.row, part.generation):
+            coordination.take_part()
+            row = coordination.find(self._name)
+            if row < 0:
+                row = _open_row(tx, attachment, self._name, self._permits)
+            if len(attachment.semaphores) > _MOST_PARTS:
+                _forget_parts(tx, attachment, part)
+            part.place(row, coordination.generation(row))
+        return part
+
+    def _use(self, part: LocalPart) -> None:
+        self._local = part
+        self.release = part.release  # type: ignore[method-assign]
+        self._release_later = part.release_later
 
     # Giving back
 
@@ -320,23 +213,10 @@ class Semaphore:
         """Give a permit of this process back, from any thread; ``RuntimeError`` when it holds none.
 
         Never blocks: when the plane's own lock is not to be had within 20 ms (in an event loop 4 ms), the permit is given
-        back a little later.
+        back a little later. Nor is it lost when a signal handler raises meanwhile.
         """
-        claim = _Claim(self, taken=True)
-        give_back(self._attachment, claim)
-        if claim.was_held is None and self._attachment.ended is not None:
-            raise ClosedError(self._attachment.ended, plane=self._attachment.name)
-        if claim.was_held is False or (claim.was_held is None and self._is_too_much(claim)):
-            raise RuntimeError(f"{self._title} is not held by this process, so it cannot be released")
-
-    def _is_too_much(self, claim: _Claim) -> bool:
-        """Whether a release that is still queued is one of nothing, as far as can be known without the lock; forget it."""
-        part = self._find_part()
-        owed = sum(claim.gives_back(self._name) for claim in list(self._attachment.owed) if isinstance(claim, _Claim))
-        if claim.taken and owed > (0 if part is None else part.held):
-            claim.taken = False
-            return True
-        return False
+        # Of each object this is the part's own, which is C code up to where nothing can be lost any more.
+        self._local.release()
 
     def resize(self, permits: int) -> None:
         """Change the count for everybody; a smaller one takes effect as permits come back."""
@@ -383,19 +263,22 @@ class Semaphore:
         self.acquire()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.release()
-
     async def __aenter__(self) -> Self:
         await self.acquire_async()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.release()
+    if TYPE_CHECKING:
+
+        def __exit__(
+            self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+        ) -> None: ...
+        async def __aexit__(
+            self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+        ) -> None: ...
+    else:
+        # Looked up when the block is entered. No Python code of ours begins the end of a block.
+        __exit__ = property(attrgetter("release"))
+        __aexit__ = property(attrgetter("_release_later"))
 
 
 def check_permits(permits: object) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from ...errors import ClosedError
+from ...errors import ClosedError, ShmplaneError
 from ...system import NOT_HAD, ignoring, wait_for_change, wake_all
 from ..process.patience import PATIENCE_S, moment, patience
 from ..process.waker import running_loop
@@ -30,6 +30,7 @@ __all__ = [
     "Wait",
     "check_timeout",
     "give_back",
+    "settle",
     "wait_for",
     "wait_for_async",
     "wake_waiters",
@@ -54,7 +55,13 @@ class Closing:
 
 
 class Wait(Protocol):
-    """One caller's wish. Changed under the host-wide lock only."""
+    """One caller's wish. Changed under the host-wide lock only.
+
+    Attributes:
+        failed: the call ends by an exception, so that nobody has what it may have got.
+    """
+
+    failed: bool
 
     @property
     def attachment(self) -> Attachment: ...
@@ -62,7 +69,7 @@ class Wait(Protocol):
     def closing(self) -> Closing: ...
     @property
     def is_done(self) -> bool:
-        """It has what it waits for."""
+        """It has got what it waits for."""
 
     @property
     def has_left(self) -> bool:
@@ -95,7 +102,10 @@ def wait_for(wait: Wait, timeout: float | None) -> bool:
         if not is_done:
             give_back(wait.attachment, wait)
     except BaseException:
-        give_back(wait.attachment, wait)
+        # These come without a call before the append, which is C code: a second interrupt finds it done.
+        wait.failed = True
+        wait.attachment.owed.append(wait)
+        settle(wait.attachment)
         raise
     # No call from here on: Ctrl-C in it would lose what was taken.
     return is_done
@@ -111,7 +121,10 @@ async def wait_for_async(wait: Wait, timeout: float | None) -> bool:
         if not is_done:
             give_back(wait.attachment, wait)
     except BaseException:
-        give_back(wait.attachment, wait)
+        # These come without a call before the append, which is C code: a second interrupt finds it done.
+        wait.failed = True
+        wait.attachment.owed.append(wait)
+        settle(wait.attachment)
         raise
     return is_done
 
@@ -143,12 +156,20 @@ def give_back(attachment: Attachment, wait: Wait) -> None:
     """Undo what a call has; now if the lock is to be had in a moment, else soon."""
     if wait.has_left:
         attachment.owed.append(wait)
-        try:
+        settle(attachment)
+    else:
+        attachment.leave_if_idle()
+
+
+def settle(attachment: Attachment) -> None:
+    """Undo what is owed; now if the lock is to be had in a moment, else soon."""
+    try:
+        attachment.settle(moment(attachment))
+    except BaseException:
+        # Ctrl-C: once more, before that goes on. What fails now is done by the drain timer.
+        with ignoring(ShmplaneError):
             attachment.settle(moment(attachment))
-        except BaseException:
-            # Ctrl-C: once more, before that goes on.
-            attachment.settle(moment(attachment))
-            raise
+        raise
     attachment.leave_if_idle()
 
 

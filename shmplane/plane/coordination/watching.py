@@ -29,6 +29,7 @@ class _Watch:
     def __init__(self, attachment: Attachment, name: bytes, newer_than: int, closing: Closing) -> None:
         self.attachment, self.name, self.newer_than, self.closing = attachment, name, newer_than, closing
         self.lease: Lease | None = None
+        self.failed = self._is_shown = False
 
     @property
     def is_done(self) -> bool:
@@ -36,7 +37,7 @@ class _Watch:
 
     @property
     def has_left(self) -> bool:
-        return self in self.attachment.watches
+        return self._is_shown
 
     def slice(self) -> float:
         return SLICE_S
@@ -50,19 +51,21 @@ class _Watch:
         _, row = tx.current(self.name)
         if row >= 0 and tx.blocks.version[row] > self.newer_than:
             self.lease = attachment.lease(tx, row)
-            if self in attachment.watches:
-                self.undo(tx)
+            self.undo(tx)
             return 0
-        if self not in attachment.watches:
+        if not self._is_shown:
+            self._is_shown = True
             attachment.watches.add(self)
             self._show(tx)
+            attachment.timer.tick()
         return tx.coordination.sequence()
 
     def undo(self, tx: Transaction) -> None:
         """No longer interested."""
-        if self in self.attachment.watches:
+        if self._is_shown:
             self.attachment.watches.discard(self)
             self._show(tx)
+            self._is_shown = False
 
     def _show(self, tx: Transaction) -> None:
         mask = 0

@@ -34,7 +34,7 @@ from .reclaim import NOTHING, reap_dead, recover
 from .waker import Waker
 
 if TYPE_CHECKING:
-    from ..coordination.semaphores import LocalPart
+    from ..coordination.claims import LocalPart
     from .meters import MeterPart
 
 __all__ = ["Attachment"]
@@ -304,9 +304,9 @@ class Attachment(Holdings):
         return all(part.is_idle for part in list(self.semaphores.values()))
 
     @property
-    def has_permits(self) -> bool:
-        """Permits end without a bell: while there are any, the drain timer looks by itself."""
-        return False
+    def is_coordinating(self) -> bool:
+        """What ends without a bell: while there is any, the drain timer looks by itself."""
+        return bool(self.owed or self.watches) or not all(part.is_idle for part in list(self.semaphores.values()))
 
     def leave_if_idle(self) -> None:
         if not self.is_idle or self.exiting:
@@ -340,6 +340,8 @@ class Attachment(Holdings):
         # What waits or is held refers to us.
         self.owed.clear()
         self.watches.clear()
+        for part in list(self.semaphores.values()):
+            part.forget()
         self.semaphores.clear()
         self.close_descriptors()
         self.timer.ring(None)

@@ -139,7 +139,8 @@ def _leave_parent_behind(attachment: Attachment, prepared: Prepared | None) -> N
         attachment.open_memory.discard(memory)
     attachment.creations.clear()
     attachment.owed.clear()
-    attachment.semaphores.clear()
+    for part in attachment.semaphores.values():
+        part.forget()
     attachment.meters.clear()  # what the parent counted is the parent's
     attachment.watches.clear()
     attachment.waker.after_fork()

@@ -1,0 +1,236 @@
+"""Claims on the permits of a semaphore, and how one is ended so that no signal's exception can come in between.
+
+Rule 1. A permit that this process holds has its claim in ``ready``, from before it is taken. Any claim is as good as any
+other, since permits belong to the process.
+Rule 2. A release takes a claim out of ``ready`` and puts it into the attachment's ``owed``, in C code: nothing that a signal
+handler raises arrives in it. Python code, in which it may, comes after that and only carries out what is owed; what it does
+not come to is done by the next call of the plane or by the drain timer, which looks by itself while there are permits.
+Rule 3. A call that acquires and fails ends its claim; when another thread's release has taken that one already, then any.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from itertools import filterfalse
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+from ...errors import ClosedError
+from ...manifest import NO_TICKET
+from ...system import own
+from .waiting import SLICE_S, settle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ...manifest import Transaction
+    from ..process.attachment import Attachment
+    from .semaphores import Semaphore
+    from .waiting import Closing
+
+__all__ = ["Claim", "LocalPart"]
+
+#: the longest sleep without a look at who is still alive, of those who are not the first of their process
+_SLICE_BEHIND_S = 0.5
+#: at the bottom of ``ready``, for as many releases of nothing at once
+_REFUSALS = 8
+
+
+class LocalPart:
+    """What this process holds of one semaphore, and who waits for it here. Changed under the host-wide lock only.
+
+    Attributes:
+        held: what stands in shared memory for this process.
+        ready: the claims that can be released, above refusals for whoever releases more.
+        release: takes a claim, says that it is owed, and calls it with whatever arguments; all but the call is C code.
+        release_later: the same, which returns what can be awaited.
+    """
+
+    def __init__(self, attachment: Attachment, name: bytes, title: str) -> None:
+        self.name = name
+        self.row = self.generation = -1
+        self.held = 0
+        self.waiters: deque[Claim] = deque()
+        refusal = _Refusal(attachment, self, title)
+        self.ready: list[Any] = [refusal] * _REFUSALS
+        source = iter(self.ready.pop, None)
+        self.release: Any = _Release(attachment.owed.append, source)
+        self.release_later: Any = _ReleaseLater(attachment.owed.append, source)
+
+    @property
+    def is_idle(self) -> bool:
+        return not self.held and not self.waiters
+
+    def place(self, row: int, generation: int) -> None:
+        """Under the lock: the semaphore's row, which may be another one after a time in which nobody used it."""
+        self.row, self.generation, self.held = row, generation, 0
+
+    def forget(self) -> None:
+        """In a forked child, or when the plane has ended: nothing is held, and nobody waits."""
+        self.row = self.generation = -1
+        self.held = 0
+        self.waiters.clear()
+        self.ready[:] = [one for one in self.ready if isinstance(one, _Refusal)]
+
+
+class _Release(filterfalse):  # type: ignore[type-arg]
+    """``filterfalse(owed.append, ready)``: its next is the next claim, which is owed by then. Calling it calls that one."""
+
+    __call__ = property(next)
+
+
+class _ReleaseLater(filterfalse):  # type: ignore[type-arg]
+    _taken = property(next)
+    __call__ = property(attrgetter("_taken.later"))
+
+
+class _Done:
+    """Can be awaited, and is over. A coroutine that an interrupt keeps from being awaited would warn of it."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Iterator[None]:
+        return iter(())
+
+
+_DONE = _Done()
+
+
+class Claim:
+    """One caller's wish for a permit, and what has come of it: a ``Wait``.
+
+    Attributes:
+        is_done: its caller has a permit, also when another thread's release has taken this claim by now.
+        listed: it was put into ``ready``.
+        taken: there is a permit to be given back for it.
+    """
+
+    __slots__ = ("failed", "is_done", "listed", "semaphore", "taken", "ticket", "waits")
+
+    def __init__(self, semaphore: Semaphore, *, waits: bool = True) -> None:
+        self.semaphore, self.waits = semaphore, waits
+        self.ticket = 0
+        self.listed = self.taken = self.is_done = self.failed = False
+
+    @property
+    def attachment(self) -> Attachment:
+        return self.semaphore._attachment
+
+    @property
+    def closing(self) -> Closing:
+        return self.semaphore._closing
+
+    @property
+    def has_left(self) -> bool:
+        return self.listed or self.taken or self.ticket > 0
+
+    def slice(self) -> float:
+        return SLICE_S if self.is_next() else _SLICE_BEHIND_S
+
+    def is_next(self) -> bool:
+        """Whether it is first in this process's line. Who leaves the line wakes the next one."""
+        try:
+            return self.semaphore._local.waiters[0] is self
+        except own(IndexError):
+            return True
+
+    def look(self, tx: Transaction) -> int:
+        """Take a permit if it is this claim's turn, else stand in line; returns the wake word to watch."""
+        attachment, coordination = self.attachment, tx.coordination
+        part = self.semaphore._part(tx)
+        ahead = len(part.waiters)
+        if self.ticket:
+            attachment.reap_if_due(tx)
+            if self in part.waiters:
+                ahead = part.waiters.index(self)
+            else:
+                self.ticket = 0
+        if coordination.try_take(part.row, self.ticket or NO_TICKET, ahead):
+            self._take(part)
+            if self.ticket:
+                self._leave_line(tx, part)
+            return 0
+        if self.waits and not self.ticket:
+            self.ticket = coordination.new_ticket()
+            part.waiters.append(self)
+        if self.waits and part.waiters[0] is self:
+            coordination.show_ticket(part.row, self.ticket)
+        attachment.timer.tick()
+        return coordination.sequence()
+
+    def _take(self, part: LocalPart) -> None:
+        # Ctrl-C comes after a call: it finds this claim listed and not taken, or all of it.
+        self.listed = True
+        part.ready.append(self)
+        part.held += 1
+        self.taken = self.is_done = True
+        self.attachment.timer.tick()
+
+    def undo(self, tx: Transaction) -> None:
+        """Leave the line and give the permit back, whichever applies."""
+        part, owed = self.semaphore._local, self.attachment.owed
+        if self.ticket and self in part.waiters:
+            self._leave_line(tx, part)
+        # No call lies between a look and what it leads to, so neither Ctrl-C nor another thread comes in between.
+        if self in part.ready:
+            self.listed = False
+            part.ready.remove(self)
+        elif self.failed and self.listed:
+            # Somebody released this one instead of his own: his goes instead of this one.
+            self.listed = False
+            owed.append(part.ready[-1])
+        if self.taken:
+            # After Ctrl-C behind these two the audit makes the shared word agree.
+            self.taken = False
+            part.held -= 1
+            tx.coordination.give(part.row)
+
+    def _leave_line(self, tx: Transaction, part: LocalPart) -> None:
+        coordination = tx.coordination
+        part.waiters.remove(self)
+        self.ticket = 0
+        coordination.show_ticket(part.row, part.waiters[0].ticket if part.waiters else 0)
+        # It may have been woken for a permit that it does not take, or the next one has a permit waiting too.
+        if coordination.free(part.row) > 0:
+            coordination.offer(part.row)
+
+    def __call__(self, *_: object) -> None:
+        """Carry out its release, which has begun: it is owed."""
+        attachment = self.attachment
+        settle(attachment)
+        if self.taken and attachment.ended is not None:
+            raise ClosedError(attachment.ended, plane=attachment.name)
+
+    def later(self, *_: object) -> _Done:
+        self()
+        return _DONE
+
+
+class _Refusal:
+    """What is released when nothing is held."""
+
+    __slots__ = ("_attachment", "_part", "_title")
+
+    def __init__(self, attachment: Attachment, part: LocalPart, title: str) -> None:
+        # Weakly: the attachment has the part, which has this.
+        self._attachment, self._part, self._title = weakref.ref(attachment), weakref.ref(part), title
+
+    def undo(self, tx: Transaction) -> None:
+        """Nothing was taken."""
+
+    def __call__(self, *_: object) -> None:
+        attachment, part = self._attachment(), self._part()
+        if attachment is None or part is None:
+            return
+        part.ready[:0] = [self] * (_REFUSALS - part.ready.count(self))
+        if attachment.ended is not None:
+            raise ClosedError(attachment.ended, plane=attachment.name)
+        known = attachment.semaphores.get(part.name)
+        if known is None or known is part:
+            raise RuntimeError(f"{self._title} is not held by this process, so it cannot be released")
+        known.release()  # what was forgotten while nobody used it has come again
+
+    def later(self, *_: object) -> _Done:
+        self()
+        return _DONE
