@@ -26,15 +26,18 @@ __all__ = [
     "close_own",
     "create_file",
     "identity_of",
-    "link_quietly",
+    "link_file",
     "make_directory",
     "open_file",
     "punch",
+    "remove_entry",
+    "remove_tree",
     "read_start",
     "reopen",
     "set_size",
     "try_flock",
     "unlink_quietly",
+    "unlink_second_name",
     "write_all",
 ]
 
@@ -131,6 +134,32 @@ def punch(fd: int, nbytes: int) -> None:
     libc.fallocate(fd, _KEEP_SIZE_AND_PUNCH_HOLE, offset=0, nbytes=nbytes)
 
 
+def remove_entry(path: str) -> bool:
+    """Remove a file, or a directory that somebody put in its place; whether it is gone. Raises nothing of its own."""
+    try:
+        unlink_quietly(path)
+    except own(OSError) as error:
+        return error.errno == errno.EISDIR and remove_tree(path)
+    return True
+
+
+def remove_tree(directory: str) -> bool:
+    """Remove a directory with all that is in it, as far as that can be; whether it is gone. Follows no links."""
+    directories = [directory]
+    for found in directories:
+        with ignoring(OSError):
+            for entry in os.scandir(found):
+                if entry.is_dir(follow_symlinks=False):
+                    directories.append(entry.path)
+                else:
+                    with ignoring(OSError):
+                        os.unlink(entry.path)
+    for found in reversed(directories):
+        with ignoring(OSError):
+            os.rmdir(found)
+    return not os.path.lexists(directory)
+
+
 def unlink_quietly(path: str) -> None:
     """Remove a file that may be gone already."""
     with ignoring(FileNotFoundError):
@@ -167,10 +196,32 @@ def read_start(fd: int, nbytes: int) -> bytes:
     return os.pread(fd, nbytes, 0)
 
 
-def link_quietly(path: str, link: str) -> None:
-    """Give a file a second name, which may be there already."""
+def link_file(path: str, link: str) -> None:
+    """Give a file a second name, which it may have already; ``PlaneSecurityError`` when another file has that name.
+
+    The directory may be everybody's, and who guesses a name can take it.
+    """
     with ignoring(FileExistsError):
         os.link(path, link)
+    try:
+        found = os.lstat(link)
+    except own(FileNotFoundError):
+        os.link(path, link)  # a resource tracker removed it at this moment
+        found = os.lstat(link)
+    if not os.path.samestat(found, os.lstat(path)):
+        raise PlaneSecurityError(
+            f"{link} should be a second name of {path}, and is another file, of user {found.st_uid}. Somebody put it "
+            f"there: look at it and remove it, or put the block again, which gives it another name.",
+            path=link,
+            uid=found.st_uid,
+        )
+
+
+def unlink_second_name(path: str, link: str) -> None:
+    """Remove what ``link_file`` made, unless it is gone or another file has the name by now. Raises nothing of its own."""
+    with ignoring(OSError):
+        if os.path.samestat(os.lstat(link), os.lstat(path)):
+            os.unlink(link)
 
 
 def try_flock(fd: int) -> bool:

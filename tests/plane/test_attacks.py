@@ -16,6 +16,7 @@ import pytest
 
 import shmplane
 from shmplane.manifest import directory_of
+from tests.support import inside
 from tests.support.forked import Forked
 from tests.support.processes import Child
 
@@ -89,6 +90,51 @@ def test_a_planted_segment_is_refused(plane_root: Path, attack: str) -> None:
 
     with pytest.raises(shmplane.PlaneSecurityError):
         reopen(plane_root)
+
+
+def test_a_directory_in_place_of_a_segment_is_an_error_and_goes_with_the_plane(plane_root: Path) -> None:
+    with shmplane.Plane("plane", root=str(plane_root), **OPTIONS) as plane:
+        for name, value in CONTENTS.items():
+            plane[name] = value
+        inside.forget_views(plane)
+        inside.forget_mappings(plane)
+        for segment in inside.directory_of(plane).glob("s*"):
+            segment.unlink()
+            segment.mkdir(0o700)
+            (segment / "stray").mkdir()
+            (segment / "stray" / "file").write_bytes(b"x")
+        for use in (lambda: plane["c"], lambda: plane.put("a", b"a" * 40), lambda: plane.attach("b").value()):
+            with pytest.raises(shmplane.ShmplaneError):
+                use()
+        plane["new"] = b"n" * 100_000
+        for name in CONTENTS:
+            plane.delete(name)
+        plane.trim()
+        plane.gc()
+        assert plane.names() == ["new"]
+        assert bytes(plane["new"]) == b"n" * 100_000
+        plane.destroy()
+    assert not list(plane_root.glob("shmplane-*/*"))
+
+
+def test_whatever_lies_in_a_planes_directory_goes_with_the_plane(plane_root: Path, tmp_path: Path) -> None:
+    """Also with the gc that finds the rest of a removal; and nothing is followed out of it."""
+    (tmp_path / "precious").write_bytes(b"stays")
+
+    def litter(directory: Path) -> None:
+        (directory / "stray" / "deep").mkdir(parents=True)
+        (directory / "stray" / "deep" / "file").write_bytes(b"x")
+        (directory / "link").symlink_to(tmp_path)
+
+    with shmplane.Plane("plane", root=str(plane_root), **OPTIONS) as plane, shmplane.Plane.temporary() as other:
+        litter(inside.directory_of(plane))
+        plane.destroy()
+        half_removed = inside.directory_of(other).parent / ".dead-0123"
+        half_removed.mkdir(0o700)
+        litter(half_removed)
+        assert other.gc().planes == 1
+    assert not list(plane_root.glob("shmplane-*/*"))
+    assert (tmp_path / "precious").read_bytes() == b"stays"
 
 
 @pytest.mark.usefixtures("needs_root")

@@ -9,7 +9,7 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -88,93 +88,7 @@ def check(plane: shmplane.Plane, before: dict[str, bytes], *, failed: bool) -> N
     del plane["probe"]
 
 
-# Failing system calls
-
-
-class Failing:
-    """Makes the ``at``-th of the counted calls fail with an error number."""
-
-    def __init__(self, at: int, number: int, *, times: int = 1) -> None:
-        self.at, self.number, self.times, self.count, self.armed = at, number, times, 0, False
-
-    def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        def called(*args: Any, **kwargs: Any) -> Any:
-            if self.armed:
-                self.count += 1
-                if self.at <= self.count < self.at + self.times:
-                    raise OSError(self.number, os.strerror(self.number))
-            return function(*args, **kwargs)
-
-        return called
-
-    @contextlib.contextmanager
-    def installed(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-        with monkeypatch.context() as patch:
-            # No write fails for want of descriptors.
-            for name in ("open", "ftruncate") if self.number == errno.EMFILE else ("open", "ftruncate", "pwrite"):
-                patch.setattr(os, name, self.wrap(getattr(os, name)))
-            for name in ("fallocate", "map_fixed"):
-                patch.setattr(libc, name, self.wrap(getattr(libc, name)))
-            self.armed = True
-            try:
-                yield
-            finally:
-                self.armed = False
-
-
-ERRORS = [errno.ENOSPC, errno.EMFILE, errno.EIO, errno.ENOMEM]
-
-
-@pytest.mark.parametrize("number", ERRORS, ids=errno.errorcode.get)
-@pytest.mark.parametrize("act", ACTS)
-def test_a_system_call_that_fails_is_a_typed_error_and_changes_nothing(
-    plane_root: Path, monkeypatch: pytest.MonkeyPatch, act: str, number: int
-) -> None:
-    for at in range(1, 40):
-        with shmplane.Plane("plane", root=str(plane_root), **OPTIONS) as plane:
-            plane["large"], plane["small"] = LARGE, SMALL
-            before = state_of(plane)
-            forget_views(plane)
-            forget_mappings(plane)
-            plane.trim()
-            failing, failed = Failing(at, number), False
-            with failing.installed(monkeypatch):
-                try:
-                    ACTS[act](plane)
-                except shmplane.ShmplaneError:
-                    failed = True
-                except BaseException as error:
-                    raise AssertionError(f"at call {at}") from error
-            check(plane, before, failed=failed)
-            plane.destroy()
-        if failing.count < at:
-            return
-    raise AssertionError("the call makes too many system calls")
-
-
-@pytest.mark.parametrize("number", ERRORS, ids=errno.errorcode.get)
-@pytest.mark.parametrize("create", [True, False], ids=["create", "join"])
-def test_opening_survives_system_calls_that_fail(
-    plane_root: Path, monkeypatch: pytest.MonkeyPatch, number: int, create: bool
-) -> None:
-    other = shmplane.Plane("other", root=str(plane_root), **OPTIONS)
-    for at in range(1, 40):
-        name = "new" if create else "other"
-        if not create:
-            other.close()
-        failing = Failing(at, number)
-        with failing.installed(monkeypatch), contextlib.suppress(shmplane.ShmplaneError):
-            shmplane.Plane(name, root=str(plane_root), **OPTIONS).close()
-        with shmplane.Plane(name, root=str(plane_root), **OPTIONS) as plane:
-            check(plane, {}, failed=True)
-            assert plane.stats().processes == 1
-            if create:
-                plane.destroy()
-        if failing.count < at:
-            break
-    other.close()
-    with shmplane.Plane("other", root=str(plane_root)) as plane:
-        plane.destroy()
+# System calls that are interrupted
 
 
 def test_an_interrupted_system_call_is_made_again(plane: shmplane.Plane, monkeypatch: pytest.MonkeyPatch) -> None:

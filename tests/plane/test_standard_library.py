@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import gc
 import os
@@ -19,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from shmplane import Block, ClosedError, Plane, UnsupportedValue
+from shmplane import Block, ClosedError, Plane, ShmplaneError, UnsupportedValue
 from tests.support.processes import Child, run_in_child, run_python
 from tests.support.roots import SHARED_MEMORY
 
@@ -282,3 +283,20 @@ def test_planes_elsewhere_cannot_be_found_by_the_standard_library(plane_root: Pa
             with pytest.raises(UnsupportedValue, match="root='/dev/shm'"):
                 use()
         plane.destroy()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EMFILE, errno.EIO, errno.EACCES], ids=errno.errorcode.get)
+@pytest.mark.parametrize("call", ["link", "lstat"])
+def test_a_name_that_cannot_be_made_is_a_typed_error(
+    shared: Plane, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+) -> None:
+    block = shared.put("x", bytes(LARGE))
+
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fail)
+        with pytest.raises(ShmplaneError):
+            _ = block.shm_name
+    assert (SHARED_MEMORY / block.shm_name).exists()

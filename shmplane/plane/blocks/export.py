@@ -4,6 +4,8 @@ The segment is flagged first and then gets a second link where the standard libr
 again, only removed, since another program may have it open read-write and holds no lease. A block that shares a slab, or
 is composed of several segments, is first copied to a segment of its own, which lives as long as the ``Block`` it was
 asked from.
+
+The directory is everybody's, so each time the name is asked for, it is looked at whether it still is our segment's.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ import os
 from typing import TYPE_CHECKING
 
 from ...errors import UnsupportedValue
-from ...system import link_quietly
 from .publish import ANYWHERE, StoredBytes, describe_contents, store
 
 if TYPE_CHECKING:
@@ -38,9 +39,7 @@ def export(lease: Lease) -> tuple[Lease, str]:
         lease = _copy(lease)
     facts = lease.facts
     attachment.change(_flag, facts.row)
-    link = attachment.memory.link(facts.segment_id)
-    link_quietly(attachment.memory.path(facts.segment_id), link)
-    return lease, os.path.basename(link)
+    return lease, os.path.basename(attachment.memory.make_link(facts.segment_id))
 
 
 def _flag(tx: Transaction, row: int) -> None:

@@ -13,8 +13,8 @@ from ...codecs import describe, encode
 from ...errors import Conflict, PlaneMismatch
 from ...manifest import KIND_CODES, KINDS, not_found
 from ...names import check_block_name
-from ...system import Mapping, ignoring, own, reserve
-from ..memory.segments import FileSink, translate
+from ...system import Mapping, ignoring, reserve
+from ..memory.segments import FileSink
 from .publish import Prepared, Target, begin, contents_of, publish, retry_after_reclaim
 
 if TYPE_CHECKING:
@@ -111,7 +111,5 @@ def _fill(attachment: Attachment, segment_id: int, contents: Contents, *, fresh:
             for start in range(0, contents.body_nbytes, len(_ZEROS)):
                 sink.write(start, memoryview(_ZEROS)[: contents.body_nbytes - start])
         sink.write(contents.body_nbytes, contents.tail())
-    except own(OSError) as error:
-        raise translate(error, "filling a mutable array") from error
     finally:
         os.close(fd)

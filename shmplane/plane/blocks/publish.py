@@ -11,7 +11,6 @@ mapping that this process still has of it, at the speed of a copy into warm memo
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable, Sequence
 from math import inf
@@ -23,7 +22,7 @@ from ...errors import PlaneFull
 from ...manifest import KIND_CODES, SMALL_NBYTES, Contents, NeedSlab
 from ...names import check_block_name
 from ...system import own
-from ..memory.segments import FileSink, MappedSink, translate
+from ..memory.segments import FileSink, MappedSink
 from ..process.upkeep import reclaim_for
 
 if TYPE_CHECKING:
@@ -249,10 +248,6 @@ def write_segment(attachment: Attachment, place: Place, body: Encoded, contents:
         sink = FileSink(fd)
         body.write_to(sink)
         sink.write(contents.stored_nbytes, contents.tail())
-    except own(OSError) as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EIO):
-            raise translate(error, f"writing {contents.nbytes:,} B") from error
-        raise
     finally:
         os.close(fd)
     if not place.fresh:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import Conflict, PlaneFull, ShmplaneError
 from ...manifest import KIND_CODES, MAX_REFERENCES, PAGES
-from ...system import PAGE_NBYTES, ignoring, is_from_handler, own
+from ...system import PAGE_NBYTES, ignoring, is_from_handler
 from ..blocks.publish import (
     Prepared,
     StoredBytes,
@@ -26,7 +26,7 @@ from ..blocks.publish import (
     store,
 )
 from ..memory.extents import Extent, pack_extents
-from ..memory.segments import FileSink, translate
+from ..memory.segments import FileSink
 from .planning import Room, pages_for_new_block, place, plan_pages
 
 if TYPE_CHECKING:
@@ -149,24 +149,21 @@ def _write(base: Lease, plan: Plan, rooms: _Rooms, view: memoryview) -> None:
     """Write the copied runs one behind the other, first into the old block's room, then into the new block."""
     memory = base.attachment.memory
     runs = iter(plan.copied)
-    try:
-        left = (0, 0)
-        if rooms.pages:
-            youngest = _sources_of(base.facts)[rooms.youngest]
-            fd = memory.open_segment(youngest.segment_id, youngest.segment_nbytes, writable=True)
-            try:
-                left = _write_runs(fd, rooms.first, rooms.pages, view=view, runs=runs, left=left)
-            finally:
-                os.close(fd)
-        if rooms.creation is not None:
-            place_ = rooms.creation.place
-            fd = memory.create(place_) if place_.fresh else memory.open_for_filling(place_)
-            try:
-                _write_runs(fd, 0, rooms.new_pages, view=view, runs=runs, left=left)
-            finally:
-                os.close(fd)
-    except own(OSError) as error:
-        raise translate(error, f"writing {plan.copied_pages * PAGE_NBYTES:,} B") from error
+    left = (0, 0)
+    if rooms.pages:
+        youngest = _sources_of(base.facts)[rooms.youngest]
+        fd = memory.open_segment(youngest.segment_id, youngest.segment_nbytes, writable=True)
+        try:
+            left = _write_runs(fd, rooms.first, rooms.pages, view=view, runs=runs, left=left)
+        finally:
+            os.close(fd)
+    if rooms.creation is not None:
+        place_ = rooms.creation.place
+        fd = memory.create(place_) if place_.fresh else memory.open_for_filling(place_)
+        try:
+            _write_runs(fd, 0, rooms.new_pages, view=view, runs=runs, left=left)
+        finally:
+            os.close(fd)
 
 
 def _write_runs(

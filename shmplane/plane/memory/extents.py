@@ -106,9 +106,10 @@ def lay_extents(
         # One descriptor at a time, closed by a single call into C: Ctrl-C must not come between.
         fd = memory.open_segment(source.segment_id, source.segment_nbytes)
         try:
-            for position, (_, first, pages) in some:
-                at, offset = position * PAGE_NBYTES, first * PAGE_NBYTES
-                mapping.lay(fd, pages * PAGE_NBYTES, at=at, offset=offset, private=private)
+            with memory.translated("mapping a block"):
+                for position, (_, first, pages) in some:
+                    at, offset = position * PAGE_NBYTES, first * PAGE_NBYTES
+                    mapping.lay(fd, pages * PAGE_NBYTES, at=at, offset=offset, private=private)
         finally:
             os.close(fd)
 

@@ -11,7 +11,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from ...system import Mapping, open_file, own
-from .segments import translated
+from .failures import translated
 
 if TYPE_CHECKING:
     from ...manifest import Place

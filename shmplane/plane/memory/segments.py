@@ -8,13 +8,13 @@ entry can never be taken for another segment.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 from zlib import crc32
 
@@ -26,14 +26,18 @@ from ...system import (
     backed_nbytes,
     create_file,
     ignoring,
+    link_file,
     open_file,
     own,
     punch,
+    remove_entry,
     set_size,
     unlink_quietly,
+    unlink_second_name,
     write_all,
 )
 from .extents import extents_of, lay_extents
+from .failures import translate, translated
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -46,7 +50,6 @@ _MOST_MAPPINGS = 512
 #: each may be of up to 4,096 pieces
 _MOST_COMPOSED = 8
 _COPY_WITHOUT_GIL_NBYTES = 128 * 1024
-_OUT_OF_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
 
 
 class FileSink:
@@ -64,7 +67,11 @@ class FileSink:
     def write(self, offset: int, data: Buffer) -> None:
         if os.getpid() != self._pid:
             raise ClosedError("the block belongs to the process that this one was forked from; put it here again")
-        write_all(self._fd, offset, data)
+        source = memoryview(data)
+        try:
+            write_all(self._fd, offset, source)
+        except own(OSError) as error:
+            raise translate(error, f"writing {source.nbytes:,} B") from error
 
 
 class MappedSink:
@@ -95,6 +102,7 @@ class SegmentMemory:
 
     def __init__(self, directory: str, link_prefix: str, is_destroyed: Callable[[], bool]) -> None:
         self._directory = directory
+        self.opened_as: int = os.geteuid()
         self._is_destroyed = is_destroyed
         self._link_prefix = link_prefix
         self._readable: OrderedDict[int, Mapping] = OrderedDict()
@@ -107,9 +115,24 @@ class SegmentMemory:
     def path(self, segment_id: int) -> str:
         return f"{self._directory}/s{segment_id}"
 
-    def link(self, segment_id: int) -> str:
+    def _link(self, segment_id: int) -> str:
         """Where the standard library finds an exported segment."""
         return f"{self._link_prefix}{segment_id}"
+
+    def make_link(self, segment_id: int) -> str:
+        """Make, or find, the second name of an exported segment; ``PlaneSecurityError`` when another file has it."""
+        path, link = self.path(segment_id), self._link(segment_id)
+        with self.translated(f"making the name {link}"):
+            try:
+                link_file(path, link)
+            except own(FileNotFoundError):
+                self._check_alive()
+                raise
+        return link
+
+    def remove_link(self, segment_id: int) -> None:
+        """Remove that name."""
+        unlink_second_name(self.path(segment_id), self._link(segment_id))
 
     def readable(self, facts: BlockFacts) -> Mapping:
         """A read-only mapping of the block's segment; the caller leases the block."""
@@ -143,7 +166,7 @@ class SegmentMemory:
     def _map_file(self, segment_id: int, nbytes: int, *, writable: bool) -> Mapping:
         fd = self.open_segment(segment_id, nbytes, writable=writable)
         try:
-            with translated("mapping a segment"):
+            with self.translated("mapping a segment"):
                 mapping = Mapping(nbytes, writable=writable)
                 mapping.lay(fd, mapping.nbytes)
             return mapping
@@ -165,7 +188,7 @@ class SegmentMemory:
                 path=path,
             ) from None
         except own(OSError) as error:
-            raise translate(error, f"opening the segment {path}") from error
+            raise translate(error, f"opening the segment {path}", self.opened_as) from error
         try:
             size = os.fstat(fd).st_size
             # A file shorter than its mapping is SIGBUS for whoever reads behind its end.
@@ -187,7 +210,7 @@ class SegmentMemory:
         """The first bytes of a block that ``lease`` is one on, on pages of their own."""
         fd = self.open_segment(facts.segment_id, facts.segment_nbytes)
         try:
-            with translated("mapping a block"):
+            with self.translated("mapping a block"):
                 return Window.open(fd, offset=facts.offset, nbytes=nbytes, lease=lease)
         finally:
             os.close(fd)
@@ -229,7 +252,7 @@ class SegmentMemory:
     def create(self, place: Place) -> int:
         """The empty file of a new segment, open for writing."""
         self._check_part()
-        with translated("making a segment"):
+        with self.translated("making a segment"):
             path = self.path(place.segment_id)
             try:
                 fd = create_file(path)
@@ -251,7 +274,7 @@ class SegmentMemory:
         """A new segment whose every page has memory behind it, so that stores cannot be SIGBUS."""
         fd = self.create(place)
         try:
-            with translated(f"reserving {place.nbytes:,} B"):
+            with self.translated(f"reserving {place.nbytes:,} B"):
                 allocate(fd, place.nbytes)
         finally:
             os.close(fd)
@@ -261,7 +284,7 @@ class SegmentMemory:
         fd = self.open_writable(place.segment_id)
         try:
             if backed_nbytes(fd) < place.nbytes:
-                with translated(f"reserving {place.nbytes:,} B"):
+                with self.translated(f"reserving {place.nbytes:,} B"):
                     allocate(fd, place.nbytes)
         finally:
             os.close(fd)
@@ -278,14 +301,14 @@ class SegmentMemory:
 
     def open_writable(self, segment_id: int) -> int:
         self._check_part()
-        with translated("opening a segment to write it"):
+        with self.translated("opening a segment to write it"):
             return open_file(self.path(segment_id), writable=True)
 
     def lay_segment(self, mapping: Mapping, segment_id: int) -> None:
         """Lay a whole segment over a range."""
         fd = self.open_writable(segment_id)
         try:
-            with translated("mapping a segment"):
+            with self.translated("mapping a segment"):
                 mapping.lay(fd, mapping.nbytes)
         finally:
             os.close(fd)
@@ -298,29 +321,40 @@ class SegmentMemory:
         """Write what follows the body: the frame, and zeros up to the end of its page."""
         fd = self.open_for_filling(place)
         try:
-            with translated("writing the end of a segment"):
+            with self.translated("writing the end of a segment"):
                 write_all(fd, contents.stored_nbytes, contents.tail())
         finally:
             os.close(fd)
 
-    def remove(self, doomed: Doomed, *, keep_pages: bool = False) -> None:
-        """Give the file's memory back, also where other processes still have it in their cache."""
+    def remove(self, doomed: Doomed, *, keep_pages: bool = False) -> bool:
+        """Give the file's memory back, also where other processes still have it in their cache.
+
+        Raises nothing of its own; False: the file is still there, for want of rights or of a working file system.
+        """
         if self.barred:
-            return  # its parent does that
+            return True  # its parent does that
         with self._mutex:
             self._readable.pop(doomed.segment_id, None)
             self._writable.pop(doomed.segment_id, None)
         path = self.path(doomed.segment_id)
         if not (doomed.exported or keep_pages):
-            with ignoring(OSError):
+            with ignoring(OSError, ShmplaneError):
                 fd = open_file(path, writable=True)
                 try:
                     punch(fd, doomed.nbytes)
                 finally:
                     os.close(fd)
         if doomed.exported:
-            unlink_quietly(self.link(doomed.segment_id))
-        unlink_quietly(path)
+            self.remove_link(doomed.segment_id)
+        return remove_entry(path)
+
+    def is_gone(self, segment_id: int) -> bool:
+        """Whether the file of a segment is not there; False also when that cannot be found out."""
+        try:
+            os.lstat(self.path(segment_id))
+        except own(OSError) as error:
+            return error.errno == errno.ENOENT
+        return False
 
     def drop(self) -> None:
         """Forget all mappings; those in use live on with who uses them."""
@@ -341,35 +375,10 @@ class SegmentMemory:
         """In a child that has no part in the plane: nothing is made, written or removed any more."""
         self.barred = True
 
+    def translated(self, what: str) -> AbstractContextManager[None]:
+        """Raise the library's error for a system call that fails inside the block."""
+        return translated(what, self.opened_as)
+
     def _check_part(self) -> None:
         if self.barred:
             raise ClosedError(f"this forked process has no part in the plane in {self._directory}; open it again")
-
-
-@contextlib.contextmanager
-def translated(what: str) -> Iterator[None]:
-    """Raise the library's error for a system call that fails inside the block."""
-    try:
-        yield
-    except ShmplaneError:
-        raise
-    except own(OSError) as error:
-        raise translate(error, what) from error
-
-
-def translate(error: OSError, what: str) -> Exception:
-    """The library's error for a failed system call."""
-    if error.errno in _OUT_OF_ROOM:
-        return PlaneFull(
-            f"{what}: the file system has no room left ({error.strerror}), although the plane's capacity is not "
-            f"reached. Free memory there, lower capacity=, or use another root=.",
-            errno=error.errno,
-        )
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        return PlaneFull(
-            f"{what}: out of file descriptors ({error.strerror}). Close files or raise the limit (ulimit -n).",
-            errno=error.errno,
-        )
-    if isinstance(error, PermissionError):
-        return error
-    return PlaneCorrupt(f"{what}: {error}. If this stays, remove the plane.", errno=error.errno)

@@ -260,8 +260,9 @@ class Attachment(Holdings):
         """Remove the files of doomed segments, outside the lock."""
         doomed = self._tx.space.doomed
         for segment_id, segment in list(doomed.items()):
-            self.memory.remove(segment)
-            self.gone.append((segment.segment_row, segment_id))
+            # One that stays is tried again by ``gc``, and by others when this process has ended.
+            if self.memory.remove(segment):
+                self.gone.append((segment.segment_row, segment_id))
             doomed.pop(segment_id, None)
 
     def _forget_gone(self, tx: Transaction) -> None:

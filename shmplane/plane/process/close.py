@@ -14,7 +14,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from ...errors import ClosedError, PlaneCorrupt, ShmplaneError
-from ...system import NOT_HAD, ignoring, own, run_in_forked_child, unlink_quietly
+from ...system import NOT_HAD, ignoring, own, remove_tree, run_in_forked_child
 from .patience import is_in_event_loop, moment
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ __all__ = [
     "leave",
     "opening",
     "remove_directory",
-    "remove_files",
 ]
 
 #: the attachments of this process, by root and name
@@ -59,7 +58,8 @@ def leave(attachment: Attachment) -> None:
         attachment.end(attachment.ended or _closed(attachment))
         _forget(attachment)
         if destroyed is not None:
-            _remove_plane(attachment, destroyed)
+            with ignoring(OSError):
+                _remove_plane(attachment, destroyed)
 
 
 def _patience(attachment: Attachment) -> float:
@@ -93,7 +93,8 @@ def end_if_temporary(attachment: Attachment) -> None:
             if unleased is not None and unleased is not NOT_HAD:
                 attachment.end(attachment.ended or _closed(attachment))
                 _forget(attachment)
-                _remove_plane(attachment, unleased)
+                with ignoring(OSError):
+                    _remove_plane(attachment, unleased)
 
 
 def _end_if_alone(tx: Transaction, attachment: Attachment) -> list[Doomed] | None:
@@ -142,7 +143,8 @@ def destroy(attachment: Attachment) -> None:
             unleased = _destroy_unread(attachment)
         attachment.end(f"plane {attachment.name!r} was destroyed; open it again to make a new one")
         _forget(attachment)
-        _remove_plane(attachment, unleased)
+        with attachment.memory.translated(f"removing the files of plane {attachment.name!r}, which has ended"):
+            _remove_plane(attachment, unleased)
 
 
 def _destroy(tx: Transaction) -> list[Doomed]:
@@ -176,7 +178,7 @@ def _remove_plane(attachment: Attachment, unleased: list[Doomed]) -> None:
         attachment.memory.remove(segment)
     with ignoring(PlaneCorrupt):
         for segment_id in attachment.exported_segments():
-            unlink_quietly(attachment.memory.link(segment_id))
+            attachment.memory.remove_link(segment_id)
     remove_directory(attachment.path, attachment.manifest)
 
 
@@ -184,7 +186,7 @@ def remove_directory(path: str, manifest: Manifest) -> None:
     """Move the directory of a destroyed plane away, if it still is that plane's, and remove it."""
     try:
         here = os.stat(f"{path}/manifest")
-    except own(OSError):
+    except own(FileNotFoundError):
         return
     if (here.st_ino, here.st_dev) != manifest.identity:
         return
@@ -193,15 +195,7 @@ def remove_directory(path: str, manifest: Manifest) -> None:
         os.rename(path, dead)
     except own(FileNotFoundError):
         return
-    remove_files(dead)
-
-
-def remove_files(directory: str) -> None:
-    """Remove a renamed directory; what cannot be removed now, for want of descriptors, is removed by the next ``gc``."""
-    with ignoring(OSError):
-        for entry in os.scandir(directory):
-            unlink_quietly(entry.path)
-        os.rmdir(directory)
+    remove_tree(dead)  # what cannot be removed now, for want of descriptors, is removed by the next ``gc``
 
 
 @atexit.register

@@ -24,9 +24,8 @@ from ...system import (
     make_directory,
     own,
     require_platform,
-    unlink_quietly,
 )
-from ..memory.segments import translate
+from ..memory.failures import translate
 from .attachment import Attachment
 from .close import attached, finish_leaving, leave, opening, remove_directory
 from .joining import take_slot
@@ -46,7 +45,8 @@ def open_attachment(root: str, name: str, *, create: bool, options: Options) -> 
     with opening:
         finish_leaving()
         known = attached.get((root, name))
-        if known is not None and _still_there(known):
+        # Planes are a user's own: who has become another one opens another plane.
+        if known is not None and known.memory.opened_as == os.geteuid() and _still_there(known):
             check_options(known, options)
         else:
             known = _join_or_create(root, name, create=create, options=options)
@@ -201,8 +201,9 @@ def _try_create(root: str, name: str, path: str, options: Options) -> Attachment
 def _remove_private(private: str) -> None:
     """Remove what was not renamed into place, by name: listing it would need a descriptor, which may have run out."""
     for name in ("tokens", "lock", "manifest"):
-        unlink_quietly(f"{private}/{name}")
-    with ignoring(FileNotFoundError):
+        with ignoring(OSError):
+            os.unlink(f"{private}/{name}")
+    with ignoring(OSError):
         os.rmdir(private)
 
 

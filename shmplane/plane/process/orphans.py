@@ -8,8 +8,9 @@ import stat
 from ...errors import ShmplaneError
 from ...manifest import TEMPORARY_PREFIX, directory_of, why_left_over
 from ...scopes import reclaim_orphans
-from ...system import check_directory, ignoring, own
-from .close import attached, finish_leaving, leave, remove_files
+from ...system import check_directory, ignoring, own, remove_tree
+from ..memory.failures import translate
+from .close import attached, finish_leaving, leave
 from .open import try_join
 
 __all__ = ["remove_orphaned_files", "remove_orphans"]
@@ -25,13 +26,14 @@ def remove_orphans(root: str) -> int:
         entries = os.listdir(base)
     except own(FileNotFoundError):
         return 0
+    except own(OSError) as error:
+        raise translate(error, f"looking for planes in {base}") from error
     for entry in entries:
         path = f"{base}/{entry}"
         if (root, entry) in attached or why_left_over(path) is None:
             continue
         if not entry.startswith(TEMPORARY_PREFIX):
-            remove_files(path)
-            removed += 1
+            removed += remove_tree(path)
         else:
             # Joining and leaving alone in it is what destroys a temporary plane, with all checks on the way.
             with ignoring(OSError, ShmplaneError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from ...errors import PlaneFull
@@ -47,12 +46,21 @@ def collect(tx: Transaction, attachment: Attachment) -> Reclaimed:
     """
     attachment.find_garbage()
     attachment.drain(tx)
+    _remove_again(tx, attachment)
     reap_dead(tx, attachment)
     before = count(tx)
     tx.expire()
     total = attachment.reclaimed.plus(before, count(tx))
     attachment.reclaimed = NOTHING
     return Reclaimed(*total)
+
+
+def _remove_again(tx: Transaction, attachment: Attachment) -> None:
+    """Segments whose file this process could not remove."""
+    removed = {segment_id for _, segment_id in attachment.gone}
+    for segment_row, segment_id in tx.space.doomed_segments():
+        if tx.segments.owner[segment_row] == attachment.slot + 1 and segment_id not in removed:
+            tx.space.doom(segment_row)
 
 
 def reclaim_for(tx: Transaction, attachment: Attachment, full: PlaneFull) -> None:
@@ -74,7 +82,7 @@ def _free_segment_rows(tx: Transaction, attachment: Attachment) -> None:
     space = tx.space
     for segment_row, segment_id in space.doomed_segments():
         # Ids are never used again and a doomed file is never made again: one that is not there is gone for good.
-        if not os.path.exists(attachment.memory.path(segment_id)):
+        if attachment.memory.is_gone(segment_id):
             space.forget_segment(segment_row, segment_id)
     space.cool(space.recycled_nbytes() // _SHARE_COOLED_FOR_ROWS + 1)
 

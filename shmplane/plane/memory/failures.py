@@ -1,0 +1,68 @@
+"""System calls that fail, as errors of the library.
+
+Rule 1. A block under ``translated`` makes system calls of ours and nothing else, so that what a user's code raises is never
+taken for one of theirs.
+Rule 2. Whoever opened the plane as another user than he is now is told that, whatever the call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+
+from ...errors import PlaneCorrupt, PlaneFull, PlaneSecurityError, ShmplaneError
+from ...system import own
+
+__all__ = ["translate", "translated"]
+
+_OUT_OF_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
+
+
+@contextlib.contextmanager
+def translated(what: str, opened_as: int | None = None) -> Iterator[None]:
+    """Raise the library's error for a system call that fails inside the block; see ``translate``."""
+    try:
+        yield
+    except own(OSError) as error:
+        said = translate(error, what, opened_as)
+        if said is error:
+            raise
+        raise said from error
+
+
+def translate(error: OSError, what: str, opened_as: int | None = None) -> Exception:
+    """The library's error for a failed system call; what is one already, as it is.
+
+    Args:
+        what: was tried, for the message.
+        opened_as: the user who opened the plane, when that may be another one than we are now.
+    """
+    if isinstance(error, PermissionError) and opened_as not in (None, os.geteuid()):
+        return PlaneSecurityError(
+            f"{what}: the plane was opened as user {opened_as}, now this process is user {os.geteuid()} and may not use "
+            f"its files. Open planes after the change of user (setuid, gunicorn --user), or change it before.",
+            opened_as=opened_as,
+            user=os.geteuid(),
+        )
+    if isinstance(error, ShmplaneError) or error.errno is None:
+        return error
+    if error.errno in _OUT_OF_ROOM:
+        return PlaneFull(
+            f"{what}: the file system has no room left ({error.strerror}), although the plane's capacity is not "
+            f"reached. Free memory there, lower capacity=, or use another root=.",
+            errno=error.errno,
+        )
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return PlaneFull(
+            f"{what}: out of file descriptors ({error.strerror}). Close files or raise the limit (ulimit -n).",
+            errno=error.errno,
+        )
+    if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+        return PlaneSecurityError(
+            f"{what}: {error}. We are user {os.geteuid()}: see whose the files are and which mode they have.",
+            errno=error.errno,
+            user=os.geteuid(),
+        )
+    return PlaneCorrupt(f"{what}: {error}. If this stays, remove the plane.", errno=error.errno)
