@@ -4,9 +4,9 @@
 bring it back, ``as_kind`` as something else. No library is imported before a value of its kind is met.
 """
 
-from shmplane.codecs.array import array_over
+from shmplane.codecs.array import array_over, grow_array
 from shmplane.codecs.base import Codec, Encoded, Memory, Sink
-from shmplane.codecs.choice import KINDS, encode
+from shmplane.codecs.choice import KINDS, encode, encode_rows
 from shmplane.codecs.composed import (
     Composition,
     Part,
@@ -23,7 +23,7 @@ from shmplane.codecs.document import SMALL_DOCUMENT_NBYTES, decode_document
 from shmplane.codecs.editing import align_column, check_labels, labels_of, lower_column, recipe_with, title_of
 from shmplane.codecs.opening import open_root, open_table, present, presenter
 from shmplane.codecs.raw import open_body
-from shmplane.codecs.rows import TableForm, align_rows, form_of, grown_recipe, rows_from
+from shmplane.codecs.rows import TableForm, align_rows, form_of, grown_recipe
 from shmplane.codecs.table import check_table, encode_table, find_columns, nbytes_of, parse_schema
 
 __all__ = [
@@ -54,10 +54,12 @@ __all__ = [
     "decode_document",
     "describe",
     "encode",
+    "encode_rows",
     "find_columns",
     "encode_table",
     "flatten",
     "form_of",
+    "grow_array",
     "grown_recipe",
     "is_composed",
     "nbytes_of",
@@ -69,6 +71,5 @@ __all__ = [
     "present",
     "presenter",
     "read_pieces",
-    "rows_from",
     "title_of",
 ]

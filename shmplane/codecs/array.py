@@ -35,6 +35,7 @@ __all__ = [
     "array_over",
     "encode_array",
     "encode_array_like",
+    "grow_array",
     "open_array",
     "parse_array",
     "parse_shape",
@@ -63,17 +64,17 @@ class ArrayFrame(NamedTuple):
 class EncodedArray:
     """An array that is ready to be written."""
 
-    __slots__ = ("_array", "frame", "nbytes")
+    __slots__ = ("array", "frame", "nbytes")
     kind = "array"
 
     def __init__(self, array: npt.NDArray[Any], frame: bytes) -> None:
-        self._array = array
+        self.array: npt.NDArray[Any] = array
         self.frame: bytes = frame
         self.nbytes: int = array.nbytes
 
     def write_to(self, sink: Sink) -> None:
         if self.nbytes:
-            write_elements(self._array, sink)
+            write_elements(self.array, sink)
 
 
 def encode_array(array: npt.NDArray[Any]) -> EncodedArray:
@@ -232,6 +233,38 @@ def array_over(frame: bytes, buffer: memoryview) -> npt.NDArray[Any]:
     if claim.nbytes > buffer.nbytes:
         corrupt(f"its frame claims {claim.nbytes:,} bytes of {buffer.nbytes:,}")
     return np.ndarray(claim.shape, claim.dtype, buffer=buffer, strides=claim.strides)
+
+
+def grow_array(frame: bytes, rows: Any, name: str) -> tuple[npt.NDArray[Any], bytes | None]:
+    """Rows as an array in C order that goes on where the array of ``frame`` ends, and the frame of both.
+
+    The frame is None for an array in Fortran order, in which rows do not lie one behind the other.
+
+    Raises:
+        ValueError: another dtype or shape; the message says which.
+        UnsupportedValue: a table.
+    """
+    import numpy as np
+
+    claim = parse_array(frame)
+    if not claim.shape:
+        raise ValueError(f"array {name!r} has no dimensions, so there is no axis 0 to append along")
+    if hasattr(rows, "columns"):
+        raise UnsupportedValue(f"block {name!r} is an array, to which no rows of a table can be added; put them apart")
+    try:
+        # Python numbers take the array's dtype, as in NumPy.
+        is_array = hasattr(rows, "dtype") or hasattr(type(rows), "__dlpack__")
+        array = encode_array_like(rows).array if is_array else np.asarray(rows, claim.dtype)
+    except own(TypeError, ValueError) as error:
+        raise ValueError(f"the rows are no array of dtype {claim.dtype}, as array {name!r} is: {error}") from error
+    if array.dtype != claim.dtype:
+        raise ValueError(f"the rows are of dtype {array.dtype} and array {name!r} of {claim.dtype}; use astype")
+    if array.ndim != len(claim.shape) or array.shape[1:] != claim.shape[1:]:
+        wanted = f"(n, {', '.join(map(str, claim.shape[1:]))})" if len(claim.shape) > 1 else "(n,)"
+        raise ValueError(f"the rows are of shape {array.shape}; array {name!r} takes rows of shape {wanted}")
+    shape = (claim.shape[0] + array.shape[0], *claim.shape[1:])
+    in_order = claim.strides is None or len(claim.shape) == 1
+    return np.ascontiguousarray(array), _frame(claim.dtype, shape, b"C") if in_order else None
 
 
 def present_array(root: npt.NDArray[Any]) -> npt.NDArray[Any]:

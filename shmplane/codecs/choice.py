@@ -10,7 +10,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from shmplane.codecs import array, document, frames, pickled, raw
+from shmplane.codecs.array import parse_shape
 from shmplane.codecs.base import CAN_STORE
+from shmplane.codecs.rows import rows_from
 from shmplane.errors import UnsupportedValue
 
 from ..system import own
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
     from shmplane.codecs.base import Encoded
 
-__all__ = ["KINDS", "encode"]
+__all__ = ["KINDS", "encode", "encode_rows"]
 
 KINDS = ("array", "table", "bytes", "json", "pickle")
 
@@ -45,6 +47,15 @@ def encode(value: Any, codec: str | None = None) -> Encoded:
     if kind is bytes:
         return raw.encode_bytes(value)
     return _encode_by_rank(value)
+
+
+def encode_rows(rows: Any) -> Encoded:
+    """Describe rows that begin an array, when they are one by the order of the contract, or else a table."""
+    if not isinstance(rows, (dict, list, tuple, str, bytes)):
+        encoded = encode(rows)
+        if encoded.kind == "table" or (encoded.kind == "array" and parse_shape(encoded.frame)[0]):
+            return encoded
+    return encode(rows_from(rows), "table")
 
 
 def _encode_by_rank(value: Any) -> Encoded:

@@ -24,7 +24,7 @@ class ReadOnlyDict(dict[str, Any]):
     __slots__ = ("__weakref__", "origin")
     origin: object  #: what has to live as long as this
 
-    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
 
     def copy(self) -> dict[str, Any]:
         """A plain ``dict`` of the same, still read-only values."""
@@ -45,8 +45,8 @@ class ReadOnlyList(list[Any]):
     __slots__ = ("__weakref__", "origin")
     origin: object  #: what has to live as long as this
 
-    __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse  # type: ignore[assignment]
-    append = clear = extend = insert = pop = remove = reverse = sort = _refuse  # type: ignore[assignment]
+    __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse
+    append = clear = extend = insert = pop = remove = reverse = sort = _refuse
 
     def copy(self) -> list[Any]:
         """A plain ``list`` of the same, still read-only values."""

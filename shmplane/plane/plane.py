@@ -238,17 +238,23 @@ class Plane(Coordinated):
         return open_draft(self._open(), name)
 
     def append(self, name: str, rows: Any) -> Block:
-        """Add rows to a table, or create it; concurrent appends from many processes all land, each exactly once.
+        """Add rows to a table, or to an array along axis 0; concurrent appends from many processes all land, once each.
+
+        What is missing is created: an array from an array, else a table.
 
         Args:
-            rows: of the table's schema, in any order of columns: a table of any library, a dict of columns or a list of
-                dicts. A table that came from pandas or Polars stays one.
+            rows: for a table of its schema, in any order of columns: a table of any library, a dict of columns or a list of
+                dicts. A table that came from pandas or Polars stays one. For an array of its dtype and shape but for axis 0,
+                or a list of such rows.
 
         Raises:
-            ValueError: rows of another schema; the message names the field.
-            UnsupportedValue: the block is no table.
+            ValueError: rows of another schema, dtype or shape; the message names the field, or what differs.
+            UnsupportedValue: the block is neither.
 
-        Cost: grows with the rows, not with the table; each row is copied again about log2(appends) / 2 times.
+        Cost: grows with the rows, not with what is there. Each row of a table is copied again about log2(appends) / 2 times;
+        an array copies one page (4 KiB) more than the rows, and its whole body once it has grown by as much. Up to 64 KiB,
+        and in Fortran order, it is copied whole. Of appends to one array at the same moment one lands, and the others begin
+        again; those to a table do not.
         """
         return Block(append_rows(self._open(), name, rows), trust_pickle=self._trust_pickle)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import operator
 import pickle
@@ -95,14 +96,15 @@ def test_no_method_that_changes_a_plain_one_is_left() -> None:
         assert kept <= {"__new__", "__init__", "__sizeof__", "__ge__", "__gt__", "__le__", "__lt__", "__eq__", "__ne__"}
 
 
+def _pickled(protocol: int, value: Any) -> Any:
+    return pickle.loads(pickle.dumps(value, protocol))
+
+
 COPIES: dict[str, Callable[[Any], Any]] = {
     "copy": copy.copy,
     "deepcopy": copy.deepcopy,
     "method": lambda value: value.copy(),
-    **{
-        f"pickle {protocol}": lambda value, protocol=protocol: pickle.loads(pickle.dumps(value, protocol))
-        for protocol in range(6)
-    },
+    **{f"pickle {protocol}": functools.partial(_pickled, protocol) for protocol in range(6)},
 }
 
 

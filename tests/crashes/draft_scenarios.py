@@ -120,6 +120,17 @@ def _append(count: int, start: int) -> Callable[[World, Any], Any]:
     return lambda world, context: world.plane.append("target", rows(count, start)).close()
 
 
+NUMBERS, MORE_NUMBERS = np.arange(20_000).tobytes(), np.arange(20_700).tobytes()
+
+
+def _append_array(world: World, context: Any) -> None:
+    world.plane.append("target", np.arange(20_000, 20_700)).close()
+
+
+def _arrange_array(world: World) -> None:
+    world.plane["target"] = np.arange(20_000)
+
+
 def _arrange_table(base: int, *appended: int) -> Callable[[World], None]:
     def arrange(world: World) -> None:
         world.plane["target"] = rows(base)
@@ -196,6 +207,7 @@ DRAFT_SCENARIOS = [
     scenario("append to a missing table", _append(2_000, 0), None, MADE),
     scenario("append and merge", _append(50, 2_050), ONE_MORE, MERGED, arrange=_arrange_table(2_000, 50)),
     scenario("append many rows", _append(3_000, 6_000), stream(rows(6_000)), LARGE_MORE, arrange=_arrange_table(6_000)),
+    scenario("append to an array", _append_array, NUMBERS, MORE_NUMBERS, arrange=_arrange_array),
     scenario("edit a table", _edit_table, MADE, EDITED, arrange=_arrange_table(2_000)),
     scenario(
         "delete an appended table",

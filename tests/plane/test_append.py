@@ -95,14 +95,19 @@ def test_what_cannot_be_appended(plane: shmplane.Plane) -> None:
     with pytest.raises(shmplane.UnsupportedValue, match="array"):
         plane.append("a", rows(1))
     plane["t"] = rows(10)
+    plane["b"], plane["j"] = b"bytes", {}
+    for name in ("b", "j"):
+        with pytest.raises(shmplane.UnsupportedValue, match="a table or an array"):
+            plane.append(name, rows(1))
     for value in (3, "text", np.zeros((2, 2)), [1, 2]):
         with pytest.raises(shmplane.UnsupportedValue):
             plane.append("t", value)
+    for point in (3, "text", np.zeros(()), [1, 2]):
         with pytest.raises(shmplane.UnsupportedValue):
-            plane.append("missing", value)
+            plane.append("missing", point)
     with pytest.raises(TypeError):
         plane.append(None, rows(1))  # type: ignore[arg-type]
-    assert plane.names() == ["a", "t"]
+    assert plane.names() == ["a", "b", "j", "t"]
     assert not faults(plane)
 
 
@@ -323,3 +328,121 @@ def _append_until_killed(plane: shmplane.Plane) -> Any:
     yield "going"
     while True:
         plane.append("t", rows(50))
+
+
+# Arrays
+
+
+@pytest.mark.parametrize("start", [0, 1, 3_000, 100_000])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_rows_are_added_to_an_array_along_axis_0(plane: shmplane.Plane, start: int, order: Any) -> None:
+    random = np.random.default_rng(start)
+    expected = np.asarray(random.random((start, 3)), order=order)
+    plane["a"] = expected
+    old, before = plane["a"], expected.copy()
+    for count in (1, 200, 0, 5_000, 1, 1, 60_000, 7):
+        added = random.random((count, 3))
+        block = plane.append("a", added)
+        expected = np.concatenate([expected, added])
+        assert np.array_equal(plane["a"], expected)
+        assert (block.shape, block.kind) == (expected.shape, "array")
+    assert block.version == 8
+    if start > 1:
+        assert plane["a"].flags.f_contiguous == (order == "F")
+    assert np.array_equal(old, before)
+    assert run_in_child(_sum, plane, "a") == pytest.approx(expected.sum())
+    del old, block
+    assert not faults(plane)
+
+
+def _sum(plane: shmplane.Plane, name: str) -> float:
+    return float(plane[name].sum())
+
+
+def test_appends_and_edits_of_an_array_follow_each_other(plane: shmplane.Plane) -> None:
+    random = np.random.default_rng(1)
+    expected = random.random(50_000)
+    plane["a"] = expected
+    for turn in range(60):
+        if turn % 3 == 1:
+            with edit(plane, "a") as draft:
+                for at in random.integers(0, len(expected), 5):
+                    draft.array[at] = expected[at] = turn
+        else:
+            added = random.random(int(random.integers(1, 4_000)))
+            plane.append("a", added)
+            expected = np.concatenate([expected, added])
+        assert np.array_equal(plane["a"], expected)
+    assert settle(plane).used_nbytes < 3 * expected.nbytes + (1 << 20)
+    assert not faults(plane)
+
+
+def test_many_small_appends_to_a_large_array_hold_little_more_than_its_rows(plane: shmplane.Plane) -> None:
+    plane["a"] = np.zeros((200_000, 2))
+    before = settle(plane).used_nbytes
+    for turn in range(100):
+        plane.append("a", np.full((1, 2), float(turn)))
+    assert plane["a"].shape == (200_100, 2)
+    assert plane["a"][200_000:, 1].tolist() == list(range(100))
+    assert settle(plane).used_nbytes - before < 2 << 20
+
+
+def test_a_missing_array_is_created(plane: shmplane.Plane) -> None:
+    assert plane.append("a", np.arange(3)).version == 1
+    assert plane.append("a", [3, 4]).version == 2
+    assert plane["a"].tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("added", "says"),
+    [
+        (np.ones((2, 4)), r"shape \(2, 4\); array 'a' takes rows of shape \(n, 3\)"),
+        (np.ones(3), r"shape \(3,\)"),
+        (np.ones((1, 3), "f4"), "dtype float32 and array 'a' of float64; use astype"),
+        (np.ones((1, 3), ">f8"), "dtype >f8"),
+        ([["x", "y", "z"]], "no array of dtype float64"),
+        ([1, 2, 3], r"shape \(3,\)"),
+    ],
+    ids=["shape", "dimensions", "dtype", "byte order", "text", "a row alone"],
+)
+def test_rows_that_do_not_fit_an_array_are_refused_saying_what_differs(
+    plane: shmplane.Plane, added: Any, says: str
+) -> None:
+    plane["a"] = np.zeros((5, 3))
+    with pytest.raises(ValueError, match=says):
+        plane.append("a", added)
+    plane["point"] = np.array(1.0)
+    with pytest.raises(ValueError, match="no dimensions"):
+        plane.append("point", [1.0])
+    assert plane.attach("a").version == 1
+
+
+def test_a_mutable_array_takes_no_rows(plane: shmplane.Plane) -> None:
+    plane.mutable("m", (3,), "f8")
+    with pytest.raises(shmplane.UnsupportedValue, match="mutable"):
+        plane.append("m", np.ones(2))
+
+
+def test_concurrent_appends_to_one_array_all_land_exactly_once_and_in_their_order(plane: shmplane.Plane) -> None:
+    random = np.random.default_rng(6)
+    sizes = [random.choice([1, 30, 9_000], APPENDS, p=[0.5, 0.4, 0.1]).tolist() for _ in range(WORKERS)]
+    children = [Child(_append_numbers, plane, who, sizes[who], method="fork", deadline=100) for who in range(WORKERS)]
+    try:
+        totals = [child.result() for child in children]
+    finally:
+        for child in children:
+            child.__exit__(None, None, None)
+    found = np.array(plane["a"])
+    assert plane.attach("a").version == WORKERS * APPENDS
+    assert len(found) == sum(totals)
+    for who, total in enumerate(totals):
+        assert found[found[:, 0] == who, 1].tolist() == list(range(total))
+    assert not faults(plane)
+
+
+def _append_numbers(plane: shmplane.Plane, who: int, sizes: list[int]) -> int:
+    start = 0
+    for size in sizes:
+        plane.append("a", np.stack([np.full(size, who), np.arange(start, start + size)], axis=1))
+        start += size
+    return start

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import functools
 import gc
 import os
 import time
@@ -300,6 +301,10 @@ def set_first(frame: Any) -> None:
     frame.iloc[0, 0] = -1
 
 
+def set_cell_of(name: str, frame: Any) -> None:
+    frame.iloc[1, frame.columns.get_loc(name)] = frame[name].iloc[0]
+
+
 CHANGES: dict[str, Callable[[Any], Any]] = {
     "loc": lambda frame: frame.loc.__setitem__((0, "n"), -1),
     "iloc": lambda frame: frame.iloc.__setitem__((slice(1, 3), 0), 7),
@@ -326,9 +331,7 @@ CHANGES: dict[str, Callable[[Any], Any]] = {
     "drop": lambda frame: frame.drop(columns="x", inplace=True),
     "labels": lambda frame: setattr(frame, "index", frame.index + 5),
     **{
-        f"cell of {name}": lambda frame, name=name: frame.iloc.__setitem__(
-            (1, frame.columns.get_loc(name)), frame[name].iloc[0]
-        )
+        f"cell of {name}": functools.partial(set_cell_of, name)
         for name in ("text", "when", "kind", "count", "arrow", "flag", "object", "span")
     },
     "shallow copy": lambda frame: set_first(frame.copy(deep=False)),

@@ -334,8 +334,8 @@ def test_an_unknown_form_is_a_bad_argument_whether_the_name_is_there_or_not(plan
 def test_numpy_is_another_word_for_array(plane: Plane) -> None:
     plane["x"] = np.arange(3)
     plane["t"] = pa.table({"a": [1.5]})
-    assert plane.get("x", as_="numpy").tolist() == [0, 1, 2]
-    assert plane.get("t", as_="numpy").tolist() == [1.5]
+    assert np.array_equal(plane.get("x", 0, as_="numpy"), [0, 1, 2])
+    assert np.array_equal(plane.get("t", 0, as_="numpy"), [1.5])
 
 
 # Pickles

@@ -38,19 +38,22 @@ def copy_body(lease: Lease) -> memoryview:
     return np.frombuffer(open_body(lease), np.uint8).copy().data
 
 
-def map_private(lease: Lease, extents: Sequence[Extent]) -> Mapping:
-    """A private mapping over the body's pages. Cost: about 10 µs, and the kernel's copy of each page that is written."""
-    memory = lease.attachment.memory
+def map_private(lease: Lease, extents: Sequence[Extent], *, nbytes: int | None = None) -> Mapping:
+    """A private mapping over the body's pages. Cost: about 10 µs, and the kernel's copy of each page that is written.
+
+    Args:
+        nbytes: of a longer range; behind the body it shows anything.
+    """
+    memory, nbytes = lease.attachment.memory, nbytes or lease.facts.body_nbytes
     try:
-        return _map(lease, extents)
+        return _map(lease, extents, nbytes)
     except own(PlaneFull):
         # Out of mappings: let go of those that nobody uses and try once more.
         memory.drop()
-        return _map(lease, extents)
+        return _map(lease, extents, nbytes)
 
 
-def _map(lease: Lease, extents: Sequence[Extent]) -> Mapping:
-    nbytes = lease.facts.body_nbytes
+def _map(lease: Lease, extents: Sequence[Extent], nbytes: int) -> Mapping:
     pages = reserve(nbytes, writable=True)
     mapping = Mapping(nbytes, writable=True, pages=pages)
     lay_extents(lease.attachment.memory, mapping, lease.facts, extents, private=True)

@@ -1,4 +1,4 @@
-"""Appending rows to a table: they become a part of their own, and the current version gets one reference more.
+"""Appending rows; to a table: they become a part of their own, and the current version gets one reference more.
 
 Under the lock the part is added to whatever the current version is by then: an append never starts over because others
 were faster, so nobody starves and each lands exactly once.
@@ -6,23 +6,23 @@ were faster, so nobody starves and each lands exactly once.
 Parts are merged like the digits of a binary counter: when the youngest are together as large as the one before them, the
 new rows are written together with all of those as one part. So the parts grow with the logarithm of the appends, and a
 row is copied again about log2(appends) / 2 times. That is tried once, for the version that was seen; if it moved on, the
-rows are added alone and a later append merges them.
+rows are added alone and a later append merges them. (``array_appending`` has the rows of arrays.)
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 from ...codecs import (
     Piece,
     align_rows,
     composition_of,
-    encode,
+    encode_rows,
     encode_table,
     form_of,
     grown_recipe,
     nbytes_of,
-    rows_from,
 )
 from ...errors import Conflict, UnsupportedValue
 from ...manifest import KINDS, MAX_REFERENCES, SMALL_NBYTES
@@ -41,6 +41,7 @@ from ..blocks.publish import (
     with_slabs,
 )
 from ..blocks.views import lease_current
+from .array_appending import append_to_array, wait_for_turn
 from .versions import TableVersion, contents_of_composition, store_composition
 
 if TYPE_CHECKING:
@@ -60,28 +61,35 @@ _COMBINED_NBYTES = 8 << 20
 
 
 def append_rows(attachment: Attachment, name: str, rows: Any) -> Lease:
-    """Add rows to the table of that name, or create it; the lease on the new version."""
+    """Add rows to the table or array of that name, or create it; the lease on the new version."""
     encoded_name = check_block_name(name)
-    while True:
-        # Each turn finds another table there than the one before: made, deleted or of another schema meanwhile.
+    for attempts in itertools.count():
+        # Each turn finds another block there than the one before: made, deleted or of another schema meanwhile.
         found = attachment.look(lease_current, attachment, encoded_name)
         lease = _create(attachment, encoded_name, rows) if found is None else _append(found[0], encoded_name, rows)
         if lease is not None:
             return lease
+        wait_for_turn(attempts)
+    raise AssertionError("count() ends never")
 
 
 def _create(attachment: Attachment, name: bytes, rows: Any) -> Lease | None:
+    encoded = encode_rows(rows)
     try:
-        return put(attachment, encode(rows_from(rows), "table"), Target(name, expected_version=0))
+        return put(attachment, encoded, Target(name, expected_version=0))
     except own(Conflict):
         return None
 
 
 def _append(base: Lease, name: bytes, rows: Any) -> Lease | None:
     """The new version; None when the table is another one by now."""
-    if base.facts.codec != "table":
-        kind = KINDS[base.facts.kind]
-        raise UnsupportedValue(f"append adds rows to a table; block {name.decode()!r} is of kind {kind}", kind=kind)
+    kind = KINDS[base.facts.kind]
+    if kind == "array":
+        return append_to_array(base, name, rows)
+    if kind != "table":
+        raise UnsupportedValue(
+            f"append adds rows to a table or an array; block {name.decode()!r} is of kind {kind}", kind=kind
+        )
     version = TableVersion(base)
     form = form_of(version.said)
     table = align_rows(rows, form, version.sample)

@@ -25,7 +25,7 @@ from ..blocks.publish import (
     retry_after_reclaim,
     store,
 )
-from ..memory.extents import Extent, pack_extents
+from ..memory.extents import Extent, pack_extents, pages_of
 from ..memory.segments import FileSink
 from .planning import Room, pages_for_new_block, place, plan_pages
 
@@ -35,18 +35,28 @@ if TYPE_CHECKING:
     from ..process.leases import Creation, Lease
     from .planning import Plan
 
-__all__ = ["publish_pages"]
+__all__ = ["Body", "publish_pages"]
 
 
-def publish_pages(target: Target, base: Lease, extents: list[Extent], *, view: memoryview, dirty: Any) -> Lease:
+class Body(NamedTuple):
+    """What the new version is: the base's own frame and length, but for appended rows."""
+
+    frame: bytes
+    nbytes: int
+
+
+def publish_pages(
+    target: Target, base: Lease, extents: list[Extent], *, view: memoryview, dirty: Any, body: Body | None = None
+) -> Lease:
     """Publish ``base`` with the dirty pages of ``view``, or the whole of it when that pays."""
+    body = body or Body(base.frame(), base.facts.body_nbytes)
     plan = plan_pages(extents, dirty)
     lease = None
     if plan is not None:
-        lease = retry_after_reclaim(base.attachment, _publish_plan, target, base, plan, view)
+        lease = retry_after_reclaim(base.attachment, _publish_plan, target, base, plan, view, body)
     if lease is None:
-        body = StoredBytes(base.facts.codec, base.frame(), view[: base.facts.body_nbytes])
-        lease = store(base.attachment, target, contents_of(body), body)
+        whole = StoredBytes(base.facts.codec, body.frame, view[: body.nbytes])
+        lease = store(base.attachment, target, contents_of(whole), whole)
     return lease
 
 
@@ -64,7 +74,7 @@ class _Rooms(NamedTuple):
         return [*rooms, Room(sources, 0, self.new_pages)] if self.creation is not None else rooms
 
 
-def _take(tx: Transaction, base: Lease, target: Target, plan: Plan) -> _Rooms | None:
+def _take(tx: Transaction, base: Lease, target: Target, plan: Plan, body: Body) -> _Rooms | None:
     """Room for the plan's pages; None when the body is to be written whole."""
     attachment, sources = base.attachment, _sources_of(base.facts)
     tx.check_unmoved(target.name or b"", target.base)
@@ -79,7 +89,7 @@ def _take(tx: Transaction, base: Lease, target: Target, plan: Plan) -> _Rooms | 
             in_use.add(youngest)
     creation, size = None, 0
     if needed > at_end:
-        size = _size_of_new_block(base.facts, in_use, needed - at_end)
+        size = _size_of_new_block(base.facts, in_use, needed - at_end, pages_of(body.nbytes))
         if not size or len(in_use) >= MAX_REFERENCES:
             return None
         creation = attachment.new_creation(*tx.begin_large(size * PAGE_NBYTES))
@@ -91,21 +101,20 @@ def _sources_of(facts: BlockFacts) -> Sequence[BlockFacts]:
     return facts.references or (facts,)
 
 
-def _size_of_new_block(facts: BlockFacts, in_use: set[int], needed: int) -> int:
+def _size_of_new_block(facts: BlockFacts, in_use: set[int], needed: int, body_pages: int) -> int:
     sizes = {
         index: source.body_nbytes // PAGE_NBYTES
         for index, source in enumerate(_sources_of(facts))
         if source.kind == PAGES
     }
-    body_pages = -(-facts.body_nbytes // PAGE_NBYTES)
     left = body_pages - sum(sizes[index] for index in in_use & sizes.keys())
     return pages_for_new_block(needed, sizes[max(sizes)] if sizes else 0, left=left, body_pages=body_pages)
 
 
-def _publish_plan(target: Target, base: Lease, plan: Plan, view: memoryview) -> Lease | None:
+def _publish_plan(target: Target, base: Lease, plan: Plan, view: memoryview, body: Body) -> Lease | None:
     """The new version; None when its pages find no room and the body is to be written whole."""
     attachment = base.attachment
-    rooms = attachment.change(_take, base, target, plan)
+    rooms = attachment.change(_take, base, target, plan, body)
     if rooms is None:
         return None
     sources = _sources_of(base.facts)
@@ -115,9 +124,9 @@ def _publish_plan(target: Target, base: Lease, plan: Plan, view: memoryview) -> 
         extents = place(plan, rooms.in_order(len(sources)))
         used = sorted({extent.source for extent in extents})
         stored = pack_extents([extent._replace(source=used.index(extent.source)) for extent in extents])
-        frame, codec = base.frame(), base.facts.codec
-        contents = describe_contents(KIND_CODES[codec], base.facts.body_nbytes, frame, stored_nbytes=len(stored))
-        block = prepare(attachment, contents, StoredBytes(codec, frame, stored))
+        codec = base.facts.codec
+        contents = describe_contents(KIND_CODES[codec], body.nbytes, body.frame, stored_nbytes=len(stored))
+        block = prepare(attachment, contents, StoredBytes(codec, body.frame, stored))
         parts = [_part(rooms, plan)] if rooms.creation is not None else []
         references = [sources[source].row for source in used if source < len(sources)]
         return publish(attachment, target, block, parts=parts, references=references)
