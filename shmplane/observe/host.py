@@ -16,8 +16,7 @@ from pathlib import Path
 
 from ..errors import ShmplaneError
 from ..manifest import directory_of
-from ..system import Token, check_directory, require_platform
-from .cgroups import memory_limit
+from ..system import Token, check_directory, free_nbytes, memory_limit, require_platform
 from .checks import Check
 from .logind import check_logout
 from .units import count, nbytes
@@ -199,15 +198,13 @@ def _cgroup(root: str) -> Check:
     found = memory_limit()
     if found is None:
         return Check("cgroup", "pass", "no memory limit")
-    status = os.statvfs(root)
-    default_capacity = status.f_bavail * status.f_frsize // 2
     what = f"{nbytes(found.room_nbytes)} left of {nbytes(found.limit_nbytes)}"
-    if found.room_nbytes < default_capacity:
+    if found.room_nbytes < found.limit_nbytes // 10:
         return Check(
             "cgroup",
             "warn",
-            f"{what}; a new plane's default capacity is {nbytes(default_capacity)}",
-            "At the limit the kernel kills the writer. Give Plane(capacity=...) less than what is left.",
+            f"{what}; a new plane's default capacity is {nbytes(free_nbytes(root) // 2)}",
+            "At the limit the kernel kills the writer. Free memory, or raise the group's limit.",
         )
     return Check("cgroup", "pass", what)
 

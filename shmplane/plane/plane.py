@@ -51,7 +51,7 @@ class Plane(Coordinated):
         name: 1 to 64 of ``A-Z a-z 0-9 . _ -``, not starting with a dot.
         create: False: raise ``PlaneNotFound`` when it is not there.
         capacity: the most bytes of segments, an int or text such as ``"4GiB"``; default: half of what the file system had
-            free at creation.
+            free at creation, or of what the memory cgroup had left when that was less.
         root: a directory on a memory-mappable file system; default ``$SHMPLANE_ROOT`` or ``/dev/shm``.
         max_blocks: how many blocks there can be at once.
         max_processes: how many processes can be attached at once.

@@ -32,6 +32,7 @@ from .hostlock import NOT_HAD, Busy, HostLock, Lost, NotHad
 from .immortal import immortalise
 from .imports import is_loaded
 from .mapping import Mapping, Pages, Window, reserve, round_to_pages
+from .room import MemoryLimit, free_nbytes, memory_limit
 from .tokens import Token
 from .users import run_as
 from .waiting import wait_for_change, wake_all
@@ -58,6 +59,7 @@ __all__ = [
     "HostLock",
     "Lost",
     "Mapping",
+    "MemoryLimit",
     "Pages",
     "Token",
     "Window",
@@ -69,6 +71,7 @@ __all__ = [
     "dirty_runs",
     "create_file",
     "create_file_into",
+    "free_nbytes",
     "identity_of",
     "ignoring",
     "immortalise",
@@ -77,6 +80,7 @@ __all__ = [
     "join_forks",
     "link_file",
     "make_directory",
+    "memory_limit",
     "open_file",
     "own",
     "punch",

@@ -10,8 +10,8 @@ import pytest
 
 import shmplane
 from shmplane import observe
-from shmplane.observe.cgroups import memory_limit
 from shmplane.observe.units import count, nbytes, seconds, some
+from shmplane.system import MemoryLimit, free_nbytes, memory_limit, room
 
 
 def test_every_part_of_the_host_is_checked_and_nothing_is_left(plane_root: Path) -> None:
@@ -55,6 +55,33 @@ def test_the_tightest_limit_on_the_way_up_counts(tmp_path: Path) -> None:
     found = memory_limit(tmp_path, "0::/a/b\n")
     assert found is not None
     assert (found.limit_nbytes, found.room_nbytes) == (1000, 100)
+
+
+def test_what_the_kernel_keeps_of_files_on_disk_gives_way(tmp_path: Path) -> None:
+    group(
+        tmp_path,
+        memory__max=1000,
+        memory__current=900,
+        memory__stat="anon 100\ninactive_file 200\nactive_file 300\nshmem 300",
+    )
+    found = memory_limit(tmp_path, "0::/\n")
+    assert found is not None
+    assert found.room_nbytes == 600
+
+
+def test_a_plane_takes_no_more_by_default_than_half_of_what_its_memory_cgroup_leaves(
+    plane_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its writers would be killed: no call fails at the limit of a cgroup."""
+    for limit, capacity in (
+        (MemoryLimit(120 << 20, 40 << 20), 40 << 20),
+        (MemoryLimit(120 << 20, 130 << 20), 0),
+        (MemoryLimit(1 << 59, 0), free_nbytes(str(plane_root)) // 2),
+    ):
+        monkeypatch.setattr(room, "memory_limit", lambda limit=limit: limit)
+        with shmplane.Plane("plane", root=str(plane_root)) as plane:
+            assert plane.stats().capacity == pytest.approx(capacity, rel=0.2)
+            plane.destroy()
 
 
 def test_limits_of_version_1_are_understood(tmp_path: Path) -> None:

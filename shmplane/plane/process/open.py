@@ -20,6 +20,7 @@ from ...system import (
     Token,
     check_directory,
     create_file,
+    free_nbytes,
     ignoring,
     make_directory,
     own,
@@ -176,7 +177,7 @@ def _try_create(root: str, name: str, path: str, options: Options) -> Attachment
         descriptors.append(lock_fd)
         manifest_fd = create_file(f"{private}/manifest")
         descriptors.append(manifest_fd)
-        capacity = options.capacity if options.capacity is not None else _half_of_free(root)
+        capacity = options.capacity if options.capacity is not None else free_nbytes(root) // 2
         recycle = options.recycle if options.recycle is not None else capacity // 4
         manifest = Manifest.create(
             manifest_fd, options.limits, capacity=capacity, recycle=recycle, temporary=options.temporary
@@ -209,8 +210,3 @@ def _remove_private(private: str) -> None:
 
 def _take_first_slot(tx: Transaction, created: Attachment) -> None:
     created.take_slot(take_slot(tx, created.token))
-
-
-def _half_of_free(root: str) -> int:
-    found = os.statvfs(root)
-    return found.f_bavail * found.f_frsize // 2

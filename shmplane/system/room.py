@@ -1,11 +1,18 @@
-"""The memory limit of this process's cgroup, version 1 or 2; the tightest on the way up counts."""
+"""How much shared memory there is to have: what the file system has free, and what the memory cgroup lets us use of it.
+
+At a cgroup's limit no call fails: the kernel kills the writer. Both versions are understood; the tightest limit on the way
+up counts.
+"""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-__all__ = ["MemoryLimit", "memory_limit"]
+from .handlers import own
+
+__all__ = ["MemoryLimit", "free_nbytes", "memory_limit"]
 
 _MOUNT = Path("/sys/fs/cgroup")
 #: version 1 says "no limit" with a number near 2**63
@@ -13,12 +20,24 @@ _UNLIMITED = 1 << 60
 
 
 class MemoryLimit(NamedTuple):
+    """Of one group; shared memory counts as used, and what the kernel keeps of files on disk as cached."""
+
     limit_nbytes: int
     used_nbytes: int
+    cached_nbytes: int = 0
 
     @property
     def room_nbytes(self) -> int:
-        return max(0, self.limit_nbytes - self.used_nbytes)
+        """What can still be had: the cache gives way."""
+        return max(0, self.limit_nbytes - self.used_nbytes + min(self.cached_nbytes, self.used_nbytes))
+
+
+def free_nbytes(directory: str) -> int:
+    """What files in a directory of shared memory can still take."""
+    found = os.statvfs(directory)
+    limit = memory_limit()
+    free = found.f_bavail * found.f_frsize
+    return free if limit is None else min(free, limit.room_nbytes)
 
 
 def memory_limit(mount: Path = _MOUNT, said: str | None = None) -> MemoryLimit | None:
@@ -26,7 +45,7 @@ def memory_limit(mount: Path = _MOUNT, said: str | None = None) -> MemoryLimit |
     if said is None:
         try:
             said = Path("/proc/self/cgroup").read_text(encoding="utf-8")
-        except OSError:
+        except own(OSError):
             return None
     found = [limit for line in said.splitlines() for limit in _limits_of(mount, line)]
     return min(found, key=lambda limit: limit.room_nbytes, default=None)
@@ -50,8 +69,19 @@ def _read(group: Path, limit_name: str, used_name: str) -> MemoryLimit | None:
     try:
         limit = (group / limit_name).read_text(encoding="ascii").strip()
         used = int((group / used_name).read_text(encoding="ascii"))
-    except (OSError, ValueError):
+    except own(OSError, ValueError):
         return None
     if not limit.isdigit() or int(limit) >= _UNLIMITED:
         return None
-    return MemoryLimit(int(limit), used)
+    return MemoryLimit(int(limit), used, _read_cached(group))
+
+
+def _read_cached(group: Path) -> int:
+    """Pages of files on disk; those of shared memory are on other lists of the kernel."""
+    try:
+        said = dict(line.split() for line in (group / "memory.stat").read_text(encoding="ascii").splitlines())
+        # Version 1 has both its own and those with all groups below.
+        prefix = "total_" if "total_inactive_file" in said else ""
+        return int(said[f"{prefix}inactive_file"]) + int(said[f"{prefix}active_file"])
+    except own(OSError, ValueError, KeyError):
+        return 0
