@@ -14,8 +14,9 @@ from ..names import check_block_name, check_plane_name, parse_nbytes
 from ..system import ignoring, own
 from .blocks.block import Block, unwrapped
 from .blocks.build import Buffer, Builder, make_buffer, make_builder
+from .blocks.claims import lease_current
 from .blocks.publish import Target, check_target, put, put_unleased
-from .blocks.views import Views, lease_current
+from .blocks.views import Views
 from .coordinated import Coordinated
 from .coordination.waiting import Closing, wake_waiters
 from .drafts import Draft, append_rows, open_draft
@@ -33,8 +34,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
-    from .process.attachment import Attachment
-    from .process.leases import Hold
+    from .process.attachment import Attachment, Opened
 
 __all__ = ["Plane"]
 
@@ -108,11 +108,11 @@ class Plane(Coordinated):
         self._closing = Closing(f"this Plane object of {name!r}")
         self._views = Views(trust_pickle=trust_pickle)
         self._recent = self._views.known
-        attachment, handle = open_attachment(self.root, name, create=create, options=options)
+        attachment, opened = open_attachment(self.root, name, create=create, options=options)
         self._attachment = attachment
         self._words = attachment.manifest.names.word
         #: when this object is garbage, so is the hold, and the drain timer leaves the plane
-        self._hold: Hold | None = handle
+        self._opened: Opened | None = opened
 
     # Putting and getting
 
@@ -350,10 +350,10 @@ class Plane(Coordinated):
     @property
     def closed(self) -> bool:
         """Whether this object was closed; the plane itself goes on."""
-        return self._hold is None
+        return self._opened is None
 
     def _open(self) -> Attachment:
-        if self._hold is None:
+        if self._opened is None:
             raise ClosedError(f"this Plane object of {self.name!r} was closed; open the plane again", plane=self.name)
         if self._attachment.ended is not None:
             raise ClosedError(self._attachment.ended, plane=self.name)
@@ -366,9 +366,9 @@ class Plane(Coordinated):
         """
         self._closing.closed = True
         self._views.forget()
-        hold, self._hold = self._hold, None
-        if hold is not None:
-            self._attachment.unhold(hold)
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            self._attachment.close(opened)
         wake_waiters(self._attachment)
         end_if_temporary(self._attachment)
         self._attachment.leave_if_idle()  # when Ctrl-C stopped an earlier close

@@ -150,18 +150,24 @@ def is_owing(plane: Any) -> bool:
     return bool(attachment_of(plane).owed)
 
 
+def claims_of(plane: Any) -> Any:
+    from shmplane.plane.blocks import claims
+
+    return claims.claims_of(attachment_of(plane))
+
+
 def leases_of(plane: Any) -> Any:
-    return attachment_of(plane).leases
+    return claims_of(plane).leases
 
 
 def creations_of(plane: Any) -> Any:
-    return attachment_of(plane).creations
+    return claims_of(plane).creations
 
 
 def references_with_callbacks(plane: Any) -> list[Any]:
     """The weak references by which it is noticed that something of this process is garbage."""
     attachment = attachment_of(plane)
-    known = [*attachment.leases.values(), *attachment.creations.values(), *attachment.handles]
+    known = [*claims_of(plane).leases.values(), *claims_of(plane).creations.values(), *attachment.opens]
     return known + [one._ringing for one in known if hasattr(one, "_ringing")]
 
 
@@ -193,11 +199,11 @@ def mutex_is_taken(plane: Any) -> bool:
 
 def opened_of(plane: Any) -> Any:
     """Weak references to the ``Plane`` objects and other uses that keep the process in the plane."""
-    return attachment_of(plane).handles
+    return attachment_of(plane).opens
 
 
 def open_once_more(plane: Any) -> Any:
-    return attachment_of(plane).hold()
+    return attachment_of(plane).open()
 
 
 # Names and blocks

@@ -9,8 +9,8 @@ from ...codecs import as_kind, as_table, describe, find_columns, open_table, pre
 from ...errors import ClosedError, ShmplaneError, StaleHandle, UnsafeCodec
 from ...manifest import KINDS
 from ...system import ignoring, own
-from ..process.leases import Lease
 from ..records import timestamp
+from .claims import Lease, claims_of
 from .export import export
 from .handles import held_attachment
 from .private import private_array
@@ -309,4 +309,4 @@ def _count_holders(tx: Transaction, row: int, generation: int) -> int:
 
 
 def _lease_if_current(tx: Transaction, attachment: Attachment, row: int, generation: int) -> Lease | None:
-    return attachment.lease(tx, row) if tx.is_current(row, generation) else None
+    return claims_of(attachment).lease(tx, attachment, row) if tx.is_current(row, generation) else None

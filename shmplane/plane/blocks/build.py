@@ -17,6 +17,7 @@ from ...names import check_count
 from ...system import Mapping, Pages, reserve
 from ..memory.open_memory import OpenMemory
 from .block import Block
+from .claims import abandon_creation
 from .publish import Prepared, Target, begin, contents_of, describe_contents, publish, put, retry_after_reclaim
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from ...codecs import Encoded
     from ...manifest import Contents
     from ..process.attachment import Attachment
-    from ..process.leases import Creation, Lease
+    from .claims import Creation, Lease
 
 __all__ = ["Buffer", "Builder", "make_buffer", "make_builder"]
 
@@ -49,7 +50,7 @@ class _Writing:
             self.pages = pages if pages is not None else reserve(place.nbytes, writable=True)
             self.mapping = Mapping(min(len(self.pages), place.nbytes), writable=True, pages=self.pages)
         except BaseException:
-            attachment.give_up(self.creation)
+            abandon_creation(attachment, self.creation)
             raise
         try:
             # Known before there is anything to see: a fork by another thread makes what it finds here private. And kept
@@ -101,7 +102,7 @@ class _Writing:
     def _abandon(self, creation: Creation) -> None:
         """It will be no block. First nothing shared is left to write to, then the memory is given back."""
         self._hide()
-        self.attachment.give_up(creation)
+        abandon_creation(self.attachment, creation)
 
     def _hide(self) -> None:
         self.mapping.lay_nothing()

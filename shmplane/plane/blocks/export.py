@@ -18,7 +18,7 @@ from .publish import ANYWHERE, StoredBytes, describe_contents, store
 
 if TYPE_CHECKING:
     from ...manifest import Transaction
-    from ..process.leases import Lease
+    from .claims import Lease
 
 __all__ = ["export"]
 

@@ -12,18 +12,17 @@ from ..process.open import open_attachment
 from ..process.options import DEFAULT_LIMITS, Options
 
 if TYPE_CHECKING:
-    from ..process.attachment import Attachment
-    from ..process.leases import Hold
+    from ..process.attachment import Attachment, Opened
 
 __all__ = ["attachment_of_handle", "held_attachment"]
 
 _ANY = Options(None, None, DEFAULT_LIMITS)
 
 
-def attachment_of_handle(root: str, plane: str, instance: int, name: str | None) -> tuple[Attachment, Hold]:
+def attachment_of_handle(root: str, plane: str, instance: int, name: str | None) -> tuple[Attachment, Opened]:
     """Join the plane if need be, held once; ``StaleHandle`` unless it is the very plane the handle was made in."""
     try:
-        attachment, handle = open_attachment(root, plane, create=False, options=_ANY)
+        attachment, opened = open_attachment(root, plane, create=False, options=_ANY)
     except own(PlaneNotFound) as error:
         raise StaleHandle(
             f"the handle of block {name!r} means the plane {plane!r} in {root}, which is not there: it was destroyed, "
@@ -32,21 +31,21 @@ def attachment_of_handle(root: str, plane: str, instance: int, name: str | None)
             plane=plane,
         ) from error
     if attachment.instance != instance:
-        attachment.unhold(handle)
+        attachment.close(opened)
         raise StaleHandle(
             f"the handle of block {name!r} means a plane {plane!r} that was destroyed; the one of that name now is "
             f"another.",
             name=name,
             plane=plane,
         )
-    return attachment, handle
+    return attachment, opened
 
 
 @contextmanager
 def held_attachment(root: str, plane: str, instance: int, name: str | None) -> Iterator[Attachment]:
     """The same, held for as long as the ``with`` block lasts."""
-    attachment, handle = attachment_of_handle(root, plane, instance, name)
+    attachment, opened = attachment_of_handle(root, plane, instance, name)
     try:
         yield attachment
     finally:
-        attachment.unhold(handle)
+        attachment.close(opened)

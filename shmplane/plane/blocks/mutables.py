@@ -15,6 +15,7 @@ from ...manifest import KIND_CODES, KINDS, not_found
 from ...names import check_block_name
 from ...system import Mapping, ignoring, reserve
 from ..memory.segments import FileSink
+from .claims import abandon_creation, claims_of
 from .publish import Prepared, Target, begin, contents_of, publish, retry_after_reclaim
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from ...manifest import Contents, Transaction
     from ...system import Pages
     from ..process.attachment import Attachment
-    from ..process.leases import Lease
+    from .claims import Lease
 
 __all__ = ["open_mutable"]
 
@@ -47,7 +48,7 @@ def open_mutable(attachment: Attachment, name: str, shape: Any, dtype: Any) -> n
 
 def _lease(tx: Transaction, attachment: Attachment, name: bytes) -> Lease | None:
     row = tx.current(name)[1]
-    return attachment.lease(tx, row) if row >= 0 else None
+    return claims_of(attachment).lease(tx, attachment, row) if row >= 0 else None
 
 
 def _check_and_map(attachment: Attachment, lease: Lease, name: str, shape: Any, dtype: Any) -> npt.NDArray[Any]:
@@ -98,7 +99,7 @@ def _create(attachment: Attachment, name: bytes, shape: Any, dtype: Any) -> npt.
         pages, array = _map(attachment, place.segment_id, place.nbytes, describe("array", contents.frame))
         pages.kept = publish(attachment, target, Prepared(contents, None, creation))
     except BaseException:
-        attachment.give_up(creation)
+        abandon_creation(attachment, creation)
         raise
     return array
 

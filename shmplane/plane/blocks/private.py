@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ..memory.extents import Extent
-    from ..process.leases import Lease
+    from .claims import Lease
 
 __all__ = ["copy_body", "has_pages", "map_private", "private_array"]
 

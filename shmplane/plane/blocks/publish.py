@@ -24,12 +24,13 @@ from ...names import check_block_name
 from ...system import own
 from ..memory.segments import FileSink, MappedSink
 from ..process.upkeep import reclaim_for
+from .claims import abandon_creation, claims_of
 
 if TYPE_CHECKING:
     from ...codecs import Encoded, Sink
     from ...manifest import Place, Transaction
     from ..process.attachment import Attachment
-    from ..process.leases import Creation, Lease
+    from .claims import Creation, Lease
 
 __all__ = [
     "Prepared",
@@ -209,7 +210,7 @@ def prepare(
     try:
         write_segment(attachment, creation.place, body, contents)
     except BaseException:
-        attachment.give_up(creation)
+        abandon_creation(attachment, creation)
         raise
     return Prepared(contents, None, creation)
 
@@ -230,7 +231,7 @@ def _begin(tx: Transaction, attachment: Attachment, target: Target, nbytes: int)
     if target.name is not None:
         tx.check_version(target.name, target.expected_version)
         tx.name_row(target.name)
-    return attachment.new_creation(*tx.begin_large(nbytes))
+    return claims_of(attachment).new_creation(*tx.begin_large(nbytes))
 
 
 def write_segment(attachment: Attachment, place: Place, body: Encoded, contents: Contents) -> None:
@@ -259,7 +260,7 @@ def abandon(attachment: Attachment, *prepared: Prepared) -> None:
     """What was prepared will not be published."""
     for one in prepared:
         if one.creation is not None:
-            attachment.give_up(one.creation)
+            abandon_creation(attachment, one.creation)
 
 
 # Publishing, in one transaction
@@ -321,7 +322,7 @@ def _publish(
         evictable=evictable,
         linger_ns=target.linger_ns,
     )
-    return attachment.new_lease(tx.facts(row)) if wants_lease else None
+    return claims_of(attachment).new_lease(attachment, tx.facts(row)) if wants_lease else None
 
 
 def publish_in(
@@ -356,14 +357,14 @@ def publish_in(
         tx.publish(row, name_row, lease=wants_lease, references=[*references, *part_rows])
     for prepared in (*parts, block):
         if prepared.creation is not None:
-            attachment.creations.pop(prepared.creation.key)
+            claims_of(attachment).finish(tx, prepared.creation)
     return row
 
 
 def _row_of(tx: Transaction, attachment: Attachment, prepared: Prepared) -> int:
     """The row of a block: its creation's, or one whose cell now has its bytes."""
     if prepared.creation is not None:
-        attachment.check_own(prepared.creation)
+        claims_of(attachment).check_own(tx, prepared.creation)
         return prepared.creation.row
     payload = prepared.payload
     assert payload is not None  # noqa: S101 - what is prepared is rendered or written
@@ -387,16 +388,15 @@ def _make_slab(attachment: Attachment, nbytes: int) -> None:
     try:
         attachment.memory.create_backed(creation.place)
     except BaseException:
-        attachment.give_up(creation)
+        abandon_creation(attachment, creation)
         raise
     attachment.change(_finish_slab, attachment, creation)
 
 
 def _begin_slab(tx: Transaction, attachment: Attachment, nbytes: int) -> Creation:
-    return attachment.new_creation(-1, tx.space.make_slab_for(nbytes))
+    return claims_of(attachment).new_creation(-1, tx.space.make_slab_for(nbytes))
 
 
 def _finish_slab(tx: Transaction, attachment: Attachment, creation: Creation) -> None:
-    attachment.check_own(creation)
-    attachment.creations.pop(creation.key)
+    claims_of(attachment).finish(tx, creation)
     tx.space.finish_slab(creation.place.segment_row)

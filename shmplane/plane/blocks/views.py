@@ -18,13 +18,14 @@ from ...codecs import SMALL_DOCUMENT_NBYTES, presenter
 from ...manifest import not_found
 from ...names import check_block_name
 from .block import unsafe
+from .claims import claims_of, lease_current
 
 if TYPE_CHECKING:
     from ...manifest import BlockFacts, Transaction
     from ..process.attachment import Attachment
-    from ..process.leases import Lease, Tracked
+    from .claims import Lease
 
-__all__ = ["Known", "Views", "lease_current"]
+__all__ = ["Known", "Views"]
 
 _MOST_REMEMBERED = 16_384
 
@@ -60,13 +61,13 @@ class Views:
     def revive(self, attachment: Attachment, name: str, known: Known) -> Any:
         """A root for a block that we have leased before; None when the name has moved on."""
         name_row, word, _, show, (tracked, facts, frame, mapping) = known
-        lease = attachment.revive(tracked, facts, name_row=name_row, word=word)
+        lease = claims_of(attachment).revive(attachment, tracked, facts, name_row=name_row, word=word)
         if lease is None:
             lease = attachment.look(_lease_again, attachment, facts, name_row, word)
             if lease is None:
                 return None
         root = lease.revive(frame, mapping())
-        held = (attachment.leases[facts.row], facts, frame, mapping)
+        held = (claims_of(attachment).leases[facts.row], facts, frame, mapping)
         self._remember(name, (name_row, word, weakref.ref(root), show, held))
         return root
 
@@ -83,14 +84,4 @@ def _lease_again(tx: Transaction, attachment: Attachment, facts: BlockFacts, nam
     """A lease of the block that the name still points to, whose facts are known."""
     if tx.names.word[name_row] != word:
         return None  # it moved on
-    return attachment.lease(tx, facts.row, facts)
-
-
-def lease_current(tx: Transaction, attachment: Attachment, name: bytes) -> tuple[Lease, Tracked, int, int] | None:
-    """Lease what the name points to."""
-    name_row, row = tx.current(name)
-    if row < 0:
-        return None
-    word = tx.names.word[name_row]
-    lease = attachment.lease(tx, row)
-    return lease, attachment.leases[row], name_row, word
+    return claims_of(attachment).lease(tx, attachment, facts.row, facts)

@@ -11,13 +11,14 @@ from zlib import crc32
 
 from ...manifest import watch_bit
 from ...system import NOT_HAD
+from ..blocks.claims import claims_of
 from ..process.patience import moment
 from .waiting import SLICE_S, check_timeout, wait_for, wait_for_async
 
 if TYPE_CHECKING:
     from ...manifest import Transaction
+    from ..blocks.claims import Lease
     from ..process.attachment import Attachment
-    from ..process.leases import Lease
     from .waiting import Closing
 
 __all__ = ["wait", "wait_async"]
@@ -50,7 +51,7 @@ class _Watch:
         attachment = self.attachment
         _, row = tx.current(self.name)
         if row >= 0 and tx.blocks.version[row] > self.newer_than:
-            self.lease = attachment.lease(tx, row)
+            self.lease = claims_of(attachment).lease(tx, attachment, row)
             self.undo(tx)
             return 0
         if not self._is_shown:

@@ -28,6 +28,7 @@ from ...errors import Conflict, UnsupportedValue
 from ...manifest import KINDS, MAX_REFERENCES, SMALL_NBYTES
 from ...names import check_block_name
 from ...system import own
+from ..blocks.claims import claims_of, lease_current
 from ..blocks.publish import (
     Prepared,
     Target,
@@ -40,7 +41,6 @@ from ..blocks.publish import (
     store,
     with_slabs,
 )
-from ..blocks.views import lease_current
 from .array_appending import append_to_array, wait_for_turn
 from .versions import TableVersion, contents_of_composition, store_composition
 
@@ -49,8 +49,8 @@ if TYPE_CHECKING:
 
     from ...codecs import Composition, Encoded, TableForm
     from ...manifest import Transaction
+    from ..blocks.claims import Lease
     from ..process.attachment import Attachment
-    from ..process.leases import Lease
 
 __all__ = ["append_rows"]
 
@@ -209,7 +209,7 @@ def _add_to_current(  # noqa: PLR0917 - an operation is called by position
     block = Prepared(contents, bytearray(contents.frame), None)
     references, evictable = [source.row for source in sources], bool(tx.blocks.evictable[row])
     new_row = publish_in(tx, attachment, name_row, block, parts=[part], references=references, evictable=evictable)
-    return attachment.new_lease(tx.facts(new_row))
+    return claims_of(attachment).new_lease(attachment, tx.facts(new_row))
 
 
 def _append_wide(version: TableVersion, name: bytes, encoded: Encoded, num_rows: int) -> Lease | None:

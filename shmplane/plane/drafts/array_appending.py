@@ -26,7 +26,7 @@ from .pages import Body, publish_pages
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from ..process.leases import Lease
+    from ..blocks.claims import Lease
 
 __all__ = ["append_to_array", "wait_for_turn"]
 

@@ -11,8 +11,8 @@ from .images import image_of
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from ..blocks.claims import Lease
     from ..process.attachment import Attachment
-    from ..process.leases import Lease
 
 __all__ = ["ArrayDraft"]
 

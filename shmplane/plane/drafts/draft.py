@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
+    from ..blocks.claims import Lease
     from ..process.attachment import Attachment
-    from ..process.leases import Lease
 
 __all__ = ["Draft"]
 

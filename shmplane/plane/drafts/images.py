@@ -12,8 +12,8 @@ from ..memory.extents import extents_of
 from .pages import publish_pages
 
 if TYPE_CHECKING:
+    from ..blocks.claims import Lease
     from ..blocks.publish import Target
-    from ..process.leases import Lease
 
 __all__ = ["Image", "image_of"]
 

@@ -10,8 +10,8 @@ from ..memory.segments import MappedSink
 from .draft import Draft
 
 if TYPE_CHECKING:
+    from ..blocks.claims import Lease
     from ..process.attachment import Attachment
-    from ..process.leases import Lease
 
 __all__ = ["JsonDraft"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ...errors import UnsupportedValue
 from ...manifest import KINDS, not_found
 from ...names import check_block_name
-from ..blocks.views import lease_current
+from ..blocks.claims import lease_current
 from .array_draft import ArrayDraft
 from .draft import Draft
 from .json_draft import JsonDraft

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ...errors import Conflict, PlaneFull, ShmplaneError
 from ...manifest import KIND_CODES, MAX_REFERENCES, PAGES
 from ...system import PAGE_NBYTES, ignoring, is_from_handler
+from ..blocks.claims import abandon_creation, claims_of
 from ..blocks.publish import (
     Prepared,
     StoredBytes,
@@ -31,8 +32,8 @@ from .planning import Room, pages_for_new_block, place, plan_pages
 
 if TYPE_CHECKING:
     from ...manifest import BlockFacts, Transaction
+    from ..blocks.claims import Creation, Lease
     from ..blocks.publish import Target
-    from ..process.leases import Creation, Lease
     from .planning import Plan
 
 __all__ = ["Body", "publish_pages"]
@@ -92,7 +93,7 @@ def _take(tx: Transaction, base: Lease, target: Target, plan: Plan, body: Body) 
         size = _size_of_new_block(base.facts, in_use, needed - at_end, pages_of(body.nbytes))
         if not size or len(in_use) >= MAX_REFERENCES:
             return None
-        creation = attachment.new_creation(*tx.begin_large(size * PAGE_NBYTES))
+        creation = claims_of(attachment).new_creation(*tx.begin_large(size * PAGE_NBYTES))
     first, taken = tx.take_pages(sources[youngest].row, at_end * PAGE_NBYTES) if at_end else (0, 0)
     return _Rooms(youngest, first // PAGE_NBYTES, taken // PAGE_NBYTES, creation, size)
 
@@ -137,7 +138,7 @@ def _publish_plan(target: Target, base: Lease, plan: Plan, view: memoryview, bod
             if rooms.pages and isinstance(error, (Conflict, PlaneFull)) and not is_from_handler(error):
                 attachment.change(_return, sources[rooms.youngest].row, rooms)
             if rooms.creation is not None:
-                attachment.give_up(rooms.creation)
+                abandon_creation(attachment, rooms.creation)
             if block is not None:
                 abandon(attachment, block)
         raise

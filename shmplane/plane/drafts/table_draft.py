@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ...codecs import Composition
+    from ..blocks.claims import Lease
     from ..process.attachment import Attachment
-    from ..process.leases import Lease
 
 __all__ = ["TableDraft"]
 

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from ...codecs import Composition, Encoded, Piece
     from ...manifest import BlockFacts, Contents
+    from ..blocks.claims import Lease
     from ..blocks.publish import Target
     from ..process.attachment import Attachment
-    from ..process.leases import Lease
 
 __all__ = ["TableVersion", "contents_of_composition", "store_composition"]
 

@@ -19,7 +19,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from os import getpid
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from ...errors import ClosedError, PlaneCorrupt, ShmplaneError
 from ...manifest import Manifest, Transaction, link_prefix, release_slot
@@ -27,29 +27,52 @@ from ...system import NOT_HAD, Busy, HostLock, Lost, NotHad, Token, ignoring, is
 from ..memory.open_memory import OpenMemories
 from ..memory.segments import SegmentMemory
 from . import fork
-from .holdings import Holdings
-from .leases import Hold
+from .drain import DrainTimer
 from .patience import REFUSED_FOR_S
 from .reclaim import NOTHING, reap_dead, recover
+from .registry import Registry
 from .waker import Waker
 
 if TYPE_CHECKING:
     from ..coordination.claims import LocalPart
     from .meters import MeterPart
 
-__all__ = ["Attachment"]
+__all__ = ["Attachment", "Opened"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+K = TypeVar("K", bound=Registry)
 LOCK_TIMEOUT_S = 10.0
 _REAP_FOR_WAITERS_NS = 90_000_000
 #: marks the dirty word for a process that has no slot yet
 _JOINING = 2**32
+#: how long the drain timer waits for the lock before it looks again whether it is to end
+_TIDYING_S = 0.04
 _SCAN_INTERVAL_NS = 1_000_000_000
 _clock = time.monotonic_ns
 
 
-class Attachment(Holdings):
+class Owed(Protocol):
+    """What a call has left to be undone."""
+
+    def undo(self, tx: Transaction) -> None:
+        """Give it back. Again: does nothing."""
+
+
+class Garbage(Protocol):
+    """What stood for an object that is garbage."""
+
+    def free(self, tx: Transaction) -> None:
+        """Give its row back. Again: does nothing."""
+
+
+class Opened:
+    """A ``Plane`` object's part in its attachment, or that of another use; one that nobody keeps holds nothing."""
+
+    __slots__ = ("__weakref__",)
+
+
+class Attachment:
     """One process in one plane. Made by ``lifecycle``; an operation gets a ``Transaction`` only while it holds the lock."""
 
     def __init__(
@@ -63,7 +86,6 @@ class Attachment(Holdings):
         lock_fd: int,
         on_idle: Callable[[Attachment], None],
     ) -> None:
-        super().__init__()
         self.root: str = root
         self.name: str = name
         self.path: str = path
@@ -74,9 +96,15 @@ class Attachment(Holdings):
         self.lock: HostLock = HostLock(lock_fd, manifest.describe_holder)
         self.memory: SegmentMemory = SegmentMemory(path, link_prefix(root, name), manifest.is_destroyed)
         self.gone: deque[tuple[int, int]] = deque()
+        self.registries: dict[type[Registry], Registry] = {}
+        #: what is garbage queues itself here, by C code alone
+        self.garbage: deque[Garbage] = deque()
+        #: what calls that failed, or could not have the lock, have still to give back
+        self.owed: deque[Owed] = deque()
+        self.timer: DrainTimer = DrainTimer(self)
         #: memory that is being written by a builder or buffer: private to the parent after a fork
         self.open_memory: OpenMemories = OpenMemories()
-        self.handles: set[weakref.ref[Hold]] = set()
+        self.opens: set[weakref.ref[Opened]] = set()
         self._on_idle = on_idle
         self.suspect: bool = False
         self.ended: str | None = None
@@ -174,7 +202,7 @@ class Attachment(Holdings):
                 self._recover(tx)
             self.suspect = True
             now = _clock()
-            if writes or self.queue or self.owed or self._scan_is_due(now):
+            if writes or self.garbage or self.owed or self._scan_is_due(now):
                 header.dirty[0] = self.mark
                 self._keep_house(tx, now)
                 result = operation(tx, *args, **options)
@@ -201,16 +229,30 @@ class Attachment(Holdings):
 
     def _keep_house(self, tx: Transaction, now: int) -> None:
         """What every writer does first: give back what is garbage here and, once a second per host, what the dead held."""
-        if self.queue:
-            self.drain(tx)
+        if self.garbage:
+            self.free_garbage(tx)
         if self.owed:
-            self.undo_owed(tx)
+            self._undo_owed(tx)
         if self.gone:
             self._forget_gone(tx)
         if self._scan_is_due(now):
             self._header.scanned[0] = now
             reap_dead(tx, self)
             tx.expire()
+
+    def free_garbage(self, tx: Transaction) -> None:
+        """Give back the rows of objects that are garbage. After an interrupt, what was under way is done again."""
+        garbage = self.garbage
+        while garbage:
+            garbage[0].free(tx)
+            garbage.popleft()
+
+    def _undo_owed(self, tx: Transaction) -> None:
+        """Give back what calls left behind."""
+        owed = self.owed
+        while owed:
+            owed[0].undo(tx)
+            owed.popleft()
 
     def _scan_is_due(self, now: int) -> bool:
         """Nobody has looked for a second, or the word says a time to come and was written over."""
@@ -273,36 +315,76 @@ class Attachment(Holdings):
 
     # Taking part
 
-    def hold(self) -> Hold:
-        """One more ``Plane`` object, which keeps what is returned: a hold that nobody keeps holds nothing."""
-        # In place and from a copy: other threads and finalizers take theirs out meanwhile.
-        self.handles.difference_update([known for known in list(self.handles) if known() is None])
-        hold = Hold()
-        self.handles.add(weakref.ref(hold, self.timer.ring))
-        self.timer.watch()
-        return hold
+    def registry(self, kind: type[K]) -> K:
+        """This process's objects of one kind."""
+        found = self.registries.get(kind)
+        if found is None:
+            # In one call into C: threads may ask at the same time.
+            found = self.registries.setdefault(kind, kind(self))  # type: ignore[call-arg]
+        return found  # type: ignore[return-value]
 
-    def unhold(self, hold: Hold) -> None:
-        """That ``Plane`` object is closed. Idempotent; one that is garbage holds nothing either."""
-        self.handles.discard(weakref.ref(hold))
-        if self.queue and not self.exiting:
+    def open(self) -> Opened:
+        """One more ``Plane`` object, which keeps what is returned."""
+        # In place and from a copy: other threads take theirs out meanwhile.
+        self.opens.difference_update([known for known in list(self.opens) if known() is None])
+        opened = Opened()
+        self.opens.add(weakref.ref(opened, self.timer.ring))
+        self.timer.watch()
+        return opened
+
+    def close(self, opened: Opened) -> None:
+        """That ``Plane`` object is closed. Idempotent; one that is garbage keeps nothing either."""
+        self.opens.discard(weakref.ref(opened))
+        if self.garbage and not self.exiting:
             self.try_drain()  # what is garbage by now must not keep us in the plane
         self.leave_if_idle()
 
     @property
     def is_idle(self) -> bool:
         """Nothing of this process needs the plane any more."""
-        return not self.leases and self.is_closed
+        return self.is_closed and not any(registry.has_views for registry in list(self.registries.values()))
 
     @property
     def is_closed(self) -> bool:
         """No ``Plane`` object is open here, nothing is being made, waited for or held; there may be views."""
-        if self.creations or self.watches or self.ended is not None:
+        if self.watches or self.ended is not None:
             return False
-        for known in tuple(self.handles):
+        for known in tuple(self.opens):
             if known() is not None:
                 return False
+        for registry in list(self.registries.values()):
+            if not registry.is_idle:
+                return False
         return all(part.is_idle for part in list(self.semaphores.values()))
+
+    def settle(self, seconds: float) -> None:
+        """Undo what is owed, now if the lock is to be had within ``seconds``, else soon."""
+        try:
+            if self.lock.owned() or self.try_look(seconds, _nothing) is NOT_HAD:
+                self.timer.start()
+        except own(ClosedError):
+            if self.ended is None:
+                raise
+            self.owed.clear()  # what ended has given everything back
+
+    def try_drain(self) -> None:
+        """Drain now if nobody is in the way, else within 50 ms. Never waits."""
+        try:
+            if self.ended is None and not self.lock.owned():
+                self.lock.run(None, self._inside, False, _nothing, (), {})
+                self.follow_up()
+                self.leave_if_idle()
+                return
+        except own(Busy, Lost, ShmplaneError, OSError, MemoryError):
+            pass
+        self.timer.start()
+
+    def tidy(self) -> bool:
+        """What the drain timer does: give back what is due, and leave when nothing needs the plane; whether it could."""
+        if (self.garbage or self.owed) and self.try_look(_TIDYING_S, _nothing) is NOT_HAD:
+            return False
+        self.leave_if_idle()
+        return True
 
     @property
     def is_coordinating(self) -> bool:
@@ -340,6 +422,8 @@ class Attachment(Holdings):
         self.memory.drop()
         # What waits or is held refers to us.
         self.owed.clear()
+        for registry in list(self.registries.values()):
+            registry.end()
         self.watches.clear()
         for part in list(self.semaphores.values()):
             part.forget()
@@ -374,3 +458,7 @@ def _is_impossible(error: BaseException) -> bool:
     return isinstance(error, (IndexError, OverflowError, ValueError, struct.error)) and not isinstance(
         error, ShmplaneError
     )
+
+
+def _nothing(_: Transaction) -> None:
+    """The empty transaction: what it does is drain the queue."""

@@ -82,11 +82,8 @@ def end_if_temporary(attachment: Attachment) -> None:
     if not attachment.is_closed or not attachment.manifest.header.temporary[0]:
         return
     with opening:
-        for known in list(attachment.leases.values()):
-            lease = known()
-            if lease is not None:
-                with ignoring(ShmplaneError):
-                    lease.open_all()
+        for registry in list(attachment.registries.values()):
+            registry.open_views()
         with ignoring(ShmplaneError):
             unleased = attachment.try_change(_patience(attachment), _end_if_alone, attachment)
             # When the lock is not to be had, the plane ends with the last view.
@@ -117,7 +114,7 @@ def finish_leaving() -> None:
                 attachment.close_descriptors()
                 _forget(attachment)
             else:
-                if attachment.queue and attachment.is_closed:
+                if attachment.garbage and attachment.is_closed:
                     attachment.try_drain()
                 attachment.leave_if_idle()
 

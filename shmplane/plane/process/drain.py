@@ -26,7 +26,7 @@ from ...system import own
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .holdings import Holdings
+    from .attachment import Attachment
 
 __all__ = ["DrainTimer"]
 
@@ -43,7 +43,7 @@ class DrainTimer:
     running: whether there is a thread.
     """
 
-    def __init__(self, attachment: Holdings) -> None:
+    def __init__(self, attachment: Attachment) -> None:
         self._due: SimpleQueue[Any] = SimpleQueue()
         self.ring: Callable[[Any], None] = self._due.put
         self._known = weakref.ref(attachment, self.ring)
@@ -108,7 +108,7 @@ class DrainTimer:
                 return not self._paused
         return not self._paused and not self._go_on.acquire(timeout=_INTERVAL_S)
 
-    def _should_tick(self, attachment: Holdings) -> bool:
+    def _should_tick(self, attachment: Attachment) -> bool:
         """Whether to look without being rung: while there are permits and waits, and for a second afterwards."""
         # First the word, then the look: whoever begins does it the other way round, and rings if the word is not set.
         now, self._is_ticking = time.monotonic(), self._is_ticking and time.monotonic() < self._ticks_until

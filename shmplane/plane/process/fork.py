@@ -137,7 +137,8 @@ def _leave_parent_behind(attachment: Attachment, prepared: Prepared | None) -> N
         memory.make_private(attachment.memory.path(memory.place.segment_id))
         # Once: a child of this child has its copy from here.
         attachment.open_memory.discard(memory)
-    attachment.creations.clear()
+    for registry in list(attachment.registries.values()):
+        registry.begin_again_in_child()
     attachment.owed.clear()
     for part in attachment.semaphores.values():
         part.forget()

@@ -27,10 +27,9 @@ from ...system import (
     require_platform,
 )
 from ..memory.failures import translate
-from .attachment import Attachment
+from .attachment import Attachment, Opened
 from .close import attached, finish_leaving, leave, opening, remove_directory
 from .joining import take_slot
-from .leases import Hold
 from .options import Options, check_options
 from .reclaim import reap_dead
 
@@ -39,7 +38,7 @@ __all__ = ["open_attachment", "try_join"]
 _MOST_TRIES = 100
 
 
-def open_attachment(root: str, name: str, *, create: bool, options: Options) -> tuple[Attachment, Hold]:
+def open_attachment(root: str, name: str, *, create: bool, options: Options) -> tuple[Attachment, Opened]:
     """This process's attachment to the plane, joined or made if need be, and what holds it."""
     require_platform()
     options.limits.check()
@@ -51,7 +50,7 @@ def open_attachment(root: str, name: str, *, create: bool, options: Options) -> 
             check_options(known, options)
         else:
             known = _join_or_create(root, name, create=create, options=options)
-        return known, known.hold()
+        return known, known.open()
 
 
 def _still_there(known: Attachment) -> bool:

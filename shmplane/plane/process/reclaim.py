@@ -10,9 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...manifest import (
-    CREATING,
     DOOMED,
-    MAKING,
     Transaction,
     held_rows,
     reap,
@@ -90,20 +88,14 @@ def recover(tx: Transaction, attachment: Attachment) -> None:
 
 def audit(tx: Transaction, attachment: Attachment) -> None:
     """Give back every row of ours that no Python object stands for."""
-    blocks, segments = tx.blocks, tx.segments
-    for row in held_rows(tx, attachment.slot):
-        if row not in attachment.leases:
-            tx.release(row)
-    for row in rows_of_owner(blocks.owner, tx.manifest.blocks_high, attachment.slot):
-        if blocks.state[row] == CREATING and row not in attachment.creations:
-            tx.abandon(row)
-    for row in rows_of_owner(segments.owner, tx.manifest.segments_high, attachment.slot):
-        if segments.state[row] == DOOMED:
+    for row in rows_of_owner(tx.segments.owner, tx.manifest.segments_high, attachment.slot):
+        if tx.segments.state[row] == DOOMED:
             tx.space.doom(row)
-        elif segments.state[row] == MAKING and segments.slab[row] and ~row not in attachment.creations:
-            tx.space.give_up(row)
+    for registry in list(attachment.registries.values()):
+        registry.audit(tx)
     for part in attachment.semaphores.values():
         if tx.coordination.is_current(part.row, part.generation):
             tx.coordination.set_held(part.row, part.held)
             tx.coordination.show_ticket(part.row, part.waiters[0].ticket if part.waiters else 0)
-    attachment.find_garbage()
+    for registry in list(attachment.registries.values()):
+        registry.queue_garbage()

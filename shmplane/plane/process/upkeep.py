@@ -44,8 +44,9 @@ def collect(tx: Transaction, attachment: Attachment) -> Reclaimed:
 
     Whatever this process reclaimed in passing, by joining or by its look once a second, counts as well.
     """
-    attachment.find_garbage()
-    attachment.drain(tx)
+    for registry in list(attachment.registries.values()):
+        registry.queue_garbage()
+    attachment.free_garbage(tx)
     _remove_again(tx, attachment)
     reap_dead(tx, attachment)
     before = count(tx)
