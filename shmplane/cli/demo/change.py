@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import pyarrow as pa
+
 from .workers import timed
 
 if TYPE_CHECKING:
@@ -64,8 +66,6 @@ def edit_one_row(plane: Plane, witness: Worker, *, nbytes: int) -> Change:
 
 def append_rows(plane: Plane, data: Data, witness: Worker) -> Change:
     """Append the table's last rows once more."""
-    import pyarrow as pa
-
     old = plane.get(data.block)
     added = data.value.slice(max(0, data.rows - _APPENDED))
     before = plane.stats().used_nbytes

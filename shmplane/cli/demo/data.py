@@ -6,12 +6,16 @@ packages than it says.
 
 from __future__ import annotations
 
-import csv
 import os
 import zipfile
 from importlib import metadata
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
 
 from ..exits import NOT_FOUND, PROBLEMS, USAGE, Failed
 from .questions import row_count
@@ -72,9 +76,8 @@ def _flights() -> Data:
             f"data with --data FILE.",
         )
     path = str(shipped[_FLIGHTS])
-    with shipped[_AIRLINES].open(encoding="utf-8", newline="") as file:
-        labels = {row["carrier"]: row["name"] for row in csv.DictReader(file)}
     table = _read(path, "the flights")
+    labels = dict(zip(*pa.csv.read_csv(shipped[_AIRLINES]).to_pydict().values(), strict=True))
     return Data(table, f"{table.num_rows:,} flights that left New York in 2013", path, "flights", labels)
 
 
@@ -96,17 +99,12 @@ def _read(path: str, what: str) -> Any:
 
 
 def _parse(file: BinaryIO, nbytes: int, suffix: str, what: str) -> Any:
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.csv
-    import pyarrow.parquet
-
     with reading(file, nbytes, what) as counted:
         match suffix:
             case ".csv":
-                return pyarrow.csv.read_csv(counted)
+                return pa.csv.read_csv(counted)
             case ".parquet":
-                return pyarrow.parquet.read_table(counted)
+                return pa.parquet.read_table(counted)
             case ".npy":
                 return np.lib.format.read_array(counted, allow_pickle=False)
         try:

@@ -1,6 +1,7 @@
 """What the workers compute: each a part of the rows, straight from shared memory; the parent merges.
 
-A partial answer is a count and a sum for each group, so merging is addition.
+A partial answer is a count and a sum for each group, so merging is addition. An array is asked as a table of its
+columns: its fields, the columns of a matrix, or all of it.
 """
 
 from __future__ import annotations
@@ -9,11 +10,18 @@ import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as kinds
+
 __all__ = ["MOST_GROUPS", "Partial", "Question", "agree", "choose_questions", "merge", "part_of", "partial_answer"]
 
 MOST_GROUPS = 1000
 _MOST_COLUMNS = 8
 _LOOKED_AT = 100_000
+
+#: rows and their sum, by group
+Partial = dict[tuple[str, ...], tuple[int, float]]
 
 
 class Question(NamedTuple):
@@ -22,10 +30,6 @@ class Question(NamedTuple):
     title: str
     keys: tuple[str, ...]
     value: str | None
-
-
-#: rows and their sum, by group
-Partial = dict[tuple[str, ...], tuple[int, float]]
 
 
 class Group(NamedTuple):
@@ -43,9 +47,6 @@ class Answer(NamedTuple):
 
 def choose_questions(value: Any) -> list[Question]:
     """For the flights those of the title; else by the text column with the fewest values, or of all rows."""
-    import pyarrow.compute as pc
-    import pyarrow.types as kinds
-
     head = _table_of(part_of(value, 0, row_count(value) // _LOOKED_AT + 1))
     if {"carrier", "dep_delay", "origin", "dest"} <= set(head.column_names):
         delay = Question("mean departure delay, minutes", ("carrier",), "dep_delay")
@@ -61,13 +62,6 @@ def choose_questions(value: Any) -> list[Question]:
     return [*means, Question(f"rows by {key}", (key,), None)]
 
 
-def _plain(column: Any) -> Any:
-    """A dictionary column as its values; dictionaries of different chunks may differ."""
-    import pyarrow.types as kinds
-
-    return column.cast(column.type.value_type) if kinds.is_dictionary(column.type) else column
-
-
 def row_count(value: Any) -> int:
     return int(value.shape[0]) if value.shape else 1
 
@@ -81,11 +75,8 @@ def part_of(value: Any, part: int, parts: int) -> Any:
 
 
 def _table_of(value: Any) -> Any:
-    """The columns of an array that have a mean: fields, the columns of a matrix, or all of it."""
     if hasattr(value, "column_names"):
         return value
-    import pyarrow as pa
-
     if value.dtype.names:
         columns = {name: value[name] for name in value.dtype.names}
     elif value.ndim == 2 and value.shape[1] > 1:
@@ -96,11 +87,13 @@ def _table_of(value: Any) -> Any:
     return pa.table({name: column.astype("f8", copy=False) for name, column in numbers.items()})
 
 
+def _plain(column: Any) -> Any:
+    """A dictionary column as its values; dictionaries of different chunks may differ."""
+    return column.cast(column.type.value_type) if kinds.is_dictionary(column.type) else column
+
+
 def partial_answer(rows: Any, question: Question) -> Partial:
     """Count and sum of each group in some of the rows; what is null or NaN does not count."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     rows = _table_of(rows)
     keys = [f"key {index}" for index in range(len(question.keys))]
     columns = dict(zip(keys, (_plain(rows.column(name)) for name in question.keys), strict=True))
@@ -113,12 +106,8 @@ def partial_answer(rows: Any, question: Question) -> Partial:
         return {(): (table.num_rows, float(pc.sum(table["value"]).as_py() or 0.0))}
     wanted = [([], "count_all"), ("value", "sum")]
     found = table.group_by(keys, use_threads=False).aggregate(wanted).to_pydict()
-    groups = zip(*(map(_label, found[key]) for key in keys), strict=True)
-    return dict(zip(groups, zip(found["count_all"], found["value_sum"], strict=True), strict=True))
-
-
-def _label(value: Any) -> str:
-    return "(null)" if value is None else str(value) or "(empty)"
+    labels = [["(null)" if key is None else str(key) or "(empty)" for key in found[name]] for name in keys]
+    return dict(zip(zip(*labels, strict=True), zip(found["count_all"], found["value_sum"], strict=True), strict=True))
 
 
 def merge(question: Question, partials: Iterable[Partial]) -> Answer:
@@ -137,9 +126,10 @@ def merge(question: Question, partials: Iterable[Partial]) -> Answer:
 
 def agree(ours: Answer, theirs: Answer) -> bool:
     """The same groups and counts, and means up to rounding."""
-    return len(ours.groups) == len(theirs.groups) and all(
-        mine[:2] == other[:2] and math.isclose(mine.mean or 0.0, other.mean or 0.0, rel_tol=1e-6, abs_tol=1e-6)
-        for mine, other in zip(
-            *(sorted(answer.groups, key=lambda group: group.key) for answer in (ours, theirs)), strict=True
-        )
+    found = {group.key: group for group in theirs.groups}
+    return len(ours.groups) == len(found) and all(
+        group.key in found
+        and group.rows == found[group.key].rows
+        and math.isclose(group.mean or 0.0, found[group.key].mean or 0.0, rel_tol=1e-6, abs_tol=1e-6)
+        for group in ours.groups
     )

@@ -270,6 +270,7 @@ def _row_of(what: str, change: Change) -> tuple[str, ...]:
 def _finish(plane: Plane, report: Report, *, keep: bool) -> None:
     found: list[str] = []
     if keep:
+        plane.gc()  # the workers have ended, with leases
         plane.close()
         report.step("The plane is kept. Look at it, then remove it:")
         where = "" if plane.root == "/dev/shm" else f"--root {plane.root} "  # noqa: S108 - only compared

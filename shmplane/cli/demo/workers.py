@@ -20,6 +20,9 @@ from multiprocessing.connection import Connection
 from multiprocessing.resource_tracker import ensure_running
 from typing import Any, Self
 
+import psutil
+import pyarrow as pa
+
 from ..exits import PROBLEMS, Failed
 from .questions import Partial, Question, part_of, partial_answer
 
@@ -138,10 +141,7 @@ class _Requests:
     """What a worker has; each public method answers the request of its name."""
 
     def __init__(self) -> None:
-        import numpy  # noqa: F401, ICN001 - what the work needs is there before memory is measured
-        import pyarrow as pa
-        import pyarrow.acero  # what group_by loads at its first use
-        import pyarrow.compute
+        import pyarrow.acero  # noqa: F401 - what group_by loads at its first use is there before memory is measured
 
         from ...plane import Plane
 
@@ -182,8 +182,6 @@ class _Requests:
 
     def private(self) -> int:
         """USS now, over what it was after the imports."""
-        import pyarrow as pa
-
         gc.collect()
         pa.default_memory_pool().release_unused()
         return _private_nbytes() - self._imported_nbytes
@@ -202,8 +200,6 @@ class _Requests:
 
 
 def _private_nbytes() -> int:
-    import psutil
-
     return int(psutil.Process().memory_full_info().uss)
 
 
