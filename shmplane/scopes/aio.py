@@ -76,26 +76,29 @@ class AsyncScope(ScopeBase):
     ) -> bool:
         closings: list[Closing] = []
         landed: list[BaseException] = []
-        verdict: Verdict | None = None
         tries = 0
         # As in Scope.__exit__. Who closes this coroutine (GeneratorExit) lets it await no more.
-        while verdict is None and tries < MOST_TRIES:
+        while True:
             try:
-                while verdict is None and tries < MOST_TRIES:
+                while True:
                     try:
                         verdict = await self._attempt(error, closings, landed)
+                        break
                     except GeneratorExit:
                         raise
-                    except BaseException as late:  # noqa: BLE001  raised when all is done
+                    except BaseException as late:
                         landed += [late]
                         tries += 1
+                        if tries > MOST_TRIES:
+                            raise
+                break
             except GeneratorExit:
                 raise
-            except BaseException as late:  # noqa: BLE001  raised when all is done
+            except BaseException as late:
                 landed += [late]
                 tries += 1
-        if verdict is None:
-            raise landed[-1]
+                if tries > MOST_TRIES:
+                    raise
         if verdict.error is not None:
             raise verdict.error
         return verdict.handled

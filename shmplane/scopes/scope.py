@@ -39,24 +39,27 @@ class Scope(ScopeBase):
     ) -> bool:
         closings: list[Closing] = []
         landed: list[BaseException] = []
-        verdict: Verdict | None = None
         tries = 0
         # An exception of a signal handler may land anywhere in an attempt, so it is made again. Behind the inner
         # `except` the loop goes back, which is a place for a signal too; hence the outer one. No call stands before
-        # the first attempt.
-        while verdict is None and tries < MOST_TRIES:
+        # the first attempt. Loops without a condition: only their way back is inside of the outer `try` (dis.dis).
+        while True:
             try:
-                while verdict is None and tries < MOST_TRIES:
+                while True:
                     try:
                         verdict = self._attempt(error, closings, landed)
-                    except BaseException as late:  # noqa: BLE001  raised when all is done
+                        break
+                    except BaseException as late:
                         landed += [late]
                         tries += 1
-            except BaseException as late:  # noqa: BLE001  raised when all is done
+                        if tries > MOST_TRIES:
+                            raise
+                break
+            except BaseException as late:
                 landed += [late]
                 tries += 1
-        if verdict is None:
-            raise landed[-1]
+                if tries > MOST_TRIES:
+                    raise
         if verdict.error is not None:
             raise verdict.error
         return verdict.handled

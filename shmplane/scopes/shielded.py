@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from inspect import CORO_CREATED, getcoroutinestate
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -82,6 +83,9 @@ class Finish:
             await self._wait_on_trio()
         else:
             await self._wait_on_asyncio()
+        for work in self._works:
+            if getcoroutinestate(work) == CORO_CREATED:
+                work.close()  # one that nobody came to await would complain
 
     async def _run(self) -> None:
         if self._begun:
@@ -113,8 +117,6 @@ class Finish:
         if self._task is not None and self._task.done() and not self._task.cancelled():
             # Asked for, so that asyncio does not log it as never retrieved.
             self._task.exception()
-        for work in self._works:
-            work.close()  # one that never got into a task would complain
 
     async def _wait_once(self, seconds: float) -> None:
         task = self._task
@@ -141,7 +143,8 @@ class Finish:
         deadline = trio.current_time() + self._deadline - monotonic()
         with trio.CancelScope(shield=True, deadline=deadline) as shield:
             try:
-                await self._run()
+                self._works += [self._run()]
+                await self._works[-1]
             except trio.Cancelled:
                 # Ours: the shield lets no other in. It has to reach the shield.
                 raise

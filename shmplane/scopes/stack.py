@@ -91,7 +91,10 @@ class Entry:
             self.begun_by = closing
             keep(work)
         except BaseException as error:  # noqa: BLE001  booked, and raised when all is done
-            self.error = error
+            if self.results:
+                closing.landed += [error]  # ``fn`` had returned
+            else:
+                self.error = error
 
     def judge(self) -> None:
         """Ask an ``__exit__``'s result whether it handled the error."""
@@ -137,7 +140,7 @@ class Closing:
     def __init__(self, scope: str, body: BaseException | None, landed: list[BaseException]) -> None:
         self._scope = scope
         self._body = body
-        self._landed = landed
+        self.landed: list[BaseException] = landed  #: what signal handlers raised between cleanups
         self._errors: list[tuple[BaseException, Entry]] = []
         self._swallowed = False  #: a context manager of the scope handled the body's error
         self._reported = 0
@@ -148,7 +151,7 @@ class Closing:
         if self._body is not None and not self._swallowed:
             return self._body
         errors = [error for error, _ in self._errors]
-        return next(iter(_interrupts(errors + self._landed)), errors[-1] if errors else None)
+        return next(iter(_interrupts(errors + self.landed)), errors[-1] if errors else None)
 
     def concerns(self, entry: Entry) -> bool:
         """Whether it is for this closing to see it through; what another one has begun is not."""
@@ -156,7 +159,7 @@ class Closing:
 
     def book(self, entry: Entry) -> bool:
         """Take over the outcome of a cleanup; False when it has to be run again. May be asked again."""
-        again, error, landed, finish = entry.has_not_run, entry.error, self._landed, entry.finish
+        again, error, landed, finish = entry.has_not_run, entry.error, self.landed, entry.finish
         swallows = entry.handled and isinstance(self._body, Exception)
         # From here on nothing looks for signals.
         if again and entry.error is error and error is not None:
@@ -179,7 +182,7 @@ class Closing:
         """What has to be raised, or whether the body's error was handled. May be asked again."""
         body = None if self._swallowed else self._body
         errors = [error for error, _ in self._errors]
-        landed = [error for error in dict.fromkeys(self._landed) if error is not body]
+        landed = [error for error in dict.fromkeys(self.landed) if error is not body]
         self._add_notes()
         interrupts = _interrupts(errors + landed)
         cleanup, others = _exceptions(errors), _exceptions(landed)

@@ -18,16 +18,14 @@ from __future__ import annotations
 import atexit
 import os
 import secrets
-import shutil
 import stat
 import tempfile
 import threading
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from shmplane.errors import PlaneSecurityError
-from shmplane.system import create_file_into, open_file, run_in_forked_child, try_flock
+from shmplane.system import create_file_into, ignoring, open_file, own, run_in_forked_child, try_flock
 
 __all__ = ["reclaim_orphans", "keep", "new_path", "remove", "try_make"]
 
@@ -35,41 +33,54 @@ KEPT = ".kept"  #: in a nest: names that were handed over, one a line; they are 
 
 
 class Nest:
-    """This process's directory, there as long as something is in it."""
-
-    path: Path
+    """This process's directory, there as long as something is in it. What is half built can be left as well."""
 
     def __init__(self, root: Path) -> None:
-        self.path, self._lock_path, self._fd = _build(root)
+        self.path: Path = root / secrets.token_hex(8)
+        self._lock_path: Path = self.path.with_name(self.path.name + ".lock")
+        self._fds: list[int] = []
+        self._is_being_built = False  #: what is interrupted goes on when the handler ends
+
+    def try_build(self) -> bool:
+        """Make and lock the lock, then the directory; False when a collector was faster."""
+        self._is_being_built = True
+        try:
+            create_file_into(self._fds, str(self._lock_path))
+            if not try_flock(self._fds[0]) or not _is_linked(self._fds[0], self._lock_path):
+                return False
+            self.path.mkdir(mode=0o700)
+            return True
+        finally:
+            self._is_being_built = False
 
     def make(self) -> None:
         """Make the directory, unless it is there."""
-        with suppress(FileExistsError):
+        with ignoring(FileExistsError):
             self.path.mkdir(mode=0o700)
 
     def try_leave(self) -> bool:
         """Remove it if nothing is in it."""
+        if self._is_being_built:
+            return False
         try:
             self.path.rmdir()
         except FileNotFoundError:
             pass
-        except OSError as error:
-            if error.errno is None:  # no system call said so
-                raise
+        except own(OSError):
             return False
         self._lock_path.unlink(missing_ok=True)
         return True
 
     def abandon(self) -> None:
         """Close the lock. In a forked child: the nest is the parent's; our descriptor would keep its lock."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
+        fds, self._fds = self._fds, []
+        for fd in fds:
             os.close(fd)
 
 
 _mutex = threading.RLock()
 _nest: Nest | None = None
-#: all that were not left yet: one, unless a signal handler came in between
+#: all that were begun and not left yet: one, unless a signal handler came in between
 _nests: list[Nest] = []
 
 
@@ -92,9 +103,7 @@ def try_make(path: Path, *, directory: bool) -> bool:
                 path.mkdir(0o700)
             else:
                 os.mknod(path, 0o600 | stat.S_IFREG)
-        except FileNotFoundError as error:
-            if error.errno is None:  # no system call said so
-                raise
+        except own(FileNotFoundError):
             return False
         return True
 
@@ -111,14 +120,14 @@ def remove(path: Path) -> None:
 
 def _remove_tree(path: str) -> None:
     """Like ``shutil.rmtree``, which takes some OSErrors for the file system's that a signal handler raised."""
-    with suppress(FileNotFoundError), os.scandir(path) as entries:
+    with ignoring(FileNotFoundError), os.scandir(path) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 _remove_tree(entry.path)
             else:
-                with suppress(FileNotFoundError):
+                with ignoring(FileNotFoundError):
                     os.unlink(entry.path)
-    with suppress(FileNotFoundError):
+    with ignoring(FileNotFoundError):
         os.rmdir(path)
 
 
@@ -147,7 +156,7 @@ def reclaim_orphans(*, dry_run: bool = False) -> int:
 def _reclaim(lock_path: Path, *, dry_run: bool) -> int:
     try:
         descriptor = open_file(str(lock_path), writable=True)
-    except OSError:
+    except own(OSError):
         return 0
     try:
         if not try_flock(descriptor) or not _is_linked(descriptor, lock_path):
@@ -156,7 +165,8 @@ def _reclaim(lock_path: Path, *, dry_run: bool) -> int:
         if dry_run:
             return len(_orphans_in(nest))
         found = _clear(nest)
-        lock_path.unlink()
+        if (nest / KEPT).exists() or not nest.exists():
+            lock_path.unlink()
         return found
     finally:
         os.close(descriptor)
@@ -168,7 +178,7 @@ def _clear(nest: Path) -> int:
         for path in orphans:
             _remove_quietly(path)
     else:
-        shutil.rmtree(nest, ignore_errors=True)
+        _remove_quietly(nest)
     return len(orphans)
 
 
@@ -176,28 +186,33 @@ def _orphans_in(nest: Path) -> list[Path]:
     if not nest.is_dir():
         return []
     kept = {KEPT}
-    with suppress(FileNotFoundError):
+    with ignoring(FileNotFoundError):
         kept.update((nest / KEPT).read_text(encoding="utf-8").splitlines())
     return [path for path in nest.iterdir() if path.name not in kept]
 
 
 def _remove_quietly(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+    with ignoring(OSError):
+        if path.is_dir() and not path.is_symlink():
+            _remove_tree(str(path))
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _our_nest() -> Nest:
     global _nest  # noqa: PLW0603  one nest a process
-    if _nest is None:
+    while _nest is None:
         root = _root()
         # Not Path.mkdir(exist_ok=True), which takes any OSError for "it exists", a handler's TimeoutError too.
-        with suppress(FileExistsError):
+        with ignoring(FileExistsError):
             root.mkdir(mode=0o700)
         _check_private(root)
-        _nests.extend(map(Nest, (root,)))  # one call of C code: a nest is not made and then lost
-        _nest = _nests[-1]
+        nest = Nest(root)
+        _nests.append(nest)
+        if nest.try_build():
+            _nest = nest
+        else:
+            _leave_if_empty()
     return _nest
 
 
@@ -224,22 +239,6 @@ def _check_private(root: Path) -> None:
             f"{root} is not a directory that is ours alone; somebody else made it: remove it, or set TMPDIR",
             path=str(root),
         )
-
-
-def _build(root: Path) -> tuple[Path, Path, int]:
-    while True:
-        path = root / secrets.token_hex(8)
-        lock_path = path.with_name(path.name + ".lock")
-        fds: list[int] = []
-        try:
-            create_file_into(fds, str(lock_path))
-            if try_flock(fds[0]) and _is_linked(fds[0], lock_path):
-                path.mkdir(mode=0o700)
-                return path, lock_path, fds.pop()
-        finally:
-            # What is left on the disk looks like that of a dead process, and goes with it.
-            for fd in fds:
-                os.close(fd)
 
 
 def _is_linked(descriptor: int, path: Path) -> bool:
