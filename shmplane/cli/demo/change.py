@@ -22,24 +22,16 @@ _APPENDED = 1_000
 
 
 class Change(NamedTuple):
-    """A new version that shares what did not change.
+    """A new version that shares what did not change."""
 
-    Attributes:
-        rows: changed or added, of ``of_rows``.
-        nbytes: of the whole new version; ``copied_nbytes`` of them were written for it.
-        seconds: from the beginning until another process had read the change.
-        full_copy_s: copying the whole, which is the least that a store without versions does.
-        seen: the other process found the change, and whoever held the old version found that unchanged.
-    """
-
-    rows: int
+    rows: int  #: changed or added, of ``of_rows``
     of_rows: int
     shape: str
-    nbytes: int
-    copied_nbytes: int
-    seconds: float
-    full_copy_s: float
-    seen: bool
+    nbytes: int  #: of the whole new version
+    copied_nbytes: int  #: of these, written for it
+    seconds: float  #: until another process had read the change
+    full_copy_s: float  #: copying the whole, which is the least that a store without versions does
+    seen: bool  #: the other process found the change, and whoever held the old version found that unchanged
 
 
 def edit_one_row(plane: Plane, witness: Worker, *, nbytes: int) -> Change:

@@ -29,39 +29,33 @@ _WRITTEN = 0.2
 def kill_in_the_middle(victim: Worker, plane: str, root: str, *, nbytes: int) -> dict[str, Any] | None:
     """Kill a worker that is told to put ``nbytes`` for ever; None when it was between two puts.
 
-    Returns:
-        What its rows said after its death: the blocks it leased, how much of the block it was putting had been written,
-        and what the next ``gc`` will give back.
+    Returns what its rows say after its death: the blocks it leased, how much of the block it was putting had been
+    written, and what the next ``gc`` will give back.
     """
     with reading(plane, root) as watched:
         victim.tell("put_for_ever", nbytes)
-        _wait_until_half_written(watched, victim)
+        deadline, room, written = time.monotonic() + _PATIENCE_S, 0, 0
+        while not room or written < _WRITTEN * room:
+            if time.monotonic() > deadline:
+                raise Failed(PROBLEMS, f"worker {victim.pid} put nothing for {_PATIENCE_S:.0f} s; is the host busy?")
+            with suppress(TimeoutError):
+                victim.answer(_POLL_S)  # raises what went wrong
+            _, written, room = _progress_of(victim, watched, watched.snapshot())
         victim.kill()
         snapshot = watched.snapshot()
         process, written, room = _progress_of(victim, watched, snapshot)
     if process is None or process.alive or not room:
         return None
-    leased, garbage = (snapshot.blocks[row] for row in process.leases), reclaimable(snapshot)
+    garbage = reclaimable(snapshot)
     counts = {"processes": len(garbage.processes), "leases": garbage.leases, "blocks": len(garbage.blocks)}
     return {
         "pid": victim.pid,
         "mid_put": True,
-        "leases": [{"name": block.name, "nbytes": block.nbytes} for block in leased],
+        "leases": [{"name": it.name, "nbytes": it.nbytes} for it in map(snapshot.blocks.__getitem__, process.leases)],
         "put_nbytes": room,
         "written_nbytes": written,
         "reclaimed": {**counts, "nbytes": garbage.nbytes},
     }
-
-
-def _wait_until_half_written(watched: Reading, victim: Worker) -> None:
-    deadline = time.monotonic() + _PATIENCE_S
-    while time.monotonic() < deadline:
-        _, written, room = _progress_of(victim, watched, watched.snapshot())
-        if room and written >= _WRITTEN * room:
-            return
-        with suppress(TimeoutError):
-            victim.answer(_POLL_S)  # raises what went wrong
-    raise Failed(PROBLEMS, f"worker {victim.pid} did not come to putting within {_PATIENCE_S:.0f} s; is the host busy?")
 
 
 def _progress_of(worker: Worker, watched: Reading, snapshot: Snapshot) -> tuple[Process | None, int, int]:

@@ -41,18 +41,18 @@ class Report:
         self.fields |= fields
         self.holds = self.holds and kept
 
-    def title(self, text: str, detail: str) -> None:
-        self._print(Text(f"{printable(text)}\n", "bold").append(printable(detail), "not bold"))
+    def title(self, text: str) -> None:
+        self._print(_text(text, "bold"))
 
     def step(self, text: str) -> None:
         self._steps += 1
-        self._print(Text(f"\n{self._steps}  {printable(text)}", "bold"))
+        self._print(Text("\n").append(_text(f"{self._steps}  {text}", "bold")))
 
-    def show(self, *shown: str | dict[str, str] | RenderableType) -> None:
+    def show(self, *shown: str | dict[str, str] | RenderableType, indent: int = 3) -> None:
         """Below the step: sentences, facts by name, tables."""
         for each in shown:
             made = _facts(each) if isinstance(each, dict) else _text(each) if isinstance(each, str) else each
-            self._print(Padding(made, (0, 0, 0, 3), expand=False))
+            self._print(Padding(made, (0, 0, 0, indent), expand=False))
 
     def _print(self, shown: RenderableType) -> None:
         if not self._quiet:
@@ -65,9 +65,11 @@ class Report:
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, width: int | None = None) -> Table:
     """The first column is of words, the others are of figures."""
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), width=width, header_style="underline")
-    made.add_column(_text(heads[0]), ratio=width and 1, no_wrap=True)
-    for head in heads[1:]:
-        made.add_column(_text(head), justify="right", no_wrap=True)
+    for head in heads:
+        is_first = not made.columns
+        made.add_column(
+            _text(head), justify="left" if is_first else "right", ratio=(width and int(is_first)) or None, no_wrap=True
+        )
     for row in rows:
         made.add_row(*map(_text, row))
     return made
@@ -86,8 +88,8 @@ def _facts(facts: dict[str, str]) -> Table:
     return grid
 
 
-def _text(text: str) -> Text:
-    return Text(printable(text) or " ", "bold red" if text.startswith("PROBLEM") else "", overflow="ellipsis")
+def _text(text: str, style: str = "") -> Text:
+    return Text(printable(text) or " ", "bold red" if text.startswith("PROBLEM") else style, overflow="ellipsis")
 
 
 def reading(file: BinaryIO, nbytes: int, what: str) -> AbstractContextManager[BinaryIO]:

@@ -92,7 +92,8 @@ def _read(path: str | None, report: Report) -> Data:
     size, shape = int(data.value.nbytes), list(data.value.shape)
     facts = {"title": data.title, "path": data.path, "rows": data.rows, "shape": shape, "nbytes": size}
     report.fields["data"] = {**facts, "read_seconds": took}
-    report.title(f"shmplane demo: {data.title}", f"{data.shape}, {nbytes(size)} in memory, read in {seconds(took)}")
+    report.title(f"shmplane demo: {data.title}")
+    report.show(f"{data.shape}, {nbytes(size)} in memory, read in {seconds(took)}", indent=0)
     return data
 
 
