@@ -218,3 +218,24 @@ def _root(node: ast.expr) -> str | None:
     while isinstance(node, ast.Attribute):
         node = node.value
     return node.id if isinstance(node, ast.Name) else None
+
+
+def test_tests_reach_inside_through_one_door() -> None:
+    """What the package does not promise is asked for in ``tests/support/inside.py``, so that a move breaks one file."""
+    doors = {"_attachment", "_facts", "_host_meter", "_host_permits", "_recent", "_roster", "_views", "_words"}
+    reaching = sorted(
+        f"{name_of(module)}:{node.lineno} {node.attr}"
+        for module in (REPOSITORY / "tests").rglob("*.py")
+        if module.name != "inside.py"
+        for node in ast.walk(tree(module))
+        if isinstance(node, ast.Attribute) and node.attr in doors and not _is_of_self(node)
+    )
+    assert reaching == []
+
+
+def _is_of_self(node: ast.Attribute) -> bool:
+    """A test's own attribute, or one that it overrides."""
+    match node.value:
+        case ast.Name(id="self") | ast.Call(func=ast.Name(id="super")):
+            return True
+    return False

@@ -243,7 +243,7 @@ def test_closing_a_plane_does_not_wait_and_leaves_later(plane_root: Any, in_loop
 
 def _close_when_told(name: str, in_loop: bool) -> Iterator[str]:
     plane = shmplane.Plane(name)
-    attachment = plane._attachment
+    attachment = attachment_of(plane)
     yield "opened"
 
     async def close() -> None:
