@@ -80,6 +80,13 @@ class PlaneFull(ShmplaneError, MemoryError):
     code = "plane_full"
     retryable = True
 
+    def name_plane(self, plane: str) -> None:
+        """Say which plane it is, once."""
+        if "plane" not in self.facts:
+            self.message = f"plane {plane!r}: {self.message}"
+            self.args = (self.message,)
+            self.facts["plane"] = self.plane = plane
+
 
 class PlaneMismatch(ShmplaneError, ValueError):
     """The plane, or something in it, exists with other parameters than those asked for."""

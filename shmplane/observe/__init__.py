@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..manifest import Block, Process, Segment, Snapshot, Summary, default_root, directory_of, plane_names
+    from ..manifest import default_root, directory_of, plane_names
     from .checks import Check, Health
     from .contents import describe_block
     from .host import check_host
@@ -19,20 +19,21 @@ if TYPE_CHECKING:
     from .places import Leftover, leftovers
     from .planes import check_planes
     from .reclaiming import Reclaimable, reclaimable
+    from .snapshot import Block, Process, Segment, Snapshot, Summary
     from .units import count, nbytes, seconds, some
 
 _HOMES = {
-    "Block": "..manifest",
+    "Block": ".snapshot",
     "Check": ".checks",
     "ColumnFacts": ".layout",
     "Health": ".checks",
     "Leftover": ".places",
-    "Process": "..manifest",
+    "Process": ".snapshot",
     "Reading": ".open",
     "Reclaimable": ".reclaiming",
-    "Segment": "..manifest",
-    "Snapshot": "..manifest",
-    "Summary": "..manifest",
+    "Segment": ".snapshot",
+    "Snapshot": ".snapshot",
+    "Summary": ".snapshot",
     "TableFacts": ".layout",
     "check_host": ".host",
     "check_planes": ".planes",

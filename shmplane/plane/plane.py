@@ -9,23 +9,24 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from ..codecs import as_kind, check_as, encode
 from ..errors import BlockNotFound, ClosedError, StaleHandle
-from ..manifest import TEMPORARY_PREFIX, BlockInfo, PlaneStatistics, Reclaimed, Transaction, default_root, not_found
+from ..manifest import TEMPORARY_PREFIX, Transaction, default_root
 from ..names import check_block_name, check_plane_name, parse_nbytes
 from ..system import ignoring, own
 from .blocks.block import Block, unwrapped
 from .blocks.build import Buffer, Builder, make_buffer, make_builder
 from .blocks.claims import lease_current
+from .blocks.missing import missing
 from .blocks.publish import Target, check_target, put, put_unleased
 from .blocks.views import Views
 from .coordinated import Coordinated
 from .coordination.waiting import Closing, wake_waiters
 from .drafts import Draft, append_rows, open_draft
-from .inventory import block_infos, statistics
 from .process.close import destroy, end_if_temporary, forget_ended
 from .process.open import open_attachment
 from .process.options import DEFAULT_LIMITS, Options, parse_options
 from .process.orphans import remove_orphaned_files, remove_orphans
 from .process.upkeep import collect, resize, trim
+from .records import BlockInfo, PlaneStatistics, Reclaimed, block_infos, statistics
 from .shown import names_now, text_of
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
+    from .blocks.claims import Lease
     from .process.attachment import Attachment, Opened
 
 __all__ = ["Plane"]
@@ -191,11 +193,15 @@ class Plane(Coordinated):
         """
         if as_ is not None:
             check_as(as_)
-        try:
-            if as_ is None:
-                return self[name]
-            with self.attach(name) as block:
+            lease = self._lease(name)
+            if lease is None:
+                return default
+            with Block(lease, trust_pickle=self._trust_pickle) as block:
                 return as_kind(block._facts.codec, block._root(), as_)
+        if name not in self._recent:
+            return self._views.find(self._open(), name, default)
+        try:
+            return self[name]
         except own(BlockNotFound):
             return default
 
@@ -211,11 +217,16 @@ class Plane(Coordinated):
             if name._plane[2] != attachment.instance:
                 raise StaleHandle(f"the handle of {name.name!r} means another plane than {self.name!r}", name=name.name)
             return Block(name._open(), trust_pickle=self._trust_pickle)
-        encoded = check_block_name(name)
-        found = attachment.look(lease_current, attachment, encoded)
-        if found is None:
-            raise not_found(encoded)
-        return Block(found[0], trust_pickle=self._trust_pickle)
+        lease = self._lease(name)
+        if lease is None:
+            raise missing(attachment, check_block_name(name))
+        return Block(lease, trust_pickle=self._trust_pickle)
+
+    def _lease(self, name: str) -> Lease | None:
+        """A lease on the current version of a name, if there is one."""
+        attachment = self._open()
+        found = attachment.look(lease_current, attachment, check_block_name(name))
+        return None if found is None else found[0]
 
     def create(self, name: str, shape: Any, dtype: Any) -> Builder:
         """Write an array straight into shared memory: published on a clean end of ``with``, gone on an exception."""
@@ -266,8 +277,11 @@ class Plane(Coordinated):
 
     def delete(self, name: str) -> None:
         """Take the name away; memory that somebody leases lives until the last lease ends."""
-        attachment = self._open()
-        attachment.change(Transaction.delete, check_block_name(name))
+        attachment, encoded = self._open(), check_block_name(name)
+        try:
+            attachment.change(Transaction.delete, encoded)
+        except own(BlockNotFound):
+            raise missing(attachment, encoded) from None
 
     def __delitem__(self, name: str) -> None:
         self.delete(name)
@@ -280,8 +294,11 @@ class Plane(Coordinated):
 
     def rename(self, old: str, new: str) -> None:
         """Give a block another name, replacing what had it, atomically."""
-        attachment = self._open()
-        attachment.change(Transaction.rename, check_block_name(old), check_block_name(new))
+        attachment, encoded = self._open(), check_block_name(old)
+        try:
+            attachment.change(Transaction.rename, encoded, check_block_name(new))
+        except own(BlockNotFound):
+            raise missing(attachment, encoded) from None
 
     def names(self, prefix: str = "") -> list[str]:
         """The names with a block, sorted."""
@@ -318,11 +335,13 @@ class Plane(Coordinated):
 
     def blocks(self) -> list[BlockInfo]:
         """A row per block, also those without a name that somebody still leases."""
-        return block_infos(self._open())
+        attachment = self._open()
+        return attachment.look(block_infos)
 
     def stats(self) -> PlaneStatistics:
         """Totals over all processes."""
-        return statistics(self._open())
+        attachment = self._open()
+        return attachment.look(statistics)
 
     def resize(self, capacity: int | str) -> None:
         """Change the capacity live; ``PlaneFull`` when more than that is in use."""

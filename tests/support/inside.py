@@ -173,16 +173,12 @@ def references_with_callbacks(plane: Any) -> list[Any]:
 
 def watches_of(plane: Any) -> Any:
     """The waits for a name that are under way in this process."""
-    from shmplane.plane.coordination import watching
-
-    return watching.watches_of(attachment_of(plane)).watches
+    return attachment_of(plane).watches
 
 
 def permits_of(plane: Any) -> Any:
     """This process's share of each semaphore, by key, such as ``b"s:gpu"``."""
-    from shmplane.plane.coordination import claims
-
-    return claims.permits_of(attachment_of(plane)).parts
+    return attachment_of(plane).semaphores
 
 
 def claims_in_line(plane: Any, name: str) -> int:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from ...codecs import describe, encode
 from ...errors import Conflict, PlaneMismatch
-from ...manifest import KIND_CODES, KINDS, not_found
+from ...manifest import KIND_CODES, KINDS
 from ...names import check_block_name
 from ...system import Mapping, ignoring, reserve
 from ..memory.segments import FileSink
 from .claims import abandon_creation, claims_of
+from .missing import missing
 from .publish import Prepared, Target, begin, contents_of, publish, retry_after_reclaim
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def open_mutable(attachment: Attachment, name: str, shape: Any, dtype: Any) -> n
         if lease is not None:
             return _check_and_map(attachment, lease, name, shape, dtype)
         if shape is None:
-            raise not_found(encoded)
+            raise missing(attachment, encoded)
         # Somebody else may be faster: then theirs is attached.
         with ignoring(Conflict):
             return _create(attachment, encoded, shape, dtype)
@@ -106,7 +107,7 @@ def _create(attachment: Attachment, name: bytes, shape: Any, dtype: Any) -> npt.
 
 def _fill(attachment: Attachment, segment_id: int, contents: Contents, *, fresh: bool) -> None:
     fd = attachment.memory.open_writable(segment_id)
-    sink = FileSink(fd)
+    sink = FileSink(fd, attachment.name)
     try:
         if not fresh:
             for start in range(0, contents.body_nbytes, len(_ZEROS)):

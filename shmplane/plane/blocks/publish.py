@@ -246,7 +246,7 @@ def write_segment(attachment: Attachment, place: Place, body: Encoded, contents:
         return
     fd = memory.create(place) if place.fresh else memory.open_for_filling(place)
     try:
-        sink = FileSink(fd)
+        sink = FileSink(fd, memory.plane)
         body.write_to(sink)
         sink.write(contents.stored_nbytes, contents.tail())
     finally:

@@ -15,10 +15,10 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from ...codecs import SMALL_DOCUMENT_NBYTES, presenter
-from ...manifest import not_found
 from ...names import check_block_name
 from .block import unsafe
 from .claims import claims_of, lease_current
+from .missing import missing
 
 if TYPE_CHECKING:
     from ...manifest import BlockFacts, Transaction
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Known", "Views"]
 
+#: what no caller has as a default
+_NO_DEFAULT: Any = object()
 _MOST_REMEMBERED = 16_384
 
 #: name row, name word, root or None, how to show it, and what a revived lease needs
@@ -38,12 +40,15 @@ class Views:
         self.known: dict[str, Known] = {}
         self._trust_pickle = trust_pickle
 
-    def find(self, attachment: Attachment, name: str) -> Any:
-        """The value of a name, looked up under the lock and remembered; ``BlockNotFound``."""
+    def find(self, attachment: Attachment, name: str, default: Any = _NO_DEFAULT) -> Any:
+        """The value of a name, looked up under the lock and remembered; ``BlockNotFound``, or ``default``."""
         encoded = check_block_name(name)
         found = attachment.look(lease_current, attachment, encoded)
         if found is None:
-            raise not_found(encoded)
+            self.known.pop(name, None)
+            if default is _NO_DEFAULT:
+                raise missing(attachment, encoded)
+            return default
         lease, tracked, name_row, word = found
         kind = lease.facts.codec
         if kind == "pickle" and not self._trust_pickle:

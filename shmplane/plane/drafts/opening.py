@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...errors import UnsupportedValue
-from ...manifest import KINDS, not_found
+from ...manifest import KINDS
 from ...names import check_block_name
 from ..blocks.claims import lease_current
+from ..blocks.missing import missing
 from .array_draft import ArrayDraft
 from .draft import Draft
 from .json_draft import JsonDraft
@@ -35,7 +36,7 @@ def open_draft(attachment: Attachment, name: str) -> Draft:
     encoded = check_block_name(name)
     found = attachment.look(lease_current, attachment, encoded)
     if found is None:
-        raise not_found(encoded)
+        raise missing(attachment, encoded)
     base = found[0]
     kind = KINDS[base.facts.kind]
     draft = _DRAFTS.get(kind)

@@ -164,24 +164,23 @@ def _write(base: Lease, plan: Plan, rooms: _Rooms, view: memoryview) -> None:
         youngest = _sources_of(base.facts)[rooms.youngest]
         fd = memory.open_segment(youngest.segment_id, youngest.segment_nbytes, writable=True)
         try:
-            left = _write_runs(fd, rooms.first, rooms.pages, view=view, runs=runs, left=left)
+            left = _write_runs(FileSink(fd, memory.plane), rooms.first, rooms.pages, view=view, runs=runs, left=left)
         finally:
             os.close(fd)
     if rooms.creation is not None:
         place_ = rooms.creation.place
         fd = memory.create(place_) if place_.fresh else memory.open_for_filling(place_)
         try:
-            _write_runs(fd, 0, rooms.new_pages, view=view, runs=runs, left=left)
+            _write_runs(FileSink(fd, memory.plane), 0, rooms.new_pages, view=view, runs=runs, left=left)
         finally:
             os.close(fd)
 
 
 def _write_runs(
-    fd: int, first: int, room: int, *, view: memoryview, runs: Any, left: tuple[int, int]
+    sink: FileSink, first: int, room: int, *, view: memoryview, runs: Any, left: tuple[int, int]
 ) -> tuple[int, int]:
     """Fill up to ``room`` pages from ``first``; returns what is left of the run that did not fit."""
     start, pages = left
-    sink = FileSink(fd)
     while room:
         if not pages:
             start, pages = next(runs, (0, 0))

@@ -18,25 +18,36 @@ from ...system import own
 __all__ = ["translate", "translated"]
 
 _OUT_OF_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
+_OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
+_NO_ROOM = (
+    "the file system has no room left ({}), although the plane's capacity is not reached. Free memory there, lower "
+    "capacity=, or use another root=."
+)
+_NO_DESCRIPTORS = "out of file descriptors ({}). Close files or raise the limit (ulimit -n)."
 
 
 @contextlib.contextmanager
-def translated(what: str, opened_as: int | None = None) -> Iterator[None]:
+def translated(what: str, *, plane: str | None = None, opened_as: int | None = None) -> Iterator[None]:
     """Raise the library's error for a system call that fails inside the block; see ``translate``."""
     try:
         yield
     except own(OSError) as error:
-        said = translate(error, what, opened_as)
+        said = translate(error, what, plane=plane, opened_as=opened_as)
         if said is error:
             raise
         raise said from error
+    except own(PlaneFull) as full:  # of mappings
+        if plane is not None:
+            full.name_plane(plane)
+        raise
 
 
-def translate(error: OSError, what: str, opened_as: int | None = None) -> Exception:
+def translate(error: OSError, what: str, *, plane: str | None = None, opened_as: int | None = None) -> Exception:
     """The library's error for a failed system call; what is one already, as it is.
 
     Args:
         what: was tried, for the message.
+        plane: in which that was.
         opened_as: the user who opened the plane, when that may be another one than we are now.
     """
     if isinstance(error, PermissionError) and opened_as not in (None, os.geteuid()):
@@ -48,17 +59,12 @@ def translate(error: OSError, what: str, opened_as: int | None = None) -> Except
         )
     if isinstance(error, ShmplaneError) or error.errno is None:
         return error
-    if error.errno in _OUT_OF_ROOM:
-        return PlaneFull(
-            f"{what}: the file system has no room left ({error.strerror}), although the plane's capacity is not "
-            f"reached. Free memory there, lower capacity=, or use another root=.",
-            errno=error.errno,
-        )
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        return PlaneFull(
-            f"{what}: out of file descriptors ({error.strerror}). Close files or raise the limit (ulimit -n).",
-            errno=error.errno,
-        )
+    if error.errno in (*_OUT_OF_ROOM, *_OUT_OF_DESCRIPTORS):
+        why = _NO_ROOM if error.errno in _OUT_OF_ROOM else _NO_DESCRIPTORS
+        full = PlaneFull(f"{what}: {why.format(error.strerror)}", errno=error.errno)
+        if plane is not None:
+            full.name_plane(plane)
+        return full
     if isinstance(error, PermissionError) or error.errno == errno.EROFS:
         return PlaneSecurityError(
             f"{what}: {error}. We are user {os.geteuid()}: see whose the files are and which mode they have.",

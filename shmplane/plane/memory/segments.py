@@ -36,6 +36,7 @@ from ...system import (
     unlink_second_name,
     write_all,
 )
+from .extents import extents_of, lay_extents
 from .failures import translate, translated
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 __all__ = ["FileSink", "MappedSink", "SegmentMemory"]
 
 _MOST_MAPPINGS = 512
+#: each may be of up to 4,096 pieces
+_MOST_COMPOSED = 8
 _COPY_WITHOUT_GIL_NBYTES = 128 * 1024
 
 
@@ -55,10 +58,10 @@ class FileSink:
     Not in a forked child: by then its parent may have finished the block, and others may have the memory.
     """
 
-    __slots__ = ("_fd", "_pid")
+    __slots__ = ("_fd", "_pid", "_plane")
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
+    def __init__(self, fd: int, plane: str) -> None:
+        self._fd, self._plane = fd, plane
         self._pid = os.getpid()
 
     def write(self, offset: int, data: Buffer) -> None:
@@ -68,7 +71,7 @@ class FileSink:
         try:
             write_all(self._fd, offset, source)
         except own(OSError) as error:
-            raise translate(error, f"writing {source.nbytes:,} B") from error
+            raise translate(error, f"writing {source.nbytes:,} B", plane=self._plane) from error
 
 
 class MappedSink:
@@ -99,13 +102,13 @@ class SegmentMemory:
 
     def __init__(self, directory: str, link_prefix: str, is_destroyed: Callable[[], bool]) -> None:
         self._directory = directory
+        self.plane: str = os.path.basename(directory)
         self.opened_as: int = os.geteuid()
         self._is_destroyed = is_destroyed
         self._link_prefix = link_prefix
         self._readable: OrderedDict[int, Mapping] = OrderedDict()
         self._writable: OrderedDict[int, Mapping] = OrderedDict()
-        #: what else is kept of mappings, to be forgotten with them
-        self.kept: list[OrderedDict[tuple[int, int], Mapping]] = []
+        self._composed: OrderedDict[tuple[int, int], Mapping] = OrderedDict()
         self._mutex = threading.RLock()
         #: whether this process may only read: a forked child without a part
         self.barred: bool = False
@@ -186,7 +189,7 @@ class SegmentMemory:
                 path=path,
             ) from None
         except own(OSError) as error:
-            raise translate(error, f"opening the segment {path}", self.opened_as) from error
+            raise translate(error, f"opening the segment {path}", plane=self.plane, opened_as=self.opened_as) from error
         try:
             size = os.fstat(fd).st_size
             # A file shorter than its mapping is SIGBUS for whoever reads behind its end.
@@ -212,6 +215,28 @@ class SegmentMemory:
                 return Window.open(fd, offset=facts.offset, nbytes=nbytes, lease=lease)
         finally:
             os.close(fd)
+
+    def composed(self, facts: BlockFacts) -> Mapping:
+        """A read-only mapping of the body of an array whose pages lie in several blocks."""
+        key = (facts.row, facts.generation)
+        found = self._composed.get(key)
+        if found is None:
+            try:
+                found = self._compose(facts)
+            except own(PlaneFull):
+                self.drop()
+                found = self._compose(facts)
+            with self._mutex:
+                self._composed[key] = found
+                if len(self._composed) > _MOST_COMPOSED:
+                    self._composed.popitem(last=False)
+        return found
+
+    def _compose(self, facts: BlockFacts) -> Mapping:
+        extents = extents_of(self, facts)
+        mapping = Mapping(facts.body_nbytes)
+        lay_extents(self, mapping, facts, extents)
+        return mapping
 
     def read_frame(self, facts: BlockFacts) -> bytes:
         """The frame of a block that the caller leases, copied out and checked."""
@@ -337,8 +362,7 @@ class SegmentMemory:
         with self._mutex:
             self._readable.clear()
             self._writable.clear()
-            for kept in self.kept:
-                kept.clear()
+            self._composed.clear()
 
     def after_fork(self) -> None:
         """In a child: what its parent was filling is the parent's, also for a call that goes on here."""
@@ -354,7 +378,7 @@ class SegmentMemory:
 
     def translated(self, what: str) -> AbstractContextManager[None]:
         """Raise the library's error for a system call that fails inside the block."""
-        return translated(what, self.opened_as)
+        return translated(what, plane=self.plane, opened_as=self.opened_as)
 
     def _check_part(self) -> None:
         if self.barred:

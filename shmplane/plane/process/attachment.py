@@ -18,18 +18,24 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from os import getpid
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from ...errors import ClosedError, PlaneCorrupt, ShmplaneError
+from ...errors import ClosedError, PlaneCorrupt, PlaneFull, ShmplaneError
 from ...manifest import Manifest, Transaction, link_prefix, release_slot
-from ...system import NOT_HAD, Busy, HostLock, Lost, NotHad, Token, ignoring, is_from_handler, own, wake_all
-from ..memory.extents import Compositions
+from ...system import NOT_HAD, Busy, HostLock, Lost, NotHad, Token, ignoring, is_from_handler, join_forks, own, wake_all
 from ..memory.open_memory import OpenMemories
 from ..memory.segments import SegmentMemory
+from . import fork
 from .drain import DrainTimer
 from .patience import REFUSED_FOR_S
 from .reclaim import NOTHING, reap_dead, recover
 from .registry import Registry
+from .waker import Waker
+
+if TYPE_CHECKING:
+    from ..coordination.claims import LocalPart
+    from .meters import MeterPart
 
 __all__ = ["Attachment", "Opened"]
 
@@ -89,7 +95,6 @@ class Attachment:
         self.mark: int = _JOINING
         self.lock: HostLock = HostLock(lock_fd, manifest.describe_holder)
         self.memory: SegmentMemory = SegmentMemory(path, link_prefix(root, name), manifest.is_destroyed)
-        self.compositions: Compositions = Compositions(self.memory)
         self.gone: deque[tuple[int, int]] = deque()
         self.registries: dict[type[Registry], Registry] = {}
         #: what is garbage queues itself here, by C code alone
@@ -104,16 +109,24 @@ class Attachment:
         self.suspect: bool = False
         self.ended: str | None = None
         self.exiting = False
-        #: kept here only
-        self.forks: object = None
+        self.prepared: fork.Prepared | None = None
+        #: threads inside a fork, which hold the mutex or wait for it
+        self.forking: set[int] = set()
+        self.adopted_in: int = getpid()
         self._header = manifest.header
         self.instance: int = self._header.instance[0]
         self._tx: Transaction = Transaction(manifest)
+        self.semaphores: dict[bytes, LocalPart] = {}
+        #: what connection pools of each name count here
+        self.meters: dict[bytes, MeterPart] = {}
+        self.watches: set[Any] = set()
+        self.waker: Waker = Waker(self)
         self.reaped: int = 0
         #: until then nobody who is in a hurry waits for the lock
         self.refused_until: float = 0.0
         #: what this process has given back for the dead since the last ``gc`` asked
         self.reclaimed = NOTHING
+        join_forks(self)
 
     # Transactions
 
@@ -160,6 +173,9 @@ class Attachment:
             if result is NOT_HAD:
                 self.refused_until = time.monotonic() + REFUSED_FOR_S
             return result
+        except own(PlaneFull) as full:
+            full.name_plane(self.name)
+            raise
         except own(Lost) as lost:
             self.end(f"plane {self.name!r}: this process lost its part in it, since {lost}. Open the plane again.")
             raise ClosedError(str(self.ended), plane=self.name) from lost
@@ -334,16 +350,15 @@ class Attachment:
     @property
     def is_closed(self) -> bool:
         """No ``Plane`` object is open here, nothing is being made, waited for or held; there may be views."""
-        if self.ended is not None:
+        if self.watches or self.ended is not None:
             return False
         for known in tuple(self.opens):
             if known() is not None:
                 return False
-        # Plain loops: this runs at the end of every wait and every view.
-        for registry in list(self.registries.values()):  # noqa: SIM110
+        for registry in list(self.registries.values()):
             if not registry.is_idle:
                 return False
-        return True
+        return all(part.is_idle for part in list(self.semaphores.values()))
 
     def settle(self, seconds: float) -> None:
         """Undo what is owed, now if the lock is to be had within ``seconds``, else soon."""
@@ -375,9 +390,9 @@ class Attachment:
         return True
 
     @property
-    def ends_silently(self) -> bool:
-        """There is something that ends without a bell: the drain timer looks by itself."""
-        return bool(self.owed) or any(registry.ends_silently for registry in list(self.registries.values()))
+    def is_coordinating(self) -> bool:
+        """What ends without a bell: while there is any, the drain timer looks by itself."""
+        return bool(self.owed or self.watches) or not all(part.is_idle for part in list(self.semaphores.values()))
 
     def leave_if_idle(self) -> None:
         if not self.is_idle or self.exiting:
@@ -412,6 +427,10 @@ class Attachment:
         self.owed.clear()
         for registry in list(self.registries.values()):
             registry.end()
+        self.watches.clear()
+        for part in list(self.semaphores.values()):
+            part.forget()
+        self.semaphores.clear()
         self.close_descriptors()
         self.timer.ring(None)
 
@@ -420,6 +439,21 @@ class Attachment:
         self.token.close()
         self.lock.close()
         self.manifest.close()
+
+    # Fork
+
+    def before_fork(self) -> None:
+        if not self.lock.owned():
+            self.timer.pause()
+        fork.before_fork(self)
+
+    def after_fork_in_parent(self) -> None:
+        fork.after_fork_in_parent(self)
+        self.timer.resume()
+
+    def after_fork_in_child(self) -> None:
+        fork.after_fork_in_child(self)
+        self.timer.start()
 
 
 def _is_impossible(error: BaseException) -> bool:

@@ -1,0 +1,38 @@
+"""A name that has no block: the error says in which plane, and which name was perhaps meant."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from ...errors import BlockNotFound, ShmplaneError
+from ...system import ignoring
+
+if TYPE_CHECKING:
+    from ...manifest import Transaction
+    from ..process.attachment import Attachment
+
+__all__ = ["missing"]
+
+_MOST_COMPARED = 2_000  #: names; all of them take some 20 ms
+
+
+def missing(attachment: Attachment, name: bytes) -> BlockNotFound:
+    """The error for a name; ``near`` is one much like it that there is, or None.
+
+    Cost: grows with the names there are, up to a limit.
+    """
+    text, near = name.decode(), None
+    with ignoring(ShmplaneError):
+        near = next(iter(get_close_matches(text, attachment.look(_few_names), n=1)), None)
+    meant = f"did you mean {near!r}? " if near is not None else ""
+    return BlockNotFound(
+        f"no block of plane {attachment.name!r} is named {text!r}; {meant}plane.names() lists those there are",
+        name=text,
+        plane=attachment.name,
+        near=near,
+    )
+
+
+def _few_names(tx: Transaction) -> list[str]:
+    return tx.all_names() if tx.count_names() <= _MOST_COMPARED else []
