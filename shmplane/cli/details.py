@@ -52,7 +52,7 @@ def info(options: Namespace, out: Output) -> int:
             },
             processes=[_process_fields(process, snapshot) for process in snapshot.processes],
             blocks=[block_fields(block, snapshot) for block in sorted_blocks(snapshot)],
-            semaphores=[_semaphore_fields(use, snapshot) for use in snapshot.semaphores],
+            semaphores=[_semaphore_fields(use, snapshot) for use in snapshot.summary.semaphores],
         )
     else:
         _show_plane(snapshot, words, out)
@@ -83,11 +83,11 @@ def _show_plane(snapshot: Snapshot, words: dict[str, Any], out: Output) -> None:
             [_process_row(process, snapshot) for process in shown],
             left="STATE",
         )
-    if snapshot.semaphores:
+    if snapshot.summary.semaphores:
         out.line()
         out.table(
             ("KIND", "HELD", "HOLDERS", "WAITING", "NAME"),
-            [_semaphore_row(use, snapshot) for use in snapshot.semaphores],
+            [_semaphore_row(use, snapshot) for use in snapshot.summary.semaphores],
             left="KIND HOLDERS WAITING NAME",
         )
     largest = sorted(snapshot.blocks.values(), key=lambda block: -block.nbytes)

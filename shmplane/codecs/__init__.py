@@ -20,10 +20,10 @@ from shmplane.codecs.composed import (
 from shmplane.codecs.convert import AS_KINDS, as_kind, as_table, check_as
 from shmplane.codecs.description import Description, describe
 from shmplane.codecs.document import SMALL_DOCUMENT_NBYTES, decode_document
-from shmplane.codecs.editing import align_column, check_labels, labels_of, lower_column, recipe_with, title_of
+from shmplane.codecs.editing import align_column, check_labels, labels_of, lower_column, metadata_with, title_of
 from shmplane.codecs.opening import open_root, open_table, present, presenter
 from shmplane.codecs.raw import open_body
-from shmplane.codecs.rows import TableForm, align_rows, form_of, grown_recipe
+from shmplane.codecs.rows import TableForm, align_rows, form_of
 from shmplane.codecs.table import check_table, encode_table, find_columns, nbytes_of, parse_schema
 
 __all__ = [
@@ -44,7 +44,7 @@ __all__ = [
     "check_labels",
     "labels_of",
     "lower_column",
-    "recipe_with",
+    "metadata_with",
     "array_over",
     "as_kind",
     "as_table",
@@ -60,7 +60,6 @@ __all__ = [
     "flatten",
     "form_of",
     "grow_array",
-    "grown_recipe",
     "is_composed",
     "nbytes_of",
     "open_body",

@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 _TAG = b"C"
-_HEAD = struct.Struct("<BQIII")  #: origin, rows, columns, bytes of the recipe, bytes of the schema
+_HEAD = struct.Struct("<BQII")  #: origin, rows, columns, bytes of the schema
 _MOST_PIECES = 1 << 20
 
 
@@ -56,7 +56,6 @@ class Composition(NamedTuple):
     origin: str
     num_rows: int
     columns: tuple[tuple[Piece, ...], ...]
-    recipe: bytes
     schema: bytes  #: as an IPC message
 
     @property
@@ -80,10 +79,10 @@ def is_composed(frame: bytes) -> bool:
 def pack_composition(said: Composition) -> bytes:
     """The frame of a composed table."""
     origin, columns = ORIGINS.index(said.origin), said.columns
-    head = _HEAD.pack(origin, said.num_rows, len(columns), len(said.recipe), len(said.schema))
+    head = _HEAD.pack(origin, said.num_rows, len(columns), len(said.schema))
     counts = struct.pack(f"<{len(columns)}H", *map(len, columns))
     flat = [number for pieces in columns for piece in pieces for number in piece]
-    return seal(_TAG, head + said.recipe + said.schema + counts + struct.pack("<" + "HI" * (len(flat) // 2), *flat))
+    return seal(_TAG, head + said.schema + counts + struct.pack("<" + "HI" * (len(flat) // 2), *flat))
 
 
 @lru_cache(maxsize=128)
@@ -94,12 +93,12 @@ def composition_of(frame: bytes) -> Composition:
         if claim.num_columns > len(claim.schema):
             corrupt(f"its frame claims {claim.num_columns:,} columns, more than its schema has bytes")
         whole: tuple[tuple[Piece, ...], ...] = tuple((Piece(0, position),) for position in range(claim.num_columns))
-        return Composition(claim.origin, claim.num_rows, whole, claim.recipe, claim.schema)
+        return Composition(claim.origin, claim.num_rows, whole, claim.schema)
     payload = unseal(_TAG, frame)
     if len(payload) < _HEAD.size:
         corrupt("its frame is cut short")
-    origin, num_rows, num_columns, recipe_nbytes, schema_nbytes = _HEAD.unpack_from(payload)
-    counts_at = _HEAD.size + recipe_nbytes + schema_nbytes
+    origin, num_rows, num_columns, schema_nbytes = _HEAD.unpack_from(payload)
+    counts_at = _HEAD.size + schema_nbytes
     pieces_at = counts_at + 2 * num_columns
     if origin >= len(ORIGINS) or pieces_at > len(payload):
         corrupt("its frame has no composed table's layout")
@@ -108,8 +107,7 @@ def composition_of(frame: bytes) -> Composition:
         corrupt("its frame has no composed table's layout")
     pieces = struct.iter_unpack("<HI", payload[pieces_at:])
     columns = tuple(tuple(Piece(*next(pieces)) for _ in range(count)) for count in counts)
-    recipe = payload[_HEAD.size : _HEAD.size + recipe_nbytes]
-    return Composition(ORIGINS[origin], num_rows, columns, recipe, payload[_HEAD.size + recipe_nbytes : counts_at])
+    return Composition(ORIGINS[origin], num_rows, columns, payload[_HEAD.size : counts_at])
 
 
 def read_composed(frame: bytes, parts: Sequence[Part], columns: Sequence[str] | None = None) -> pa.Table:
@@ -141,7 +139,7 @@ def read_composed(frame: bytes, parts: Sequence[Part], columns: Sequence[str] | 
 def flatten(frame: bytes, parts: Sequence[Part]) -> EncodedTable:
     """A composed table as a plain one of the same origin, ready to be written."""
     said = composition_of(frame)
-    return encode_table(read_composed(frame, parts), said.origin, said.recipe)
+    return encode_table(read_composed(frame, parts), said.origin)
 
 
 def read_pieces(parts: Sequence[Part], pieces: Iterable[Piece]) -> dict[Piece, pa.ChunkedArray]:

@@ -8,9 +8,9 @@ A pandas column goes by the labels of its rows, as in pandas; anything else goes
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
+from shmplane.codecs.pandas_recipe import pack_recipe, recipe_of
 from shmplane.codecs.table import SERIES
 from shmplane.errors import UnsupportedValue
 
@@ -21,36 +21,36 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-__all__ = ["align_column", "check_labels", "labels_of", "lower_column", "recipe_with", "title_of"]
+__all__ = ["align_column", "check_labels", "labels_of", "lower_column", "metadata_with", "title_of"]
 
 
-def labels_of(origin: str, recipe: bytes, names: Sequence[str]) -> list[tuple[Any, Any]]:
+def labels_of(origin: str, schema: pa.Schema) -> list[tuple[Any, Any]]:
     """Label and pandas recipe of each column that is no part of an index."""
     if origin == "pandas":
-        from shmplane.codecs.pandas_index import unpack_labels
+        from shmplane.codecs import pandas_index
 
-        said = _parse(recipe)
-        return list(zip(unpack_labels(said["columns"]).tolist(), said["how"], strict=True))
+        return list(zip(pandas_index.labels_of(schema).tolist(), recipe_of(schema)["how"], strict=True))
     if origin.startswith("pandas"):
-        return [(names[0], _parse(recipe)["how"][0])]
-    return [(name, None) for name in names]
+        return [(schema.names[0], recipe_of(schema)["how"][0])]
+    return [(name, None) for name in schema.names]
 
 
-def align_column(recipe: bytes, label: Any, values: Any, arrays: Callable[[], Sequence[pa.ChunkedArray]]) -> Any:
+def align_column(origin: str, label: Any, values: Any, table: Callable[[], pa.Table]) -> Any:
     """A pandas Series in the order of the table's labels; anything else, and for any other table, as it is.
 
     Args:
-        recipe: of a table from pandas, else empty.
-        arrays: the table's index columns; asked for only when its labels are needed.
+        table: asked for only when its labels are needed.
 
     Raises:
         ValueError: labels of the table are missing in the Series, or are there twice; the message names some.
     """
-    if not recipe or not hasattr(values, "reindex") or not hasattr(values, "array"):
+    if not origin.startswith("pandas") or not hasattr(values, "reindex") or not hasattr(values, "array"):
         return values
     from shmplane.codecs.pandas_index import unpack_index
 
-    wanted, found = unpack_index(_parse(recipe)["index"], arrays()), values.index
+    whole, found = table(), values.index
+    said = recipe_of(whole.schema)
+    wanted = unpack_index(said["index"], whole.columns[len(said["how"]) :], whole.num_rows)
     if found.equals(wanted):
         return values
     if not found.is_unique:
@@ -169,27 +169,22 @@ def check_labels(origin: str, labels: Sequence[Any]) -> None:
         )
 
 
-def recipe_with(origin: str, recipe: bytes, columns: Sequence[tuple[Any, Any]]) -> bytes:
-    """The recipe of a table with other columns: label and pandas recipe of each."""
+def metadata_with(origin: str, schema: pa.Schema, columns: Sequence[tuple[Any, Any]]) -> Any:
+    """The metadata of a table's schema when it has other columns: label and pandas recipe of each."""
     if not origin.startswith("pandas"):
-        return recipe
+        return schema.metadata
     import pandas as pd
 
-    from shmplane.codecs.pandas_index import pack_label, pack_labels, unpack_labels
+    from shmplane.codecs import pandas_index
 
-    said = _parse(recipe)
+    said = dict(recipe_of(schema))
     said["how"] = [how for _, how in columns]
     labels = [label for label, _ in columns]
     if origin in SERIES:
-        said["name"] = pack_label(labels[0]) if labels[0] else said["name"]
-    elif labels != (before := unpack_labels(said["columns"])).tolist():
+        said["name"] = pandas_index.pack_label(labels[0]) if labels[0] else said["name"]
+    elif labels != (before := pandas_index.labels_of(schema)).tolist():
         after = pd.Index(labels, tupleize_cols=isinstance(before, pd.MultiIndex))
         if after.nlevels == before.nlevels:
             after.names = before.names
-        said["columns"] = pack_labels(after)
-    return json.dumps(said, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
-
-
-def _parse(recipe: bytes) -> dict[str, Any]:
-    parsed: dict[str, Any] = json.loads(recipe.decode("utf-8", "surrogatepass"))
-    return parsed
+        said["columns"] = pandas_index.pack_labels(after)
+    return pack_recipe(said)

@@ -38,12 +38,11 @@ __all__ = [
 class TableRoot:
     """A table over shared memory, and what it came from."""
 
-    __slots__ = ("__weakref__", "origin", "recipe", "table")
+    __slots__ = ("__weakref__", "origin", "table")
 
-    def __init__(self, table: pa.Table, origin: str, recipe: bytes) -> None:
+    def __init__(self, table: pa.Table, origin: str) -> None:
         self.table: Any = table
         self.origin: str = origin
-        self.recipe: bytes = recipe
 
 
 def encode_arrow(value: Any) -> EncodedTable | None:
@@ -86,8 +85,8 @@ def encode_pandas(value: Any) -> EncodedTable:
     from shmplane.codecs import pandas_
 
     if hasattr(value, "columns"):
-        return encode_table(*_with_origin(pandas_.table_from_frame(value), "pandas"))
-    return encode_table(*_with_origin(pandas_.table_from_series(value), "pandas-series"))
+        return encode_table(_in_one_piece(pandas_.table_from_frame(value)), "pandas")
+    return encode_table(_in_one_piece(pandas_.table_from_series(value)), "pandas-series")
 
 
 def encode_pandas_array(value: Any) -> EncodedTable:
@@ -96,17 +95,12 @@ def encode_pandas_array(value: Any) -> EncodedTable:
 
     from shmplane.codecs.pandas_ import table_from_series
 
-    return encode_table(*_with_origin(table_from_series(pd.Series(value, copy=False)), "pandas-array"))
+    return encode_table(_in_one_piece(table_from_series(pd.Series(value, copy=False))), "pandas-array")
 
 
-def _with_origin(packed: tuple[Any, bytes], origin: str) -> tuple[Any, str, bytes]:
-    table, recipe = packed
-    # Columns in one piece are read without a copy; only strings of pandas can be in many.
-    return (
-        table.combine_chunks() if any(column.num_chunks > 1 for column in table.columns) else table,
-        origin,
-        recipe,
-    )
+def _in_one_piece(table: Any) -> Any:
+    """Columns in one piece are read without a copy; only strings of pandas can be in many."""
+    return table.combine_chunks() if any(column.num_chunks > 1 for column in table.columns) else table
 
 
 def encode_polars(value: Any) -> EncodedTable:
@@ -123,10 +117,10 @@ def open_table_root(frame: bytes, memory: Memory, parts: Sequence[Part] = ()) ->
     if is_composed(frame):
         said = composition_of(frame)
         table = read_composed(frame, parts)
-        return table if said.origin == "arrow" else TableRoot(table, said.origin, said.recipe)
+        return table if said.origin == "arrow" else TableRoot(table, said.origin)
     claim = parse_table(frame)
     table = read_table(frame, memory)
-    return table if claim.origin == "arrow" else TableRoot(table, claim.origin, claim.recipe)
+    return table if claim.origin == "arrow" else TableRoot(table, claim.origin)
 
 
 def present_table(root: Any) -> Any:
@@ -147,11 +141,11 @@ def _present(root: TableRoot) -> Any:
     if root.origin == "pandas":
         from shmplane.codecs.pandas_ import frame_from_table
 
-        return frame_from_table(root.table, root.recipe)
+        return frame_from_table(root.table)
     if root.origin in ("pandas-series", "pandas-array"):
         from shmplane.codecs.pandas_ import series_from_table
 
-        series = series_from_table(root.table, root.recipe)
+        series = series_from_table(root.table)
         return series.array if root.origin == "pandas-array" else series
     from shmplane.codecs.polars_ import polars_from_table
 

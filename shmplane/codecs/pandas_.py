@@ -1,7 +1,8 @@
 """pandas frames as tables: each column as the Arrow array that shares its memory, and a recipe for the rest.
 
-The recipe is JSON in the block's frame. It says how each column becomes a pandas array again, and what index,
-labels, names and ``attrs`` were; so a frame comes back equal without pickle and without guessing.
+The recipe is JSON in the metadata of the Arrow schema. It says how each column becomes a pandas array again, and what
+index, labels, names and ``attrs`` were; so a frame comes back equal without pickle and without guessing. It does not
+depend on the number of rows: so a table that is appended to keeps its schema.
 
 Rule 1. A float's NaN and a time's NaT stay values of the column's buffer, so that reading needs no copy to
         put them back.
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from shmplane.codecs import pandas_columns as columns
 from shmplane.codecs import pandas_index as indexes
 from shmplane.codecs.base import warn_user
+from shmplane.codecs.pandas_recipe import pack_recipe, recipe_of
 from shmplane.errors import UnsupportedValue
 
 from ..system import own
@@ -35,21 +37,21 @@ if TYPE_CHECKING:
 __all__ = ["changeable", "frame_from_table", "series_from_table", "table_from_frame", "table_from_series"]
 
 
-def table_from_frame(frame: Any) -> tuple[pa.Table, bytes]:
-    """The table and the recipe of a ``DataFrame``, or ``UnsupportedValue`` naming the column."""
+def table_from_frame(frame: Any) -> pa.Table:
+    """The table, with its recipe, of a ``DataFrame``, or ``UnsupportedValue`` naming the column."""
     import pandas as pd
 
     _say_what_is_lost(frame, pd.DataFrame)
     if not frame.columns.is_unique:
         twice = frame.columns[frame.columns.duplicated()][0]
         raise UnsupportedValue(f"the DataFrame has more than one column {twice!r}; rename them", column=twice)
-    series = [frame.iloc[:, position] for position in range(frame.shape[1])]
+    series = [column for _, column in frame.items()]
     labels = indexes.pack_labels(frame.columns)
     return _pack(series, list(frame.columns), frame.index, {"columns": labels, **_pack_extras(frame)})
 
 
-def table_from_series(series: Any) -> tuple[pa.Table, bytes]:
-    """The table of one column, and the recipe, of a ``Series``."""
+def table_from_series(series: Any) -> pa.Table:
+    """The table of one column, with its recipe, of a ``Series``."""
     import pandas as pd
 
     _say_what_is_lost(series, pd.Series)
@@ -62,16 +64,18 @@ def table_from_series(series: Any) -> tuple[pa.Table, bytes]:
     )
 
 
-def _pack(series: list[Any], names: list[Any], index: Any, recipe: dict[str, Any]) -> tuple[pa.Table, bytes]:
+def _pack(series: list[Any], names: list[Any], index: Any, recipe: dict[str, Any]) -> pa.Table:
     import pyarrow as pa
 
     lowered = [columns.lower(columns.values_of(each), name) for each, name in zip(series, names, strict=True)]
     recipe["how"] = [how for _, how in lowered]
     recipe["index"], index_arrays = indexes.pack_index(index)
     arrays = [array for array, _ in lowered] + index_arrays
+    if not arrays:
+        recipe["index"]["count"] = len(index)
     titles = indexes.titles(names, index.names[: len(index_arrays)])
     table = pa.Table.from_arrays(arrays, names=titles)
-    return table, json.dumps(recipe, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    return table.replace_schema_metadata(pack_recipe(recipe))
 
 
 def _pack_extras(value: Any) -> dict[str, Any]:
@@ -99,32 +103,26 @@ def _say_what_is_lost(value: Any, kind: type) -> None:
         )
 
 
-@lru_cache(maxsize=64)
-def _parse(recipe: bytes) -> dict[str, Any]:
-    parsed: dict[str, Any] = json.loads(recipe.decode("utf-8", "surrogatepass"))
-    return parsed
-
-
-def frame_from_table(table: pa.Table, recipe: bytes) -> Any:
+def frame_from_table(table: pa.Table) -> Any:
     """The ``DataFrame`` that was put; zero-copy until it is changed."""
     import pandas as pd
 
-    said = _parse(recipe)
+    said = recipe_of(table.schema)
     arrays = _raise_columns(table, said)
-    index = indexes.unpack_index(said["index"], table.columns[len(arrays) :])
+    index = indexes.unpack_index(said["index"], table.columns[len(arrays) :], table.num_rows)
     boxed = {position: _boxed(array, index) for position, array in enumerate(arrays)}
     frame = pd.DataFrame(boxed, index=index, copy=False)
-    frame.columns = indexes.unpack_labels(said["columns"])
+    frame.columns = indexes.labels_of(table.schema)
     return _with_extras(changeable(frame), said)
 
 
-def series_from_table(table: pa.Table, recipe: bytes) -> Any:
+def series_from_table(table: pa.Table) -> Any:
     """The ``Series`` that was put."""
     import pandas as pd
 
-    said = _parse(recipe)
+    said = recipe_of(table.schema)
     (array,) = _raise_columns(table, said)
-    index = indexes.unpack_index(said["index"], table.columns[1:])
+    index = indexes.unpack_index(said["index"], table.columns[1:], table.num_rows)
     name = indexes.unpack_label(said["name"])
     series = pd.Series(array, index=index, name=name, dtype=array.dtype, copy=False)
     return _with_extras(changeable(series), said)

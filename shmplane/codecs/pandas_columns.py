@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from shmplane.errors import UnsupportedValue
 
-from ..system import own
+from ..system import ignoring, own
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -191,7 +191,9 @@ def elevate_level(array: Any, said: How) -> Any:
     # Without a dtype pandas would look into the objects and choose another.
     index = pd.Index(values, dtype=values.dtype, copy=False)
     if said["freq"] is not None:
-        index.freq = pd.tseries.frequencies.to_offset(said["freq"])
+        # Rows that were appended may not go on with it.
+        with ignoring(ValueError):
+            index.freq = pd.tseries.frequencies.to_offset(said["freq"])
     return index
 
 

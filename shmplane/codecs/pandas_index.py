@@ -1,31 +1,35 @@
 """Indexes and labels of pandas: rows as Arrow columns behind the data, labels inside the recipe.
 
-``{"range": [start, stop, step]}`` needs no column, ``{"how": how, "freq": text}`` one, ``{"levels": [how,
-...]}`` one for each level of a MultiIndex, dictionary-encoded as pandas has it (a categorical level by its categories,
-since Arrow cannot read a dictionary of a dictionary). Names are packed labels:
-JSON's own values, with tuples and odd floats written as ``{"tuple": [...]}`` and ``{"float": text}``.
+``{"range": [start, step]}`` needs no column (and has a ``"count"`` where no column says how many rows there are),
+``{"how": how, "freq": text}`` one, ``{"levels": [how, ...]}`` one for each level of a MultiIndex, dictionary-encoded as
+pandas has it (a categorical level by its categories, since Arrow cannot read a dictionary of a dictionary). Names are
+packed labels: JSON's own values, with tuples and odd floats written as ``{"tuple": [...]}`` and ``{"float": text}``.
 """
 
 from __future__ import annotations
 
 import base64
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from shmplane.codecs import pandas_columns as columns
+from shmplane.codecs.pandas_recipe import parse_recipe, text_of
 from shmplane.errors import UnsupportedValue
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pyarrow as pa
+
 __all__ = [
+    "labels_of",
     "pack_index",
     "pack_label",
     "pack_labels",
     "titles",
     "unpack_index",
     "unpack_label",
-    "unpack_labels",
 ]
 
 
@@ -67,7 +71,7 @@ def pack_index(index: Any) -> tuple[dict[str, Any], list[Any]]:
 
     names = {"names": [pack_label(name) for name in index.names]}
     if isinstance(index, pd.RangeIndex):
-        return {"range": [index.start, index.stop, index.step], **names}, []
+        return {"range": [index.start, index.step], **names}, []
     if isinstance(index, pd.MultiIndex):
         return _pack_levels(index, names)
     array, level = columns.lower_level(index)
@@ -109,13 +113,15 @@ def _elevate_level(array: Any, said: dict[str, Any]) -> Any:
     return pd.CategoricalIndex(pd.Categorical.from_codes(range(len(level)), level, ordered=said["ordered"]))
 
 
-def unpack_index(packed: dict[str, Any], arrays: Sequence[Any]) -> Any:
-    """The index that was packed."""
+def unpack_index(packed: dict[str, Any], arrays: Sequence[Any], num_rows: int) -> Any:
+    """The index that was packed, of so many rows as there are now."""
     import pandas as pd
 
     names = [unpack_label(name) for name in packed["names"]]
     if "range" in packed:
-        return pd.RangeIndex(*packed["range"], name=names[0])
+        start, step = packed["range"]
+        num_rows = num_rows or packed.get("count", 0)
+        return pd.RangeIndex(start, start + num_rows * step, step, name=names[0])
     if "levels" not in packed:
         return columns.elevate_level(arrays[0], packed).rename(names[0])
     dictionaries = [columns.combined(array) for array in arrays]
@@ -134,7 +140,7 @@ def pack_labels(labels: Any) -> dict[str, Any]:
         return {"labels": [pack_label(label) for label in labels], "names": [pack_label(labels.name)]}
     packed, arrays = pack_index(labels)
     if not arrays:
-        return packed
+        return {**packed, "count": len(labels)}
     table = pa.Table.from_arrays(arrays, names=titles((), labels.names))
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
@@ -142,8 +148,17 @@ def pack_labels(labels: Any) -> dict[str, Any]:
     return {**packed, "stream": base64.b64encode(sink.getvalue()).decode()}
 
 
-def unpack_labels(packed: dict[str, Any]) -> Any:
-    """The column labels that were packed."""
+def labels_of(schema: pa.Schema) -> Any:
+    """The column labels in a frame's recipe."""
+    return _labels(text_of(schema)).view()  # a name that somebody gives it is his own
+
+
+@lru_cache(maxsize=64)
+def _labels(recipe: bytes) -> Any:
+    return _unpack_labels(parse_recipe(recipe)["columns"])
+
+
+def _unpack_labels(packed: dict[str, Any]) -> Any:
     import pandas as pd
     import pyarrow as pa
 
@@ -151,7 +166,7 @@ def unpack_labels(packed: dict[str, Any]) -> Any:
         labels = [unpack_label(label) for label in packed["labels"]]
         return pd.Index(labels, dtype=object, name=unpack_label(packed["names"][0]), tupleize_cols=False)
     if "stream" not in packed:
-        return unpack_index(packed, [])
+        return unpack_index(packed, [], packed["count"])
     table = pa.ipc.open_stream(base64.b64decode(packed["stream"])).read_all()
     table.validate(full=True)
-    return unpack_index(packed, table.columns)
+    return unpack_index(packed, table.columns, table.num_rows)

@@ -9,10 +9,10 @@ Rule 2. A table keeps what it came from. Rows of another library are converted; 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
+from shmplane.codecs.pandas_recipe import recipe_of
 from shmplane.codecs.table import parse_schema
 from shmplane.errors import UnsupportedValue
 
@@ -23,34 +23,19 @@ if TYPE_CHECKING:
 
     from shmplane.codecs.composed import Composition
 
-__all__ = ["TableForm", "align_rows", "form_of", "grown_recipe", "rows_from"]
+__all__ = ["TableForm", "align_rows", "form_of", "rows_from"]
 
 
 class TableForm(NamedTuple):
     """What rows have to fit; equal for versions of a table that differ in their rows only."""
 
     origin: str
-    recipe: bytes  #: for no rows
     schema: bytes
 
 
 def form_of(said: Composition) -> TableForm:
     """The form of a table. Takes no Arrow."""
-    return TableForm(said.origin, grown_recipe(said.recipe, 0), said.schema)
-
-
-def grown_recipe(recipe: bytes, num_rows: int) -> bytes:
-    """The recipe for another number of rows: a range counts further, and a frequency is no longer known."""
-    if not recipe:
-        return recipe
-    said = json.loads(recipe.decode("utf-8", "surrogatepass"))
-    index = said["index"]
-    if "range" in index:
-        start, _, step = index["range"]
-        index["range"] = [start, start + num_rows * step, step]
-    if "freq" in index:
-        index["freq"] = None
-    return json.dumps(said, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    return TableForm(said.origin, said.schema)
 
 
 def rows_from(rows: Any) -> Any:
@@ -77,7 +62,7 @@ def align_rows(rows: Any, form: TableForm, sample: Callable[[], pa.Table]) -> pa
     """
     schema = parse_schema(form.schema)
     if form.origin.startswith("pandas"):
-        return _match(_like_pandas(rows, form, sample, schema), schema)
+        return _match(_like_pandas(rows, sample, schema), schema)
     if form.origin.startswith("polars"):
         return _match(_like_polars(_arrow_from(rows, schema)), schema)
     return _match(_arrow_from(rows, schema), schema)
@@ -199,7 +184,7 @@ def _like_polars(rows: pa.Table) -> pa.Table:
     return table_from_polars(frame)
 
 
-def _like_pandas(rows: Any, form: TableForm, sample: Callable[[], pa.Table], schema: pa.Schema) -> pa.Table:
+def _like_pandas(rows: Any, sample: Callable[[], pa.Table], schema: pa.Schema) -> pa.Table:
     import pandas as pd
 
     if isinstance(rows, pd.api.extensions.ExtensionArray):
@@ -207,9 +192,9 @@ def _like_pandas(rows: Any, form: TableForm, sample: Callable[[], pa.Table], sch
     if isinstance(rows, (pd.DataFrame, pd.Series)):
         from shmplane.codecs.pandas_rows import lowered_rows
 
-        return lowered_rows(rows, form.origin, form.recipe, sample())
+        return lowered_rows(rows, sample())
     table = _arrow_from(rows, schema)
-    for name, how in zip(schema.names, json.loads(form.recipe.decode("utf-8", "surrogatepass"))["how"], strict=False):
+    for name, how in zip(schema.names, recipe_of(schema)["how"], strict=False):
         if "numpy" in how and name in table.column_names and table[name].null_count:
             raise ValueError(f"field {name!r} is null in some rows, and its dtype {how['numpy']} has no null")
     return table

@@ -1,7 +1,7 @@
 """Tables: one Arrow IPC stream, uncompressed, so that columns are read where they lie.
 
 The frame repeats the schema and the number of rows, so that a block can be described without its body; and it
-says what the table came from (``origin``), with a recipe for what Arrow's schema cannot say.
+says what the table came from (``origin``). What an origin needs besides is in the schema's metadata.
 
 Rule 1. The size is found by a dry run, then the stream is written once, straight to the sink. Column buffers
         are handed over as they are; only slices that do not start at a byte, and offsets, are rebuilt by
@@ -54,7 +54,7 @@ ORIGINS = ("arrow", "column", "pandas", "pandas-series", "polars", "polars-serie
 #: origins that are a single column
 SERIES = ("column", "pandas-series", "polars-series", "pandas-array")
 
-_HEAD = struct.Struct("<BQIQI")  #: origin, rows, columns, bytes of the stream, bytes of the recipe
+_HEAD = struct.Struct("<BQIQ")  #: origin, rows, columns, bytes of the stream
 
 #: Extension types whose class is Arrow's own. Others would run foreign code in every reader.
 _KNOWN_EXTENSIONS = frozenset(
@@ -76,7 +76,6 @@ class TableFrame(NamedTuple):
     num_rows: int
     num_columns: int
     nbytes: int  #: of the stream
-    recipe: bytes  #: what the origin needs besides the schema
     schema: bytes  #: as an IPC message
 
 
@@ -86,7 +85,7 @@ class EncodedTable:
     __slots__ = ("_batches", "_schema", "frame", "nbytes")
     kind = "table"
 
-    def __init__(self, table: pa.Table, origin: str = "arrow", recipe: bytes = b"") -> None:
+    def __init__(self, table: pa.Table, origin: str = "arrow") -> None:
         import pyarrow as pa
 
         self._schema = table.schema
@@ -94,18 +93,18 @@ class EncodedTable:
         size = pa.MockOutputStream()
         write_stream(size, self._schema, self._batches)
         self.nbytes: int = size.size()
-        head = _HEAD.pack(ORIGINS.index(origin), table.num_rows, table.num_columns, self.nbytes, len(recipe))
+        head = _HEAD.pack(ORIGINS.index(origin), table.num_rows, table.num_columns, self.nbytes)
         schema = self._schema.serialize()
         if not pa.ipc.read_schema(schema).equals(self._schema, check_metadata=True):
             raise UnsupportedValue("this table's schema would come back from Arrow as another one; cast its columns")
-        self.frame: bytes = seal(b"T", head + recipe + schema.to_pybytes())
+        self.frame: bytes = seal(b"T", head + schema.to_pybytes())
 
     def write_to(self, sink: Sink) -> None:
         with SinkFile(sink) as file:
             write_stream(file.arrow, self._schema, self._batches)
 
 
-def encode_table(table: pa.Table, origin: str = "arrow", recipe: bytes = b"") -> EncodedTable:
+def encode_table(table: pa.Table, origin: str = "arrow") -> EncodedTable:
     """Describe a ``pyarrow.Table``, or raise ``UnsupportedValue`` naming the column that cannot be stored."""
     import pyarrow as pa
 
@@ -118,7 +117,7 @@ def encode_table(table: pa.Table, origin: str = "arrow", recipe: bytes = b"") ->
             )
     try:
         table.validate()  # as every reader does
-        return EncodedTable(table, origin, recipe)
+        return EncodedTable(table, origin)
     except own(pa.ArrowException, OSError, ValueError, TypeError, NotImplementedError) as error:
         raise UnsupportedValue(f"Arrow cannot write this table as an IPC stream: {error}") from error
 
@@ -179,12 +178,10 @@ def parse_table(frame: bytes) -> TableFrame:
     payload = unseal(b"T", frame)
     if len(payload) < _HEAD.size:
         corrupt("its frame is cut short")
-    origin, num_rows, num_columns, nbytes, recipe_nbytes = _HEAD.unpack_from(payload)
-    if origin >= len(ORIGINS) or recipe_nbytes > len(payload) - _HEAD.size:
+    origin, num_rows, num_columns, nbytes = _HEAD.unpack_from(payload)
+    if origin >= len(ORIGINS):
         corrupt("its frame has no table's layout")
-    schema_at = _HEAD.size + recipe_nbytes
-    recipe, schema = payload[_HEAD.size : schema_at], payload[schema_at:]
-    return TableFrame(ORIGINS[origin], num_rows, num_columns, nbytes, recipe, schema)
+    return TableFrame(ORIGINS[origin], num_rows, num_columns, nbytes, payload[_HEAD.size :])
 
 
 @lru_cache(maxsize=128)

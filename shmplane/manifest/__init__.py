@@ -1,9 +1,18 @@
-"""The shared truth of a plane: schema, states, the only writer, and recovery."""
+"""The shared truth of a plane: schema, states, the only writer, and recovery.
 
-from .coordination import NO_TICKET, Coordination, SemaphoreUse, watch_bit
+What only those who look at a plane need is loaded when it is asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .coordination import NO_TICKET, Coordination, watch_bit
 from .metering import LEVEL_WORDS, Metering
 from .places import TEMPORARY_PREFIX, default_root, directory_of, link_prefix, open_files, plane_names, why_left_over
 from .reading import BlockFacts, Contents, Reader, held_rows, not_found
+from .records import BlockInfo, PlaneStatistics, Reclaimed, SemaphoreInfo, timestamp
 from .recovery import reap, rebuild, release_slot, rows_of_owner
 from .schema import MAX_REFERENCES
 from .segments import Doomed, Place
@@ -25,40 +34,80 @@ from .states import (
 from .store import FORMAT, MAX_METERS, METER_WORDS, Limits, Manifest, fingerprint_of_format
 from .transaction import NeedSlab, Transaction
 
+if TYPE_CHECKING:
+    from .copying import TableCopier, TableCopy
+    from .snapshot import (
+        Block,
+        Process,
+        Segment,
+        SemaphoreUse,
+        Snapshot,
+        Summary,
+        checked,
+        read_snapshot,
+        read_summary,
+    )
+
+_HOMES = {
+    "Block": "snapshot",
+    "Process": "snapshot",
+    "Segment": "snapshot",
+    "SemaphoreUse": "snapshot",
+    "Snapshot": "snapshot",
+    "Summary": "snapshot",
+    "TableCopier": "copying",
+    "TableCopy": "copying",
+    "checked": "snapshot",
+    "read_snapshot": "snapshot",
+    "read_summary": "snapshot",
+}
+
 __all__ = [
     "BLOCK_STATES",
+    "Block",
+    "BlockFacts",
+    "BlockInfo",
     "CELL_NBYTES",
     "CREATING",
+    "Contents",
+    "Coordination",
     "DOOMED",
+    "Doomed",
     "FORMAT",
     "FREE",
     "KINDS",
     "KIND_CODES",
     "LEVEL_WORDS",
     "LIVE",
+    "Limits",
     "MAKING",
     "MAX_METERS",
     "MAX_REFERENCES",
     "METER_WORDS",
-    "PAGES",
+    "Manifest",
+    "Metering",
     "NO_TICKET",
+    "NeedSlab",
+    "PAGES",
+    "Place",
+    "PlaneStatistics",
+    "Process",
+    "Reader",
+    "Reclaimed",
     "SEGMENT_STATES",
-    "TEMPORARY_PREFIX",
     "SMALL_NBYTES",
+    "Segment",
+    "SemaphoreInfo",
+    "SemaphoreUse",
+    "Snapshot",
+    "Summary",
+    "TEMPORARY_PREFIX",
+    "TableCopier",
+    "TableCopy",
+    "Transaction",
     "USED",
     "WARM",
-    "BlockFacts",
-    "Contents",
-    "Coordination",
-    "Doomed",
-    "Limits",
-    "Manifest",
-    "NeedSlab",
-    "Metering",
-    "Place",
-    "Reader",
-    "SemaphoreUse",
-    "Transaction",
+    "checked",
     "default_root",
     "directory_of",
     "fingerprint_of_format",
@@ -67,10 +116,20 @@ __all__ = [
     "not_found",
     "open_files",
     "plane_names",
+    "read_snapshot",
+    "read_summary",
     "reap",
     "rebuild",
     "release_slot",
     "rows_of_owner",
+    "timestamp",
     "watch_bit",
     "why_left_over",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{home}"), name)

@@ -12,7 +12,7 @@ and is first in line. Waking is a hint: waiters look again every 100 ms by thems
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from zlib import crc32
 
 from ..errors import PlaneFull
@@ -21,10 +21,7 @@ if TYPE_CHECKING:
     from ..tables import Column
     from .store import Manifest
 
-__all__ = ["NO_TICKET", "SEMAPHORE_KINDS", "Coordination", "SemaphoreUse", "watch_bit"]
-
-#: the first letter of a semaphore's name in the tables: what it is for
-SEMAPHORE_KINDS = {"l": "lock", "s": "semaphore", "p": "pool limit", "g": "loading"}
+__all__ = ["NO_TICKET", "Coordination", "watch_bit"]
 
 #: for somebody who does not wait: behind all tickets, before those that were passed over
 NO_TICKET = 1 << 62
@@ -32,16 +29,6 @@ NO_TICKET = 1 << 62
 _PASSED_OVER = 1 << 63
 _PASSED_OVER_AFTER_NS = 1_000_000_000
 _clock = time.monotonic_ns
-
-
-class SemaphoreUse(NamedTuple):
-    """A lock or semaphore that somebody holds or waits for."""
-
-    kind: str
-    name: str
-    permits: int
-    holders: dict[int, int]  #: permits held, by slot
-    waiting: tuple[int, ...]  #: slots in the order of their turns; one for all who wait in a process
 
 
 class Coordination:
@@ -133,32 +120,6 @@ class Coordination:
     def holders(self, row: int) -> dict[int, int]:
         """Permits by slot, of those who hold any."""
         return {slot: permits[row] for slot, permits, _ in self._rows() if permits[row]}
-
-    def uses(self) -> list[SemaphoreUse]:
-        """Every semaphore that anybody holds or waits for, by kind and name."""
-        high = self._manifest.semaphores_high
-        holders: dict[int, dict[int, int]] = {}
-        waiting: dict[int, list[tuple[int, int]]] = {}
-        for slot, permits, tickets in self._rows() if high else ():
-            for row, count in enumerate(permits[:high].tolist()):
-                if count:
-                    holders.setdefault(row, {})[slot] = count
-            for row, ticket in enumerate(tickets[:high].tolist()):
-                if ticket:
-                    waiting.setdefault(row, []).append((ticket, slot))
-        uses = [self._use(row, holders.get(row, {}), waiting.get(row, [])) for row in {*holders, *waiting}]
-        return sorted(uses, key=lambda use: (use.kind, use.name))
-
-    def _use(self, row: int, holders: dict[int, int], waiting: list[tuple[int, int]]) -> SemaphoreUse:
-        semaphores = self._semaphores
-        letter, _, name = semaphores.text.read(row, semaphores.length[row]).decode(errors="replace").partition(":")
-        kind = SEMAPHORE_KINDS.get(letter, "other")
-        return SemaphoreUse(kind, name, semaphores.permits[row], holders, tuple(slot for _, slot in sorted(waiting)))
-
-    def held_by(self, slot: int) -> int:
-        """Permits of all semaphores that one process holds."""
-        high = self._manifest.semaphores_high
-        return sum(sum(permits[:high].tolist()) for found, permits, _ in self._rows() if found == slot) if high else 0
 
     def count_held(self) -> int:
         """Permits held of all semaphores, over all processes."""

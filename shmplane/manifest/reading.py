@@ -240,12 +240,15 @@ def not_found(name: bytes) -> BlockNotFound:
 
 
 def held_rows(reader: Reader, slot: int) -> list[int]:
-    """Block rows that a process leases; proportional to the rows ever used, a page of words at a time."""
-    high, step = reader.manifest.blocks_high, 512
-    leases = reader.manifest.lease_row(slot)
-    held: list[int] = []
+    """Block rows that a process leases; proportional to the rows ever used."""
+    return used_rows(reader.manifest.lease_row(slot), reader.manifest.blocks_high)
+
+
+def used_rows(column: Column, high: int) -> list[int]:
+    """Rows below ``high`` whose word is not 0; a page of words at a time."""
+    step, used = 512, list[int]()
     for start in range(0, high, step):
-        words = leases[start : min(start + step, high)].tolist()
+        words = column[start : min(start + step, high)].tolist()
         if any(words):
-            held += [start + index for index, word in enumerate(words) if word]
-    return held
+            used += [start + index for index, word in enumerate(words) if word]
+    return used

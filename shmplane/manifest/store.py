@@ -115,7 +115,9 @@ class Manifest:
         self._mapping = Mapping(self.nbytes, writable=True)
         self._mapping.lay(fd, self.nbytes)
         self.address: int = self._mapping.address
-        words = self._words = self._mapping.words()
+        #: the whole file
+        self.words: memoryview = self._mapping.words()
+        words = self.words
         rows = limits.rows()
         self.header: Header = Header(words, self._starts[Header], 1)
         self.processes: Processes = Processes(words, self._starts[Processes], rows[Processes])
@@ -243,37 +245,42 @@ class Manifest:
         """The words of one process; only those below ``blocks_reserved`` may be touched, while the slot is in use."""
         row = self._lease_rows.get(slot)
         if row is None:
-            first = self._leases_start + slot * self._lease_row_words
-            row = self._lease_rows[slot] = view_column(self._words, first, 1, self.limits.max_blocks)
+            row = view_column(self.words, self.leases_start(slot), 1, self.limits.max_blocks)
+            self._lease_rows[slot] = row
         return row
+
+    def leases_start(self, slot: int) -> int:
+        """The first word of a process's lease row."""
+        return self._leases_start + slot * self._lease_row_words
 
     def permit_rows(self, slot: int) -> tuple[Column, Column]:
         """Permits held and oldest tickets of one process; only while it ``coordinates``."""
         rows = self._permit_rows.get(slot)
         if rows is None:
-            first = self._permits_start(slot)
-            rows = self._permit_rows[slot] = (
-                view_column(self._words, first, 1, MAX_SEMAPHORES),
-                view_column(self._words, first + MAX_SEMAPHORES, 1, MAX_SEMAPHORES),
+            permits, tickets = (
+                view_column(self.words, first, 1, MAX_SEMAPHORES) for first in self.permits_starts(slot)
             )
+            rows = self._permit_rows[slot] = permits, tickets
         return rows
 
-    def _permits_start(self, slot: int) -> int:
-        return self._leases_start + self.limits.max_processes * self._lease_row_words + slot * 2 * MAX_SEMAPHORES
+    def permits_starts(self, slot: int) -> tuple[int, int]:
+        """The first words of a process's permits and tickets."""
+        first = self.leases_start(self.limits.max_processes) + slot * 2 * MAX_SEMAPHORES
+        return first, first + MAX_SEMAPHORES
 
     def reserve_permit_rows(self, slot: int) -> None:
         """Back a process's permit and ticket rows with memory."""
-        self._allocate(self._permits_start(slot) * WORD_NBYTES, 2 * MAX_SEMAPHORES * WORD_NBYTES)
+        self._allocate(self.permits_starts(slot)[0] * WORD_NBYTES, 2 * MAX_SEMAPHORES * WORD_NBYTES)
 
     def reading_row(self, slot: int) -> Column:
         """All words of all meters of one process, while it is ``metered``; behind the last slot lie the two base rows."""
         row = self._reading_rows.get(slot)
         if row is None:
-            row = self._reading_rows[slot] = view_column(self._words, self._readings_start(slot), 1, _READING_WORDS)
+            row = self._reading_rows[slot] = view_column(self.words, self._readings_start(slot), 1, _READING_WORDS)
         return row
 
     def _readings_start(self, slot: int) -> int:
-        return self._permits_start(self.limits.max_processes) + slot * _READING_WORDS
+        return self.permits_starts(self.limits.max_processes)[0] + slot * _READING_WORDS
 
     def reserve_reading_rows(self, slot: int) -> None:
         """Back a process's readings and the two base rows with memory."""
@@ -292,8 +299,7 @@ class Manifest:
     def reserve_lease_row(self, slot: int, words: int) -> None:
         """Back the first ``words`` words of a process's row with memory."""
         if words:
-            offset = (self._leases_start + slot * self._lease_row_words) * WORD_NBYTES
-            self._allocate(offset, words * WORD_NBYTES)
+            self._allocate(self.leases_start(slot) * WORD_NBYTES, words * WORD_NBYTES)
 
     def describe_holder(self) -> str:
         """Which other process has the lock, for a message. The word is that of the last one who said so."""

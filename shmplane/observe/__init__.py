@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..manifest import default_root, directory_of, plane_names
+    from ..manifest import Block, Process, Segment, Snapshot, Summary, default_root, directory_of, plane_names
     from .checks import Check, Health
     from .contents import describe_block
     from .host import check_host
@@ -19,21 +19,20 @@ if TYPE_CHECKING:
     from .places import Leftover, leftovers
     from .planes import check_planes
     from .reclaiming import Reclaimable, reclaimable
-    from .snapshot import Block, Process, Segment, Snapshot, Summary
     from .units import count, nbytes, seconds, some
 
 _HOMES = {
-    "Block": ".snapshot",
+    "Block": "..manifest",
     "Check": ".checks",
     "ColumnFacts": ".layout",
     "Health": ".checks",
     "Leftover": ".places",
-    "Process": ".snapshot",
+    "Process": "..manifest",
     "Reading": ".open",
     "Reclaimable": ".reclaiming",
-    "Segment": ".snapshot",
-    "Snapshot": ".snapshot",
-    "Summary": ".snapshot",
+    "Segment": "..manifest",
+    "Snapshot": "..manifest",
+    "Summary": "..manifest",
     "TableFacts": ".layout",
     "check_host": ".host",
     "check_planes": ".planes",

@@ -15,8 +15,8 @@ from ..errors import BlockNotFound, PlaneCorrupt
 from ..system import open_file
 
 if TYPE_CHECKING:
+    from ..manifest import Block, Snapshot
     from .open import Reading
-    from .snapshot import Block, Snapshot
 
 __all__ = ["describe_block"]
 

@@ -8,22 +8,30 @@ says ``approximate``: only single words are sure to be whole then.
 from __future__ import annotations
 
 import os
-import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Any, TypeVar
 
-from ..errors import PlaneCorrupt, PlaneNotFound
-from ..manifest import Manifest, default_root, directory_of, open_files
+from ..errors import PlaneNotFound
+from ..manifest import (
+    Manifest,
+    Snapshot,
+    Summary,
+    TableCopier,
+    TableCopy,
+    checked,
+    default_root,
+    directory_of,
+    open_files,
+    read_snapshot,
+    read_summary,
+)
 from ..names import check_plane_name
 from ..system import NOT_HAD, HostLock, Token, check_directory
-from .snapshot import Snapshot, Summary, read_snapshot, read_summary
 
 __all__ = ["Reading", "reading", "snapshot_of", "summary_of"]
 
 LOCK_PATIENCE_S = 1.0
-_Result = TypeVar("_Result", Summary, Snapshot)
 
 
 class Reading:
@@ -40,32 +48,29 @@ class Reading:
 
     def summary(self) -> Summary:
         """Totals and processes."""
-        found, approximate = self._read(read_summary)
-        return replace(found, approximate=True) if approximate else found
+        tables, approximate = self._copy(with_blocks=False)
+        found = checked(self.name, read_summary, self.name, self.root, tables)
+        return replace(found, approximate=approximate)
 
     def snapshot(self) -> Snapshot:
         """Every row in use."""
-        found, approximate = self._read(read_snapshot)
-        return replace(found, summary=replace(found.summary, approximate=True)) if approximate else found
+        tables, approximate = self._copy(with_blocks=True)
+        found = checked(self.name, read_snapshot, self.name, self.root, tables)
+        return replace(found, summary=replace(found.summary, approximate=approximate))
 
     def segment_path(self, segment_id: int) -> str:
         return f"{self.path}/s{segment_id}"
 
-    def _read(self, read: Callable[..., _Result]) -> tuple[_Result, bool]:
-        try:
-            found = self._lock.run(LOCK_PATIENCE_S, self._run, read)
-            return (self._run(read), True) if found is NOT_HAD else (found, False)
-        except (IndexError, OverflowError, ValueError, struct.error) as error:
-            raise PlaneCorrupt(
-                f"plane {self.name!r}: its tables hold impossible values ({error}). Somebody wrote over them: "
-                f"`shmplane rm {self.name} --plane --force` removes the plane.",
-                name=self.name,
-            ) from error
+    def _copy(self, *, with_blocks: bool) -> tuple[TableCopy, bool]:
+        """The tables, and whether they were copied while somebody else held the lock."""
+        copier = TableCopier(self.manifest, with_blocks=with_blocks)
+        found = self._lock.run(LOCK_PATIENCE_S, self._copy_tables, copier)
+        return (self._copy_tables(copier), True) if found is NOT_HAD else (found, False)
 
-    def _run(self, read: Callable[..., Any]) -> Any:
+    def _copy_tables(self, copier: TableCopier) -> TableCopy:
         if self.manifest.header.destroyed[0]:
             raise _not_there(self.name, self.root)
-        return read(self.name, self.root, self.manifest, is_held=self._token.is_held)
+        return copier.copy(self._token.is_held)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from .reclaiming import reclaimable
 from .units import count, nbytes, some
 
 if TYPE_CHECKING:
-    from .snapshot import Snapshot, Summary
+    from ..manifest import Snapshot, Summary
 
 __all__ = ["check_planes"]
 

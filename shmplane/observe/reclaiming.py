@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from .units import nbytes, some
 
 if TYPE_CHECKING:
-    from .snapshot import Block, Process, Snapshot
+    from ..manifest import Block, Process, Snapshot
 
 __all__ = ["Reclaimable", "reclaimable"]
 

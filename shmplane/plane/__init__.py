@@ -1,12 +1,12 @@
 """What users touch: planes, blocks, builders and buffers."""
 
+from ..manifest import BlockInfo, PlaneStatistics, Reclaimed, SemaphoreInfo
 from .blocks.block import Block
 from .blocks.build import Buffer, Builder
 from .coordination.semaphores import Semaphore
 from .drafts import ArrayDraft, Draft, JsonDraft, TableDraft
 from .plane import Plane
 from .process.orphans import remove_orphans
-from .records import BlockInfo, PlaneStatistics, Reclaimed, SemaphoreInfo
 
 __all__ = [
     "ArrayDraft",

@@ -13,11 +13,11 @@ from .blocks.block import Block
 from .blocks.mutables import open_mutable
 from .coordination import watching
 from .coordination.loading import loading, refuse_own
+from .coordination.meters import PoolMeter, totals
 from .coordination.pools import PoolPermits
 from .coordination.semaphores import Semaphore, check_permits, open_semaphore
 from .coordination.waiting import Closing
 from .following import AsyncFollowing, Following
-from .process.meters import PoolMeter, totals
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 if TYPE_CHECKING:
     from .blocks.block import Block
-    from .coordinated import Coordinated
 
 __all__ = ["AsyncFollowing", "Following"]
+
+
+class CanWait(Protocol):
+    """A plane, as far as following a name needs it."""
+
+    def wait(self, name: str, *, newer_than: int, timeout: float | None) -> Block: ...
+    async def wait_async(self, name: str, *, newer_than: int, timeout: float | None) -> Block: ...
 
 
 class Following(Iterator["Block"]):
     """What ``plane.follow`` returns. After a ``TimeoutError`` it can be asked again, and goes on where it was."""
 
-    def __init__(self, plane: Coordinated, name: str, *, newer_than: int, timeout: float | None) -> None:
+    def __init__(self, plane: CanWait, name: str, *, newer_than: int, timeout: float | None) -> None:
         self._plane, self._name, self._newer_than, self._timeout = plane, name, newer_than, timeout
 
     def __next__(self) -> Block:
@@ -36,7 +42,7 @@ class Following(Iterator["Block"]):
 class AsyncFollowing(AsyncIterator["Block"]):
     """What ``plane.follow_async`` returns; for the rest see ``Following``."""
 
-    def __init__(self, plane: Coordinated, name: str, *, newer_than: int, timeout: float | None) -> None:
+    def __init__(self, plane: CanWait, name: str, *, newer_than: int, timeout: float | None) -> None:
         self._plane, self._name, self._newer_than, self._timeout = plane, name, newer_than, timeout
 
     async def __anext__(self) -> Block:

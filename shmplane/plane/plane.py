@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from ..codecs import as_kind, check_as, encode
 from ..errors import BlockNotFound, ClosedError, StaleHandle
-from ..manifest import TEMPORARY_PREFIX, Transaction, default_root
+from ..manifest import TEMPORARY_PREFIX, BlockInfo, PlaneStatistics, Reclaimed, Transaction, default_root
 from ..names import check_block_name, check_plane_name, parse_nbytes
 from ..system import ignoring, own
 from .blocks.block import Block, unwrapped
@@ -21,12 +21,12 @@ from .blocks.views import Views
 from .coordinated import Coordinated
 from .coordination.waiting import Closing, wake_waiters
 from .drafts import Draft, append_rows, open_draft
+from .inventory import block_infos, statistics
 from .process.close import destroy, end_if_temporary, forget_ended
 from .process.open import open_attachment
 from .process.options import DEFAULT_LIMITS, Options, parse_options
 from .process.orphans import remove_orphaned_files, remove_orphans
 from .process.upkeep import collect, resize, trim
-from .records import BlockInfo, PlaneStatistics, Reclaimed, block_infos, statistics
 from .shown import names_now, text_of
 
 if TYPE_CHECKING:
@@ -335,13 +335,11 @@ class Plane(Coordinated):
 
     def blocks(self) -> list[BlockInfo]:
         """A row per block, also those without a name that somebody still leases."""
-        attachment = self._open()
-        return attachment.look(block_infos)
+        return block_infos(self._open())
 
     def stats(self) -> PlaneStatistics:
         """Totals over all processes."""
-        attachment = self._open()
-        return attachment.look(statistics)
+        return statistics(self._open())
 
     def resize(self, capacity: int | str) -> None:
         """Change the capacity live; ``PlaneFull`` when more than that is in use."""

@@ -7,15 +7,20 @@ import weakref
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from shmplane.scopes.base import ScopeBase
+from typing import Any, Protocol
 
 __all__ = ["OpenResource", "register", "report"]
 
+
+class Listed(Protocol):
+    """A scope, as far as it is listed."""
+
+    name: str
+    _entries: Any  #: what it has to clean up, oldest first
+
+
 # Plain dict operations, each of them atomic: finalizers run anywhere and must not wait for a lock.
-_scopes: dict[int, weakref.ref[ScopeBase]] = {}
+_scopes: dict[int, weakref.ref[Listed]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +37,7 @@ class OpenResource:
         return f"{self.scope}: {self.what}, acquired at {self.file}:{self.line}, open for {round(self.seconds, 3):g} s"
 
 
-def register(scope: ScopeBase) -> None:
+def register(scope: Listed) -> None:
     """List a scope for as long as it lives."""
     key = id(scope)
     # All C: an exception of a signal handler would be lost in a callback of Python code.
@@ -47,5 +52,5 @@ def report() -> list[OpenResource]:
         scope = ref()
         if scope is not None:
             mine = [entry for entry in list(scope._entries) if entry.pid == pid and entry.begun_by is None]
-            found += [OpenResource(scope.name, e.what, *e.place, now - e.since) for e in mine]
+            found += [OpenResource(scope.name, e.what, e.place[0], e.place[1], now - e.since) for e in mine]
     return sorted(found, key=lambda resource: -resource.seconds)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import shmplane
 from shmplane import observe
-from shmplane.observe import Block, Process, Segment, Snapshot, Summary
+from shmplane.manifest import Block, Process, Segment, Snapshot, Summary
 
 
 def make(*blocks: Block, processes: tuple[Process, ...] = ()) -> Snapshot:

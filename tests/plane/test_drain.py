@@ -76,9 +76,9 @@ def test_no_thread_of_the_library_runs_during_a_fork(plane: shmplane.Plane) -> N
         return len(os.listdir("/proc/self/task"))
 
     before = threads()
-    attachment.before_fork()
+    attachment.forks.before_fork()
     during = threads()
-    attachment.after_fork_in_parent()
+    attachment.forks.after_fork_in_parent()
     assert during == before - 1
     until(lambda: threads() == before)
 

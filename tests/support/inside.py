@@ -173,12 +173,16 @@ def references_with_callbacks(plane: Any) -> list[Any]:
 
 def watches_of(plane: Any) -> Any:
     """The waits for a name that are under way in this process."""
-    return attachment_of(plane).watches
+    from shmplane.plane.coordination import watching
+
+    return watching.watches_of(attachment_of(plane)).watches
 
 
 def permits_of(plane: Any) -> Any:
     """This process's share of each semaphore, by key, such as ``b"s:gpu"``."""
-    return attachment_of(plane).semaphores
+    from shmplane.plane.coordination import claims
+
+    return claims.permits_of(attachment_of(plane)).parts
 
 
 def claims_in_line(plane: Any, name: str) -> int:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ...codecs import as_kind, as_table, describe, find_columns, open_table, present
 from ...errors import ClosedError, ShmplaneError, StaleHandle, UnsafeCodec
-from ...manifest import KINDS
+from ...manifest import KINDS, timestamp
 from ...system import ignoring, own
-from ..records import timestamp
 from .claims import Lease, claims_of
 from .export import export
 from .handles import held_attachment

@@ -71,7 +71,7 @@ class Lease:
         """Map the block's body, once; of a composed table there is none, its parts have it."""
         if self.mapping is None:
             memory, facts = self.attachment.memory, self.facts
-            self._use(memory.composed(facts) if self._is_paged else memory.readable(facts))
+            self._use(self.attachment.compositions.get(facts) if self._is_paged else memory.readable(facts))
 
     def open_all(self) -> None:
         """Map and read whatever any view of the block will need; the plane is about to go."""

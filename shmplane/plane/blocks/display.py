@@ -7,14 +7,13 @@ Rule 2. Styles are inline and colours are inherited, so that it looks right in e
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ...system import own
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from .block import Block
+    from datetime import datetime
 
 __all__ = ["mimebundle_of_block", "text_of_block"]
 
@@ -26,7 +25,32 @@ _HEAD = "text-align:left;vertical-align:top;font-weight:normal;opacity:0.7;paddi
 _CELL = "text-align:left;padding:1px 0;font-family:monospace;white-space:pre-wrap"
 
 
-def text_of_block(block: Block) -> str:
+class Described(Protocol):
+    """A block, as far as it shows itself."""
+
+    @property
+    def name(self) -> str | None: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def dtype(self) -> Any: ...
+    @property
+    def shape(self) -> tuple[int, ...] | None: ...
+    @property
+    def schema(self) -> Any: ...
+    @property
+    def created(self) -> datetime: ...
+    @property
+    def leases(self) -> int: ...
+    @property
+    def closed(self) -> bool: ...
+
+
+def text_of_block(block: Described) -> str:
     """``<Block 'prices' version 3: array float64 (1000, 3), 24,000 B>``, of bounded length. Never raises."""
     try:
         said = f"{block.kind}{_what(block)}"
@@ -35,7 +59,7 @@ def text_of_block(block: Block) -> str:
     return f"<Block {block.name!r} version {block.version}: {said}, {block.nbytes:,} B{', closed' * block.closed}>"
 
 
-def _what(block: Block) -> str:
+def _what(block: Described) -> str:
     shape, dtype = block.shape, block.dtype
     if dtype is not None:
         return f" {_cut(str(dtype))} {shape}"
@@ -50,7 +74,7 @@ def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST_IN_TEXT else f"{text[:_LONGEST_IN_TEXT]}..."
 
 
-def mimebundle_of_block(block: Block) -> dict[str, str]:
+def mimebundle_of_block(block: Described) -> dict[str, str]:
     """The block as ``text/plain`` and ``text/html``."""
     rows = "".join(
         f'<tr style="background:none"><th style="{_HEAD}">{escape(fact)}</th><td style="{_CELL}">{escape(text)}</td></tr>'
@@ -59,7 +83,7 @@ def mimebundle_of_block(block: Block) -> dict[str, str]:
     return {"text/plain": repr(block), "text/html": f'<table style="{_TABLE}">{rows}</table>'}
 
 
-def _facts(block: Block) -> Iterator[tuple[str, str]]:
+def _facts(block: Described) -> Iterator[tuple[str, str]]:
     yield "block", "anonymous" if block.name is None else block.name
     yield "version", str(block.version)
     yield "kind", block.kind
@@ -75,7 +99,7 @@ def _facts(block: Block) -> Iterator[tuple[str, str]]:
     yield "handle", "closed" if block.closed else "open"
 
 
-def _columns(block: Block) -> Iterator[str]:
+def _columns(block: Described) -> Iterator[str]:
     schema: Any = block.schema
     for number, field in enumerate(schema):
         if number == _MOST_COLUMNS:

@@ -14,11 +14,12 @@ import weakref
 from collections import deque
 from itertools import filterfalse
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ...errors import ClosedError
 from ...manifest import NO_TICKET
 from ...system import own
+from ..process.registry import Registry
 from .waiting import SLICE_S, settle
 
 if TYPE_CHECKING:
@@ -26,15 +27,24 @@ if TYPE_CHECKING:
 
     from ...manifest import Transaction
     from ..process.attachment import Attachment
-    from .semaphores import Semaphore
     from .waiting import Closing
 
-__all__ = ["Claim", "LocalPart"]
+__all__ = ["Claim", "LocalPart", "Permits", "permits_of"]
 
 #: the longest sleep without a look at who is still alive, of those who are not the first of their process
 _SLICE_BEHIND_S = 0.5
 #: at the bottom of ``ready``, for as many releases of nothing at once
 _REFUSALS = 8
+
+
+class Line(Protocol):
+    """A semaphore, as its claims see it."""
+
+    _attachment: Attachment
+    _closing: Closing
+    _local: LocalPart
+
+    def _part(self, tx: Transaction) -> LocalPart: ...
 
 
 class LocalPart:
@@ -74,6 +84,45 @@ class LocalPart:
         self.ready[:] = [one for one in self.ready if isinstance(one, _Refusal)]
 
 
+class Permits(Registry):
+    """What this process holds of each semaphore, and who waits for it here, by the semaphore's key."""
+
+    def __init__(self, _: Attachment) -> None:
+        self.parts: dict[bytes, LocalPart] = {}
+
+    @property
+    def is_idle(self) -> bool:
+        # A plain loop: this is asked at the end of every wait.
+        for part in list(self.parts.values()):  # noqa: SIM110
+            if not part.is_idle:
+                return False
+        return True
+
+    @property
+    def ends_silently(self) -> bool:
+        return not self.is_idle
+
+    def audit(self, tx: Transaction) -> None:
+        for part in self.parts.values():
+            if tx.coordination.is_current(part.row, part.generation):
+                tx.coordination.set_held(part.row, part.held)
+                tx.coordination.show_ticket(part.row, part.waiters[0].ticket if part.waiters else 0)
+
+    def begin_again_in_child(self) -> None:
+        for part in self.parts.values():
+            part.forget()
+
+    def end(self) -> None:
+        for part in list(self.parts.values()):
+            part.forget()
+        self.parts.clear()
+
+
+def permits_of(attachment: Attachment) -> Permits:
+    """This process's permits and places in lines."""
+    return attachment.registry(Permits)
+
+
 class _Release(filterfalse):  # type: ignore[type-arg]
     """``filterfalse(owed.append, ready)``: its next is the next claim, which is owed by then. Calling it calls that one."""
 
@@ -108,7 +157,7 @@ class Claim:
 
     __slots__ = ("failed", "is_done", "listed", "semaphore", "taken", "ticket", "waits")
 
-    def __init__(self, semaphore: Semaphore, *, waits: bool = True) -> None:
+    def __init__(self, semaphore: Line, *, waits: bool = True) -> None:
         self.semaphore, self.waits = semaphore, waits
         self.ticket = 0
         self.listed = self.taken = self.is_done = self.failed = False
@@ -226,7 +275,7 @@ class _Refusal:
         part.ready[:0] = [self] * (_REFUSALS - part.ready.count(self))
         if attachment.ended is not None:
             raise ClosedError(attachment.ended, plane=attachment.name)
-        known = attachment.semaphores.get(part.name)
+        known = permits_of(attachment).parts.get(part.name)
         if known is None or known is part:
             raise RuntimeError(f"{self._title} is not held by this process, so it cannot be released")
         known.release()  # what was forgotten while nobody used it has come again

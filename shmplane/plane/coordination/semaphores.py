@@ -13,7 +13,7 @@ from ...errors import LockTimeout, PlaneFull, PlaneMismatch
 from ...system import NOT_HAD, own
 from ..process.patience import is_in_event_loop, moment, patience
 from ..process.reclaim import reap_dead
-from .claims import Claim, LocalPart
+from .claims import Claim, LocalPart, permits_of
 from .waiting import check_timeout, settle, wait_for, wait_for_async
 
 if TYPE_CHECKING:
@@ -49,9 +49,9 @@ def _open_row(tx: Transaction, attachment: Attachment, name: bytes, permits: int
 def _forget_parts(tx: Transaction, attachment: Attachment, kept: LocalPart) -> None:
     """Forget idle parts whose row has gone to another name since."""
     coordination = tx.coordination
-    for name, part in list(attachment.semaphores.items()):
+    for name, part in list(permits_of(attachment).parts.items()):
         if part is not kept and part.is_idle and not coordination.is_current(part.row, part.generation):
-            del attachment.semaphores[name]
+            del permits_of(attachment).parts[name]
 
 
 class Semaphore:
@@ -67,8 +67,10 @@ class Semaphore:
         self._attachment, self._name, self._permits = attachment, name, permits
         self._title, self._closing = title, closing
         self._is_checked = False
-        part = attachment.semaphores.get(name)
-        self._use(attachment.semaphores.setdefault(name, LocalPart(attachment, name, title)) if part is None else part)
+        part = permits_of(attachment).parts.get(name)
+        self._use(
+            permits_of(attachment).parts.setdefault(name, LocalPart(attachment, name, title)) if part is None else part
+        )
 
     # Taking
 
@@ -189,7 +191,7 @@ class Semaphore:
         if not self._is_checked:
             self._check(tx)
         attachment, coordination = self._attachment, tx.coordination
-        part = attachment.semaphores.setdefault(self._name, self._local)
+        part = permits_of(attachment).parts.setdefault(self._name, self._local)
         if part is not self._local:
             self._use(part)  # ours was forgotten
         if not coordination.is_current(part.row, part.generation):
@@ -197,7 +199,7 @@ class Semaphore:
             row = coordination.find(self._name)
             if row < 0:
                 row = _open_row(tx, attachment, self._name, self._permits)
-            if len(attachment.semaphores) > _MOST_PARTS:
+            if len(permits_of(attachment).parts) > _MOST_PARTS:
                 _forget_parts(tx, attachment, part)
             part.place(row, coordination.generation(row))
         return part

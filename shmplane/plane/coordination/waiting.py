@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from ...errors import ClosedError, ShmplaneError
 from ...system import NOT_HAD, ignoring, wait_for_change, wake_all
 from ..process.patience import PATIENCE_S, moment, patience
-from ..process.waker import running_loop
+from .waker import Waker, running_loop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,7 +116,7 @@ async def wait_for_async(wait: Wait, timeout: float | None) -> bool:
     loop = running_loop()
     try:
         for sequence, seconds in _tries(wait, timeout, in_loop=True):
-            await wait.attachment.waker.wait(loop, sequence, seconds, wait.is_next)
+            await wait.attachment.registry(Waker).wait(loop, sequence, seconds, wait.is_next)
         is_done = wait.is_done
         if not is_done:
             give_back(wait.attachment, wait)
@@ -175,9 +175,7 @@ def settle(attachment: Attachment) -> None:
 
 def wake_waiters(attachment: Attachment) -> None:
     """Have whoever waits in this process look again, at once or with its next slice."""
-    if attachment.ended is not None:
-        return
-    if not attachment.watches and not any(part.waiters for part in list(attachment.semaphores.values())):
+    if attachment.ended is not None or not attachment.ends_silently:
         return
     with ignoring(ClosedError):
         # Under the lock the word changes, so that those who have looked and do not sleep yet look again as well.

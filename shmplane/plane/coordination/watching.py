@@ -13,6 +13,7 @@ from ...manifest import watch_bit
 from ...system import NOT_HAD
 from ..blocks.claims import claims_of
 from ..process.patience import moment
+from ..process.registry import Registry
 from .waiting import SLICE_S, check_timeout, wait_for, wait_for_async
 
 if TYPE_CHECKING:
@@ -21,7 +22,33 @@ if TYPE_CHECKING:
     from ..process.attachment import Attachment
     from .waiting import Closing
 
-__all__ = ["wait", "wait_async"]
+__all__ = ["Watches", "wait", "wait_async", "watches_of"]
+
+
+class Watches(Registry):
+    """The waits for a name that are under way in this process."""
+
+    def __init__(self, _: Attachment) -> None:
+        self.watches: set[_Watch] = set()
+
+    @property
+    def is_idle(self) -> bool:
+        return not self.watches
+
+    @property
+    def ends_silently(self) -> bool:
+        return bool(self.watches)
+
+    def begin_again_in_child(self) -> None:
+        self.watches.clear()
+
+    def end(self) -> None:
+        self.watches.clear()
+
+
+def watches_of(attachment: Attachment) -> Watches:
+    """This process's waits for names."""
+    return attachment.registry(Watches)
 
 
 class _Watch:
@@ -56,7 +83,7 @@ class _Watch:
             return 0
         if not self._is_shown:
             self._is_shown = True
-            attachment.watches.add(self)
+            watches_of(attachment).watches.add(self)
             self._show(tx)
             attachment.timer.tick()
         return tx.coordination.sequence()
@@ -64,13 +91,13 @@ class _Watch:
     def undo(self, tx: Transaction) -> None:
         """No longer interested."""
         if self._is_shown:
-            self.attachment.watches.discard(self)
+            watches_of(self.attachment).watches.discard(self)
             self._show(tx)
             self._is_shown = False
 
     def _show(self, tx: Transaction) -> None:
         mask = 0
-        for watch in list(self.attachment.watches):
+        for watch in list(watches_of(self.attachment).watches):
             mask |= watch_bit(crc32(watch.name))
         tx.coordination.watch(mask)
 

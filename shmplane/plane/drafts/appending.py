@@ -21,7 +21,6 @@ from ...codecs import (
     encode_rows,
     encode_table,
     form_of,
-    grown_recipe,
     nbytes_of,
 )
 from ...errors import Conflict, UnsupportedValue
@@ -95,7 +94,7 @@ def _append(base: Lease, name: bytes, rows: Any) -> Lease | None:
     table = align_rows(rows, form, version.sample)
     if not table.num_rows:
         return base
-    encoded = encode_table(table)
+    encoded = encode_table(table.replace_schema_metadata(None))  # the description of the whole has it
     merging = _how_many_to_merge(version, encoded.nbytes)
     if merging:
         try:
@@ -137,20 +136,19 @@ def _publish_merged(version: TableVersion, name: bytes, rows: pa.Table, *, mergi
 
     attachment, said = version.lease.attachment, version.said
     num_rows = said.num_rows + rows.num_rows
-    recipe = grown_recipe(said.recipe, num_rows)
     table = _combined(pa.concat_tables([version.table(last=merging), rows]))
     target = Target(name, base=version.lease.facts.row)
     if merging >= max(map(len, said.columns)):
-        whole = encode_table(table, said.origin, recipe)
+        whole = encode_table(table, said.origin)
         return store(attachment, target, contents_of(whole), whole)
-    encoded = encode_table(table)
+    encoded = encode_table(table.replace_schema_metadata(None))
     kept = [pieces[:-merging] for pieces in said.columns]
     used = sorted({piece.part for pieces in kept for piece in pieces})
     columns = tuple(
         (*(Piece(used.index(part), position) for part, position in pieces), Piece(len(used), index))
         for index, pieces in enumerate(kept)
     )
-    merged = said._replace(num_rows=num_rows, columns=columns, recipe=recipe)
+    merged = said._replace(num_rows=num_rows, columns=columns)
     references = [version.sources[part].row for part in used]
     nbytes = sum(version.sources[part].body_nbytes for part in used) + encoded.nbytes
     return store_composition(attachment, target, merged, nbytes=nbytes, parts=[encoded], references=references)
@@ -173,7 +171,7 @@ def _combined(table: pa.Table) -> pa.Table:
 def _added(said: Composition, part: int, num_rows: int) -> Composition:
     columns = tuple((*pieces, Piece(part, index)) for index, pieces in enumerate(said.columns))
     total = said.num_rows + num_rows
-    return said._replace(num_rows=total, columns=columns, recipe=grown_recipe(said.recipe, total))
+    return said._replace(num_rows=total, columns=columns)
 
 
 def _add(attachment: Attachment, name: bytes, form: TableForm, encoded: Encoded, num_rows: int) -> Lease | None:

@@ -12,11 +12,10 @@ from ...codecs import (
     check_labels,
     encode_table,
     form_of,
-    grown_recipe,
     labels_of,
     lower_column,
+    metadata_with,
     nbytes_of,
-    recipe_with,
     title_of,
 )
 from ...manifest import MAX_REFERENCES, SMALL_NBYTES
@@ -74,8 +73,8 @@ class TableDraft(Draft):
         super().__init__(attachment, name, base)
         self._old = TableVersion(base)
         said, schema = self._old.said, self._old.schema
-        labels = labels_of(said.origin, said.recipe, schema.names)
-        self._recipe, self._num_rows = said.recipe, said.num_rows
+        labels = labels_of(said.origin, schema)
+        self._num_rows = said.num_rows
         self._columns = [
             _Column(label, how, schema.field(at), said.columns[at]) for at, (label, how) in enumerate(labels)
         ] + [
@@ -121,7 +120,7 @@ class TableDraft(Draft):
             self._check_open()
             import pyarrow as pa
 
-            values = align_column(self._recipe, name, values, self._index_arrays)
+            values = align_column(self._old.said.origin, name, values, lambda: self.table)
             array, how = lower_column(self._old.said.origin, name, values, num_rows=self._num_rows)
             if len(array) != self._num_rows and self._columns:
                 raise ValueError(f"column {name!r} has {len(array):,} values and the table {self._num_rows:,} rows")
@@ -134,9 +133,6 @@ class TableDraft(Draft):
                 changed.insert(len(names), column)
             check_labels(self._old.said.origin, [each.label for each in changed if not each.is_index])
             self._change(changed, len(array))
-
-    def _index_arrays(self) -> list[pa.ChunkedArray]:
-        return [array for array, column in zip(self.table.columns, self._columns, strict=True) if column.is_index]
 
     def __delitem__(self, name: Any) -> None:
         """Leave a column out; ``KeyError`` when there is none of that name."""
@@ -174,7 +170,6 @@ class TableDraft(Draft):
                 for column, array in zip(self._columns, table.columns, strict=True)
             ]
             total = self._num_rows + table.num_rows
-            self._recipe = grown_recipe(self._recipe, total)
             self._change(changed, total)
 
     # The new version
@@ -193,14 +188,14 @@ class TableDraft(Draft):
     def _schema(self) -> pa.Schema:
         import pyarrow as pa
 
-        return pa.schema([column.field for column in self._columns], metadata=self._old.schema.metadata)
+        old = self._old.schema
+        labels = [(column.label, column.how) for column in self._columns if not column.is_index]
+        metadata = metadata_with(self._old.said.origin, old, labels) if self._touched else old.metadata
+        return pa.schema([column.field for column in self._columns], metadata=metadata)
 
     def _said(self) -> Composition:
         """What the draft is, but for its pieces."""
-        said = self._old.said
-        columns = [(column.label, column.how) for column in self._columns if not column.is_index]
-        recipe = recipe_with(said.origin, self._recipe, columns) if self._touched else self._recipe
-        return said._replace(num_rows=self._num_rows, recipe=recipe, schema=self._schema().serialize().to_pybytes())
+        return self._old.said._replace(num_rows=self._num_rows, schema=self._schema().serialize().to_pybytes())
 
     def _assemble(self) -> pa.Table:
         import pyarrow as pa
@@ -233,7 +228,7 @@ class TableDraft(Draft):
             or len(parts.used) + len(encoded) > MAX_REFERENCES
             or held > 2 * nbytes + _SPARE_NBYTES
         ):
-            whole = encode_table(table, said.origin, said.recipe)
+            whole = encode_table(table, said.origin)
             return store(self._attachment, self._target, contents_of(whole), whole)
         return store_composition(
             self._attachment,

@@ -10,24 +10,64 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from ...errors import PlaneCorrupt
+from ...errors import PlaneCorrupt, PlaneFull
 from ...manifest import PAGES
-from ...system import PAGE_NBYTES, round_to_pages
+from ...system import PAGE_NBYTES, Mapping, own, round_to_pages
 
 if TYPE_CHECKING:
     from ...manifest import BlockFacts
-    from ...system import Mapping
     from .segments import SegmentMemory
 
-__all__ = ["MAX_EXTENTS", "Extent", "extents_of", "lay_extents", "pack_extents", "pages_of"]
+__all__ = ["MAX_EXTENTS", "Compositions", "Extent", "extents_of", "lay_extents", "pack_extents", "pages_of"]
 
+#: arrays whose mappings are kept; each may be of up to 4,096 pieces
+_MOST_COMPOSED = 8
 #: each is a mapping in every process that has the array open; the kernel allows 65,530 of them in all
 MAX_EXTENTS = 2048
 
 _EXTENT = struct.Struct("<III")
+
+
+class Compositions:
+    """Read-only mappings of the bodies of arrays whose pages lie in several blocks, kept like those of segments."""
+
+    def __init__(self, memory: SegmentMemory) -> None:
+        self._memory = memory
+        self._known: OrderedDict[tuple[int, int], Mapping] = OrderedDict()
+        self._mutex = threading.Lock()
+        memory.kept.append(self._known)
+
+    def get(self, facts: BlockFacts) -> Mapping:
+        """The mapping of a block that the caller leases."""
+        key = (facts.row, facts.generation)
+        found = self._known.get(key)
+        if found is None:
+            try:
+                found = self._compose(facts)
+            except own(PlaneFull):
+                # Out of mappings: let go of those that nobody uses and try once more.
+                self._memory.drop()
+                found = self._compose(facts)
+            with self._mutex:
+                self._known[key] = found
+                if len(self._known) > _MOST_COMPOSED:
+                    self._known.popitem(last=False)
+        return found
+
+    def _compose(self, facts: BlockFacts) -> Mapping:
+        extents = extents_of(self._memory, facts)
+        mapping = Mapping(facts.body_nbytes)
+        lay_extents(self._memory, mapping, facts, extents)
+        return mapping
+
+    def after_fork(self) -> None:
+        """In a child: another thread of the parent may have held the mutex."""
+        self._mutex = threading.Lock()
 
 
 class Extent(NamedTuple):

@@ -36,7 +36,6 @@ from ...system import (
     unlink_second_name,
     write_all,
 )
-from .extents import extents_of, lay_extents
 from .failures import translate, translated
 
 if TYPE_CHECKING:
@@ -47,8 +46,6 @@ if TYPE_CHECKING:
 __all__ = ["FileSink", "MappedSink", "SegmentMemory"]
 
 _MOST_MAPPINGS = 512
-#: each may be of up to 4,096 pieces
-_MOST_COMPOSED = 8
 _COPY_WITHOUT_GIL_NBYTES = 128 * 1024
 
 
@@ -108,7 +105,8 @@ class SegmentMemory:
         self._link_prefix = link_prefix
         self._readable: OrderedDict[int, Mapping] = OrderedDict()
         self._writable: OrderedDict[int, Mapping] = OrderedDict()
-        self._composed: OrderedDict[tuple[int, int], Mapping] = OrderedDict()
+        #: what else is kept of mappings, to be forgotten with them
+        self.kept: list[OrderedDict[tuple[int, int], Mapping]] = []
         self._mutex = threading.RLock()
         #: whether this process may only read: a forked child without a part
         self.barred: bool = False
@@ -215,28 +213,6 @@ class SegmentMemory:
                 return Window.open(fd, offset=facts.offset, nbytes=nbytes, lease=lease)
         finally:
             os.close(fd)
-
-    def composed(self, facts: BlockFacts) -> Mapping:
-        """A read-only mapping of the body of an array whose pages lie in several blocks."""
-        key = (facts.row, facts.generation)
-        found = self._composed.get(key)
-        if found is None:
-            try:
-                found = self._compose(facts)
-            except own(PlaneFull):
-                self.drop()
-                found = self._compose(facts)
-            with self._mutex:
-                self._composed[key] = found
-                if len(self._composed) > _MOST_COMPOSED:
-                    self._composed.popitem(last=False)
-        return found
-
-    def _compose(self, facts: BlockFacts) -> Mapping:
-        extents = extents_of(self, facts)
-        mapping = Mapping(facts.body_nbytes)
-        lay_extents(self, mapping, facts, extents)
-        return mapping
 
     def read_frame(self, facts: BlockFacts) -> bytes:
         """The frame of a block that the caller leases, copied out and checked."""
@@ -362,7 +338,8 @@ class SegmentMemory:
         with self._mutex:
             self._readable.clear()
             self._writable.clear()
-            self._composed.clear()
+            for kept in self.kept:
+                kept.clear()
 
     def after_fork(self) -> None:
         """In a child: what its parent was filling is the parent's, also for a call that goes on here."""

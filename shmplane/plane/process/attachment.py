@@ -18,24 +18,18 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from os import getpid
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from ...errors import ClosedError, PlaneCorrupt, PlaneFull, ShmplaneError
 from ...manifest import Manifest, Transaction, link_prefix, release_slot
-from ...system import NOT_HAD, Busy, HostLock, Lost, NotHad, Token, ignoring, is_from_handler, join_forks, own, wake_all
+from ...system import NOT_HAD, Busy, HostLock, Lost, NotHad, Token, ignoring, is_from_handler, own, wake_all
+from ..memory.extents import Compositions
 from ..memory.open_memory import OpenMemories
 from ..memory.segments import SegmentMemory
-from . import fork
 from .drain import DrainTimer
 from .patience import REFUSED_FOR_S
 from .reclaim import NOTHING, reap_dead, recover
 from .registry import Registry
-from .waker import Waker
-
-if TYPE_CHECKING:
-    from ..coordination.claims import LocalPart
-    from .meters import MeterPart
 
 __all__ = ["Attachment", "Opened"]
 
@@ -95,6 +89,7 @@ class Attachment:
         self.mark: int = _JOINING
         self.lock: HostLock = HostLock(lock_fd, manifest.describe_holder)
         self.memory: SegmentMemory = SegmentMemory(path, link_prefix(root, name), manifest.is_destroyed)
+        self.compositions: Compositions = Compositions(self.memory)
         self.gone: deque[tuple[int, int]] = deque()
         self.registries: dict[type[Registry], Registry] = {}
         #: what is garbage queues itself here, by C code alone
@@ -109,24 +104,16 @@ class Attachment:
         self.suspect: bool = False
         self.ended: str | None = None
         self.exiting = False
-        self.prepared: fork.Prepared | None = None
-        #: threads inside a fork, which hold the mutex or wait for it
-        self.forking: set[int] = set()
-        self.adopted_in: int = getpid()
+        #: kept here only
+        self.forks: object = None
         self._header = manifest.header
         self.instance: int = self._header.instance[0]
         self._tx: Transaction = Transaction(manifest)
-        self.semaphores: dict[bytes, LocalPart] = {}
-        #: what connection pools of each name count here
-        self.meters: dict[bytes, MeterPart] = {}
-        self.watches: set[Any] = set()
-        self.waker: Waker = Waker(self)
         self.reaped: int = 0
         #: until then nobody who is in a hurry waits for the lock
         self.refused_until: float = 0.0
         #: what this process has given back for the dead since the last ``gc`` asked
         self.reclaimed = NOTHING
-        join_forks(self)
 
     # Transactions
 
@@ -350,15 +337,16 @@ class Attachment:
     @property
     def is_closed(self) -> bool:
         """No ``Plane`` object is open here, nothing is being made, waited for or held; there may be views."""
-        if self.watches or self.ended is not None:
+        if self.ended is not None:
             return False
         for known in tuple(self.opens):
             if known() is not None:
                 return False
-        for registry in list(self.registries.values()):
+        # Plain loops: this runs at the end of every wait and every view.
+        for registry in list(self.registries.values()):  # noqa: SIM110
             if not registry.is_idle:
                 return False
-        return all(part.is_idle for part in list(self.semaphores.values()))
+        return True
 
     def settle(self, seconds: float) -> None:
         """Undo what is owed, now if the lock is to be had within ``seconds``, else soon."""
@@ -390,9 +378,9 @@ class Attachment:
         return True
 
     @property
-    def is_coordinating(self) -> bool:
-        """What ends without a bell: while there is any, the drain timer looks by itself."""
-        return bool(self.owed or self.watches) or not all(part.is_idle for part in list(self.semaphores.values()))
+    def ends_silently(self) -> bool:
+        """There is something that ends without a bell: the drain timer looks by itself."""
+        return bool(self.owed) or any(registry.ends_silently for registry in list(self.registries.values()))
 
     def leave_if_idle(self) -> None:
         if not self.is_idle or self.exiting:
@@ -427,10 +415,6 @@ class Attachment:
         self.owed.clear()
         for registry in list(self.registries.values()):
             registry.end()
-        self.watches.clear()
-        for part in list(self.semaphores.values()):
-            part.forget()
-        self.semaphores.clear()
         self.close_descriptors()
         self.timer.ring(None)
 
@@ -439,21 +423,6 @@ class Attachment:
         self.token.close()
         self.lock.close()
         self.manifest.close()
-
-    # Fork
-
-    def before_fork(self) -> None:
-        if not self.lock.owned():
-            self.timer.pause()
-        fork.before_fork(self)
-
-    def after_fork_in_parent(self) -> None:
-        fork.after_fork_in_parent(self)
-        self.timer.resume()
-
-    def after_fork_in_child(self) -> None:
-        fork.after_fork_in_child(self)
-        self.timer.start()
 
 
 def _is_impossible(error: BaseException) -> bool:

@@ -18,7 +18,7 @@ import time
 import types
 import weakref
 from _queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ...errors import ShmplaneError
 from ...system import own
@@ -26,7 +26,6 @@ from ...system import own
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .attachment import Attachment
 
 __all__ = ["DrainTimer"]
 
@@ -37,13 +36,24 @@ _TICKS_ON_S = 1.0
 _PATIENCE_S = 0.05
 
 
+class Tidied(Protocol):
+    """An attachment, as its timer sees it."""
+
+    ended: str | None
+    exiting: bool
+
+    @property
+    def ends_silently(self) -> bool: ...
+    def tidy(self) -> bool: ...
+
+
 class DrainTimer:
     """Attributes:
     ring: wakes the thread; takes any one argument, as the callback of a weak reference does. C code.
     running: whether there is a thread.
     """
 
-    def __init__(self, attachment: Attachment) -> None:
+    def __init__(self, attachment: Tidied) -> None:
         self._due: SimpleQueue[Any] = SimpleQueue()
         self.ring: Callable[[Any], None] = self._due.put
         self._known = weakref.ref(attachment, self.ring)
@@ -108,11 +118,11 @@ class DrainTimer:
                 return not self._paused
         return not self._paused and not self._go_on.acquire(timeout=_INTERVAL_S)
 
-    def _should_tick(self, attachment: Attachment) -> bool:
+    def _should_tick(self, attachment: Tidied) -> bool:
         """Whether to look without being rung: while there are permits and waits, and for a second afterwards."""
         # First the word, then the look: whoever begins does it the other way round, and rings if the word is not set.
         now, self._is_ticking = time.monotonic(), self._is_ticking and time.monotonic() < self._ticks_until
-        if attachment.is_coordinating:
+        if attachment.ends_silently:
             self._ticks_until = now + _TICKS_ON_S
             return True
         return self._is_ticking

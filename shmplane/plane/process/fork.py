@@ -15,19 +15,20 @@ step says that it will be done before it is, and is done once: the second call f
 from __future__ import annotations
 
 import os
+import weakref
 from threading import get_ident
 from typing import TYPE_CHECKING
 
 from ...errors import PlaneFull, ShmplaneError
 from ...manifest import Transaction, held_rows
-from ...system import Lost, Token, own, reopen
+from ...system import Lost, Token, join_forks, own, reopen
 from .joining import take_slot
 from .reclaim import reap_dead
 
 if TYPE_CHECKING:
     from .attachment import Attachment
 
-__all__ = ["after_fork_in_child", "after_fork_in_parent", "before_fork"]
+__all__ = ["Forks"]
 
 _TIMEOUT_S = 10.0
 
@@ -51,28 +52,81 @@ class Prepared:
             os.close(lock_fd)
 
 
-def before_fork(attachment: Attachment) -> None:
-    """Take the mutex and prepare a slot for the child."""
-    if get_ident() not in attachment.forking:
-        if attachment.ended is not None or attachment.lock.owned():
+class Forks:
+    """What an attachment does at every fork; it keeps this, which refers to it weakly."""
+
+    def __init__(self, attachment: Attachment) -> None:
+        self._known = weakref.ref(attachment)
+        self._prepared: Prepared | None = None
+        #: threads inside a fork, which hold the mutex or wait for it
+        self._forking: set[int] = set()
+        self._adopted_in: int = os.getpid()
+        join_forks(self)
+
+    def before_fork(self) -> None:
+        """Take the mutex and prepare a slot for the child."""
+        attachment = self._known()
+        if attachment is None:
             return
-        attachment.forking.add(get_ident())
-    if not attachment.lock.owned() and not attachment.lock.mutex.acquire(timeout=_TIMEOUT_S):
-        attachment.forking.discard(get_ident())
-        return
-    prepared = attachment.prepared
-    if prepared is not None and (prepared.ready or prepared.failed):
-        return
-    if prepared is not None:
-        prepared.close()  # interrupted: its slot, if it had one, is that of a dead process now
-    attachment.prepared = prepared = Prepared()
-    try:
-        prepared.token = attachment.token.reopened()
-        prepared.lock_fd = reopen(attachment.lock.fd)
-        attachment.change_holding_mutex(_prepare_child, attachment, prepared.token)
-        prepared.ready = True
-    except own(ShmplaneError, OSError, Lost):
-        prepared.failed = True
+        if not attachment.lock.owned():
+            attachment.timer.pause()
+        if get_ident() not in self._forking:
+            if attachment.ended is not None or attachment.lock.owned():
+                return
+            self._forking.add(get_ident())
+        if not attachment.lock.owned() and not attachment.lock.mutex.acquire(timeout=_TIMEOUT_S):
+            self._forking.discard(get_ident())
+            return
+        prepared = self._prepared
+        if prepared is not None and (prepared.ready or prepared.failed):
+            return
+        if prepared is not None:
+            prepared.close()  # interrupted: its slot, if it had one, is that of a dead process now
+        self._prepared = prepared = Prepared()
+        try:
+            prepared.token = attachment.token.reopened()
+            prepared.lock_fd = reopen(attachment.lock.fd)
+            attachment.change_holding_mutex(_prepare_child, attachment, prepared.token)
+            prepared.ready = True
+        except own(ShmplaneError, OSError, Lost):
+            prepared.failed = True
+
+    def after_fork_in_parent(self) -> None:
+        """Close the child's descriptors; its own copies keep its token."""
+        attachment = self._known()
+        if attachment is None:
+            return
+        self._release(attachment)
+        attachment.timer.resume()
+
+    def _release(self, attachment: Attachment) -> None:
+        if get_ident() not in self._forking:
+            return  # what is prepared, if anything, is another thread's
+        if self._prepared is not None:
+            self._prepared.close()
+            self._prepared = None
+        # An interrupted call leaves the mark for a mutex that is free already.
+        if attachment.lock.owned():
+            attachment.lock.mutex.release()
+        self._forking.discard(get_ident())
+
+    def after_fork_in_child(self) -> None:
+        """Become the process of the prepared slot; without one, have no part in the plane."""
+        attachment = self._known()
+        if attachment is None:
+            return
+        prepared = self._prepared if get_ident() in self._forking else None
+        if self._adopted_in != os.getpid():
+            _leave_parent_behind(attachment, prepared)
+            if prepared is not None and prepared.ready and prepared.token is not None:
+                _adopt(attachment, prepared.token, prepared.lock_fd)
+            else:
+                _take_no_part(attachment)
+            self._adopted_in = os.getpid()
+        self._prepared = None
+        attachment.lock.free_mutex_in_child()
+        self._forking.clear()
+        attachment.timer.start()
 
 
 def _prepare_child(tx: Transaction, attachment: Attachment, token: Token) -> None:
@@ -85,34 +139,6 @@ def _prepare_child(tx: Transaction, attachment: Attachment, token: Token) -> Non
     theirs = attachment.manifest.lease_row(slot)
     for row in held_rows(tx, attachment.slot):
         theirs[row] = 1
-
-
-def after_fork_in_parent(attachment: Attachment) -> None:
-    """Close the child's descriptors; its own copies keep its token."""
-    if get_ident() not in attachment.forking:
-        return  # what is prepared, if anything, is another thread's
-    if attachment.prepared is not None:
-        attachment.prepared.close()
-        attachment.prepared = None
-    # An interrupted call leaves the mark for a mutex that is free already.
-    if attachment.lock.owned():
-        attachment.lock.mutex.release()
-    attachment.forking.discard(get_ident())
-
-
-def after_fork_in_child(attachment: Attachment) -> None:
-    """Become the process of the prepared slot; without one, have no part in the plane."""
-    prepared = attachment.prepared if get_ident() in attachment.forking else None
-    if attachment.adopted_in != os.getpid():
-        _leave_parent_behind(attachment, prepared)
-        if prepared is not None and prepared.ready and prepared.token is not None:
-            _adopt(attachment, prepared.token, prepared.lock_fd)
-        else:
-            _take_no_part(attachment)
-        attachment.adopted_in = os.getpid()
-    attachment.prepared = None
-    attachment.lock.free_mutex_in_child()
-    attachment.forking.clear()
 
 
 def _take_no_part(attachment: Attachment) -> None:
@@ -133,6 +159,7 @@ def _leave_parent_behind(attachment: Attachment, prepared: Prepared | None) -> N
     if prepared is None or attachment.lock.fd != prepared.lock_fd:
         attachment.lock.close()
     attachment.memory.after_fork()
+    attachment.compositions.after_fork()
     for memory in attachment.open_memory.living():
         memory.make_private(attachment.memory.path(memory.place.segment_id))
         # Once: a child of this child has its copy from here.
@@ -140,11 +167,6 @@ def _leave_parent_behind(attachment: Attachment, prepared: Prepared | None) -> N
     for registry in list(attachment.registries.values()):
         registry.begin_again_in_child()
     attachment.owed.clear()
-    for part in attachment.semaphores.values():
-        part.forget()
-    attachment.meters.clear()  # what the parent counted is the parent's
-    attachment.watches.clear()
-    attachment.waker.after_fork()
     attachment.gone.clear()
     attachment.suspect = False
     attachment.timer.after_fork()

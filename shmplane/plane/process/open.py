@@ -29,6 +29,7 @@ from ...system import (
 from ..memory.failures import translate
 from .attachment import Attachment, Opened
 from .close import attached, finish_leaving, leave, opening, remove_directory
+from .fork import Forks
 from .joining import take_slot
 from .options import Options, check_options
 from .reclaim import reap_dead
@@ -125,6 +126,7 @@ def try_join(root: str, name: str, path: str) -> Attachment | None:
             return None
         manifest = Manifest.open(manifest_fd, f"{path}/manifest")
         joining = Attachment(root, name, path, manifest=manifest, token=token, lock_fd=lock_fd, on_idle=leave)
+        joining.forks = Forks(joining)
         try:
             joined = joining.change(_take_part, joining)
         except own(ClosedError):
@@ -182,6 +184,7 @@ def _try_create(root: str, name: str, path: str, options: Options) -> Attachment
             manifest_fd, options.limits, capacity=capacity, recycle=recycle, temporary=options.temporary
         )
         created = Attachment(root, name, path, manifest=manifest, token=token, lock_fd=lock_fd, on_idle=leave)
+        created.forks = Forks(created)
         created.change(_take_first_slot, created)
         try:
             os.rename(private, path)

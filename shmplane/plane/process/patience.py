@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .attachment import Attachment
+from typing import Protocol
 
 __all__ = ["PATIENCE_S", "REFUSED_FOR_S", "is_in_event_loop", "moment", "patience"]
 
@@ -20,12 +17,18 @@ _LOOP_PATIENCE_S = 0.004
 REFUSED_FOR_S = 0.05
 
 
-def patience(attachment: Attachment) -> float:
+class Refused(Protocol):
+    """An attachment that remembers how long nobody in a hurry is to wait for the lock."""
+
+    refused_until: float
+
+
+def patience(attachment: Refused) -> float:
     """Seconds for a call that is not to block."""
     return moment(attachment) if is_in_event_loop() else PATIENCE_S
 
 
-def moment(attachment: Attachment) -> float:
+def moment(attachment: Refused) -> float:
     """Seconds for what can as well be done later: none, if the lock was not to be had just now."""
     if time.monotonic() < attachment.refused_until:
         return 0.0

@@ -93,9 +93,4 @@ def audit(tx: Transaction, attachment: Attachment) -> None:
             tx.space.doom(row)
     for registry in list(attachment.registries.values()):
         registry.audit(tx)
-    for part in attachment.semaphores.values():
-        if tx.coordination.is_current(part.row, part.generation):
-            tx.coordination.set_held(part.row, part.held)
-            tx.coordination.show_ticket(part.row, part.waiters[0].ticket if part.waiters else 0)
-    for registry in list(attachment.registries.values()):
         registry.queue_garbage()

@@ -27,6 +27,11 @@ class Registry:
         """Something of it needs this process's slot although the plane may be closed here."""
         return False
 
+    @property
+    def ends_silently(self) -> bool:
+        """It has objects that end without ringing the drain timer's bell, which looks by itself as long as there are any."""
+        return False
+
     def open_views(self) -> None:
         """The plane is about to go: map what living views will need."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...errors import PlaneFull
-from ..records import Reclaimed
+from ...manifest import Reclaimed
 from .reclaim import NOTHING, count, reap_dead
 
 if TYPE_CHECKING:

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 from ...errors import PlaneFull
 from ...manifest import LEVEL_WORDS, METER_WORDS
 from ...system import NOT_HAD, ignoring
-from .patience import moment
+from ..process.patience import moment
+from ..process.registry import Registry
 
 if TYPE_CHECKING:
     from ...manifest import Transaction
-    from .attachment import Attachment
+    from ..process.attachment import Attachment
 
 __all__ = ["MeterPart", "PoolMeter", "totals"]
 
@@ -57,12 +58,22 @@ class MeterPart:
         self.ended = [sum(pair) for pair in zip(self.ended, counts, strict=True)]
 
 
+class Meters(Registry):
+    """What connection pools of each name count in this process."""
+
+    def __init__(self, _: Attachment) -> None:
+        self.parts: dict[bytes, MeterPart] = {}
+
+    def begin_again_in_child(self) -> None:
+        self.parts.clear()  # what the parent counted is the parent's
+
+
 class PoolMeter:
     """One pool's part in the counts of all pools of its name."""
 
     def __init__(self, attachment: Attachment, name: bytes) -> None:
         self._attachment, self._name = attachment, name
-        self._part = attachment.meters.setdefault(name, MeterPart())
+        self._part = attachment.registry(Meters).parts.setdefault(name, MeterPart())
         self._row = -1
         self._closed = False
 

@@ -11,12 +11,13 @@ import weakref
 from typing import TYPE_CHECKING
 
 from ...system import own, wait_for_change
+from ..process.registry import Registry
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from .attachment import Attachment
+    from ..process.attachment import Attachment
 
 __all__ = ["Waker", "running_loop"]
 
@@ -35,7 +36,7 @@ def running_loop() -> asyncio.AbstractEventLoop:
         ) from None
 
 
-class Waker:
+class Waker(Registry):
     def __init__(self, attachment: Attachment) -> None:
         self._known = weakref.ref(attachment)
         self._mutex = threading.Lock()
@@ -98,8 +99,8 @@ class Waker:
                     with self._mutex:
                         self._waiting.pop(future, None)  # its loop was closed
 
-    def after_fork(self) -> None:
-        """In a child: nobody waits and no thread runs."""
+    def begin_again_in_child(self) -> None:
+        """Nobody waits and no thread runs."""
         self._mutex = threading.Lock()
         self._waiting.clear()
         self._running = False

@@ -1,0 +1,86 @@
+"""What a plane tells about itself: frozen records, totals over all processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+__all__ = ["BlockInfo", "PlaneStatistics", "Reclaimed", "SemaphoreInfo", "timestamp"]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockInfo:
+    """One block at the time of the snapshot.
+
+    Attributes:
+        name: None for superseded, deleted and anonymous blocks that somebody still holds.
+        nbytes: of the value.
+        leases: how many processes lease it.
+        holders: their slots.
+    """
+
+    name: str | None
+    version: int
+    kind: str
+    nbytes: int
+    state: str
+    leases: int
+    holders: tuple[int, ...]
+    created: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SemaphoreInfo:
+    """A lock or semaphore that somebody holds or waits for at the time of the snapshot.
+
+    Attributes:
+        kind: ``lock``, ``semaphore``, ``pool limit`` (of connection pools) or ``loading`` (``get_or_put``).
+        permits: how many may be held in all; ``held`` of them are.
+        holders: pids of the processes that hold any.
+        waiters: pids of the processes in which somebody waits, the next one first.
+    """
+
+    kind: str
+    name: str
+    permits: int
+    held: int
+    holders: tuple[int, ...]
+    waiters: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneStatistics:
+    """Totals; ``used_nbytes + recycled_nbytes + free_nbytes == capacity``.
+
+    Attributes:
+        permits: of all locks and semaphores, held over all processes.
+        semaphores: those that somebody holds or waits for.
+    """
+
+    capacity: int
+    used_nbytes: int
+    recycled_nbytes: int
+    free_nbytes: int
+    blocks: int
+    segments: int
+    processes: int
+    leases: int
+    permits: int = 0
+    semaphores: tuple[SemaphoreInfo, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reclaimed:
+    """What one ``gc`` gave back; ``planes`` are temporary ones, ``files`` those of scopes."""
+
+    processes: int = 0
+    leases: int = 0
+    permits: int = 0
+    blocks: int = 0
+    nbytes: int = 0
+    planes: int = 0
+    files: int = 0
+
+
+def timestamp(ns: int) -> datetime:
+    return datetime.fromtimestamp(ns / 1e9, UTC).astimezone()
