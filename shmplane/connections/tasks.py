@@ -14,22 +14,27 @@ from collections.abc import Callable
 from contextlib import suppress
 from inspect import isawaitable
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from ..scopes import hidden_task
 from .host import HOST_THREAD
 from .records import NOWHERE, Outcome, Taken, Waiter
 
-if TYPE_CHECKING:
-    from .async_pool import AsyncConnectionPool
-
 __all__ = ["Tasks"]
+
+
+class Kept(Protocol):
+    """A pool, as its event loop keeps it."""
+
+    name: str
+
+    def _sweep_in_loop(self) -> None: ...
 
 
 class Tasks:
     """Runs the work of one pool in its event loop."""
 
-    def __init__(self, pool: AsyncConnectionPool[Any]) -> None:
+    def __init__(self, pool: Kept) -> None:
         self._pool = weakref.ref(pool)
         self._name = pool.name
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -197,7 +202,7 @@ def outcome_of(task: asyncio.Task[Any]) -> Outcome:
     return Outcome(None, error) if error is not None else Outcome(task.result(), None)
 
 
-def _sweep(ref: weakref.ref[AsyncConnectionPool[Any]]) -> None:
+def _sweep(ref: weakref.ref[Kept]) -> None:
     pool = ref()
     if pool is not None:
         pool._sweep_in_loop()

@@ -17,18 +17,22 @@ from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from ..system import own
 from .records import NOWHERE, Outcome, Taken, Waiter
-
-if TYPE_CHECKING:
-    from .pool import ConnectionPool
 
 __all__ = ["Threads"]
 
 DONE_WITHIN = 1.0  #: seconds that an interrupted main thread waits for what it began; closing may take longer
 LOOK_EVERY = 1.0  #: seconds after which a waiter has the keeper look, should an interrupt have cost it its wake-up
+
+
+class Kept(Protocol):
+    """A pool, as its keeper sees it."""
+
+    def _sweep(self) -> float | None:
+        """Do what is due; the seconds until there is more, None: never."""
 
 
 class Job:
@@ -54,7 +58,7 @@ class Job:
 class Threads:
     """Runs the work of one pool in one process."""
 
-    def __init__(self, pool: ConnectionPool[Any]) -> None:
+    def __init__(self, pool: Kept) -> None:
         # Its put is a C function, which may be called from a finalizer whatever this thread is doing.
         self._alarm: SimpleQueue[object] = SimpleQueue()
         self._pool = weakref.ref(pool, self._alarm.put)
@@ -187,7 +191,7 @@ def outcome_of(work: Callable[[], Any]) -> Outcome:
         return Outcome(None, error)
 
 
-def _keep(ref: weakref.ref[ConnectionPool[Any]], alarm: SimpleQueue[object]) -> None:
+def _keep(ref: weakref.ref[Kept], alarm: SimpleQueue[object]) -> None:
     pause: float | None = 0.0
     while pause is not None:
         with suppress(Empty):

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ...manifest import (
     DOOMED,
@@ -20,7 +20,8 @@ from ...manifest import (
 )
 
 if TYPE_CHECKING:
-    from .attachment import Attachment
+    from ...system import Token
+    from .registry import Registry
 
 __all__ = ["NOTHING", "Counts", "audit", "count", "dead_slots", "reap_dead", "recover"]
 
@@ -49,12 +50,21 @@ def count(tx: Transaction) -> Counts:
     return Counts(len(slots), leases, tx.coordination.count_held(), tx.header.live_blocks[0], tx.header.used_nbytes[0])
 
 
-def dead_slots(tx: Transaction, attachment: Attachment) -> list[int]:
+class Living(Protocol):
+    """An attachment, as far as the dead, and its own interrupted work, concern it."""
+
+    token: Token
+    slot: int
+    reclaimed: Counts
+    registries: dict[type[Registry], Registry]
+
+
+def dead_slots(tx: Transaction, attachment: Living) -> list[int]:
     """Slots in use whose token nobody holds."""
     return [slot for slot in tx.space.slots_in_use() if not attachment.token.is_held(slot)]
 
 
-def reap_dead(tx: Transaction, attachment: Attachment) -> int:
+def reap_dead(tx: Transaction, attachment: Living) -> int:
     """Return what dead processes held; how many they were."""
     dead = dead_slots(tx, attachment)
     if dead:
@@ -74,7 +84,7 @@ def _remove_ownerless(tx: Transaction) -> None:
             tx.space.doom(row)
 
 
-def recover(tx: Transaction, attachment: Attachment) -> None:
+def recover(tx: Transaction, attachment: Living) -> None:
     """Bring a plane whose last transaction was left unfinished to a state that every fact agrees with."""
     dead = dead_slots(tx, attachment)
     before = count(tx)
@@ -86,7 +96,7 @@ def recover(tx: Transaction, attachment: Attachment) -> None:
         audit(tx, attachment)
 
 
-def audit(tx: Transaction, attachment: Attachment) -> None:
+def audit(tx: Transaction, attachment: Living) -> None:
     """Give back every row of ours that no Python object stands for."""
     for row in rows_of_owner(tx.segments.owner, tx.manifest.segments_high, attachment.slot):
         if tx.segments.state[row] == DOOMED:
