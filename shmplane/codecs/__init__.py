@@ -4,10 +4,10 @@
 bring it back, ``as_kind`` as something else. No library is imported before a value of its kind is met.
 """
 
-from shmplane.codecs.array import array_over, grow_array
-from shmplane.codecs.base import Codec, Encoded, Memory, Sink
-from shmplane.codecs.choice import KINDS, encode, encode_rows
-from shmplane.codecs.composed import (
+from .array import array_over, grow_array
+from .base import Encoded, Memory, Sink
+from .codec import Codec
+from .composed import (
     Composition,
     Part,
     Piece,
@@ -17,14 +17,26 @@ from shmplane.codecs.composed import (
     pack_composition,
     read_pieces,
 )
-from shmplane.codecs.convert import AS_KINDS, as_kind, as_table, check_as
-from shmplane.codecs.description import Description, describe
-from shmplane.codecs.document import SMALL_DOCUMENT_NBYTES, decode_document
-from shmplane.codecs.editing import align_column, check_labels, labels_of, lower_column, metadata_with, title_of
-from shmplane.codecs.opening import open_root, open_table, present, presenter
-from shmplane.codecs.raw import open_body
-from shmplane.codecs.rows import TableForm, align_rows, form_of
-from shmplane.codecs.table import check_table, encode_table, find_columns, nbytes_of, parse_schema
+from .description import Description
+from .document import SMALL_DOCUMENT_NBYTES, decode_document
+from .editing import align_column, check_labels, labels_of, lower_column, metadata_with, title_of
+from .kinds import (
+    AS_KINDS,
+    KINDS,
+    as_kind,
+    as_table,
+    check_as,
+    describe,
+    encode,
+    encode_rows,
+    open_root,
+    open_table,
+    present,
+    presenter,
+)
+from .raw import open_body
+from .rows import TableForm, align_rows, form_of
+from .table import check_table, encode_table, find_columns, nbytes_of, parse_schema
 
 __all__ = [
     "AS_KINDS",

@@ -16,19 +16,18 @@ import sys
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from shmplane.codecs.base import CAN_STORE
-from shmplane.codecs.borrowed import borrow
-from shmplane.codecs.dtypes import is_storable, pack_dtype, unpack_dtype
-from shmplane.codecs.frame import HEADER_NBYTES, corrupt, seal, unseal
-from shmplane.errors import UnsupportedValue
-
+from ..errors import UnsupportedValue
 from ..system import own
+from .base import CAN_STORE
+from .borrow import borrow
+from .dtypes import is_storable, pack_dtype, unpack_dtype
+from .envelope import HEADER_NBYTES, corrupt, seal, unseal
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from shmplane.codecs.base import Memory, Sink
+    from .base import Memory, Sink
 
 __all__ = [
     "EncodedArray",

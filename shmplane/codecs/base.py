@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import sys
 import warnings
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from ..system import Window
 
-__all__ = ["CAN_STORE", "Codec", "Encoded", "Memory", "Sink", "warn_user"]
+__all__ = ["CAN_STORE", "Encoded", "Memory", "Sink", "warn_user"]
 
 #: what the refusal of a value ends with
 CAN_STORE = (
@@ -77,22 +77,3 @@ class Encoded(Protocol):
         """Bytes of the body."""
 
     def write_to(self, sink: Sink) -> None: ...
-
-
-class Codec(Protocol):
-    """One kind of value."""
-
-    kind: str
-
-    def encode(self, value: Any) -> Encoded | None:
-        """Describe ``value``, or return None when it is not of this kind."""
-
-    def open(self, frame: bytes, memory: Memory) -> Any:
-        """The root of a block's views: one object, weakly referenceable, that every view keeps alive.
-
-        What takes no weak reference, and what is decoded into private objects, is wrapped or decoded by
-        ``present``.
-        """
-
-    def present(self, root: Any) -> Any:
-        """What a user gets: a new view of ``root``, so that nobody can change what another one sees."""

@@ -15,16 +15,16 @@ import struct
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from shmplane.codecs.frame import corrupt, seal, unseal
-from shmplane.codecs.table import ORIGINS, encode_table, find_columns, parse_schema, parse_table, read_positions
+from .envelope import corrupt, seal, unseal
+from .table import ORIGINS, encode_table, find_columns, parse_schema, parse_table, read_positions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     import pyarrow as pa
 
-    from shmplane.codecs.base import Memory
-    from shmplane.codecs.table import EncodedTable
+    from .base import Memory
+    from .table import EncodedTable
 
 __all__ = [
     "Composition",

@@ -17,64 +17,20 @@ Rule 2. What has no natural counterpart is refused, saying what is possible; not
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
-
-from shmplane.codecs.array import present_array
-from shmplane.codecs.document import decode_document
-from shmplane.codecs.frames import TableRoot, present_table
-from shmplane.codecs.raw import present_bytes
-from shmplane.codecs.table import SERIES
-from shmplane.errors import ShmplaneError, UnsupportedValue
+from typing import Any
 
 from ..system import own
+from .array import present_array
+from .document import decode_document
+from .frames import TableRoot, present_table
+from .raw import present_bytes
+from .table import SERIES
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import pyarrow as pa
-
-__all__ = ["AS_KINDS", "as_kind", "as_table", "check_as"]
-
-AS_KINDS = ("array", "numpy", "arrow", "pandas", "polars", "bytes", "python")
+__all__ = ["ARRAY_FORMS", "BYTES_FORMS", "JSON_FORMS", "TABLE_FORMS", "NoForm", "table_of"]
 
 
-def check_as(as_: str) -> None:
-    """``ValueError`` unless there is an ``as_`` of that name."""
-    if as_ not in AS_KINDS:
-        raise ValueError(f"as_={as_!r}: choose one of {', '.join(AS_KINDS)}")
-
-
-def as_kind(kind: str, root: Any, as_: str) -> Any:
-    """The block of ``root`` as ``as_``. ``pickle`` as ``python`` runs code: the caller checks trust first.
-
-    Raises:
-        ValueError: there is no ``as_`` of that name.
-        UnsupportedValue: this value has no such form; the message says which it has.
-    """
-    check_as(as_)
-    convert = _CONVERT[kind].get("array" if as_ == "numpy" else as_)
-    if convert is None:
-        _refuse(kind, as_, "it has no such form")
-    try:
-        return convert(root)
-    except own(_NoForm) as error:
-        _refuse(kind, as_, str(error))
-    except own(ValueError, TypeError, NotImplementedError, OverflowError) as error:
-        # What a pickle's own code raises is its user's; the rest is a library that cannot convert this value.
-        if kind == "pickle" or isinstance(error, ShmplaneError):
-            raise
-        _refuse(kind, as_, str(error), error)
-
-
-class _NoForm(Exception):
+class NoForm(Exception):
     """This very value has no such form, though others of its kind may."""
-
-
-def _refuse(kind: str, as_: str, why: str, cause: Exception | None = None) -> NoReturn:
-    possible = ", ".join(_CONVERT[kind])
-    raise UnsupportedValue(
-        f"a block of kind {kind!r} cannot be had as_={as_!r}: {why}. Possible: {possible}.", kind=kind, as_=as_
-    ) from cause
 
 
 def _array_as_arrow(root: Any) -> Any:
@@ -87,14 +43,14 @@ def _array_as_arrow(root: Any) -> Any:
         if array.ndim == 1:
             return pa.array(array, from_pandas=False)
     except own(pa.ArrowException, TypeError, ValueError) as error:
-        raise _NoForm(f"Arrow has no column for dtype {array.dtype} ({error})") from error
-    raise _NoForm(f"it has {array.ndim} dimensions, an Arrow column one")
+        raise NoForm(f"Arrow has no column for dtype {array.dtype} ({error})") from error
+    raise NoForm(f"it has {array.ndim} dimensions, an Arrow column one")
 
 
 def _array_as_pandas(root: Any) -> Any:
     import pandas as pd
 
-    from shmplane.codecs.pandas_ import changeable
+    from .pandas_ import changeable
 
     array = present_array(root)
     try:
@@ -103,8 +59,8 @@ def _array_as_pandas(root: Any) -> Any:
         if array.ndim == 1:
             return changeable(pd.Series(array, copy=False))
     except own(TypeError, ValueError) as error:
-        raise _NoForm(f"pandas has no column for dtype {array.dtype} ({error})") from error
-    raise _NoForm(f"it has {array.ndim} dimensions, a frame one or two")
+        raise NoForm(f"pandas has no column for dtype {array.dtype} ({error})") from error
+    raise NoForm(f"it has {array.ndim} dimensions, a frame one or two")
 
 
 def _array_as_polars(root: Any) -> Any:
@@ -120,8 +76,8 @@ def _array_as_polars(root: Any) -> Any:
         if array.ndim == 1 and array.dtype.isnative and array.dtype.kind in "?biufmMSU":
             return pl.from_arrow(_array_as_arrow(root)) if array.dtype.kind in "iufmM" else pl.Series(array)
     except own(pl.exceptions.PolarsError, TypeError, ValueError) as error:
-        raise _NoForm(f"Polars has no column for dtype {array.dtype} ({error})") from error
-    raise _NoForm(f"it has {array.ndim} dimensions and dtype {array.dtype}")
+        raise NoForm(f"Polars has no column for dtype {array.dtype} ({error})") from error
+    raise NoForm(f"it has {array.ndim} dimensions and dtype {array.dtype}")
 
 
 def _array_as_bytes(root: Any) -> memoryview:
@@ -137,13 +93,13 @@ def _table_as_array(root: Any) -> Any:
     table = root.table if isinstance(root, TableRoot) else root
     columns = table.columns[:1] if _is_series(root) else table.columns
     if len(columns) != 1:
-        raise _NoForm(f"it has {len(columns)} columns, an array one; read it as_='arrow' and take a column")
+        raise NoForm(f"it has {len(columns)} columns, an array one; read it as_='arrow' and take a column")
     try:
         array = columns[0].to_numpy()
     except own(pa.ArrowException, TypeError, ValueError) as error:
-        raise _NoForm(f"NumPy has no dtype for {columns[0].type} ({error})") from error
+        raise NoForm(f"NumPy has no dtype for {columns[0].type} ({error})") from error
     if array.dtype == object:
-        raise _NoForm(f"a column of type {columns[0].type} would be an array of Python objects")
+        raise NoForm(f"a column of type {columns[0].type} would be an array of Python objects")
     array.flags.writeable = False
     return array
 
@@ -158,45 +114,32 @@ def _table_as_arrow(root: Any) -> Any:
     return root.table.column(0) if _is_series(root) else root.table
 
 
-def as_table(kind: str, root: Any) -> pa.Table:
-    """The block of ``root`` as a table; an array of one dimension is a table of one column, ``value``."""
-    import pyarrow as pa
-
-    if kind == "table":
-        return _table_of(root)
-    if kind != "array":
-        raise UnsupportedValue(
-            f"a block of kind {kind!r} is no table. A table is had from tables and from arrays.", kind=kind
-        )
-    found = as_kind(kind, root, "arrow")
-    return found if isinstance(found, pa.Table) else pa.Table.from_arrays([found], names=["value"])
-
-
 def _table_as_pandas(root: Any) -> Any:
     import pandas as pd
 
     if isinstance(root, TableRoot) and root.origin.startswith("pandas"):
         return pd.Series(present_table(root), copy=True) if root.origin == "pandas-array" else present_table(root)
-    from shmplane.codecs.pandas_ import changeable
+    from .pandas_ import changeable
 
     # Columns apart, since pandas would copy them to put them together.
-    frame = changeable(_table_of(root).to_pandas(split_blocks=True, self_destruct=False))
+    frame = changeable(table_of(root).to_pandas(split_blocks=True, self_destruct=False))
     return frame.iloc[:, 0] if _is_series(root) else frame
 
 
 def _table_as_polars(root: Any) -> Any:
     if isinstance(root, TableRoot) and root.origin.startswith("polars"):
         return present_table(root)
-    from shmplane.codecs.polars_ import polars_from_table
+    from .polars_ import polars_from_table
 
     try:
-        frame = polars_from_table(_table_of(root))
+        frame = polars_from_table(table_of(root))
     except own(Exception) as error:
-        raise _NoForm(f"Polars does not take one of its columns ({error})") from error
+        raise NoForm(f"Polars does not take one of its columns ({error})") from error
     return frame.to_series(0) if _is_series(root) else frame
 
 
-def _table_of(root: Any) -> Any:
+def table_of(root: Any) -> Any:
+    """The Arrow table of a table's root."""
     return root.table if isinstance(root, TableRoot) else root
 
 
@@ -221,34 +164,25 @@ def _json_as_bytes(root: Any) -> memoryview:
     return memoryview(root.text)
 
 
-def _present(kind: str) -> Callable[[Any], Any]:
-    from shmplane.codecs.opening import present
-
-    return lambda root: present(kind, root)
-
-
-_CONVERT: dict[str, dict[str, Callable[[Any], Any]]] = {
-    "array": {
-        "array": present_array,
-        "arrow": _array_as_arrow,
-        "pandas": _array_as_pandas,
-        "polars": _array_as_polars,
-        "bytes": _array_as_bytes,
-        "python": lambda root: present_array(root).tolist(),
-    },
-    "table": {
-        "array": _table_as_array,
-        "arrow": _table_as_arrow,
-        "pandas": _table_as_pandas,
-        "polars": _table_as_polars,
-        "python": _table_as_python,
-    },
-    "bytes": {
-        "array": _bytes_as_array,
-        "arrow": _bytes_as_arrow,
-        "bytes": present_bytes,
-        "python": lambda root: present_bytes(root).tobytes(),
-    },
-    "json": {"bytes": _json_as_bytes, "python": decode_document},
-    "pickle": {"python": _present("pickle")},
+ARRAY_FORMS = {
+    "array": present_array,
+    "arrow": _array_as_arrow,
+    "pandas": _array_as_pandas,
+    "polars": _array_as_polars,
+    "bytes": _array_as_bytes,
+    "python": lambda root: present_array(root).tolist(),
 }
+TABLE_FORMS = {
+    "array": _table_as_array,
+    "arrow": _table_as_arrow,
+    "pandas": _table_as_pandas,
+    "polars": _table_as_polars,
+    "python": _table_as_python,
+}
+BYTES_FORMS = {
+    "array": _bytes_as_array,
+    "arrow": _bytes_as_arrow,
+    "bytes": present_bytes,
+    "python": lambda root: present_bytes(root).tobytes(),
+}
+JSON_FORMS = {"bytes": _json_as_bytes, "python": decode_document}

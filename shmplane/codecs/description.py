@@ -8,17 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from shmplane.codecs.array import parse_shape
-from shmplane.codecs.composed import composition_of
-from shmplane.codecs.frame import corrupt
-from shmplane.codecs.raw import parse_length
-from shmplane.codecs.table import parse_schema
+from .table import parse_schema
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-__all__ = ["Description", "describe"]
+__all__ = ["Description"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +38,7 @@ class Description:
         """The dtype of an array; None for every other kind. Loads NumPy."""
         if self.kind != "array":
             return None
-        from shmplane.codecs.dtypes import unpack_dtype
+        from .dtypes import unpack_dtype
 
         return unpack_dtype(self._packed)
 
@@ -50,18 +46,3 @@ class Description:
     def schema(self) -> pa.Schema | None:
         """The Arrow schema of a table; None for every other kind. Loads pyarrow."""
         return parse_schema(self._packed) if self.kind == "table" else None
-
-
-def describe(kind: str, frame: bytes) -> Description:
-    """What ``frame`` says of a block of ``kind``, or ``PlaneCorrupt``. Cost: about 2 µs."""
-    if kind == "array":
-        shape, dtype = parse_shape(frame)
-        return Description(kind, shape, None, dtype)
-    if kind == "table":
-        said = composition_of(frame)
-        return Description(kind, (said.num_rows, len(said.columns)), said.origin, said.schema)
-    if kind == "bytes":
-        return Description(kind, (parse_length(frame),))
-    if kind not in ("json", "pickle"):
-        corrupt(f"it is of kind {kind!r}, which this version does not know")
-    return Description(kind)

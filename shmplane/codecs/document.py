@@ -13,17 +13,16 @@ import json
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from shmplane.codecs.frame import corrupt
-from shmplane.codecs.frozen import ReadOnlyDict, ReadOnlyList, freeze
-from shmplane.codecs.raw import EncodedBytes, read_bytes
-from shmplane.errors import UnsupportedValue
-
+from ..errors import UnsupportedValue
 from ..system import own
+from .envelope import corrupt
+from .raw import EncodedBytes, read_bytes
+from .read_only import ReadOnlyDict, ReadOnlyList, freeze
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from shmplane.codecs.base import Memory
+    from .base import Memory
 
 __all__ = [
     "SMALL_DOCUMENT_NBYTES",

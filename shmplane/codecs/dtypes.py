@@ -14,9 +14,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from shmplane.codecs.frame import corrupt
-
 from ..system import own
+from .envelope import corrupt
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from shmplane.codecs.pandas_recipe import pack_recipe, recipe_of
-from shmplane.codecs.table import SERIES
-from shmplane.errors import UnsupportedValue
-
+from ..errors import UnsupportedValue
 from ..system import own
+from .pandas_recipe import pack_recipe, recipe_of
+from .table import SERIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,7 +26,7 @@ __all__ = ["align_column", "check_labels", "labels_of", "lower_column", "metadat
 def labels_of(origin: str, schema: pa.Schema) -> list[tuple[Any, Any]]:
     """Label and pandas recipe of each column that is no part of an index."""
     if origin == "pandas":
-        from shmplane.codecs import pandas_index
+        from . import pandas_index
 
         return list(zip(pandas_index.labels_of(schema).tolist(), recipe_of(schema)["how"], strict=True))
     if origin.startswith("pandas"):
@@ -46,7 +45,7 @@ def align_column(origin: str, label: Any, values: Any, table: Callable[[], pa.Ta
     """
     if not origin.startswith("pandas") or not hasattr(values, "reindex") or not hasattr(values, "array"):
         return values
-    from shmplane.codecs.pandas_index import unpack_index
+    from .pandas_index import unpack_index
 
     whole, found = table(), values.index
     said = recipe_of(whole.schema)
@@ -80,7 +79,7 @@ def lower_column(origin: str, label: Any, values: Any, *, num_rows: int) -> tupl
     rows = num_rows if _is_scalar(values) else None
     try:
         if origin.startswith("pandas"):
-            from shmplane.codecs import pandas_columns
+            from . import pandas_columns
 
             array, how = pandas_columns.lower(pandas_columns.values_of(_as_series(values, rows)), label)
         elif origin.startswith("polars"):
@@ -122,7 +121,7 @@ def _as_series(values: Any, rows: int | None) -> Any:
 def _by_polars(label: Any, values: Any, rows: int | None) -> Any:
     import polars as pl
 
-    from shmplane.codecs.polars_ import table_from_polars
+    from .polars_ import table_from_polars
 
     if not isinstance(values, pl.Series):
         values = pl.Series(str(label), pl.from_arrow(_by_arrow(values, rows)))
@@ -175,7 +174,7 @@ def metadata_with(origin: str, schema: pa.Schema, columns: Sequence[tuple[Any, A
         return schema.metadata
     import pandas as pd
 
-    from shmplane.codecs import pandas_index
+    from . import pandas_index
 
     said = dict(recipe_of(schema))
     said["how"] = [how for _, how in columns]

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from shmplane.codecs.composed import composition_of, is_composed, read_composed
-from shmplane.codecs.frame import corrupt
-from shmplane.codecs.table import EncodedTable, encode_table, parse_table, read_table
-from shmplane.errors import UnsupportedValue
-
+from ..errors import UnsupportedValue
 from ..system import own
+from .composed import composition_of, is_composed, read_composed
+from .envelope import corrupt
+from .table import EncodedTable, encode_table, parse_table, read_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pyarrow as pa
 
-    from shmplane.codecs.base import Memory
-    from shmplane.codecs.composed import Part
+    from .base import Memory
+    from .composed import Part
 
 __all__ = [
     "TableRoot",
@@ -82,7 +81,7 @@ def _one_column(values: Any) -> Any:
 
 def encode_pandas(value: Any) -> EncodedTable:
     """Describe a pandas ``DataFrame`` or ``Series``."""
-    from shmplane.codecs import pandas_
+    from . import pandas_
 
     if hasattr(value, "columns"):
         return encode_table(_in_one_piece(pandas_.table_from_frame(value)), "pandas")
@@ -93,7 +92,7 @@ def encode_pandas_array(value: Any) -> EncodedTable:
     """Describe a bare extension array of pandas, or the values of an index: a table of one column that keeps its dtype."""
     import pandas as pd
 
-    from shmplane.codecs.pandas_ import table_from_series
+    from .pandas_ import table_from_series
 
     return encode_table(_in_one_piece(table_from_series(pd.Series(value, copy=False))), "pandas-array")
 
@@ -105,7 +104,7 @@ def _in_one_piece(table: Any) -> Any:
 
 def encode_polars(value: Any) -> EncodedTable:
     """Describe a Polars ``DataFrame`` or ``Series``."""
-    from shmplane.codecs.polars_ import table_from_polars
+    from .polars_ import table_from_polars
 
     if hasattr(value, "columns"):
         return encode_table(table_from_polars(value), "polars")
@@ -139,15 +138,15 @@ def _present(root: TableRoot) -> Any:
     if root.origin == "column":
         return root.table.column(0)
     if root.origin == "pandas":
-        from shmplane.codecs.pandas_ import frame_from_table
+        from .pandas_ import frame_from_table
 
         return frame_from_table(root.table)
     if root.origin in ("pandas-series", "pandas-array"):
-        from shmplane.codecs.pandas_ import series_from_table
+        from .pandas_ import series_from_table
 
         series = series_from_table(root.table)
         return series.array if root.origin == "pandas-array" else series
-    from shmplane.codecs.polars_ import polars_from_table
+    from .polars_ import polars_from_table
 
     frame = polars_from_table(root.table)
     return frame if root.origin == "polars" else frame.to_series(0)

@@ -23,13 +23,12 @@ import json
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from shmplane.codecs import pandas_columns as columns
-from shmplane.codecs import pandas_index as indexes
-from shmplane.codecs.base import warn_user
-from shmplane.codecs.pandas_recipe import pack_recipe, recipe_of
-from shmplane.errors import UnsupportedValue
-
+from ..errors import UnsupportedValue
 from ..system import own
+from . import pandas_columns as columns
+from . import pandas_index as indexes
+from .base import warn_user
+from .pandas_recipe import pack_recipe, recipe_of
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -12,8 +12,7 @@ from __future__ import annotations
 import zoneinfo
 from typing import TYPE_CHECKING, Any
 
-from shmplane.errors import UnsupportedValue
-
+from ..errors import UnsupportedValue
 from ..system import ignoring, own
 
 if TYPE_CHECKING:

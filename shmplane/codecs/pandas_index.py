@@ -13,9 +13,9 @@ import math
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from shmplane.codecs import pandas_columns as columns
-from shmplane.codecs.pandas_recipe import parse_recipe, text_of
-from shmplane.errors import UnsupportedValue
+from ..errors import UnsupportedValue
+from . import pandas_columns as columns
+from .pandas_recipe import parse_recipe, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from shmplane.codecs import pandas_columns as columns
-from shmplane.codecs import pandas_index as indexes
-from shmplane.codecs.pandas_recipe import recipe_of
+from . import pandas_columns as columns
+from . import pandas_index as indexes
+from .pandas_recipe import recipe_of
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -14,11 +14,10 @@ import pickle
 import struct
 from typing import TYPE_CHECKING, Any
 
-from shmplane.codecs.borrowed import borrow_bytes
-from shmplane.codecs.frame import corrupt, seal, unseal
-from shmplane.errors import UnsupportedValue
-
+from ..errors import UnsupportedValue
 from ..system import own
+from .borrow import borrow_bytes
+from .envelope import corrupt, seal, unseal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from shmplane.codecs.base import Memory, Sink
+    from .base import Memory, Sink
 
 __all__ = ["EncodedPickle", "Pickled", "encode_pickle", "open_pickle", "present_pickle"]
 

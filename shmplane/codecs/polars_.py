@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from shmplane.errors import UnsupportedValue
-
+from ..errors import UnsupportedValue
 from ..system import own
 
 if TYPE_CHECKING:

@@ -9,19 +9,17 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from shmplane.codecs.borrowed import borrow_bytes
-from shmplane.codecs.frame import corrupt, seal, unseal
-from shmplane.errors import UnsupportedValue
-
+from ..errors import UnsupportedValue
 from ..system import is_loaded, own
+from .borrow import borrow_bytes
+from .envelope import corrupt, seal, unseal
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from shmplane.codecs.base import Memory, Sink
-
     from ..system import Window
+    from .base import Memory, Sink
 
 __all__ = [
     "EncodedBytes",
@@ -58,7 +56,7 @@ class EncodedStrided(EncodedBytes):
 
     def write_to(self, sink: Sink) -> None:
         if self.nbytes:
-            from shmplane.codecs.array import write_rows
+            from .array import write_rows
 
             write_rows(self._data, sink)
 
@@ -87,7 +85,7 @@ def encode_buffer(value: Any) -> EncodedBytes:
 
 def _encode_elements(array: npt.NDArray[Any]) -> EncodedBytes:
     """Arrays go past the buffer protocol, which has no format for ``datetime64`` and others."""
-    from shmplane.codecs.array import encode_array
+    from .array import encode_array
 
     encode_array(array)  # refuses what is not plain bytes
     if array.flags.c_contiguous:

@@ -12,16 +12,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from shmplane.codecs.pandas_recipe import recipe_of
-from shmplane.codecs.table import parse_schema
-from shmplane.errors import UnsupportedValue
-
+from ..errors import UnsupportedValue
 from ..system import own
+from .pandas_recipe import recipe_of
+from .table import parse_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from shmplane.codecs.composed import Composition
+    from .composed import Composition
 
 __all__ = ["TableForm", "align_rows", "form_of", "rows_from"]
 
@@ -178,7 +177,7 @@ def _family(kind: pa.DataType) -> Any:
 def _like_polars(rows: pa.Table) -> pa.Table:
     import polars as pl
 
-    from shmplane.codecs.polars_ import table_from_polars
+    from .polars_ import table_from_polars
 
     frame: Any = pl.from_arrow(rows)
     return table_from_polars(frame)
@@ -190,7 +189,7 @@ def _like_pandas(rows: Any, sample: Callable[[], pa.Table], schema: pa.Schema) -
     if isinstance(rows, pd.api.extensions.ExtensionArray):
         rows = pd.Series(rows)
     if isinstance(rows, (pd.DataFrame, pd.Series)):
-        from shmplane.codecs.pandas_rows import lowered_rows
+        from .pandas_rows import lowered_rows
 
         return lowered_rows(rows, sample())
     table = _arrow_from(rows, schema)

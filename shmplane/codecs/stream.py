@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from shmplane.codecs.base import Sink
+    from .base import Sink
 
 __all__ = ["SinkFile", "plan_batches", "write_stream"]
 

@@ -20,18 +20,17 @@ import struct
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from shmplane.codecs.frame import corrupt, seal, unseal
-from shmplane.codecs.stream import SinkFile, plan_batches, write_stream
-from shmplane.errors import UnsupportedValue
-
+from ..errors import UnsupportedValue
 from ..system import own
+from .envelope import corrupt, seal, unseal
+from .stream import SinkFile, plan_batches, write_stream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pyarrow as pa
 
-    from shmplane.codecs.base import Memory, Sink
+    from .base import Memory, Sink
 
 __all__ = [
     "SERIES",

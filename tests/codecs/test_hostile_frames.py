@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from shmplane import codecs
-from shmplane.codecs.frame import seal
+from shmplane.codecs.envelope import seal
 from shmplane.errors import PlaneCorrupt
 from tests.codecs.harness import LeasedMemory, store
 

@@ -14,7 +14,7 @@ import pytest
 
 import shmplane
 from shmplane.codecs import Part, open_table
-from shmplane.codecs.frame import seal
+from shmplane.codecs.envelope import seal
 from shmplane.errors import PlaneCorrupt
 from shmplane.system import PAGE_NBYTES
 from tests.codecs.harness import LeasedMemory, store
@@ -146,7 +146,7 @@ def test_a_forged_frame_of_a_composed_table_is_corrupt_or_reads_within_its_parts
     from shmplane.codecs.table import parse_table
 
     columns = tuple((Piece(0, position), Piece(1, position)) for position in (0, 1))
-    right = pack_composition(Composition("arrow", 3, columns, b"", parse_table(encoded.frame).schema))
+    right = pack_composition(Composition("arrow", 3, columns, parse_table(encoded.frame).schema))
     parts = [Part(encoded.frame, first), Part(more.frame, second)]
     assert open_table(right, first, parts=parts).to_pydict() == {"a": [1, 2, 3], "s": ["x", "y", "z"]}
     random_ = random.Random(6)

@@ -1,6 +1,6 @@
 """A frame's envelope: version, kind, checksum, payload.
 
-``[version 1][tag 1][crc32 4][payload]``. The checksum turns every accident into ``PlaneCorrupt``; a hostile
+``[version, 1 byte][tag, 1][crc32, 4][payload]``. The checksum turns every accident into ``PlaneCorrupt``; a hostile
 frame can carry a right checksum, so what the payload claims is still checked against its memory by the codec
 that opens it.
 """
@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import NoReturn
 from zlib import crc32
 
-from shmplane.errors import PlaneCorrupt
+from ..errors import PlaneCorrupt
 
 __all__ = ["HEADER_NBYTES", "corrupt", "seal", "unseal"]
 
-VERSION = 1
+VERSION = 2
 HEADER_NBYTES = 6
 
 

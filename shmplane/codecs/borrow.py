@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from shmplane.codecs.base import Memory
+    from .base import Memory
 
 __all__ = ["borrow", "borrow_bytes"]
 

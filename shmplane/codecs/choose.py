@@ -9,53 +9,24 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from shmplane.codecs import array, document, frames, pickled, raw
-from shmplane.codecs.array import parse_shape
-from shmplane.codecs.base import CAN_STORE
-from shmplane.codecs.rows import rows_from
-from shmplane.errors import UnsupportedValue
-
+from ..errors import UnsupportedValue
 from ..system import own
+from . import array, document, frames, raw
+from .base import CAN_STORE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from .base import Encoded
 
-    from shmplane.codecs.base import Encoded
-
-__all__ = ["KINDS", "encode", "encode_rows"]
-
-KINDS = ("array", "table", "bytes", "json", "pickle")
+__all__ = ["encode_by_rank", "encode_named_array", "encode_named_bytes", "encode_named_table"]
 
 
-def encode(value: Any, codec: str | None = None) -> Encoded:
-    """Describe ``value`` for storing, by the first codec that takes it, or by the one named.
-
-    Args:
-        value: any of the kinds in the public contract.
-        codec: ``"array"``, ``"table"``, ``"bytes"``, ``"json"`` or ``"pickle"``; None chooses any but pickle.
-
-    Raises:
-        UnsupportedValue: no codec takes it, or not the one named; the message says which kinds there are.
-        ValueError: there is no codec of that name.
-    """
-    if codec is not None:
-        return _encode_as(value, codec)
+def encode_by_rank(value: Any) -> Encoded:
+    """Describe ``value`` by the first codec that takes it."""
     kind = type(value)
     # A module that another thread is just importing has no classes yet.
     if kind is getattr(sys.modules.get("numpy"), "ndarray", None):
         return array.encode_array(value)
-    if kind is bytes:
-        return raw.encode_bytes(value)
-    return _encode_by_rank(value)
-
-
-def encode_rows(rows: Any) -> Encoded:
-    """Describe rows that begin an array, when they are one by the order of the contract, or else a table."""
-    if not isinstance(rows, (dict, list, tuple, str, bytes)):
-        encoded = encode(rows)
-        if encoded.kind == "table" or (encoded.kind == "array" and parse_shape(encoded.frame)[0]):
-            return encoded
-    return encode(rows_from(rows), "table")
+    return raw.encode_bytes(value) if kind is bytes else _encode_by_rank(value)
 
 
 def _encode_by_rank(value: Any) -> Encoded:
@@ -75,18 +46,6 @@ def _encode_by_rank(value: Any) -> Encoded:
     raise UnsupportedValue(f"{type(value).__name__} cannot be stored. {CAN_STORE}", type=type(value).__name__)
 
 
-def _encode_as(value: Any, codec: str) -> Encoded:
-    encoder = _BY_NAME.get(codec)
-    if encoder is None:
-        raise ValueError(f"there is no codec {codec!r}; there are {', '.join(KINDS)}")
-    encoded = encoder(value)
-    if encoded is None:
-        raise UnsupportedValue(
-            f"{type(value).__name__} cannot be stored as {codec}. {CAN_STORE}", type=type(value).__name__
-        )
-    return encoded
-
-
 def _encode_table(value: Any) -> Encoded | None:
     """The first rows of the contract: what is a table or column by its type."""
     if _is_of(value, "pandas", "DataFrame", "Series"):
@@ -98,32 +57,26 @@ def _encode_table(value: Any) -> Encoded | None:
     return frames.encode_arrow(value) if "pyarrow" in sys.modules else None
 
 
-def _as_table(value: Any) -> Encoded | None:
+def encode_named_table(value: Any) -> Encoded | None:
+    """Describe what can be a table; None for anything else."""
     encoded = _encode_table(value)
     if encoded is None and _exports_arrow(value):
         return frames.encode_arrow_like(value)
     return encoded
 
 
-def _as_array(value: Any) -> Encoded | None:
+def encode_named_array(value: Any) -> Encoded | None:
+    """Describe what can be an array; None for anything else."""
     if _exports_array(value) or isinstance(value, (list, tuple, int, float, complex)) or _exports_buffer(value):
         return array.encode_array_like(value)
     return None
 
 
-def _as_bytes(value: Any) -> Encoded | None:
+def encode_named_bytes(value: Any) -> Encoded | None:
+    """Describe what can be bytes; None for anything else."""
     if _is_of(value, "numpy", "ndarray") or _exports_buffer(value):
         return raw.encode_buffer(value)
     return None
-
-
-_BY_NAME: dict[str, Callable[[Any], Encoded | None]] = {
-    "array": _as_array,
-    "table": _as_table,
-    "bytes": _as_bytes,
-    "json": document.encode_document,
-    "pickle": pickled.encode_pickle,
-}
 
 
 def _is_of(value: Any, module: str, *names: str) -> bool:

@@ -1,0 +1,34 @@
+"""What a codec of one kind can do; ``kinds`` has them all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from .base import Encoded, Memory
+    from .composed import Part
+    from .description import Description
+
+__all__ = ["Codec"]
+
+
+class Codec(NamedTuple):
+    """One kind of value: all that differs from kind to kind, as functions.
+
+    Attributes:
+        encode: describes a value; None when it cannot be of this kind.
+        open: of frame, memory and parts, the root of a block's views: one object, weakly referenceable, that every view
+            keeps alive. What takes no weak reference is wrapped, and decoded by ``present``.
+        present: makes of a root what a user gets, so that nobody can change what another one sees.
+        describe: what the frame alone says.
+        forms: by ``as_``, what makes it of a root.
+    """
+
+    kind: str
+    encode: Callable[[Any], Encoded | None]
+    open: Callable[[bytes, Memory, Sequence[Part]], Any]
+    present: Callable[[Any], Any]
+    describe: Callable[[bytes], Description]
+    forms: Mapping[str, Callable[[Any], Any]]

@@ -1,0 +1,229 @@
+"""The codecs by kind, and what is asked of whichever a block has: opening, showing, converting, describing.
+
+All that differs from kind to kind is in one object each: another kind is another object here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ..errors import ShmplaneError, UnsupportedValue
+from ..system import own
+from . import array, composed, convert, document, frames, pickled, raw, table
+from .base import CAN_STORE
+from .choose import encode_by_rank, encode_named_array, encode_named_bytes, encode_named_table
+from .codec import Codec
+from .description import Description
+from .envelope import corrupt
+from .rows import rows_from
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import pyarrow as pa
+
+    from .base import Encoded, Memory
+    from .composed import Part
+
+__all__ = [
+    "AS_KINDS",
+    "KINDS",
+    "as_kind",
+    "as_table",
+    "check_as",
+    "describe",
+    "encode",
+    "encode_rows",
+    "open_root",
+    "open_table",
+    "present",
+    "presenter",
+]
+
+AS_KINDS = ("array", "numpy", "arrow", "pandas", "polars", "bytes", "python")
+
+
+def _describe_array(frame: bytes) -> Description:
+    shape, dtype = array.parse_shape(frame)
+    return Description("array", shape, None, dtype)
+
+
+def _describe_table(frame: bytes) -> Description:
+    said = composed.composition_of(frame)
+    return Description("table", (said.num_rows, len(said.columns)), said.origin, said.schema)
+
+
+CODECS = {
+    codec.kind: codec
+    for codec in (
+        Codec(
+            "array",
+            encode_named_array,
+            lambda frame, memory, _: array.open_array(frame, memory),
+            array.present_array,
+            _describe_array,
+            convert.ARRAY_FORMS,
+        ),
+        Codec(
+            "table",
+            encode_named_table,
+            frames.open_table_root,
+            frames.present_table,
+            _describe_table,
+            convert.TABLE_FORMS,
+        ),
+        Codec(
+            "bytes",
+            encode_named_bytes,
+            lambda frame, memory, _: raw.open_bytes(frame, memory),
+            raw.present_bytes,
+            lambda frame: Description("bytes", (raw.parse_length(frame),)),
+            convert.BYTES_FORMS,
+        ),
+        Codec(
+            "json",
+            document.encode_document,
+            lambda frame, memory, _: document.open_document(frame, memory),
+            document.present_document,
+            lambda _: Description("json"),
+            convert.JSON_FORMS,
+        ),
+        Codec(
+            "pickle",
+            pickled.encode_pickle,
+            lambda frame, memory, _: pickled.open_pickle(frame, memory),
+            pickled.present_pickle,
+            lambda _: Description("pickle"),
+            {"python": pickled.present_pickle},
+        ),
+    )
+}
+KINDS = tuple(CODECS)
+
+
+def _codec_of(kind: str) -> Codec:
+    codec = CODECS.get(kind)
+    if codec is None:
+        corrupt(f"it is of kind {kind!r}, which this version does not know")
+    return codec
+
+
+def encode(value: Any, codec: str | None = None) -> Encoded:
+    """Describe ``value`` for storing, by the first codec that takes it, or by the one named.
+
+    Args:
+        value: any of the kinds in the public contract.
+        codec: ``"array"``, ``"table"``, ``"bytes"``, ``"json"`` or ``"pickle"``; None chooses any but pickle.
+
+    Raises:
+        UnsupportedValue: no codec takes it, or not the one named; the message says which kinds there are.
+        ValueError: there is no codec of that name.
+    """
+    if codec is None:
+        return encode_by_rank(value)
+    if codec not in CODECS:
+        raise ValueError(f"there is no codec {codec!r}; there are {', '.join(KINDS)}")
+    encoded = CODECS[codec].encode(value)
+    if encoded is None:
+        raise UnsupportedValue(
+            f"{type(value).__name__} cannot be stored as {codec}. {CAN_STORE}", type=type(value).__name__
+        )
+    return encoded
+
+
+def encode_rows(rows: Any) -> Encoded:
+    """Describe rows that begin an array, when they are one by the order of the contract, or else a table."""
+    if not isinstance(rows, (dict, list, tuple, str, bytes)):
+        encoded = encode(rows)
+        if encoded.kind == "table" or (encoded.kind == "array" and array.parse_shape(encoded.frame)[0]):
+            return encoded
+    return encode(rows_from(rows), "table")
+
+
+def open_root(kind: str, frame: bytes, memory: Memory, parts: Sequence[Part] = ()) -> Any:
+    """The weakly referenceable root of a block's views; neither it nor they can be written or outlive the lease.
+
+    Args:
+        parts: of a composed table.
+
+    Raises:
+        PlaneCorrupt: the frame does not fit its memory, or the kind is unknown.
+    """
+    return _codec_of(kind).open(frame, memory, parts)
+
+
+def present(kind: str, root: Any) -> Any:
+    """A view or decoded value for one reader. ``pickle`` runs code: the caller checks trust first."""
+    return CODECS[kind].present(root)
+
+
+def presenter(kind: str) -> Callable[[Any], Any]:
+    """Makes of a root what one reader gets. That of ``pickle`` runs code: the caller checks trust first."""
+    return CODECS[kind].present
+
+
+def describe(kind: str, frame: bytes) -> Description:
+    """What ``frame`` says of a block of ``kind``, or ``PlaneCorrupt``. Cost: about 2 µs."""
+    return _codec_of(kind).describe(frame)
+
+
+def open_table(
+    frame: bytes, memory: Memory, columns: Sequence[str] | None = None, *, parts: Sequence[Part] = ()
+) -> pa.Table:
+    """The Arrow table of a block, whatever it came from, or just ``columns`` of it, in that order.
+
+    Raises:
+        ValueError: there is no column of that name, or more than one.
+    """
+    if composed.is_composed(frame):
+        return composed.read_composed(frame, parts, columns)
+    return table.read_table(frame, memory, columns)
+
+
+def check_as(as_: str) -> None:
+    """``ValueError`` unless there is an ``as_`` of that name."""
+    if as_ not in AS_KINDS:
+        raise ValueError(f"as_={as_!r}: choose one of {', '.join(AS_KINDS)}")
+
+
+def as_kind(kind: str, root: Any, as_: str) -> Any:
+    """The block of ``root`` as ``as_``. ``pickle`` as ``python`` runs code: the caller checks trust first.
+
+    Raises:
+        ValueError: there is no ``as_`` of that name.
+        UnsupportedValue: this value has no such form; the message says which it has.
+    """
+    check_as(as_)
+    form = CODECS[kind].forms.get("array" if as_ == "numpy" else as_)
+    if form is None:
+        _refuse(kind, as_, "it has no such form")
+    try:
+        return form(root)
+    except own(convert.NoForm) as error:
+        _refuse(kind, as_, str(error))
+    except own(ValueError, TypeError, NotImplementedError, OverflowError) as error:
+        # What a pickle's own code raises is its user's; the rest is a library that cannot convert this value.
+        if kind == "pickle" or isinstance(error, ShmplaneError):
+            raise
+        _refuse(kind, as_, str(error), error)
+
+
+def as_table(kind: str, root: Any) -> pa.Table:
+    """The block of ``root`` as a table; an array of one dimension is a table of one column, ``value``."""
+    import pyarrow as pa
+
+    if kind == "table":
+        return convert.table_of(root)
+    if kind != "array":
+        raise UnsupportedValue(
+            f"a block of kind {kind!r} is no table. A table is had from tables and from arrays.", kind=kind
+        )
+    found = as_kind(kind, root, "arrow")
+    return found if isinstance(found, pa.Table) else pa.Table.from_arrays([found], names=["value"])
+
+
+def _refuse(kind: str, as_: str, why: str, cause: Exception | None = None) -> NoReturn:
+    possible = ", ".join(CODECS[kind].forms)
+    raise UnsupportedValue(
+        f"a block of kind {kind!r} cannot be had as_={as_!r}: {why}. Possible: {possible}.", kind=kind, as_=as_
+    ) from cause
