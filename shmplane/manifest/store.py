@@ -109,6 +109,7 @@ class Manifest:
 
     def __init__(self, fd: int, limits: Limits) -> None:
         self.limits = limits
+        self.plane: str = ""  #: its name, for messages
         self.fd: int = fd
         self.identity: tuple[int, int] = identity_of(fd)
         self._starts, self._leases_start, self.nbytes = _place(limits)
@@ -314,6 +315,8 @@ class Manifest:
 
     def refuse(self, error: Refusal) -> Refusal:
         """Register an error of the transaction that is under way, which has stored nothing of what it refuses; raise it."""
+        if isinstance(error, PlaneFull):
+            error.name_plane(self.plane)
         self._refused = weakref.ref(error)
         return error
 

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from ...errors import ClosedError, PlaneCorrupt, PlaneFull, ShmplaneError
+from ...errors import ClosedError, PlaneCorrupt, ShmplaneError
 from ...manifest import Manifest, Transaction, link_prefix, release_slot
 from ...system import NOT_HAD, Busy, HostLock, Lost, NotHad, Token, ignoring, is_from_handler, own, wake_all
 from ..memory.extents import Compositions
@@ -84,6 +84,7 @@ class Attachment:
         self.name: str = name
         self.path: str = path
         self.manifest: Manifest = manifest
+        manifest.plane = name
         self.token: Token = token
         self.slot: int = token.slot
         self.mark: int = _JOINING
@@ -160,9 +161,6 @@ class Attachment:
             if result is NOT_HAD:
                 self.refused_until = time.monotonic() + REFUSED_FOR_S
             return result
-        except own(PlaneFull) as full:
-            full.name_plane(self.name)
-            raise
         except own(Lost) as lost:
             self.end(f"plane {self.name!r}: this process lost its part in it, since {lost}. Open the plane again.")
             raise ClosedError(str(self.ended), plane=self.name) from lost
