@@ -133,6 +133,8 @@ def _table_as_polars(root: Any) -> Any:
 
     try:
         frame = polars_from_table(table_of(root))
+    except ImportError:
+        raise
     except own(Exception) as error:
         raise NoForm(f"Polars does not take one of its columns ({error})") from error
     return frame.to_series(0) if _is_series(root) else frame

@@ -12,6 +12,7 @@ from ..errors import UnsupportedValue
 from ..system import own
 from .composed import composition_of, is_composed, read_composed
 from .envelope import corrupt
+from .libraries import with_cure
 from .table import EncodedTable, encode_table, parse_table, read_table
 
 if TYPE_CHECKING:
@@ -128,6 +129,8 @@ def present_table(root: Any) -> Any:
         return root
     try:
         return _present(root)
+    except own(ModuleNotFoundError) as error:
+        raise with_cure(error) from None
     except ImportError:
         raise
     except own(Exception) as error:  # whatever a hostile recipe makes pandas raise

@@ -15,6 +15,7 @@ from .choose import encode_by_rank, encode_named_array, encode_named_bytes, enco
 from .codec import Codec
 from .description import Description
 from .envelope import corrupt
+from .libraries import with_cure
 from .rows import rows_from
 
 if TYPE_CHECKING:
@@ -201,6 +202,8 @@ def as_kind(kind: str, root: Any, as_: str) -> Any:
         return form(root)
     except own(convert.NoForm) as error:
         _refuse(kind, as_, str(error))
+    except own(ModuleNotFoundError) as error:
+        raise with_cure(error) from None
     except own(ValueError, TypeError, NotImplementedError, OverflowError) as error:
         # What a pickle's own code raises is its user's; the rest is a library that cannot convert this value.
         if kind == "pickle" or isinstance(error, ShmplaneError):

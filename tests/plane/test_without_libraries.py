@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from shmplane import Plane
@@ -151,3 +152,35 @@ for delay in (0.0, 0.01, 0.03, 0.1, 0.2):
     failed += os.waitpid(tries, 0)[1] != 0
 print(failed)
 """
+
+
+NOT_INSTALLED = """
+import sys
+import pyarrow as pa, shmplane
+plane = shmplane.Plane(sys.argv[1], root=sys.argv[2], create=False)
+library = sys.argv[3]
+sys.modules[library] = None  # as if it were not installed
+for read in (
+    lambda: plane[library],
+    lambda: plane.get("table", as_=library),
+    lambda: plane.get("array", as_=library),
+    lambda: getattr(plane.attach("table"), f"to_{library}")(),
+):
+    try:
+        read()
+    except ModuleNotFoundError as error:
+        assert f"pip install 'shmplane[{library}]'" in str(error), str(error)
+        assert error.name == library
+    else:
+        raise SystemExit("no error")
+assert plane["table"].num_rows == plane.attach(library).table().num_rows == 2
+"""
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_a_library_that_is_not_installed_is_named_with_its_extra(plane: Plane, library: str) -> None:
+    frames = pytest.importorskip(library)
+    plane[library] = frames.DataFrame({"a": [1, 2]})
+    plane["table"] = pa.table({"a": [1, 2]})
+    plane["array"] = np.arange(2)
+    run_python(NOT_INSTALLED, plane.name, plane.root, library)
