@@ -4,6 +4,7 @@ import contextlib
 import datetime as dt
 import decimal
 import zoneinfo
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -256,6 +257,17 @@ def test_duplicate_columns_are_refused_by_name() -> None:
         codecs.encode(pd.DataFrame([[1, 2]], columns=["twice", "twice"]))
 
 
+@pytest.fixture
+def copy_on_write() -> Iterator[None]:
+    """The mode that pandas 3 is always in; pandas 2 gets copies without it."""
+    if pd.__version__.startswith("2."):
+        with pd.option_context("mode.copy_on_write", True):
+            yield
+    else:
+        yield
+
+
+@pytest.mark.usefixtures("copy_on_write")
 def test_writing_and_reading_copy_no_column_that_the_libraries_share() -> None:
     rows = 200_000
     frame = pd.DataFrame(
@@ -279,6 +291,7 @@ def test_writing_and_reading_copy_no_column_that_the_libraries_share() -> None:
     assert_equal(back, frame)
 
 
+@pytest.mark.usefixtures("copy_on_write")
 def test_a_frame_cannot_be_written_through() -> None:
     frame = pd.DataFrame({"a": np.arange(4.0), "b": [1, 2, 3, 4]})
     kind, root = open_stored(frame)
