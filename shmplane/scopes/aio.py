@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from shmplane.scopes.base import MOST_TRIES, ScopeBase, protocol_of
 from shmplane.scopes.shielded import Finish
-from shmplane.scopes.stack import Closing, Entry, Verdict
+from shmplane.scopes.stack import PENDING, Closing, Entry, Verdict
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -76,7 +76,7 @@ class AsyncScope(ScopeBase):
     ) -> bool:
         closings: list[Closing] = []
         landed: list[BaseException] = []
-        tries = 0
+        verdict, tries = PENDING, 0
         # As in Scope.__exit__. Who closes this coroutine (GeneratorExit) lets it await no more.
         while True:
             try:

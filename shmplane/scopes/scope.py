@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 from shmplane.scopes.base import MOST_TRIES, ScopeBase
-from shmplane.scopes.stack import Closing, Verdict
+from shmplane.scopes.stack import PENDING, Closing, Verdict
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -39,7 +39,7 @@ class Scope(ScopeBase):
     ) -> bool:
         closings: list[Closing] = []
         landed: list[BaseException] = []
-        tries = 0
+        verdict, tries = PENDING, 0
         # An exception of a signal handler may land anywhere in an attempt, so it is made again. Behind the inner
         # `except` the loop goes back, which is a place for a signal too; hence the outer one. No call stands before
         # the first attempt. Loops without a condition: only their way back is inside of the outer `try` (dis.dis).

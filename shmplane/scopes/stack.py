@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from shmplane.scopes.shielded import Finish
 
-__all__ = ["Closing", "Entry", "Verdict"]
+__all__ = ["PENDING", "Closing", "Entry", "Verdict"]
 
 log: logging.Logger = logging.getLogger("shmplane.scopes")
 
@@ -132,6 +132,9 @@ class Verdict(NamedTuple):
 
     error: BaseException | None  #: to be raised
     handled: bool = False  #: the body's error was handled
+
+
+PENDING: Verdict = Verdict(None)
 
 
 class Closing:

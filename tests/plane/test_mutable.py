@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import re
 from typing import Any
 
 import numpy as np
@@ -218,3 +219,18 @@ def test_it_counts_like_any_block(plane: shmplane.Plane) -> None:
     plane.mutable("x", (100,), "f8")
     (info,) = plane.blocks()
     assert (info.name, info.kind, info.nbytes, info.version) == ("x", "mutable", 800, 1)
+
+
+def test_a_mutable_that_is_not_there_says_how_to_create_it(plane: shmplane.Plane) -> None:
+    with pytest.raises(shmplane.BlockNotFound, match="give shape= and dtype= to create it"):
+        plane.mutable("x")
+
+
+@pytest.mark.parametrize(("shape", "error"), [((1 << 40, 1 << 30), ValueError), ((-1,), ValueError), ("x", TypeError)])
+def test_an_array_that_cannot_be_is_refused_with_its_shape(
+    plane: shmplane.Plane, shape: Any, error: type[Exception]
+) -> None:
+    for make in (plane.create, plane.mutable):
+        with pytest.raises(error, match=re.escape(f"no array of shape {shape!r} and dtype float32")):
+            make("x", shape, "f4")
+    assert plane.names() == []

@@ -19,6 +19,7 @@ from ..memory.open_memory import OpenMemory
 from .block import Block
 from .claims import abandon_creation
 from .publish import Prepared, Target, begin, contents_of, describe_contents, publish, put, retry_after_reclaim
+from .shapes import model_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -172,8 +173,7 @@ def make_builder(attachment: Attachment, name: str, shape: Any, dtype: Any) -> B
     """A builder for an array in C order; small ones are built privately, since they share their segment."""
     import numpy as np
 
-    # Only dtype, shape and order matter: an array without elements of its own says them.
-    encoded = encode(np.broadcast_to(np.empty((), np.dtype(dtype)), shape))
+    encoded = encode(model_of(shape, dtype))
     contents = contents_of(encoded)
     if contents.nbytes <= SMALL_NBYTES:
         return Builder(attachment, name, encode(np.empty((), dtype)), np.zeros(shape, dtype), None)
@@ -228,7 +228,7 @@ def _contents_of_buffer(buffer: Buffer, dtype: Any, shape: Any) -> Contents:
         if not wanted.itemsize or len(buffer) % wanted.itemsize:
             raise ValueError(f"{len(buffer):,} B are no whole number of {wanted} elements; give a shape")
         shape = (len(buffer) // wanted.itemsize,)
-    encoded = encode(np.broadcast_to(np.empty((), wanted), shape))
+    encoded = encode(model_of(shape, wanted))
     if encoded.nbytes > len(buffer):
         raise ValueError(f"{wanted} of shape {shape} needs {encoded.nbytes:,} B; the buffer has {len(buffer):,}")
     return contents_of(encoded)

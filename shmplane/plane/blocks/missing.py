@@ -17,8 +17,11 @@ __all__ = ["missing"]
 _MOST_COMPARED = 2_000  #: names; all of them take some 20 ms
 
 
-def missing(attachment: Attachment, name: bytes) -> BlockNotFound:
+def missing(attachment: Attachment, name: bytes, *, hint: str = "plane.names() lists those there are") -> BlockNotFound:
     """The error for a name; ``near`` is one much like it that there is, or None.
+
+    Args:
+        hint: what to do.
 
     Cost: grows with the names there are, up to a limit.
     """
@@ -27,7 +30,7 @@ def missing(attachment: Attachment, name: bytes) -> BlockNotFound:
         near = next(iter(get_close_matches(text, attachment.look(_few_names), n=1)), None)
     meant = f"did you mean {near!r}? " if near is not None else ""
     return BlockNotFound(
-        f"no block of plane {attachment.name!r} is named {text!r}; {meant}plane.names() lists those there are",
+        f"no block of plane {attachment.name!r} is named {text!r}; {meant}{hint}",
         name=text,
         plane=attachment.name,
         near=near,

@@ -18,6 +18,7 @@ from ..memory.segments import FileSink
 from .claims import abandon_creation, claims_of
 from .missing import missing
 from .publish import Prepared, Target, begin, contents_of, publish, retry_after_reclaim
+from .shapes import model_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -41,7 +42,7 @@ def open_mutable(attachment: Attachment, name: str, shape: Any, dtype: Any) -> n
         if lease is not None:
             return _check_and_map(attachment, lease, name, shape, dtype)
         if shape is None:
-            raise missing(attachment, encoded)
+            raise missing(attachment, encoded, hint="give shape= and dtype= to create it")
         # Somebody else may be faster: then theirs is attached.
         with ignoring(Conflict):
             return _create(attachment, encoded, shape, dtype)
@@ -86,9 +87,7 @@ def _map(attachment: Attachment, segment_id: int, nbytes: int, said: Description
 
 def _create(attachment: Attachment, name: bytes, shape: Any, dtype: Any) -> npt.NDArray[Any]:
     """Make it, zero-filled; it is mapped before it is published, so that a failure leaves nothing."""
-    import numpy as np
-
-    encoded = encode(np.broadcast_to(np.empty((), np.dtype("f8" if dtype is None else dtype)), shape))
+    encoded = encode(model_of(shape, "f8" if dtype is None else dtype))
     contents = contents_of(encoded)._replace(kind=KIND_CODES["mutable"])
     target = Target(name, expected_version=0)
     creation = retry_after_reclaim(attachment, begin, attachment, target, contents.nbytes)
