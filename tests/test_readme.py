@@ -71,6 +71,19 @@ def test_the_readme_has_the_two_commands(command: str) -> None:
     assert command in README.read_text(encoding="utf-8")
 
 
+def test_every_file_that_the_readme_names_is_there() -> None:
+    prose = re.sub(r"```.*?```", "", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+    named = set(re.findall(r"`([\w./]+/[\w.]*|[\w/]+\.(?:py|ipynb|toml))`", prose))
+    repository = README.parent
+    lost = [
+        path
+        for path in named
+        if not any((folder / path).exists() for folder in (repository, repository / "shmplane", repository / "tests"))
+    ]
+    assert named
+    assert lost == []
+
+
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: f"{example.line}-{example.heading}")
 def test_an_example_runs(example: Example, plane_root: Path, tmp_path: Path) -> None:
     # A file, not -c: examples start processes by the spawn method, which imports the main module again.

@@ -127,6 +127,7 @@ def test_every_cleanup_of_an_async_scope_runs_once(backend, kind, more) -> None:
 
 
 @pytest.mark.sweep
+@pytest.mark.timeout(3000)
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize("more", [0, 1, 2, 5])
 @pytest.mark.parametrize("chosen", SETS)
@@ -135,6 +136,7 @@ def test_at_every_bytecode(chosen, kind, more) -> None:
 
 
 @pytest.mark.sweep
+@pytest.mark.timeout(3000)
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize("more", [0, 1])
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
