@@ -13,7 +13,8 @@ from .metering import LEVEL_WORDS, Metering
 from .places import TEMPORARY_PREFIX, default_root, directory_of, link_prefix, open_files, plane_names, why_left_over
 from .reading import BlockFacts, Contents, Reader, held_rows, not_found
 from .records import BlockInfo, PlaneStatistics, Reclaimed, SemaphoreInfo, timestamp
-from .recovery import reap, rebuild, release_slot, rows_of_owner
+from .recovery import rebuild, reclaim_slot, release_slot, rows_of_owner
+from .roots import emptied_segments, is_rooted, reach
 from .schema import MAX_REFERENCES
 from .segments import Doomed, Place
 from .space import CELL_NBYTES, SMALL_NBYTES
@@ -110,16 +111,19 @@ __all__ = [
     "checked",
     "default_root",
     "directory_of",
+    "emptied_segments",
     "fingerprint_of_format",
     "held_rows",
+    "is_rooted",
     "link_prefix",
     "not_found",
     "open_files",
     "plane_names",
+    "reach",
     "read_snapshot",
     "read_summary",
-    "reap",
     "rebuild",
+    "reclaim_slot",
     "release_slot",
     "rows_of_owner",
     "timestamp",

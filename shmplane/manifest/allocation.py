@@ -173,13 +173,16 @@ class Allocation(SegmentSpace):
         if cells == 1:
             self._account(used=self._segments.nbytes[segment], recycled=-self._segments.nbytes[segment])
 
-    def leave_cell(self, row: int) -> None:
-        """Count a cell whose block is gone; the last one makes the slab warm."""
+    def leave_cell(self, row: int) -> int:
+        """Count a cell whose block is gone; the last one makes the slab warm. How many bytes less are used."""
         segment = self._blocks.segment[row] - 1
         cells = self._segments.cells[segment] - 1
         self._segments.cells[segment] = cells
-        if cells == 0:
-            self._account(used=-self._segments.nbytes[segment], recycled=self._segments.nbytes[segment])
+        if cells:
+            return 0
+        nbytes = self._segments.nbytes[segment]
+        self._account(used=-nbytes, recycled=nbytes)
+        return nbytes
 
     def make_slab_for(self, nbytes: int) -> Place:
         """A segment row for the next slab of a size's class, to be made and then finished."""

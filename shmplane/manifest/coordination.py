@@ -121,11 +121,6 @@ class Coordination:
         """Permits by slot, of those who hold any."""
         return {slot: permits[row] for slot, permits, _ in self._rows() if permits[row]}
 
-    def count_held(self) -> int:
-        """Permits held of all semaphores, over all processes."""
-        high = self._manifest.semaphores_high
-        return sum(sum(permits[:high].tolist()) for _, permits, _ in self._rows()) if high else 0
-
     def waiting_elsewhere(self, row: int) -> int:
         """How many other processes have somebody in the line."""
         return sum(1 for slot, _, tickets in self._rows() if slot != self.slot and tickets[row])

@@ -8,6 +8,7 @@ from ..errors import BlockNotFound, PlaneCorrupt
 from ..system import PAGE_NBYTES, own
 from .allocation import Allocation
 from .index import NameIndex
+from .roots import reach
 from .schema import MAX_REFERENCES
 from .segments import Doomed
 from .states import FREE, KINDS, LIVE, PAGES, READ_AS, row_of_name_word
@@ -211,7 +212,7 @@ class Reader:
     def unleased_segments(self) -> list[Doomed]:
         """Segments that no process reads, of a plane that has ended."""
         leased = {row for slot, _ in self.lease_rows() for row in held_rows(self, slot)}
-        kept = {self.blocks.segment[row] - 1 for row in self._with_references(leased)}
+        kept = {self.blocks.segment[row] - 1 for row in reach(leased, self.references)}
         segments = self.segments
         return [
             Doomed(row, segments.id[row], segments.nbytes[row], bool(segments.exported[row]))
@@ -223,15 +224,6 @@ class Reader:
         """Ids of the segments that have a link for other programs."""
         segments, high = self.segments, self.manifest.segments_high
         return [segments.id[row] for row in range(high) if segments.state[row] != FREE and segments.exported[row]]
-
-    def _with_references(self, rows: set[int]) -> set[int]:
-        found, pending = set(rows), list(rows)
-        while pending:
-            for other in self.references(pending.pop()):
-                if other not in found:
-                    found.add(other)
-                    pending.append(other)
-        return found
 
 
 def not_found(name: bytes) -> BlockNotFound:

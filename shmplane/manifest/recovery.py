@@ -1,6 +1,6 @@
 """Recovery: what a plane must look like, decided from facts alone.
 
-``judge`` is pure: from a snapshot of the facts it says which blocks live, which go, and what each segment becomes.
+``judge`` is pure: from the facts it says which blocks live, which go, and what each segment becomes.
 ``rebuild`` carries that out and builds everything derived again. It runs when a transaction was left unfinished (its
 process was killed, or an exception left it), under the lock, by whoever finds the dirty word set. Killed in the middle,
 the next one finds the same facts and comes to the same verdict: no journal, no directory scan.
@@ -11,13 +11,15 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ..errors import PlaneCorrupt
 from ..tables import Column
 from .reading import held_rows
+from .records import Freed, Reclaimed
+from .roots import emptied_segments, is_rooted, reach
 from .space import CELL_NBYTES, LARGEST_SLAB_NBYTES, RECYCLE_BUCKETS
 from .states import (
-    CREATING,
     DEAD,
     DOOMED,
     FREE,
@@ -31,19 +33,19 @@ from .states import (
 from .transaction import Transaction
 
 __all__ = [
-    "Snapshot",
+    "Facts",
     "Verdict",
     "judge",
-    "reap",
     "rebuild",
+    "reclaim_slot",
     "release_slot",
     "rows_of_owner",
-    "take_snapshot",
+    "read_facts",
 ]
 
 
 @dataclass(slots=True)
-class Snapshot:
+class Facts:
     """The facts. Lists are by row."""
 
     alive: set[int]  #: slots in use whose token is held
@@ -76,27 +78,52 @@ class Verdict:
     referenced: dict[int, int] = field(default_factory=dict)
     warm: list[int] = field(default_factory=list)  #: segments that nobody uses and that are whole
     doomed: list[int] = field(default_factory=list)  #: segments whose file has to go
+    emptied: set[int] = field(default_factory=set)  #: segments that were in use and are not any more
 
 
-def judge(facts: Snapshot) -> Verdict:
+def judge(facts: Facts) -> Verdict:
     """Decide from the facts. Pure."""
     verdict = Verdict()
     states = facts.block_states
     _judge_names(facts, verdict)
-    roots = set(verdict.named)
-    for row, state in enumerate(states):
-        if (
-            state == LIVE
-            and (row in facts.leased or (facts.block_lingers[row] and facts.block_expiries[row] > facts.now))
-        ) or (state == CREATING and facts.block_owners[row] - 1 in facts.alive):
-            roots.add(row)
-    _reach(facts, roots, verdict)
+    known = _Known(facts, verdict.named)
+    verdict.living = reach((row for row in range(len(states)) if is_rooted(known, row)), known.references)
+    for row in verdict.living:
+        for other in known.references(row):
+            verdict.referenced[other] = verdict.referenced.get(other, 0) + 1
     verdict.freed = [row for row, state in enumerate(states) if state != FREE and row not in verdict.living]
     _judge_segments(facts, verdict)
     return verdict
 
 
-def _judge_names(facts: Snapshot, verdict: Verdict) -> None:
+class _Known(NamedTuple):
+    """What keeps a block, from the facts."""
+
+    facts: Facts
+    named: Mapping[int, int]
+
+    def state_of(self, row: int) -> int:
+        return self.facts.block_states[row]
+
+    def is_named(self, row: int) -> bool:
+        return row in self.named
+
+    def is_leased(self, row: int) -> bool:
+        return row in self.facts.leased
+
+    def is_lingering(self, row: int) -> bool:
+        return bool(self.facts.block_lingers[row]) and self.facts.block_expiries[row] > self.facts.now
+
+    def is_being_made(self, row: int) -> bool:
+        return self.facts.block_owners[row] - 1 in self.facts.alive
+
+    def references(self, row: int) -> list[int]:
+        states = self.facts.block_states
+        others = self.facts.block_references.get(row, ())
+        return [other for other in others if 0 <= other < len(states) and states[other] == LIVE]
+
+
+def _judge_names(facts: Facts, verdict: Verdict) -> None:
     """A rename killed in the middle leaves two names for a block; its row says which one counts."""
     for name_row, word in enumerate(facts.name_words):
         row = row_of_name_word(word)
@@ -113,7 +140,7 @@ def _judge_names(facts: Snapshot, verdict: Verdict) -> None:
             verdict.emptied_names.append(name_row)
 
 
-def _is_live(facts: Snapshot, name_row: int, word: int) -> bool:
+def _is_live(facts: Facts, name_row: int, word: int) -> bool:
     row = row_of_name_word(word)
     return (
         row < len(facts.block_states)
@@ -124,20 +151,7 @@ def _is_live(facts: Snapshot, name_row: int, word: int) -> bool:
     )
 
 
-def _reach(facts: Snapshot, roots: set[int], verdict: Verdict) -> None:
-    pending = list(roots)
-    verdict.living = set(roots)
-    while pending:
-        for other in facts.block_references.get(pending.pop(), ()):
-            if not 0 <= other < len(facts.block_states) or facts.block_states[other] != LIVE:
-                continue
-            verdict.referenced[other] = verdict.referenced.get(other, 0) + 1
-            if other not in verdict.living:
-                verdict.living.add(other)
-                pending.append(other)
-
-
-def _judge_segments(facts: Snapshot, verdict: Verdict) -> None:
+def _judge_segments(facts: Facts, verdict: Verdict) -> None:
     used = {facts.block_segments[row] - 1 for row in verdict.living}
     for row, state in enumerate(facts.segment_states):
         alive = facts.segment_owners[row] - 1 in facts.alive
@@ -149,9 +163,12 @@ def _judge_segments(facts: Snapshot, verdict: Verdict) -> None:
             or (state == MAKING and not facts.segment_slabs[row] and row not in used)
         ):
             verdict.doomed.append(row)
+    verdict.emptied = emptied_segments((facts.block_segments[row] - 1 for row in verdict.freed), used)
+    verdict.emptied.update(row for row in verdict.doomed if facts.segment_states[row] == MAKING)
+    verdict.emptied.intersection_update(range(len(facts.segment_states)))
 
 
-def take_snapshot(tx: Transaction, alive: set[int]) -> Snapshot:
+def read_facts(tx: Transaction, alive: set[int]) -> Facts:
     """Read the facts, under the lock."""
     header, blocks, names, segments = tx.header, tx.blocks, tx.names, tx.segments
     high, segments_high, names_high = tx.manifest.blocks_high, tx.manifest.segments_high, tx.manifest.names_high
@@ -162,7 +179,7 @@ def take_snapshot(tx: Transaction, alive: set[int]) -> Snapshot:
     leased: set[int] = set()
     for slot in alive:
         leased.update(held_rows(tx, slot))
-    return Snapshot(
+    return Facts(
         alive=alive,
         now=time.monotonic_ns(),
         block_states=blocks.state[:high].tolist(),
@@ -193,14 +210,23 @@ def _check_unused(column: Column, high: int, reserved: int) -> None:
         )
 
 
-def rebuild(tx: Transaction, alive: set[int]) -> Verdict:
-    """Carry out the verdict and build everything derived again. Clears the leases of the dead first."""
-    for slot in tx.space.slots_in_use():
-        if slot not in alive:
-            _clear_leases(tx, slot)
-            tx.coordination.clear(slot)
-            tx.metering.fold(slot)
-    verdict = judge(take_snapshot(tx, alive))
+def rebuild(tx: Transaction, alive: set[int]) -> Reclaimed:
+    """Carry out the verdict and build everything derived again; the dead have nothing then. What they gave back."""
+    dead = [slot for slot in tx.space.slots_in_use() if slot not in alive]
+    leases = permits = 0
+    for slot in dead:
+        leases += _clear_leases(tx, slot)
+        permits += tx.coordination.clear(slot)
+        tx.metering.fold(slot)
+    verdict = _carry_out(tx, alive)
+    for slot in dead:
+        release_slot(tx, slot)
+    nbytes = sum(tx.segments.nbytes[row] for row in verdict.emptied)
+    return Reclaimed(len(dead), leases, permits, len(verdict.freed), nbytes)
+
+
+def _carry_out(tx: Transaction, alive: set[int]) -> Verdict:
+    verdict = judge(read_facts(tx, alive))
     blocks, segments, names = tx.blocks, tx.segments, tx.names
     for name_row in verdict.emptied_names:
         names.word[name_row] = 0
@@ -224,21 +250,22 @@ def rebuild(tx: Transaction, alive: set[int]) -> Verdict:
     return verdict
 
 
-def reap(tx: Transaction, slot: int) -> None:
-    """Return what a dead process held, when no transaction was left unfinished. Work is what the dead held."""
+def reclaim_slot(tx: Transaction, slot: int) -> Reclaimed:
+    """Give back what a dead process held, when no transaction was left unfinished. Work is what the dead held."""
     blocks, segments, space = tx.blocks, tx.segments, tx.space
-    for row in held_rows(tx, slot):
-        tx.release_of(slot, row)
-    for row in rows_of_owner(blocks.owner, tx.manifest.blocks_high, slot):
-        tx.abandon(row)
+    leases = held_rows(tx, slot)
+    released = Freed.total(tx.release_of(slot, row) for row in leases)
+    abandoned = Freed.total(tx.abandon(row) for row in rows_of_owner(blocks.owner, tx.manifest.blocks_high, slot))
+    nbytes = released.nbytes + abandoned.nbytes
     for row in rows_of_owner(segments.owner, tx.manifest.segments_high, slot):
         if segments.state[row] == MAKING:
-            space.give_up(row)
+            nbytes += space.abandon_segment(row)
         elif segments.state[row] == DOOMED:
             space.doom(row)
-    tx.coordination.clear(slot)
+    permits = tx.coordination.clear(slot)
     tx.metering.fold(slot)
     release_slot(tx, slot)
+    return Reclaimed(1, len(leases), permits, released.blocks + abandoned.blocks, nbytes)
 
 
 def release_slot(tx: Transaction, slot: int) -> None:
@@ -252,13 +279,15 @@ def rows_of_owner(owners: Column, high: int, slot: int) -> list[int]:
     return [row for row, owner in enumerate(owners[:high].tolist()) if owner == slot + 1]
 
 
-def _clear_leases(tx: Transaction, slot: int) -> None:
+def _clear_leases(tx: Transaction, slot: int) -> int:
     leases, blocks, now = tx.manifest.lease_row(slot), tx.blocks, time.monotonic_ns()
-    for row in held_rows(tx, slot):
+    held = held_rows(tx, slot)
+    for row in held:
         # A handle in a queue must still arrive: the linger time counts from the death of its maker.
         if blocks.linger[row]:
             blocks.expires[row] = now + blocks.linger[row]
         leases[row] = 0
+    return len(held)
 
 
 def _rebuild_blocks(tx: Transaction, verdict: Verdict) -> None:

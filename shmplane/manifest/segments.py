@@ -122,20 +122,24 @@ class SegmentSpace:
         if self._segments.state[segment_row] != USED:
             self._segments.state[segment_row] = USED
 
-    def leave_segment(self, segment_row: int) -> None:
-        """Its block is gone: keep it warm, or doom it when it was never finished, is exported, or the list is full."""
+    def leave_segment(self, segment_row: int) -> int:
+        """Its block is gone: keep it warm, or doom it when it was never finished, is exported, or the list is full.
+
+        Returns how many bytes less are used.
+        """
         segments, header = self._segments, self._header
         size = segments.nbytes[segment_row]
         self._account(used=-size)
         if segments.state[segment_row] != USED or segments.exported[segment_row] or size > header.recycle[0]:
             self.doom(segment_row)
-            return
+            return size
         excess = header.recycled_nbytes[0] + size - header.recycle[0]
         if excess > 0:
             self.cool(excess)
         segments.state[segment_row] = WARM
         self.keep_warm(segment_row)
         self._account(recycled=size)
+        return size
 
     def keep_warm(self, segment_row: int) -> None:
         """Chain a warm segment into its bucket, youngest first."""
@@ -192,10 +196,12 @@ class SegmentSpace:
             segment_row, segments.id[segment_row], segments.nbytes[segment_row], bool(segments.exported[segment_row])
         )
 
-    def give_up(self, segment_row: int) -> None:
-        """A segment that was being made will not be finished."""
-        self._account(used=-self._segments.nbytes[segment_row])
+    def abandon_segment(self, segment_row: int) -> int:
+        """A segment that was being made will not be finished. How many bytes less are used."""
+        nbytes = self._segments.nbytes[segment_row]
+        self._account(used=-nbytes)
         self.doom(segment_row)
+        return nbytes
 
     def forget_segment(self, segment_row: int, segment_id: int) -> None:
         """The file is gone: the row can be used again, unless it already was."""

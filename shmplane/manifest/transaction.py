@@ -1,10 +1,10 @@
 """The only writer of the manifest. Every method runs under the host-wide lock.
 
 The order of stores, for facts:
-    put     fields of the row, lease, LIVE, then the name word: the commit. Then what it pointed to is let go.
+    put     fields of the row, lease, LIVE, then the name word: the commit. Then what it pointed to is freed.
             Blocks that it refers to are LIVE before it is.
     free    DEAD, the segment, generation + 1, FREE.
-    delete  the name word: the commit. Then the block is let go.
+    delete  the name word: the commit. Then the block is freed.
 A kill before the commit leaves a block that no root reaches, which recovery frees; a kill after it leaves an old block
 that no root reaches, likewise.
 """
@@ -18,6 +18,8 @@ from ..errors import Conflict, ShmplaneError
 from .coordination import Coordination
 from .metering import Metering
 from .reading import Contents, Reader, not_found
+from .records import NOTHING, Freed
+from .roots import is_rooted
 from .space import class_of
 from .states import CREATING, DEAD, FREE, LIVE, pack_name_word, row_of_name_word
 
@@ -64,13 +66,13 @@ class Transaction(Reader):
         """End this process's lease."""
         self.release_of(self.slot, row)
 
-    def release_of(self, slot: int, row: int) -> None:
-        """End the lease of ``slot``: our own, or that of a process whose token is free."""
+    def release_of(self, slot: int, row: int) -> Freed:
+        """End the lease of ``slot``: our own, or that of a process whose token is free. What that freed."""
         linger = self.blocks.linger[row]
         if linger:
             self.blocks.expires[row] = _clock() + linger
         self.manifest.lease_row(slot)[row] = 0
-        self.let_go(row)
+        return self.free_unless_kept(row)
 
     # Making blocks
 
@@ -222,7 +224,7 @@ class Transaction(Reader):
         previous = self._point(name_row, row)
         names.version[name_row] = version
         if previous >= 0:
-            self.let_go(previous)
+            self.free_unless_kept(previous)
 
     def _refer(self, row: int, others: Sequence[int]) -> None:
         """Say whose bytes a block shows. The number comes last: a half-written row refers to nothing."""
@@ -243,12 +245,11 @@ class Transaction(Reader):
             self.coordination.wake_watchers(names.hash[name_row])
         return previous
 
-    def abandon(self, row: int) -> None:
-        """A block that is being created will not be."""
-        if self.blocks.state[row] == CREATING:
-            self._free(row)
+    def abandon(self, row: int) -> Freed:
+        """A block that is being created will not be. What that freed."""
+        return self._free(row) if self.blocks.state[row] == CREATING else NOTHING
 
-    # Letting go
+    # Deleting and freeing
 
     def delete(self, name: bytes) -> None:
         """The name points to nothing; ``BlockNotFound`` when it did already."""
@@ -256,7 +257,7 @@ class Transaction(Reader):
         if row < 0:
             raise self.manifest.refuse(not_found(name))
         self._unname(name_row)
-        self.let_go(row)
+        self.free_unless_kept(row)
 
     def _unname(self, name_row: int) -> None:
         self.names.word[name_row] = 0
@@ -279,7 +280,7 @@ class Transaction(Reader):
         self.names.version[new_row] = version
         self._unname(old_row)
         if previous >= 0:
-            self.let_go(previous)
+            self.free_unless_kept(previous)
 
     def evict(self, nbytes: int, rows: int = 0) -> None:
         """Delete evictable blocks that nobody leases, oldest first, until ``nbytes`` and ``rows`` are given back."""
@@ -293,19 +294,17 @@ class Transaction(Reader):
                 return
             if blocks.state[row] == LIVE and self.is_named(row) and not self.is_leased(row):
                 self._unname(blocks.name[row] - 1)
-                self.let_go(row)
+                self.free_unless_kept(row)
 
-    def let_go(self, row: int) -> None:
-        """Free a block that no name, lease, reference or linger time holds any more."""
+    def free_unless_kept(self, row: int) -> Freed:
+        """Free a block that no name, lease, reference or linger time keeps any more."""
         blocks = self.blocks
-        if blocks.state[row] != LIVE or self.is_named(row) or blocks.referenced[row] or self.is_leased(row):
-            return
-        if blocks.linger[row] and blocks.expires[row] > _clock():
-            return
-        self._free(row)
+        if blocks.state[row] != LIVE or blocks.referenced[row] or is_rooted(self, row):
+            return NOTHING
+        return self._free(row)
 
-    def _free(self, row: int) -> None:
-        blocks = self.blocks
+    def _free(self, row: int) -> Freed:
+        blocks, freed, nbytes = self.blocks, 0, 0
         pending = [row]
         while pending:
             row = pending.pop()
@@ -314,29 +313,39 @@ class Transaction(Reader):
             if blocks.linger[row]:
                 self.header.lingering[0] -= 1
             if blocks.cell[row]:
-                self.space.leave_cell(row)
+                nbytes += self.space.leave_cell(row)
             else:
-                self.space.leave_segment(blocks.segment[row] - 1)
+                nbytes += self.space.leave_segment(blocks.segment[row] - 1)
             blocks.generation[row] += 1
             blocks.state[row] = FREE
             self.space.free_block_row(row)
             self.header.live_blocks[0] -= 1
+            freed += 1
             for other in referred:
                 blocks.referenced[other] -= 1
-                if not blocks.referenced[other] and not self._is_rooted(other):
+                if not blocks.referenced[other] and not is_rooted(self, other):
                     pending.append(other)
+        return Freed(freed, nbytes)
 
-    def _is_rooted(self, row: int) -> bool:
-        blocks = self.blocks
-        return self.is_named(row) or self.is_leased(row) or bool(blocks.linger[row] and blocks.expires[row] > _clock())
-
-    def expire(self) -> int:
-        """Free blocks whose linger time has passed; how many."""
+    def expire(self) -> Freed:
+        """Free blocks whose linger time has passed."""
         if not self.header.lingering[0]:
-            return 0
+            return NOTHING
         high, now = self.manifest.blocks_high, _clock()
-        before = self.header.live_blocks[0]
-        for row, linger in enumerate(self.blocks.linger[:high].tolist()):
-            if linger and self.blocks.state[row] == LIVE and self.blocks.expires[row] <= now:
-                self.let_go(row)
-        return before - self.header.live_blocks[0]
+        return Freed.total(
+            self.free_unless_kept(row)
+            for row, linger in enumerate(self.blocks.linger[:high].tolist())
+            if linger and self.blocks.state[row] == LIVE and self.blocks.expires[row] <= now
+        )
+
+    # What keeps a block
+
+    def state_of(self, row: int) -> int:
+        return self.blocks.state[row]
+
+    def is_lingering(self, row: int) -> bool:
+        return bool(self.blocks.linger[row]) and self.blocks.expires[row] > _clock()
+
+    def is_being_made(self, _: int) -> bool:
+        """Until it is abandoned, or its maker reclaimed."""
+        return True

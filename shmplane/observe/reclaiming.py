@@ -1,7 +1,6 @@
 """What ``gc`` would reclaim: decided from a snapshot, without changing anything. Pure.
 
-A block stays while a name, a lease of a living process, its linger time, its living creator, or a block that stays
-holds it. Leases of ended processes hold nothing.
+Leases of ended processes keep nothing; what else keeps a block, ``roots`` says.
 """
 
 from __future__ import annotations
@@ -10,12 +9,15 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..manifest import BLOCK_STATES, FREE, emptied_segments, is_rooted, reach
 from .units import nbytes, some
 
 if TYPE_CHECKING:
     from ..manifest import Block, Process, Snapshot
 
 __all__ = ["Reclaimable", "reclaimable"]
+
+_STATES = {name: state for state, name in BLOCK_STATES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,44 +57,43 @@ class Reclaimable:
 
 def reclaimable(snapshot: Snapshot, now: int | None = None) -> Reclaimable:
     """What the next ``gc`` gives back; ``now`` is a time of ``monotonic_ns``."""
-    stale = snapshot.summary.stale
-    alive = {process.slot for process in snapshot.processes if process.alive}
-    kept = _reachable(snapshot, _roots(snapshot, alive, time.monotonic_ns() if now is None else now))
-    gone = tuple(block for row, block in snapshot.blocks.items() if row not in kept)
+    stale, blocks = snapshot.summary.stale, snapshot.blocks
+    known = _Known(snapshot, now if now is not None else time.monotonic_ns())
+    kept = reach((row for row in blocks if is_rooted(known, row)), known.references)
+    gone = tuple(block for row, block in blocks.items() if row not in kept)
+    emptied = emptied_segments((block.segment for block in gone), (blocks[row].segment for row in kept))
     return Reclaimable(
         processes=stale,
         leases=sum(len(process.leases) for process in stale),
         permits=sum(process.permits for process in stale),
         blocks=gone,
-        nbytes=_nbytes(snapshot, kept, gone),
+        nbytes=sum(snapshot.segments[row].nbytes for row in emptied if row in snapshot.segments),
     )
 
 
-def _roots(snapshot: Snapshot, alive: set[int], now: int) -> set[int]:
-    return {row for row, block in snapshot.blocks.items() if _is_root(block, alive, now)}
+class _Known:
+    """What keeps a block, as far as a snapshot tells."""
 
+    def __init__(self, snapshot: Snapshot, now: int) -> None:
+        self._blocks, self._now = snapshot.blocks, now
+        self._alive = {process.slot for process in snapshot.processes if process.alive}
 
-def _is_root(block: Block, alive: set[int], now: int) -> bool:
-    if block.state == "creating":
-        return block.owner in alive
-    if block.state != "live":
-        return False
-    # The linger time starts again when the last lease ends, also by the death of its holder.
-    lingers = block.expires > now or (block.expires > 0 and bool(block.holders))
-    return block.name is not None or lingers or not alive.isdisjoint(block.holders)
+    def state_of(self, row: int) -> int:
+        return _STATES.get(self._blocks[row].state, FREE)
 
+    def is_named(self, row: int) -> bool:
+        return self._blocks[row].name is not None
 
-def _reachable(snapshot: Snapshot, roots: set[int]) -> set[int]:
-    kept, pending = set(roots), list(roots)
-    while pending:
-        for other in snapshot.blocks[pending.pop()].references:
-            if other in snapshot.blocks and other not in kept:
-                kept.add(other)
-                pending.append(other)
-    return kept
+    def is_leased(self, row: int) -> bool:
+        return not self._alive.isdisjoint(self._blocks[row].holders)
 
+    def is_lingering(self, row: int) -> bool:
+        # The linger time starts again when the last lease ends, also by the death of its holder.
+        block = self._blocks[row]
+        return block.expires > self._now or (block.expires > 0 and bool(block.holders))
 
-def _nbytes(snapshot: Snapshot, kept: set[int], gone: tuple[Block, ...]) -> int:
-    still_used = {snapshot.blocks[row].segment for row in kept}
-    emptied = {block.segment for block in gone} - still_used
-    return sum(snapshot.segments[row].nbytes for row in emptied if row in snapshot.segments)
+    def is_being_made(self, row: int) -> bool:
+        return self._blocks[row].owner in self._alive
+
+    def references(self, row: int) -> list[int]:
+        return [other for other in self._blocks[row].references if other in self._blocks]

@@ -26,7 +26,7 @@ from .process.close import destroy, end_if_temporary, forget_ended
 from .process.open import open_attachment
 from .process.options import DEFAULT_LIMITS, Options, parse_options
 from .process.orphans import remove_orphaned_files, remove_orphans
-from .process.upkeep import collect, resize, trim
+from .process.upkeep import reclaim, resize, trim
 from .shown import names_now, text_of
 
 if TYPE_CHECKING:
@@ -349,11 +349,8 @@ class Plane(Coordinated):
     def gc(self) -> Reclaimed:
         """Reclaim what dead processes held: in this plane, temporary planes nobody lives in, temporary files of scopes."""
         attachment = self._open()
-        reclaimed = attachment.change(collect, attachment)
-        planes, files = remove_orphans(self.root), remove_orphaned_files()
-        return Reclaimed(
-            reclaimed.processes, reclaimed.leases, reclaimed.permits, reclaimed.blocks, reclaimed.nbytes, planes, files
-        )
+        reclaimed = attachment.change(reclaim, attachment)
+        return reclaimed + Reclaimed(planes=remove_orphans(self.root), files=remove_orphaned_files())
 
     def trim(self, nbytes: int = 0) -> int:
         """Give recycled memory back to the system until at most ``nbytes`` stay warm; how many bytes that was."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shmplane.manifest.recovery import Snapshot, Verdict, judge
+from shmplane.manifest.recovery import Facts, Verdict, judge
 from shmplane.manifest.states import (
     CREATING,
     DEAD,
@@ -33,7 +33,7 @@ Rows = dict[int, dict[str, Any]]
 
 def facts(
     *, blocks: Rows | None = None, names: dict[int, int] | None = None, segments: Rows | None = None, leased: Any = ()
-) -> Snapshot:
+) -> Facts:
     """Rows by number, each with what is not as in a live block of version 1, or in a segment in use.
 
     ``names`` is the word of each name row; the process of slot 1 is alive, that of slot 2 is not.
@@ -44,7 +44,7 @@ def facts(
     def column(name: str, default: int = 0, rows: list[dict[str, Any]] = of_block) -> list[int]:
         return [row.get(name, default) for row in rows]
 
-    return Snapshot(
+    return Facts(
         alive={ALIVE},
         now=NOW,
         block_states=column("state", LIVE),
@@ -75,7 +75,7 @@ def word(row: int, version: int = 1) -> int:
 
 # Blocks
 
-LIVES: dict[str, Snapshot] = {
+LIVES: dict[str, Facts] = {
     "named": facts(blocks={0: {"name": 0}}, names={0: word(0)}),
     "leased by a living process": facts(blocks={0: {}}, leased={0}),
     "lingering": facts(blocks={0: {"linger": 5, "expires": NOW + 1}}),
@@ -83,7 +83,7 @@ LIVES: dict[str, Snapshot] = {
     "shown by a named one": facts(blocks={0: {}, 1: {"name": 0, "shows": [0]}}, names={0: word(1)}),
     "shown by a leased one": facts(blocks={0: {}, 1: {"shows": [0]}}, leased={1}),
 }
-GOES: dict[str, Snapshot] = {
+GOES: dict[str, Facts] = {
     "held by nobody": facts(blocks={0: {}}),
     "lingered long enough": facts(blocks={0: {"linger": 5, "expires": NOW}}),
     "being created by a dead process": facts(blocks={0: {"state": CREATING, "owner": GONE}}),
@@ -95,14 +95,14 @@ GOES: dict[str, Snapshot] = {
 
 
 @pytest.mark.parametrize("case", LIVES.values(), ids=LIVES)
-def test_a_block_lives_that_is(case: Snapshot) -> None:
+def test_a_block_lives_that_is(case: Facts) -> None:
     verdict = judge(case)
     assert 0 in verdict.living
     assert verdict.freed == []
 
 
 @pytest.mark.parametrize("case", GOES.values(), ids=GOES)
-def test_a_block_goes_that_is(case: Snapshot) -> None:
+def test_a_block_goes_that_is(case: Facts) -> None:
     verdict = judge(case)
     assert 0 in verdict.freed
     assert verdict.living == set()
@@ -146,7 +146,7 @@ def test_a_forged_reference_leads_nowhere() -> None:
 # Segments
 
 LIVING = {0: {"segment": 0, "name": 0}}
-SEGMENTS: dict[str, tuple[Snapshot, str | None]] = {
+SEGMENTS: dict[str, tuple[Facts, str | None]] = {
     "in use by a living block": (facts(blocks=LIVING, names={0: word(0)}, segments={0: {}}), None),
     "left by its block": (facts(segments={0: {}}), "warm"),
     "left by its block, and other programs may have it": (facts(segments={0: {"exported": 1}}), "doomed"),
@@ -163,7 +163,7 @@ SEGMENTS: dict[str, tuple[Snapshot, str | None]] = {
 
 
 @pytest.mark.parametrize(("case", "becomes"), SEGMENTS.values(), ids=SEGMENTS)
-def test_a_segment_that_is(case: Snapshot, becomes: str | None) -> None:
+def test_a_segment_that_is(case: Facts, becomes: str | None) -> None:
     verdict = judge(case)
     assert {"warm": verdict.warm, "doomed": verdict.doomed} == {
         what: [0] if what == becomes else [] for what in ("warm", "doomed")
@@ -182,7 +182,7 @@ ROWS, NAMES, SEGMENT_ROWS, SLOTS = 6, 5, 4, 3
 
 
 @st.composite
-def any_facts(draw: st.DrawFn) -> Snapshot:
+def any_facts(draw: st.DrawFn) -> Facts:
     """Also what no kill can leave: names of one block, references in circles, rows that are not there."""
 
     def column(values: st.SearchStrategy[int], rows: int = ROWS) -> list[int]:
@@ -191,7 +191,7 @@ def any_facts(draw: st.DrawFn) -> Snapshot:
     versions = column(st.integers(0, 3))
     row = st.integers(0, ROWS + 1)
     words = st.one_of(st.just(0), st.builds(pack_name_word, row, st.integers(0, 3)))
-    return Snapshot(
+    return Facts(
         alive=draw(st.sets(st.integers(0, SLOTS - 1))),
         now=NOW,
         block_states=column(st.sampled_from([FREE, CREATING, LIVE, LIVE, DEAD])),
@@ -212,7 +212,7 @@ def any_facts(draw: st.DrawFn) -> Snapshot:
     )
 
 
-def carried_out(facts: Snapshot, verdict: Verdict) -> Snapshot:
+def carried_out(facts: Facts, verdict: Verdict) -> Facts:
     """The facts afterwards: the stores of ``rebuild`` that are facts, by a process that lives."""
     states, versions, names = list(facts.block_states), list(facts.block_versions), list(facts.block_names)
     words, segments, owners = list(facts.name_words), list(facts.segment_states), list(facts.segment_owners)
@@ -240,14 +240,14 @@ def carried_out(facts: Snapshot, verdict: Verdict) -> Snapshot:
 
 
 @given(facts=any_facts())
-def test_every_block_either_lives_or_goes(facts: Snapshot) -> None:
+def test_every_block_either_lives_or_goes(facts: Facts) -> None:
     verdict = judge(facts)
     assert not verdict.living & set(verdict.freed)
     assert verdict.living | set(verdict.freed) == {row for row, state in enumerate(facts.block_states) if state != FREE}
 
 
 @given(facts=any_facts())
-def test_what_a_root_reaches_lives_and_nothing_else_does(facts: Snapshot) -> None:
+def test_what_a_root_reaches_lives_and_nothing_else_does(facts: Facts) -> None:
     verdict = judge(facts)
 
     def is_root(row: int) -> bool:
@@ -269,7 +269,7 @@ def test_what_a_root_reaches_lives_and_nothing_else_does(facts: Snapshot) -> Non
 
 
 @given(facts=any_facts())
-def test_every_block_has_at_most_one_name_and_every_word_counts_or_is_emptied(facts: Snapshot) -> None:
+def test_every_block_has_at_most_one_name_and_every_word_counts_or_is_emptied(facts: Facts) -> None:
     verdict = judge(facts)
     counting = list(verdict.named.values())
     assert len(set(counting)) == len(counting)
@@ -280,7 +280,7 @@ def test_every_block_has_at_most_one_name_and_every_word_counts_or_is_emptied(fa
 
 
 @given(facts=any_facts())
-def test_a_named_live_block_of_the_version_of_its_name_lives(facts: Snapshot) -> None:
+def test_a_named_live_block_of_the_version_of_its_name_lives(facts: Facts) -> None:
     """Stated without ``named``: nobody who reads by name may lose what he finds."""
     verdict = judge(facts)
     for name_row, found in enumerate(facts.name_words):
@@ -291,7 +291,7 @@ def test_a_named_live_block_of_the_version_of_its_name_lives(facts: Snapshot) ->
 
 
 @given(facts=any_facts())
-def test_references_are_those_of_the_living(facts: Snapshot) -> None:
+def test_references_are_those_of_the_living(facts: Facts) -> None:
     verdict = judge(facts)
     shown = [other for row in verdict.living for other in facts.block_references.get(row, ())]
     counted = {row: shown.count(row) for row in set(shown) if 0 <= row < ROWS and facts.block_states[row] == LIVE}
@@ -299,7 +299,7 @@ def test_references_are_those_of_the_living(facts: Snapshot) -> None:
 
 
 @given(facts=any_facts())
-def test_no_segment_in_use_is_taken_from_a_living_block(facts: Snapshot) -> None:
+def test_no_segment_in_use_is_taken_from_a_living_block(facts: Facts) -> None:
     verdict = judge(facts)
     assert not set(verdict.warm) & set(verdict.doomed)
     for row in verdict.living:
@@ -310,12 +310,12 @@ def test_no_segment_in_use_is_taken_from_a_living_block(facts: Snapshot) -> None
 
 
 @given(facts=any_facts())
-def test_what_other_programs_may_have_open_is_never_used_again(facts: Snapshot) -> None:
+def test_what_other_programs_may_have_open_is_never_used_again(facts: Facts) -> None:
     assert not [row for row in judge(facts).warm if facts.segment_exported[row]]
 
 
 @given(facts=any_facts().filter(lambda facts: bool(facts.alive)))
-def test_judging_what_was_carried_out_changes_nothing_more(facts: Snapshot) -> None:
+def test_judging_what_was_carried_out_changes_nothing_more(facts: Facts) -> None:
     """So whoever is killed in the middle of recovery leaves the same work to the next."""
     first = judge(facts)
     second = judge(carried_out(facts, first))
@@ -325,7 +325,7 @@ def test_judging_what_was_carried_out_changes_nothing_more(facts: Snapshot) -> N
 
 
 @given(facts=any_facts().filter(lambda facts: bool(facts.alive)), data=st.data())
-def test_carrying_a_verdict_out_half_way_leads_to_the_same_end(facts: Snapshot, data: st.DataObject) -> None:
+def test_carrying_a_verdict_out_half_way_leads_to_the_same_end(facts: Facts, data: st.DataObject) -> None:
     """A kill between two stores of ``rebuild``: what is left is judged alike."""
     verdict = judge(facts)
     part = Verdict(
@@ -342,7 +342,7 @@ def test_carrying_a_verdict_out_half_way_leads_to_the_same_end(facts: Snapshot, 
 
 
 @given(facts=any_facts())
-def test_who_died_keeps_nothing(facts: Snapshot) -> None:
+def test_who_died_keeps_nothing(facts: Facts) -> None:
     """Without leases and with nobody alive, only names and linger times hold."""
     verdict = judge(replace(facts, alive=set(), leased=set()))
     held = set(verdict.named) | {

@@ -289,7 +289,7 @@ class Claims(Registry):
         if key >= 0:
             tx.abandon(key)
         else:
-            tx.space.give_up(segment_row)
+            tx.space.abandon_segment(segment_row)
 
     # As a registry
 
@@ -318,7 +318,7 @@ class Claims(Registry):
         segments = tx.segments
         for row in rows_of_owner(segments.owner, tx.manifest.segments_high, tx.slot):
             if segments.state[row] == MAKING and segments.slab[row] and ~row not in self.creations:
-                tx.space.give_up(row)
+                tx.space.abandon_segment(row)
 
     def queue_garbage(self) -> None:
         for known in [*self.leases.values(), *self.creations.values()]:

@@ -190,7 +190,7 @@ class Claim:
         part = self.semaphore._part(tx)
         ahead = len(part.waiters)
         if self.ticket:
-            attachment.reap_if_due(tx)
+            attachment.reclaim_if_due(tx)
             if self in part.waiters:
                 ahead = part.waiters.index(self)
             else:

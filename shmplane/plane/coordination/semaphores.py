@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 from ...errors import LockTimeout, PlaneFull, PlaneMismatch
 from ...system import NOT_HAD, own
 from ..process.patience import is_in_event_loop, moment, patience
-from ..process.reclaim import reap_dead
+from ..process.reclaim import reclaim_dead
 from .claims import Claim, LocalPart, permits_of
 from .waiting import check_timeout, settle, wait_for, wait_for_async
 
@@ -41,7 +41,7 @@ def _open_row(tx: Transaction, attachment: Attachment, name: bytes, permits: int
     try:
         return coordination.open(name, permits)
     except own(PlaneFull):
-        if not reap_dead(tx, attachment):
+        if not reclaim_dead(tx, attachment):
             raise
         return coordination.open(name, permits)
 
@@ -172,7 +172,7 @@ class Semaphore:
         coordination = tx.coordination
         coordination.take_part()
         row = _open_row(tx, attachment, self._name, permits)
-        if coordination.permits(row) != permits and reap_dead(tx, attachment):
+        if coordination.permits(row) != permits and reclaim_dead(tx, attachment):
             # Whoever used it with the other count may have been killed.
             row = coordination.open(self._name, permits)
         if coordination.permits(row) != permits:

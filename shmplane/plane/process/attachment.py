@@ -21,14 +21,14 @@ from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from ...errors import ClosedError, PlaneCorrupt, ShmplaneError
-from ...manifest import Manifest, Transaction, link_prefix, release_slot
+from ...manifest import Manifest, Reclaimed, Transaction, link_prefix, release_slot
 from ...system import NOT_HAD, Busy, HostLock, Lost, NotHad, Token, ignoring, is_from_handler, own, wake_all
 from ..memory.extents import Compositions
 from ..memory.open_memory import OpenMemories
 from ..memory.segments import SegmentMemory
 from .drain import DrainTimer
 from .patience import REFUSED_FOR_S
-from .reclaim import NOTHING, reap_dead, recover
+from .reclaim import reclaim_dead, recover
 from .registry import Registry
 
 __all__ = ["Attachment", "Opened"]
@@ -37,7 +37,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 K = TypeVar("K", bound=Registry)
 LOCK_TIMEOUT_S = 10.0
-_REAP_FOR_WAITERS_NS = 90_000_000
+_LOOK_FOR_WAITERS_NS = 90_000_000
 #: marks the dirty word for a process that has no slot yet
 _JOINING = 2**32
 #: how long the drain timer waits for the lock before it looks again whether it is to end
@@ -110,11 +110,11 @@ class Attachment:
         self._header = manifest.header
         self.instance: int = self._header.instance[0]
         self._tx: Transaction = Transaction(manifest)
-        self.reaped: int = 0
+        self.looked_for_dead: int = 0
         #: until then nobody who is in a hurry waits for the lock
         self.refused_until: float = 0.0
         #: what this process has given back for the dead since the last ``gc`` asked
-        self.reclaimed = NOTHING
+        self.reclaimed: Reclaimed = Reclaimed()
 
     # Transactions
 
@@ -225,7 +225,7 @@ class Attachment:
             self._forget_gone(tx)
         if self._scan_is_due(now):
             self._header.scanned[0] = now
-            reap_dead(tx, self)
+            reclaim_dead(tx, self)
             tx.expire()
 
     def free_garbage(self, tx: Transaction) -> None:
@@ -279,12 +279,12 @@ class Attachment:
         """What it holds now."""
         return self._tx.coordination.sequence()
 
-    def reap_if_due(self, tx: Transaction) -> None:
+    def reclaim_if_due(self, tx: Transaction) -> None:
         """A waiter's look at who is still alive, at most ten times a second."""
         now = _clock()
-        if now - self.reaped > _REAP_FOR_WAITERS_NS:
-            self.reaped = now
-            reap_dead(tx, self)
+        if now - self.looked_for_dead > _LOOK_FOR_WAITERS_NS:
+            self.looked_for_dead = now
+            reclaim_dead(tx, self)
 
     def remove_doomed(self) -> None:
         """Remove the files of doomed segments, outside the lock."""

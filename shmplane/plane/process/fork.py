@@ -3,7 +3,7 @@
 Before the fork the parent takes its mutex, so no thread is inside a transaction and no lease comes or goes. It opens new
 descriptions of the lock and token files, takes a free slot through them with a copy of its own leases, and keeps the mutex
 until the fork is over. The child drops the parent's descriptors and adopts the prepared ones; the parent closes its
-copies. If the fork failed, or the child died at once, the token is free and the row is reaped like any other.
+copies. If the fork failed, or the child died at once, the token is free and the row is reclaimed like any other.
 
 A hook that fails leaves the fork alone: that child has no slot, what it inherited is covered while its parent lives, and
 its calls raise ``ClosedError``.
@@ -23,7 +23,7 @@ from ...errors import PlaneFull, ShmplaneError
 from ...manifest import Transaction, held_rows
 from ...system import Lost, Token, join_forks, own, reopen
 from .joining import take_slot
-from .reclaim import reap_dead
+from .reclaim import reclaim_dead
 
 if TYPE_CHECKING:
     from .attachment import Attachment
@@ -133,7 +133,7 @@ def _prepare_child(tx: Transaction, attachment: Attachment, token: Token) -> Non
     try:
         slot = take_slot(tx, token)
     except own(PlaneFull):
-        if not reap_dead(tx, attachment):
+        if not reclaim_dead(tx, attachment):
             raise
         slot = take_slot(tx, token)
     theirs = attachment.manifest.lease_row(slot)

@@ -32,7 +32,7 @@ from .close import attached, finish_leaving, leave, opening, remove_directory
 from .fork import Forks
 from .joining import take_slot
 from .options import Options, check_options
-from .reclaim import reap_dead
+from .reclaim import reclaim_dead
 
 __all__ = ["open_attachment", "try_join"]
 
@@ -152,7 +152,7 @@ def _take_part(tx: Transaction, joining: Attachment) -> bool:
         return False
     if (here.st_ino, here.st_dev) != joining.lock.identity:
         return False
-    reap_dead(tx, joining)
+    reclaim_dead(tx, joining)
     joining.take_slot(take_slot(tx, joining.token))
     return True
 

@@ -1,53 +1,28 @@
-"""What returns the things of the dead, and of the living whose work was interrupted. Runs under the host-wide lock.
+"""Reclaims what dead processes held, and what interrupted work of this one left. Runs under the host-wide lock.
 
 * ``recover``: a transaction was left unfinished. Judge everything from the facts.
-* ``reap_dead``: a token is free. Give back what its holder's row says.
+* ``reclaim_dead``: a token is free. Give back what its holder's row says.
 * ``audit``: an exception left one of our own transactions, so a row may stand without its Python object.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ...manifest import (
     DOOMED,
     Transaction,
-    held_rows,
-    reap,
     rebuild,
-    release_slot,
+    reclaim_slot,
     rows_of_owner,
 )
 
 if TYPE_CHECKING:
+    from ...manifest import Reclaimed
     from ...system import Token
     from .registry import Registry
 
-__all__ = ["NOTHING", "Counts", "audit", "count", "dead_slots", "reap_dead", "recover"]
-
-
-class Counts(NamedTuple):
-    """What there is, to be subtracted from what there was."""
-
-    processes: int
-    leases: int
-    permits: int
-    blocks: int
-    nbytes: int
-
-    def plus(self, before: Counts, after: Counts) -> Counts:
-        """With what went between two counts; never less, since others may have put meanwhile."""
-        return Counts(*(had + max(0, b - a) for had, b, a in zip(self, before, after, strict=True)))
-
-
-NOTHING = Counts(0, 0, 0, 0, 0)
-
-
-def count(tx: Transaction) -> Counts:
-    """Totals over all processes; proportional to the rows ever used."""
-    slots = tx.space.slots_in_use()
-    leases = sum(len(held_rows(tx, slot)) for slot in slots)
-    return Counts(len(slots), leases, tx.coordination.count_held(), tx.header.live_blocks[0], tx.header.used_nbytes[0])
+__all__ = ["audit", "dead_slots", "reclaim_dead", "recover"]
 
 
 class Living(Protocol):
@@ -55,7 +30,7 @@ class Living(Protocol):
 
     token: Token
     slot: int
-    reclaimed: Counts
+    reclaimed: Reclaimed
     registries: dict[type[Registry], Registry]
 
 
@@ -64,14 +39,11 @@ def dead_slots(tx: Transaction, attachment: Living) -> list[int]:
     return [slot for slot in tx.space.slots_in_use() if not attachment.token.is_held(slot)]
 
 
-def reap_dead(tx: Transaction, attachment: Living) -> int:
-    """Return what dead processes held; how many they were."""
+def reclaim_dead(tx: Transaction, attachment: Living) -> int:
+    """Give back what dead processes held; how many they were."""
     dead = dead_slots(tx, attachment)
-    if dead:
-        before = count(tx)
-        for slot in dead:
-            reap(tx, slot)
-        attachment.reclaimed = attachment.reclaimed.plus(before, count(tx))
+    for slot in dead:
+        attachment.reclaimed += reclaim_slot(tx, slot)
     _remove_ownerless(tx)
     return len(dead)
 
@@ -87,11 +59,7 @@ def _remove_ownerless(tx: Transaction) -> None:
 def recover(tx: Transaction, attachment: Living) -> None:
     """Bring a plane whose last transaction was left unfinished to a state that every fact agrees with."""
     dead = dead_slots(tx, attachment)
-    before = count(tx)
-    rebuild(tx, set(tx.space.slots_in_use()) - set(dead))
-    for slot in dead:
-        release_slot(tx, slot)
-    attachment.reclaimed = attachment.reclaimed.plus(before, count(tx))
+    attachment.reclaimed += rebuild(tx, set(tx.space.slots_in_use()) - set(dead))
     if attachment.slot >= 0:
         audit(tx, attachment)
 

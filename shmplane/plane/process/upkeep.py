@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from ...errors import PlaneFull
 from ...manifest import Reclaimed
-from .reclaim import NOTHING, count, reap_dead
+from .reclaim import reclaim_dead
 
 if TYPE_CHECKING:
     from ...manifest import Transaction
     from .attachment import Attachment
 
-__all__ = ["collect", "reclaim_for", "resize", "trim"]
+__all__ = ["reclaim", "reclaim_for", "resize", "trim"]
 
 _SHARE_COOLED_FOR_ROWS = 8
 _MOST_ROWS_AT_ONCE = 3  #: that one call takes: of pages or rows, of a table's description, of the block itself
@@ -21,7 +21,7 @@ _MOST_ROWS_AT_ONCE = 3  #: that one call takes: of pages or rows, of a table's d
 def resize(tx: Transaction, attachment: Attachment, capacity: int) -> None:
     """Warm memory goes first, then what the dead held and what is evictable; ``PlaneFull`` when more is in use."""
     if capacity < tx.header.used_nbytes[0]:
-        reap_dead(tx, attachment)
+        reclaim_dead(tx, attachment)
         tx.expire()
         tx.evict(tx.header.used_nbytes[0] - capacity)
     used = tx.header.used_nbytes[0]
@@ -39,7 +39,7 @@ def resize(tx: Transaction, attachment: Attachment, capacity: int) -> None:
     tx.header.capacity[0] = capacity
 
 
-def collect(tx: Transaction, attachment: Attachment) -> Reclaimed:
+def reclaim(tx: Transaction, attachment: Attachment) -> Reclaimed:
     """Give back what dead processes held and what has lingered long enough; how much that was since last asked.
 
     Whatever this process reclaimed in passing, by joining or by its look once a second, counts as well.
@@ -48,12 +48,11 @@ def collect(tx: Transaction, attachment: Attachment) -> Reclaimed:
         registry.queue_garbage()
     attachment.free_garbage(tx)
     _remove_again(tx, attachment)
-    reap_dead(tx, attachment)
-    before = count(tx)
-    tx.expire()
-    total = attachment.reclaimed.plus(before, count(tx))
-    attachment.reclaimed = NOTHING
-    return Reclaimed(*total)
+    reclaim_dead(tx, attachment)
+    expired = tx.expire()
+    total = attachment.reclaimed + Reclaimed(blocks=expired.blocks, nbytes=expired.nbytes)
+    attachment.reclaimed = Reclaimed()
+    return total
 
 
 def _remove_again(tx: Transaction, attachment: Attachment) -> None:
@@ -67,7 +66,7 @@ def _remove_again(tx: Transaction, attachment: Attachment) -> None:
 def reclaim_for(tx: Transaction, attachment: Attachment, full: PlaneFull) -> None:
     """Make room for what was refused: by what dead processes held, warm memory, and evictable blocks."""
     space, needed = tx.space, full.facts.get("needed", 0)
-    reap_dead(tx, attachment)
+    reclaim_dead(tx, attachment)
     tx.expire()
     if "errno" in full.facts:
         # The file system is full although the capacity is not: what is warm helps more as free memory.
