@@ -17,6 +17,7 @@ Rule 2. What has no natural counterpart is refused, saying what is possible; not
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..system import own
@@ -166,7 +167,7 @@ def _json_as_bytes(root: Any) -> memoryview:
     return memoryview(root.text)
 
 
-ARRAY_FORMS = {
+ARRAY_FORMS: dict[str, Callable[[Any], Any]] = {
     "array": present_array,
     "arrow": _array_as_arrow,
     "pandas": _array_as_pandas,
@@ -174,17 +175,17 @@ ARRAY_FORMS = {
     "bytes": _array_as_bytes,
     "python": lambda root: present_array(root).tolist(),
 }
-TABLE_FORMS = {
+TABLE_FORMS: dict[str, Callable[[Any], Any]] = {
     "array": _table_as_array,
     "arrow": _table_as_arrow,
     "pandas": _table_as_pandas,
     "polars": _table_as_polars,
     "python": _table_as_python,
 }
-BYTES_FORMS = {
+BYTES_FORMS: dict[str, Callable[[Any], Any]] = {
     "array": _bytes_as_array,
     "arrow": _bytes_as_arrow,
     "bytes": present_bytes,
     "python": lambda root: present_bytes(root).tobytes(),
 }
-JSON_FORMS = {"bytes": _json_as_bytes, "python": decode_document}
+JSON_FORMS: dict[str, Callable[[Any], Any]] = {"bytes": _json_as_bytes, "python": decode_document}
