@@ -6,18 +6,36 @@ Times are seconds; ``math.inf`` stands for never inside, ``None`` for never outs
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Generic, TypedDict, TypeVar
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-__all__ = ["Limits", "Settings", "Timeout", "check_sizes", "deadline_of"]
+__all__ = ["Limits", "Options", "Settings", "Timeout", "check_sizes", "deadline_of"]
 
 KEEP_ALIVE = 30.0  #: seconds an idle connection goes without a check, at most
 
+T = TypeVar("T")
 Timeout = float | None | EllipsisType  #: seconds, None for ever, ``...`` what the pool was made with
+
+
+class Options(TypedDict, Generic[T], total=False):
+    """What a pool takes beside ``connect``, for type checkers."""
+
+    close: Callable[[T], object] | None
+    check: Callable[[T], object] | None
+    reset: Callable[[T], object] | None
+    configure: Callable[[T], object] | None
+    min_size: int
+    max_size: int
+    timeout: float | None
+    max_waiting: int | None
+    max_lifetime: float | None
+    max_idle: float | None
+    leak_after: float | None
+    name: str | None
+    plane: Any
+    host_limit: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

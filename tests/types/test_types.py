@@ -19,6 +19,11 @@ def test_mypy_finds_what_is_wrong_and_nothing_else() -> None:
 
 
 @pytest.mark.timeout(300)
+def test_a_pool_knows_the_type_of_its_connections_from_connect() -> None:
+    assert mypy_faults(REPOSITORY / "tests/types/pools.py") == ""
+
+
+@pytest.mark.timeout(300)
 def test_the_public_types_are_complete() -> None:
     unknown, ambiguous = untyped_symbols()
     assert unknown == []
