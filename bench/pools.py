@@ -95,6 +95,21 @@ def _threads(scale: Scale) -> Iterator[Row]:
     times = interleave({"ours": Contestant(block, number), **contestants}, scale.rounds)
     yield compare("with pool.connection()", times, target=1.5, baseline="LifoQueue")
     ours.close()
+    yield _checked_and_reset(scale, contestants["LifoQueue"])
+
+
+def _checked_and_reset(scale: Scale, baseline: Contestant) -> Row:
+    """As in the README's recipe: a check before, a reset after; both do nothing here."""
+    pool: ConnectionPool[Idle] = ConnectionPool(Idle, check=Idle.commit, reset=Idle.rollback)
+
+    def block() -> None:
+        with pool.connection():
+            pass
+
+    block()
+    times = interleave({"ours": Contestant(block, baseline.number), "LifoQueue": baseline}, scale.rounds)
+    pool.close()
+    return compare("with connection(), check, reset", times, target=2.5, baseline="LifoQueue")
 
 
 def _peers() -> dict[str, Callable[[], object]]:
