@@ -17,7 +17,7 @@ import pytest
 from shmplane.connections import AsyncConnectionPool, ConnectionPool, HostPermits
 from shmplane.errors import PoolTimeout
 from tests.connections.fakes import Conn, FakePlane, FilePermits, Server, permits_in_use, until
-from tests.support.forked import run_forked
+from tests.support.forked import Forked, run_forked
 from tests.support.inside import host_permits
 from tests.support.processes import Child
 
@@ -144,6 +144,29 @@ def _uses(pool: ConnectionPool[Server]):
 def test_a_pool_travels_to_other_processes(method) -> None:
     with Child(_uses, ConnectionPool(Server, max_size=2), method=method) as child:
         assert [child.next(), child.next()] == ["Server", "closed"]
+
+
+class Shut(Polite):
+    """Closes for everybody who has the socket, also a child that was forked meanwhile."""
+
+    def close(self) -> None:
+        if self.socket.fileno() >= 0:
+            self.socket.shutdown(socket.SHUT_RDWR)
+            self.socket.close()
+
+
+def test_a_close_that_shuts_the_socket_down_reaches_the_server_although_a_child_has_the_socket_too(listener) -> None:
+    address = listener.getsockname()
+    pool = ConnectionPool(functools.partial(Shut, address), max_size=1, timeout=10)
+    conn = pool.acquire()
+    served = listener.accept()[0]
+    served.settimeout(10)
+    child = Forked(lambda: time.sleep(30))
+    pool.release(conn, broken=True)
+    assert served.recv(10) == b""
+    child.kill()
+    served.close()
+    pool.close()
 
 
 # -- host limit
