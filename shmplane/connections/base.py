@@ -30,8 +30,8 @@ from ..system import immortalise
 from . import forks, reports
 from .health import judge
 from .host import HOST_THREAD, HostFigures, PermitSeeker, Share, permits_of
-from .housekeeping import due, sweep
-from .records import OUT, Member, MemberRef, Outcome, Plan, Waiter, gone
+from .housekeeping import due, forget_idle, sweep
+from .records import OUT, Member, MemberRef, Outcome, Plan, Taken, Waiter, gone
 from .roster import Roster
 from .settings import Settings
 from .statistics import PoolStatistics, statistics_of
@@ -61,18 +61,17 @@ class BasePool(ABC, Generic[T]):
 
     def _begin(self) -> None:
         """Start empty: at first, and again in a forked child."""
-        self._check = self._settings.check
-        self._reset = self._settings.reset
+        self._check, self._reset = self._settings.check, self._settings.reset
         self._lock = RLock()
         self._drops: deque[MemberRef] = deque()  #: to connections that became garbage while they were out
-        notice = weakref.WeakMethod(self._on_drop)  # weak, or the members would keep their pool alive
-        noticed: Callable[[MemberRef], object] = lambda ref: (tell := notice()) and tell(ref)  # noqa: E731
+        known = weakref.ref(self)  # weak, or the members would keep their pool alive
+        noticed: Callable[[MemberRef], object] = lambda ref: (pool := known()) and pool._on_drop(ref)  # noqa: E731
         self._roster = Roster(self._settings, dropped=self._drops.append, noticed=noticed)
         self._joining = Lock()  #: held while this pool's part in the plane is made, which must be one
         self._share: Share | None = None
         self._seeker: PermitSeeker | None = None
         self._elsewhere = 0  #: how many other processes waited for a permit when it was last looked at
-        self._figures = HostFigures(self.stats, self._settings)
+        self._figures = HostFigures(self, self._settings)
         self._inherited: dict[int, Callable[[], Any]] = {}
 
     # -- what users may ask of both
@@ -241,19 +240,17 @@ class BasePool(ABC, Generic[T]):
                 reports.log.warning("pool %r: closing a connection failed: %s", self.name, repr(outcome.error))
             then(outcome)
 
-        return self._engine.run(
-            partial(self._settings.close or self._engine.close, conn),
-            booked,
-            apart=apart,
-            must_finish=True,
-            grace=CLOSE_GRACE,
-        )
+        close = partial(self._settings.close or self._engine.close, conn)
+        return self._engine.run(close, booked, apart=apart, must_finish=True, grace=CLOSE_GRACE)
 
-    def _end_use(self, member: Member, conn: Any, *, was: int, then: Callable[[Member, float], Plan]) -> Any:
-        """Decide on a connection that came back, unless that was done before an interrupt."""
+    def _end_use(
+        self, member: Member, conn: Any, *, was: int, then: Callable[[Member, float], Plan], taken: Taken | None = None
+    ) -> Any:
+        """Decide on a connection that came back, unless that was done before an interrupt, or somebody else has it since."""
 
         def decide(roster: Roster, now: float) -> Plan:
-            if member.state != was or roster.members.get(member.key) is not member:
+            is_same = member.state == was and roster.members.get(member.key) is member
+            if not is_same or (taken is not None and member.taken is not taken):
                 return roster.plan(now)
             member.conn = conn
             return then(member, now)
@@ -334,7 +331,10 @@ class BasePool(ABC, Generic[T]):
             with self._lock:
                 if self._seeker is None:
                     self._seeker = PermitSeeker(
-                        self._share, wanted=self._wants_permit, found=self._use_permit, failed=self._permits_are_gone
+                        self._share,
+                        wanted=self._wants_permit,
+                        found=partial(self._engine.hand_over, self._permit_came),
+                        failed=self._permits_are_gone,
                     )
             self._seeker.seek()
 
@@ -342,9 +342,6 @@ class BasePool(ABC, Generic[T]):
 
     def _wants_permit(self) -> bool:
         return self._roster.seeks_permit and not self._engine.is_lost()
-
-    def _use_permit(self) -> bool:
-        return bool(self._engine.hand_over(self._permit_came))
 
     def _permit_came(self) -> None:
         with self._lock:
@@ -383,17 +380,21 @@ class BasePool(ABC, Generic[T]):
     def _after_fork_in_child(self) -> None:
         """Forget the parent's connections, without a goodbye to anybody, and begin again."""
         members = list(self._roster.members.values())
-        inherited = {member.key: member.ref for member in members if member.state == OUT}
+        inherited = {**self._inherited, **{member.key: member.ref for member in members if member.state == OUT}}
         closed = self._roster.closed
         found = [member.ref() if member.conn is None else member.conn for member in members]
         immortalise([thing for thing in (*found, self._share) if thing is not None])
-        known = self._inherited
         self._begin()
-        self._inherited = {**known, **inherited}
+        self._inherited = inherited
         if closed:
             self._roster.shut(monotonic())
 
-    def _on_drop(self, ref: MemberRef) -> None:
+    def _forget_idle(self) -> None:
+        """The event loop is closed: idle connections can be dropped, and nothing else."""
+        with self._lock:
+            forget_idle(self._roster, monotonic())
+
+    def _on_drop(self, ref: MemberRef) -> Any:
         member = self._roster.members.get(ref.key)
         if member is not None and member.notice is ref and not sys.is_finalizing():
             self._engine.wake()

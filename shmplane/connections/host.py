@@ -150,11 +150,17 @@ class Share:
         self.give_back()
 
 
+class Counted(Protocol):
+    """A pool, as far as its figures go."""
+
+    def stats(self) -> PoolStatistics: ...
+
+
 class HostFigures:
     """What a pool counts, as other processes see it."""
 
-    def __init__(self, stats: Callable[[], PoolStatistics], settings: Settings) -> None:
-        self._stats = weakref.WeakMethod(stats)  # a strong reference would make a circle of it and its pool
+    def __init__(self, pool: Counted, settings: Settings) -> None:
+        self._pool = weakref.ref(pool)  # a strong reference would make a circle
         self._settings = settings
         self._meter: HostMeter | None = None
         self._published: list[int] = []
@@ -180,10 +186,10 @@ class HostFigures:
     def _tell(self) -> PoolStatistics:
         # One at a time, or older figures could be told last.
         with self._lock:
-            stats = self._stats()
-            if stats is None:
+            pool = self._pool()
+            if pool is None:
                 raise ReferenceError("the pool is gone")
-            now, settings = stats(), self._settings
+            now, settings = pool.stats(), self._settings
             if self._meter is None and settings.plane is not None and settings.name is not None:
                 self._meter = meter_of(settings.plane, settings.name)
                 _told.append(weakref.ref(self))
@@ -271,7 +277,9 @@ class HostThread:
 
     def _look_around(self) -> None:
         for ref, is_lost in list(self._pools.values()):
-            if is_lost():
+            pool = ref()
+            if pool is not None and is_lost():
+                pool._forget_idle()
                 ref.ended(ref)
 
 

@@ -14,7 +14,7 @@ from .records import BUSY, IDLE, OUT, Plan
 if TYPE_CHECKING:
     from .roster import Roster
 
-__all__ = ["due", "sweep"]
+__all__ = ["due", "forget_idle", "sweep"]
 
 YIELD_EVERY = 0.2  #: seconds between two connections in use that make way for other processes
 LOOK_ELSEWHERE = 0.25  #: seconds between two looks at other processes' waiters
@@ -59,6 +59,16 @@ def due(roster: Roster, now: float) -> float:
     if roster.limits.metered:
         times.append(now + PUBLISH_EVERY)
     return min(times)
+
+
+def forget_idle(roster: Roster, now: float) -> None:
+    """Serve nobody any more, and let the idle connections become garbage: nobody can close them."""
+    roster.shut(now)
+    for member in list(roster.members.values()):
+        if member.state != OUT:
+            del roster.members[member.key]
+            roster.size -= 1
+    roster.idle.clear()
 
 
 def _make_way(roster: Roster, plan: Plan, now: float, elsewhere: int) -> None:

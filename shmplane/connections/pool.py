@@ -50,7 +50,8 @@ class ConnectionPool(BasePool[T]):
         leak_after: seconds after which a connection in use is logged and counted, with where it was taken.
         name: of the pool, in errors and statistics; with ``host_limit`` the name that processes share.
         plane: what ``host_limit`` needs.
-        host_limit: most connections that are open over all processes of the host.
+        host_limit: most connections that are open over all processes of the host. A child that is forked while some are
+            open shares their sockets: let ``close`` say goodbye or shut the socket down, or fork before the first use.
 
     Raises:
         ValueError, TypeError: for bad sizes, times or callables.
@@ -61,7 +62,7 @@ class ConnectionPool(BasePool[T]):
 
     def __init__(
         self,
-        connect: Callable[[], T],
+        connect: Callable[..., T],
         *,
         close: Callable[[T], object] | None = None,
         check: Callable[[T], object] | None = None,
@@ -265,8 +266,7 @@ class ConnectionPool(BasePool[T]):
         if member is None or member.ref() is not conn:
             return
 
-        if taken is None or member.taken is taken:  # else it was given back, and somebody else has taken it since
-            self._end_use(member, conn, was=OUT, then=partial(self._roster.settle, fit=True))
+        self._end_use(member, conn, was=OUT, then=partial(self._roster.settle, fit=True), taken=taken)
 
     def _wait_for_one(self, waiter: Waiter, deadline: float, *, first: bool) -> Any:
         full = False
@@ -367,7 +367,11 @@ class ConnectionPool(BasePool[T]):
 
     def _decide(self, decision: Decision, *, begins: bool = False) -> None:
         begin_again_if_forked()
-        self._engine.complete(partial(self._decide_here, decision, begins=begins))
+        decide = partial(self._decide_here, decision, begins=begins)
+        if self._lock._is_owned():  # type: ignore[attr-defined]
+            decide()  # called by a signal handler: a helper would wait for the lock that this thread has
+        else:
+            self._engine.complete(decide)
 
 
 class Borrow(Generic[T]):

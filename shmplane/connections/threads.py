@@ -17,10 +17,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from time import monotonic, sleep
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..system import own
 from .records import NOWHERE, Outcome, Taken, Waiter
+
+if TYPE_CHECKING:
+    from _thread import LockType
 
 __all__ = ["Threads"]
 
@@ -62,7 +65,11 @@ class Threads:
         # Its put is a C function, which may be called from a finalizer whatever this thread is doing.
         self._alarm: SimpleQueue[object] = SimpleQueue()
         self._pool = weakref.ref(pool, self._alarm.put)
-        self._keeper: threading.Thread | None = None
+        # Nobody keeps the keeper's Thread object: its end would run Python code in the main thread, in a callback of
+        # threading's own, where what a signal handler raises is lost.
+        self._is_kept = False
+        self._has_ended = allocate_lock()
+        self._has_ended.acquire()
         self._starting = threading.Lock()
         self._jobs: deque[Job] = deque()
 
@@ -142,20 +149,19 @@ class Threads:
 
     def keep(self) -> None:
         """Start the keeper, unless it works already."""
-        if self._keeper is not None:
+        if self._is_kept:
             return
         with self._starting:
-            if self._keeper is None:
-                args = (self._pool, self._alarm)
-                self._keeper = threading.Thread(target=_keep, args=args, name="shmplane-keeper", daemon=True)
-                self._keeper.start()
+            if not self._is_kept:
+                args = (self._pool, self._alarm, self._has_ended)
+                threading.Thread(target=_keep, args=args, name="shmplane-keeper", daemon=True).start()
+                self._is_kept = True
 
     def stop(self, *, wait: bool) -> None:
         """Let the keeper end as soon as nothing is left to do; ``wait`` a little for that."""
         self.wake()
-        keeper = self._keeper
-        if wait and keeper is not None and keeper is not threading.current_thread():
-            keeper.join(DONE_WITHIN)
+        if wait and self._is_kept and self._has_ended.acquire(timeout=DONE_WITHIN):
+            self._has_ended.release()
 
     def wake(self) -> None:
         """Let the keeper look at once: something is due earlier than it thought."""
@@ -191,13 +197,16 @@ def outcome_of(work: Callable[[], Any]) -> Outcome:
         return Outcome(None, error)
 
 
-def _keep(ref: weakref.ref[Kept], alarm: SimpleQueue[object]) -> None:
+def _keep(ref: weakref.ref[Kept], alarm: SimpleQueue[object], has_ended: LockType) -> None:
     pause: float | None = 0.0
-    while pause is not None:
-        with suppress(Empty):
-            alarm.get(timeout=pause)
-        pool = ref()
-        if pool is None:
-            return
-        pause = pool._sweep()
-        del pool
+    try:
+        while pause is not None:
+            with suppress(Empty):
+                alarm.get(timeout=pause)
+            pool = ref()
+            if pool is None:
+                return
+            pause = pool._sweep()
+            del pool
+    finally:
+        has_ended.release()

@@ -1,22 +1,29 @@
-"""Ctrl-C at every bytecode of what callers do: afterwards no slot, no connection and no waiter is lost.
+"""A signal handler that raises, at every bytecode of what callers do: what it raised reaches the caller, and no slot, no
+permit, no connection and no waiter is lost.
 
-The default run takes every bytecode where nobody waits and a sample elsewhere; ``pytest -m sweep`` takes all.
+The default run takes Ctrl-C at every bytecode where nobody waits, and a sample elsewhere; ``pytest -m sweep`` takes all, and
+storms of real signals besides.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
+import random
+import signal
+import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+import shmplane
 from shmplane.connections import ConnectionPool
 from shmplane.connections.records import IDLE
-from shmplane.errors import PoolTimeout
+from shmplane.errors import PoolClosed, PoolTimeout
 from tests.connections.fakes import Conn, Server, until, works
 from tests.support.inside import lock_of, roster_of
 from tests.support.tracing import Bytecodes
@@ -74,6 +81,26 @@ def resize(pool: Pool) -> None:
     pool.resize(SIZE)
 
 
+def drain_and_wait(pool: Pool) -> None:
+    pool.drain()
+    pool.wait()
+    pool.pause()
+    pool.resume()
+
+
+def open_and_close(pool: Pool) -> None:
+    """Another one with the same share of the host, to its end."""
+    other = ConnectionPool(pool._settings.connect, max_size=1, timeout=10, **HOST.get(pool.name, {}))
+    try:
+        use(other)
+        other.stats()
+    finally:
+        other.close(grace=0)
+
+
+HOST: dict[str, dict[str, Any]] = {}  #: what pools of a name have of a plane, while they are tested
+
+
 def check_all(pool: Pool) -> None:
     """Nothing is held, nothing is under way, and everything can be had."""
     gc.collect()
@@ -88,8 +115,9 @@ def check_all(pool: Pool) -> None:
                 and not (roster.connecting or roster.waiters or roster.overdue or roster.until_ready)
             )
 
-    until(is_quiet, 4)
+    pool.resume()
     pool.resize(SIZE)
+    until(is_quiet, 4)
     held = [pool.acquire(timeout=10) for _ in range(SIZE)]
     for conn in held:
         pool.release(conn)
@@ -109,6 +137,45 @@ CASES: dict[str, tuple[Callable[[Pool], None], dict[str, Any]]] = {
     "a time-out": (time_out, {}),
     "a hand-over": (hand_over, {}),
     "another size": (resize, {}),
+    "drain and wait": (drain_and_wait, {"min_size": 1}),
+    "open and close": (open_and_close, {}),
+    "a host limit": (break_it, {"host_limit": SIZE}),
+    "a host limit, open and close": (open_and_close, {"host_limit": SIZE + 1}),
+}
+
+
+class Deadline(TimeoutError):
+    pass
+
+
+class Odd(RuntimeError):
+    pass
+
+
+def timeout(pool: Pool) -> None:
+    raise Deadline
+
+
+def runtime_error(pool: Pool) -> None:
+    raise Odd
+
+
+def interrupt_key(pool: Pool) -> None:
+    raise KeyboardInterrupt
+
+
+def use_in_the_handler(pool: Pool) -> None:
+    """A call from inside a call, and then one whose own error leaves the handler."""
+    with contextlib.suppress(PoolTimeout, PoolClosed):
+        pool.release(pool.acquire(timeout=0))
+    pool.acquire(timeout=-1)  # ValueError: raised by the library, and the user's all the same
+
+
+KINDS: dict[str, tuple[Callable[[Pool], None], type[BaseException]]] = {
+    "Ctrl-C": (interrupt_key, KeyboardInterrupt),
+    "a deadline": (timeout, Deadline),
+    "a RuntimeError": (runtime_error, Odd),
+    "a call's own error": (use_in_the_handler, ValueError),
 }
 
 
@@ -123,6 +190,7 @@ def quick_collections() -> Iterator[None]:
 
 QUICK = ("take and give", "a block", "a block that fails", "a check")
 EVERY = 17  #: bytecodes, where connects and waits make each try slow; all of them in a sweep
+SOME = 53  #: for the other kinds of exceptions, which mostly take the same way
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -130,24 +198,47 @@ def test_an_interrupt_loses_nothing(case: str) -> None:
     interrupt(case, 1 if case in QUICK else EVERY)
 
 
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "Ctrl-C"])
+@pytest.mark.parametrize("case", CASES)
+def test_what_a_handler_raises_reaches_the_caller_and_loses_nothing(case: str, kind: str) -> None:
+    interrupt(case, 5 if case in QUICK else SOME, kind)
+
+
 @pytest.mark.sweep
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("case", [case for case in CASES if case not in QUICK])
-def test_an_interrupt_at_any_bytecode_loses_nothing(case: str) -> None:
-    interrupt(case, 1)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("case", CASES)
+def test_what_a_handler_raises_at_any_bytecode_loses_nothing(case: str, kind: str) -> None:
+    print(f"{case}, {kind}: {interrupt(case, 1, kind)} points")
 
 
-def interrupt(case: str, stride: int) -> None:
-    act, options = CASES[case]
-    server, codes = Server(), Bytecodes(interrupt=True)
-    pool: Pool = ConnectionPool(server.connect, max_size=SIZE, timeout=10, **options)
-    with warnings.catch_warnings(), pool:
+@contextlib.contextmanager
+def a_pool(case: str) -> Iterator[Pool]:
+    server, options = Server(), dict(CASES[case][1])
+    with contextlib.ExitStack() as stack:
+        if "host_limit" in options:
+            options |= {"plane": stack.enter_context(shmplane.Plane.temporary()), "name": "db"}
+            HOST["db"] = {what: options[what] for what in ("plane", "name", "host_limit")}
         # Given back by being dropped, when the call to give it back was interrupted before it began.
+        stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore", ResourceWarning)
+        pool: Pool = stack.enter_context(ConnectionPool(server.connect, max_size=SIZE, timeout=10, **options))
+        stack.callback(server.forget)
+        pool._forget_record = server.forget  # type: ignore[attr-defined]
         use(pool)
+        yield pool
+        HOST.clear()
+
+
+def interrupt(case: str, stride: int, kind: str = "Ctrl-C") -> int:
+    """Let a handler raise at every ``stride``-th bytecode; how many there were."""
+    act, (handle, expected) = CASES[case][0], KINDS[kind]
+    codes = Bytecodes(interrupt=True)
+    with a_pool(case) as pool, handler(signal.SIGINT, lambda *_: handle(pool)):
         interrupted = at = 0
         while True:
             at += stride
+            raised = False
             try:
                 try:
                     codes.arm(at)
@@ -155,13 +246,96 @@ def interrupt(case: str, stride: int) -> None:
                 finally:
                     # What is pending is raised here at the latest.
                     codes.disarm()
-            except KeyboardInterrupt:
-                interrupted += 1
-            server.forget()
+            except expected:
+                raised = True
+            interrupted += raised
+            pool._forget_record()  # type: ignore[attr-defined]
             try:
                 check_all(pool)
             except AssertionError as error:
-                raise AssertionError(f"after an interrupt at bytecode {at}: {error}, {pool!r}") from error
+                raise AssertionError(f"after {kind} at bytecode {at}: {error}, {pool!r}") from error
             if codes.count < at:
                 break
+            assert raised, f"{kind} at bytecode {at} was lost"
         assert interrupted > 3
+        return interrupted
+
+
+@contextlib.contextmanager
+def handler(number: int, handle: Callable[..., object]) -> Iterator[None]:
+    previous = signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        signal.signal(number, previous)
+
+
+STORM_S = 1.0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("case", ["a block", "a reset", "a check", "a time-out", "a host limit"])
+def test_a_storm_of_signals_loses_nothing(case: str, kind: str) -> None:
+    storm(case, kind, STORM_S)
+
+
+@pytest.mark.sweep
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("case", CASES)
+def test_a_long_storm_of_signals_loses_nothing(case: str, kind: str) -> None:
+    print(f"{case}, {kind}: {storm(case, kind, 20.0)} signals")
+
+
+def storm(case: str, kind: str, seconds: float) -> int:
+    """Real signals at random moments, while other threads use the pool; how many came."""
+    act, (handle, expected) = CASES[case][0], KINDS[kind]
+    chance, received, depth, swallowed = random.Random(case), 0, 0, list[object]()
+
+    def handle_one(*_: object) -> None:
+        nonlocal received, depth
+        received += depth == 0  # what a second one raises takes the place of what the first would have raised
+        depth += 1
+        try:
+            handle(pool)
+        finally:
+            depth -= 1
+
+    with a_pool(case) as pool:
+        act(pool)
+        stop = threading.Event()
+        others = [threading.Thread(target=_use_until, args=(pool, stop)) for _ in range(2)]
+        for other in others:
+            other.start()
+        seen = 0
+        deadline = time.monotonic() + seconds
+        # CPython swallows what is raised in callbacks of weak references: those of threading's own, and ours that warns.
+        hook, sys.unraisablehook = sys.unraisablehook, lambda lost: swallowed.append(lost.exc_type)
+        with handler(signal.SIGALRM, handle_one):
+            is_over = False
+            while not is_over:
+                try:  # around all of it: a signal may come late
+                    while time.monotonic() < deadline:
+                        pool._forget_record()  # type: ignore[attr-defined]
+                        pool.resume()
+                        signal.setitimer(signal.ITIMER_REAL, 1e-6 + chance.random() * 0.002)
+                        act(pool)
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+                    time.sleep(0.01)
+                    is_over = True
+                except expected:
+                    seen += 1
+        sys.unraisablehook = hook
+        stop.set()
+        for other in others:
+            other.join(10)
+        assert seen + len(swallowed) == received, "what handlers raised did not reach the caller"
+        pool._forget_record()  # type: ignore[attr-defined]
+        check_all(pool)
+        return received
+
+
+def _use_until(pool: Pool, stop: threading.Event) -> None:
+    while not stop.is_set():
+        with pool.connection():
+            time.sleep(0.0003)
