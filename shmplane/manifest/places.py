@@ -10,7 +10,7 @@ import os
 import time
 
 from ..errors import ShmplaneError
-from ..system import Token, open_file, own, read_start
+from ..system import Token, exists, open_file, own, read_start
 from ..tables import WORD_NBYTES
 from .schema import Header
 
@@ -79,7 +79,7 @@ def _maker_is_gone(path: str) -> bool:
         age = time.time() - os.stat(path).st_ctime
     except own(FileNotFoundError):
         return False
-    if os.path.exists(f"{path}/tokens"):
+    if exists(f"{path}/tokens"):
         return age > _BEING_FILLED_S and _nobody_lives_in(path)
     return age > _NEWBORN_S
 

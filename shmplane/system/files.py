@@ -191,6 +191,15 @@ def set_size(fd: int, nbytes: int) -> None:
     os.ftruncate(fd, nbytes)
 
 
+def exists(path: str) -> bool:
+    """Whether there is something; ``os.path.exists`` swallows what a signal handler raises in it."""
+    try:
+        os.stat(path)
+    except own(OSError):
+        return False
+    return True
+
+
 def read_start(fd: int, nbytes: int) -> bytes:
     """The first ``nbytes`` of a file, or fewer when it is shorter."""
     return os.pread(fd, nbytes, 0)

@@ -15,7 +15,7 @@ Rule 3. Where one system call is all that is tried, its ``errno`` is asked as we
 
 from __future__ import annotations
 
-import signal
+import _signal  # type: ignore[import-not-found]  # the C half of signal, which typeshed leaves out
 import sys
 import threading
 from types import CodeType, FrameType, TracebackType
@@ -74,7 +74,8 @@ def _was_given(frame: FrameType, interrupted: FrameType) -> bool:
 
 def _is_installed(code: CodeType) -> bool:
     """Whether this is the code of a handler that is in place now."""
-    return any(_code_of(signal.getsignal(number)) is code for number in signal.valid_signals())
+    # In C: those of ``signal`` have an ``except ValueError`` of their own, in which another signal's exception would end.
+    return any(_code_of(_signal.getsignal(number)) is code for number in range(1, _signal.NSIG))
 
 
 def _code_of(handler: Any) -> CodeType | None:

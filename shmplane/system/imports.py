@@ -12,11 +12,12 @@ Rule 3. A child makes new locks: those it inherits may be in the hands of a thre
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import sys
 from threading import get_ident
 from typing import Any
+
+from .handlers import ignoring
 
 __all__ = ["forget_held_imports", "hold_imports", "is_loaded", "load_hooks_of_forks", "release_imports"]
 
@@ -65,7 +66,7 @@ def _hold_libraries() -> None:
         if lock.owner != get_ident():
             held[name] = lock
             # A deadlock means that whoever imports it waits for this thread: then the child has to do without.
-            with contextlib.suppress(_bootstrap._DeadlockError):
+            with ignoring(_bootstrap._DeadlockError):
                 lock.acquire()
 
 

@@ -7,7 +7,6 @@ as not to be traced, so the user cannot reach into the child either; what they c
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import signal
@@ -15,6 +14,8 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+
+from .handlers import ignoring
 
 __all__ = ["run_as"]
 
@@ -76,7 +77,7 @@ def _read_all(fd: int) -> bytes:
 def _has_ended(pid: int) -> bool:
     """Whether the child ends within a moment; it stays to be waited for."""
     for _ in range(100):
-        with contextlib.suppress(InterruptedError):
+        with ignoring(InterruptedError):
             if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
                 return True
         time.sleep(0.01)

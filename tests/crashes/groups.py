@@ -14,11 +14,11 @@ GROUPS = {number: NAMES[number::6] for number in range(6)}
 
 
 def sweeps(kind: str, names: list[str], root: Path, *, sample: int | None = None) -> list[Result]:
-    return run_in_child(_sweeps, kind, names, str(root), sample, deadline=110)  # type: ignore[no-any-return]
+    return run_in_child(_sweeps, kind, names, str(root), sample, deadline=280)  # type: ignore[no-any-return]
 
 
 def recoveries(name: str, root: Path, *, sample: int | None = None) -> list[Result]:
-    return run_in_child(_recoveries, name, str(root), sample, deadline=110)  # type: ignore[no-any-return]
+    return run_in_child(_recoveries, name, str(root), sample, deadline=280)  # type: ignore[no-any-return]
 
 
 def problems_of(results: list[Result]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import shmplane
 from shmplane.manifest import directory_of, places
-from tests.support.crashing import INTERRUPTED, Names, Scenario, World
+from tests.support.crashing import INTERRUPTED, InChild, Names, Scenario, World
 from tests.support.inside import header_of, index_of, use_name_rows_again_at
 from tests.support.tracing import kill_this_process
 
@@ -63,12 +63,16 @@ def _build_small(world: World, context: Any) -> None:
         builder.array[:] = SMALL[0]
 
 
+class _Left(Exception):
+    """What leaves a block."""
+
+
 def _build_and_fail(world: World, context: Any) -> None:
     try:
         with world.plane.create("target", (len(LARGE),), "u1") as builder:
             builder.array[:] = 1
-            raise RuntimeError("the block is left by an exception")
-    except RuntimeError:
+            raise _Left
+    except _Left:
         pass
 
 
@@ -103,8 +107,9 @@ def _let_go(world: World, context: Any) -> None:
     world.plane.gc()
 
 
-def _let_go_at_once(world: World, context: Any) -> None:
+def _let_go_and_look(world: World, context: Any) -> None:
     context.clear()
+    world.plane.stats()
 
 
 def _superseded(world: World) -> list[Any]:
@@ -149,7 +154,7 @@ def _wait_for_child(pid: int) -> None:
     """When the child did not come to its end, the operation did not either."""
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     if status == INTERRUPTED:
-        raise KeyboardInterrupt
+        raise InChild
     if status:
         kill_this_process()
 
@@ -412,8 +417,8 @@ SCENARIOS = [
         begin=_hold("target", "other"),
     ),
     Scenario(
-        "end a lease",
-        _let_go_at_once,
+        "end a lease and look",
+        _let_go_and_look,
         {"target": LARGE},
         begin=_hold("target"),
     ),

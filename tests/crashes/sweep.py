@@ -1,9 +1,10 @@
-"""Death and Ctrl-C at every point of every public call that writes.
+"""Death, and what signal handlers raise, at every point of every public call that writes or reads.
 
-``python -m tests.crashes.sweep --all`` runs every point there is: at every store, at every bytecode, inside
-recovery, and an interrupt at every bytecode. It prints a line per sweep with the number of points, kills and residues,
-and ends with 1 when anything was left behind. ``--points N`` takes a regular sample of N of each kind instead.
-``--only stores|bytecodes|interrupts|recovery``, ``--scenario TEXT`` and ``--jobs N`` narrow it down or spread it out.
+``python -m tests.crashes.sweep --all`` runs every point there is: at every store, at every bytecode, inside recovery, and
+an exception of a signal handler at every bytecode, of each kind (see ``support.thrown``). It prints a line per sweep with
+the number of points, kills and residues, and ends with 1 when anything was left behind, or when another exception came out
+than the handler raised. ``--points N`` takes a regular sample of N of each kind instead. ``--only stores|bytecodes|recovery|
+interrupts|deadlines|...``, ``--scenario TEXT`` and ``--jobs N`` narrow it down or spread it out.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ from typing import NamedTuple
 from tests.crashes.draft_scenarios import DRAFT_SCENARIOS
 from tests.crashes.meter_scenarios import METER_SCENARIOS
 from tests.crashes.scenarios import BY_NAME, DIES_AT_WORK, RECOVERED
+from tests.support import thrown
 from tests.support.crashing import Scenario, World
 from tests.support.tracing import STORES, Bytecodes, wrap_columns
 
 NEVER = 2**62
 MOST_SHOWN = 5
 ALL_BY_NAME = BY_NAME | {scenario.name: scenario for scenario in [*DRAFT_SCENARIOS, *METER_SCENARIOS]}
-KINDS = ["stores", "bytecodes", "recovery", "interrupts"]
+KINDS = ["stores", "bytecodes", "recovery", *thrown.KINDS]
 
 
 class Result(NamedTuple):
@@ -53,8 +55,8 @@ def sweep(
     world: World, scenario: Scenario, kind: str, *, sample: int | None = None, share: float | None = None
 ) -> Result:
     """Every point of one scenario, or a sample; ``share`` of the points when the number is not known before."""
-    trigger = STORES if kind == "stores" else Bytecodes(interrupt=kind == "interrupts")
-    interrupts = kind == "interrupts"
+    interrupts = kind if kind in thrown.KINDS else None
+    trigger = STORES if kind == "stores" else Bytecodes(interrupt=interrupts is not None)
     started = time.perf_counter()
     world.run(scenario, trigger, NEVER, interrupts=interrupts)  # the first one has other things to do
     whole = world.run(scenario, trigger, NEVER, interrupts=interrupts)

@@ -18,11 +18,13 @@ from typing import Any
 import pytest
 
 import shmplane
+from tests.support import thrown
 from tests.support.crashing import Scenario, World
 from tests.support.forked import Forked
 from tests.support.inside import change, claims_in_line, header_of, permits_of, processes_in_line, watching_processes
 from tests.support.lines import Witness, until
 from tests.support.processes import Child, run_in_child
+from tests.support.thrown import is_thrown
 from tests.support.tracing import STORES, Bytecodes, wrap_columns
 
 PERMITS = 2
@@ -70,26 +72,30 @@ def _has_nothing(semaphore: Any, world: World, held: int) -> None:
 def _acquire(world: World, semaphore: Any) -> Any:
     try:
         semaphore.acquire()
-    except KeyboardInterrupt:
-        _has_nothing(semaphore, world, 0)
+    except BaseException as error:
+        if is_thrown(error):
+            _has_nothing(semaphore, world, 0)
         raise
 
 
 def _try_acquire(world: World, semaphore: Any) -> Any:
     try:
         semaphore.try_acquire()
-    except KeyboardInterrupt:
-        _has_nothing(semaphore, world, 0)
+    except BaseException as error:
+        if is_thrown(error):
+            _has_nothing(semaphore, world, 0)
         raise
 
 
 def _time_out(world: World, semaphore: Any) -> Any:
     try:
         semaphore.acquire(0.001)
-    except shmplane.LockTimeout:
-        _has_nothing(semaphore, world, PERMITS)
-    except KeyboardInterrupt:
-        _has_nothing(semaphore, world, PERMITS)
+    except BaseException as error:
+        if isinstance(error, shmplane.LockTimeout) and not is_thrown(error):
+            _has_nothing(semaphore, world, PERMITS)
+            return
+        if is_thrown(error):
+            _has_nothing(semaphore, world, PERMITS)
         raise
 
 
@@ -130,8 +136,11 @@ def _new_ones_are_free(world: World, finished: bool) -> list[str]:
 
 
 def _wait_in_vain(world: World, context: Any) -> None:
-    with contextlib.suppress(TimeoutError):
+    try:
         world.plane.wait("target", timeout=0.001)
+    except TimeoutError as error:
+        if is_thrown(error):
+            raise
 
 
 def _nobody_watches(world: World, finished: bool) -> list[str]:
@@ -181,10 +190,8 @@ def run_sweep(root: str, name: str, kind: str, sample: int | None) -> tuple[int,
     """Points of one scenario, all or a regular sample: how many, how many kills, what was wrong."""
     if kind == "stores":
         wrap_columns()
-    interrupts, trigger = (
-        kind == "interrupts",
-        STORES if kind == "stores" else Bytecodes(interrupt=kind == "interrupts"),
-    )
+    interrupts = kind if kind in thrown.KINDS else None
+    trigger = STORES if kind == "stores" else Bytecodes(interrupt=interrupts is not None)
     scenario = next(one for one in SCENARIOS if one.name == name)
     world = World(root)
     gc.unfreeze()  # from Python 3.12 on, the library's functions are found among the objects that are not frozen
@@ -198,7 +205,7 @@ def run_sweep(root: str, name: str, kind: str, sample: int | None) -> tuple[int,
         for at in points:
             outcome = world.run(scenario, trigger, at, interrupts=interrupts)
             kills += outcome.killed
-            problems += [f"{kind} {at} of {whole.count}: {problem}" for problem in outcome.problems]
+            problems += [f"{kind} {at} of {whole.points}: {problem}" for problem in outcome.problems]
         return len(points), kills, problems
     finally:
         world.close()
@@ -220,16 +227,16 @@ def test_death_at_any_store_gives_everything_back(plane_root: Path, name: str) -
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("kind", ["bytecodes", "interrupts"])
-def test_death_and_ctrl_c_at_some_bytecodes(plane_root: Path, name: str, kind: str) -> None:
-    _sweep_in_child(plane_root, name, kind, 8)
+@pytest.mark.parametrize(("kind", "sample"), [("bytecodes", 8), ("interrupts", 8), ("deadlines", 4), ("calls", 4)])
+def test_death_and_what_handlers_raise_at_some_bytecodes(plane_root: Path, name: str, kind: str, sample: int) -> None:
+    _sweep_in_child(plane_root, name, kind, sample)
 
 
 @pytest.mark.sweep
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("kind", ["bytecodes", "interrupts"])
-def test_death_and_ctrl_c_at_every_bytecode(plane_root: Path, name: str, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["bytecodes", *thrown.KINDS])
+def test_death_and_what_handlers_raise_at_every_bytecode(plane_root: Path, name: str, kind: str) -> None:
     _sweep_in_child(plane_root, name, kind, None)
 
 

@@ -1,4 +1,4 @@
-"""Commits, appends and the freeing of chains under death and Ctrl-C: at every store, and at bytecodes."""
+"""Commits, appends and the freeing of chains under death and what signal handlers raise: at every store, and at bytecodes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from tests.crashes.draft_scenarios import DRAFT_SCENARIOS
 from tests.crashes.sweep import Result, run
 from tests.support.processes import run_in_child
+from tests.support.thrown import KINDS
 
 NAMES = [one.name for one in DRAFT_SCENARIOS]
 
@@ -32,15 +33,18 @@ def test_death_at_any_store_leaves_the_version_before_or_the_one_after(plane_roo
     assert sum(result.kills for result in results) >= 0.95 * sum(result.points for result in results)
 
 
-@pytest.mark.parametrize("kind", ["bytecodes", "interrupts"])
+@pytest.mark.parametrize(
+    ("kind", "sample"),
+    [("bytecodes", 16), ("interrupts", 16), ("values", 3), ("calls", 3)],
+)
 @pytest.mark.parametrize("group", range(2))
-def test_death_and_ctrl_c_at_some_bytecodes(plane_root: Path, group: int, kind: str) -> None:
-    sweep_in_child(plane_root, NAMES[group::2], kind, 16)
+def test_death_and_what_handlers_raise_at_some_bytecodes(plane_root: Path, group: int, kind: str, sample: int) -> None:
+    sweep_in_child(plane_root, NAMES[group::2], kind, sample)
 
 
 @pytest.mark.sweep
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("kind", ["bytecodes", "interrupts"])
+@pytest.mark.parametrize("kind", ["bytecodes", *KINDS])
 @pytest.mark.parametrize("name", NAMES)
-def test_death_and_ctrl_c_at_every_bytecode(plane_root: Path, name: str, kind: str) -> None:
+def test_death_and_what_handlers_raise_at_every_bytecode(plane_root: Path, name: str, kind: str) -> None:
     sweep_in_child(plane_root, [name], kind)

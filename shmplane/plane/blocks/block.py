@@ -238,7 +238,7 @@ class Block:
         marked.flags.writeable = False
         try:
             return marked.__dlpack__(**options)
-        except TypeError:  # NumPy 1 knows no versions
+        except own(TypeError):  # NumPy 1 knows no versions
             return array.__dlpack__()
 
     def __dlpack_device__(self) -> tuple[int, int]:

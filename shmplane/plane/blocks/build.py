@@ -50,13 +50,14 @@ class _Writing:
                 attachment.memory.back(place)
             self.pages = pages if pages is not None else reserve(place.nbytes, writable=True)
             self.mapping = Mapping(min(len(self.pages), place.nbytes), writable=True, pages=self.pages)
+            self.memory = OpenMemory(place, self.pages, self.mapping.nbytes, keeps=self.creation)
         except BaseException:
             abandon_creation(attachment, self.creation)
             raise
         try:
             # Known before there is anything to see: a fork by another thread makes what it finds here private. And kept
             # by the pages: while an array of them can be written, the row stays ours, also when the builder is garbage.
-            self.pages.kept = self.memory = OpenMemory(place, self.pages, self.mapping.nbytes, keeps=self.creation)
+            self.pages.kept = self.memory
             attachment.open_memory.add(self.memory)
             attachment.memory.lay_over(self.mapping, place)
             self._check_process()  # a child that was forked before it was laid has just laid it

@@ -28,7 +28,7 @@ _STANDARD_ROOT = "/dev/shm"  # noqa: S108 - where shm_open(3) has its names on L
 def export(lease: Lease) -> tuple[Lease, str]:
     """The lease whose segment has a name of its own, and that name; makes the link again when somebody removed it."""
     attachment = lease.attachment
-    if os.path.realpath(attachment.root) != _STANDARD_ROOT:
+    if attachment.root != _STANDARD_ROOT and not os.path.samestat(os.stat(attachment.root), os.stat(_STANDARD_ROOT)):
         raise UnsupportedValue(
             f"the standard library only finds segments in {_STANDARD_ROOT}; plane {attachment.name!r} is in "
             f"{attachment.root}. Use a plane with root={_STANDARD_ROOT!r}.",

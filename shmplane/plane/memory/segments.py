@@ -25,6 +25,7 @@ from ...system import (
     allocate,
     backed_nbytes,
     create_file,
+    exists,
     ignoring,
     link_file,
     open_file,
@@ -202,7 +203,7 @@ class SegmentMemory:
         return fd
 
     def _check_alive(self) -> None:
-        if self._is_destroyed() or not os.path.exists(f"{self._directory}/manifest"):
+        if self._is_destroyed() or not exists(f"{self._directory}/manifest"):
             raise ClosedError(f"the plane in {self._directory} was destroyed meanwhile", path=self._directory)
 
     def window(self, facts: BlockFacts, nbytes: int, *, lease: object) -> Window:

@@ -13,7 +13,6 @@ attachment, which it keeps only while it works.
 from __future__ import annotations
 
 import _thread
-import os
 import time
 import types
 import weakref
@@ -21,7 +20,7 @@ from _queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ...errors import ShmplaneError
-from ...system import own
+from ...system import exists, own
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -163,7 +162,7 @@ class DrainTimer:
 
     def _is_there(self) -> bool:
         """Whether the kernel still counts the thread."""
-        return self.running or os.path.exists(f"/proc/self/task/{self._native_id}")
+        return self.running or exists(f"/proc/self/task/{self._native_id}")
 
     def resume(self) -> None:
         """After a fork, in the parent."""
