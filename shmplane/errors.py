@@ -46,8 +46,8 @@ class ShmplaneError(Exception):
 
     def __init__(self, message: str = "", **facts: Any) -> None:
         super().__init__(message)
-        self.message = message
-        self.facts = facts
+        self.message: str = message
+        self.facts: dict[str, Any] = facts
         for name, fact in facts.items():
             setattr(self, name, fact)
 
@@ -83,9 +83,7 @@ class PlaneFull(ShmplaneError, MemoryError):
     def name_plane(self, plane: str) -> None:
         """Say which plane it is, once."""
         if "plane" not in self.facts:
-            self.message = f"plane {plane!r}: {self.message}"
-            self.args = (self.message,)
-            self.facts["plane"] = self.plane = plane
+            PlaneFull.__init__(self, f"plane {plane!r}: {self.message}", **self.facts, plane=plane)
 
 
 class PlaneMismatch(ShmplaneError, ValueError):

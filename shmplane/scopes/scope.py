@@ -60,7 +60,7 @@ class Scope(ScopeBase):
                 tries += 1
                 if tries > MOST_TRIES:
                     raise
-        if verdict.error is not None:  # type: ignore[possibly-undefined] # the loops end with it, or raise
+        if verdict.error is not None:  # the loops end with it, or raise
             raise verdict.error
         return verdict.handled
 
