@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..errors import PlaneCorrupt, PlaneFull
 from ..system import own, round_to_pages
 from .segments import Place, SegmentSpace
-from .space import CELL_NBYTES, LARGEST_SLAB_NBYTES, class_of, slab_nbytes
+from .space import CELL_NBYTES, CLASS_BY_LINES, LARGEST_SLAB_NBYTES, class_of, slab_nbytes
 from .states import FREE, USED
 
 if TYPE_CHECKING:
@@ -101,8 +101,9 @@ class Allocation(SegmentSpace):
 
     # Cells of slabs
 
-    def cell(self, index: int) -> int:
-        """A free row that owns a cell of class ``index``; -1 when the class needs another slab first."""
+    def cell(self, nbytes: int) -> int:
+        """A free row that owns a cell for ``nbytes``; -1 when its class needs another slab first."""
+        index = CLASS_BY_LINES[nbytes + 63 >> 6]
         classes, blocks = self._classes, self._blocks
         following = classes.free[index]
         if following:

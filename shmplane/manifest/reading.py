@@ -11,7 +11,7 @@ from .index import NameIndex
 from .roots import reach
 from .schema import MAX_REFERENCES
 from .segments import Doomed
-from .states import FREE, KINDS, LIVE, PAGES, READ_AS, row_of_name_word
+from .states import FREE, KINDS, LIVE, PAGES, READ_AS, ROW_MASK, row_of_name_word
 
 if TYPE_CHECKING:
     from ..tables import Column
@@ -90,7 +90,7 @@ class Reader:
         name_row = self.index.find(name)
         if name_row < 0:
             return -1, -1
-        row = row_of_name_word(self.names.word[name_row])
+        row = (self.names.word[name_row] & ROW_MASK) - 1
         if row >= 0 and self.blocks.state[row] != LIVE:
             raise PlaneCorrupt(f"the name {name!r} points to a block that is not live; run `shmplane gc`", name=name)
         return name_row, row
@@ -167,7 +167,7 @@ class Reader:
     def is_named(self, row: int) -> bool:
         """Whether a name points to this block now."""
         name_row = self.blocks.name[row] - 1
-        return name_row >= 0 and row_of_name_word(self.names.word[name_row]) == row
+        return name_row >= 0 and (self.names.word[name_row] & ROW_MASK) - 1 == row
 
     def is_current(self, row: int, generation: int) -> bool:
         """Whether the row still holds the block that a handle means."""

@@ -30,14 +30,14 @@ def _cells() -> Iterable[int]:
 #: cell sizes in bytes, ascending multiples of 64
 CELL_NBYTES = tuple(_cells())
 # One entry per 64 bytes: the class whose cell is the smallest that fits.
-_CLASS_BY_LINES: list[int] = []
+CLASS_BY_LINES: list[int] = []
 for _index, _nbytes in enumerate(CELL_NBYTES):
-    _CLASS_BY_LINES += [_index] * (_nbytes // 64 + 1 - len(_CLASS_BY_LINES))
+    CLASS_BY_LINES += [_index] * (_nbytes // 64 + 1 - len(CLASS_BY_LINES))
 
 
 def class_of(nbytes: int) -> int:
     """The cell class for a block of ``nbytes``, frame included."""
-    return _CLASS_BY_LINES[(nbytes + 63) >> 6]
+    return CLASS_BY_LINES[(nbytes + 63) >> 6]
 
 
 def slab_nbytes(cell_nbytes: int, slabs: int) -> int:

@@ -26,8 +26,8 @@ KIND_CODES = {name: code for code, name in KINDS.items()}
 PAGES = KIND_CODES["pages"]
 
 MAX_BLOCKS = 2**24 - 2
-_ROW_MASK = 2**24 - 1
-_VERSION_MASK = 2**40 - 1
+ROW_MASK = 2**24 - 1
+VERSION_MASK = 2**40 - 1
 
 
 def pack_name_word(block_row: int, version: int) -> int:
@@ -37,14 +37,14 @@ def pack_name_word(block_row: int, version: int) -> int:
     a word that was remembered and still stands means the same publication of the same name. Its 40 bits of the version
     come round after 10**12 publications under one row, and would have to meet the same block row there.
     """
-    return (block_row + 1) | (version & _VERSION_MASK) << 24
+    return (block_row + 1) | (version & VERSION_MASK) << 24
 
 
 def row_of_name_word(word: int) -> int:
     """The block row of a name word; -1 for the empty word."""
-    return (word & _ROW_MASK) - 1
+    return (word & ROW_MASK) - 1
 
 
 def version_matches(word: int, version: int) -> bool:
     """Whether the word was packed for this version."""
-    return word >> 24 == version & _VERSION_MASK
+    return word >> 24 == version & VERSION_MASK

@@ -20,8 +20,7 @@ from .metering import Metering
 from .reading import Contents, Reader, not_found
 from .records import NOTHING, Freed
 from .roots import is_rooted
-from .space import class_of
-from .states import CREATING, DEAD, FREE, LIVE, pack_name_word, row_of_name_word
+from .states import CREATING, DEAD, FREE, LIVE, ROW_MASK, VERSION_MASK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,7 +77,7 @@ class Transaction(Reader):
 
     def begin_small(self, nbytes: int) -> int:
         """A free row with a cell for ``nbytes``; ``NeedSlab``. Published, or ``return_small``ed."""
-        row = self.space.cell(class_of(nbytes))
+        row = self.space.cell(nbytes)
         if row < 0:
             raise self.manifest.refuse(NeedSlab(nbytes))
         # Counted at once: the search for another row dissolves slabs that count none.
@@ -208,10 +207,14 @@ class Transaction(Reader):
         self.lease(row)
         blocks.state[row] = LIVE
 
-    def publish(self, row: int, name_row: int, *, lease: bool, references: Sequence[int] = ()) -> None:
+    def publish(self, row: int, name_row: int, lease: bool, references: Sequence[int] = ()) -> None:
         """A filled cell, or a written segment, becomes the current block of a name."""
         blocks, names = self.blocks, self.names
-        self._finish(row)
+        if blocks.cell[row]:  # ``_finish``, written out: this is in every put
+            self._clear(row)
+            self.header.live_blocks[0] += 1
+        else:
+            self.space.finish(blocks.segment[row] - 1)
         if references:
             self._refer(row, references)
         version = names.version[name_row] + 1
@@ -237,8 +240,9 @@ class Transaction(Reader):
     def _point(self, name_row: int, row: int) -> int:
         """The commit: one store. Returns the block that the name pointed to, or -1."""
         names = self.names
-        previous = row_of_name_word(names.word[name_row])
-        names.word[name_row] = pack_name_word(row, self.blocks.version[row])
+        # ``row_of_name_word`` and ``pack_name_word``, written out: this is in every put.
+        previous = (names.word[name_row] & ROW_MASK) - 1
+        names.word[name_row] = row + 1 | (self.blocks.version[row] & VERSION_MASK) << 24
         if previous < 0:
             self.header.live_names[0] += 1
         if self.header.watchers[0]:

@@ -150,7 +150,9 @@ class Plane(Coordinated):
         return Block(lease, trust_pickle=self._trust_pickle)
 
     def __setitem__(self, name: str, value: Any) -> None:
-        put_unleased(self._open(), encode(unwrapped(value)), Target(check_block_name(name)))
+        if isinstance(value, Block):
+            value = value.value()
+        put_unleased(self._open(), encode(value), Target(check_block_name(name)))
 
     def __getitem__(self, name: str) -> Any:
         known = self._recent.get(name)

@@ -117,7 +117,8 @@ def describe_contents(kind: int, body_nbytes: int, frame: bytes, *, stored_nbyte
 
 def contents_of(encoded: Encoded) -> Contents:
     """What a block of this value holds."""
-    return describe_contents(KIND_CODES[encoded.kind], encoded.nbytes, encoded.frame)
+    nbytes, frame = encoded.nbytes, encoded.frame
+    return Contents(KIND_CODES[encoded.kind], nbytes, frame, crc32(frame), nbytes, (nbytes + 7 & ~7) + len(frame))
 
 
 # From a value to a block
@@ -173,16 +174,7 @@ def _store_once(  # noqa: PLR0917 - of ``put`` and ``store``, passed on
             prepared.append(prepare(attachment, contents_of(part), part))  # noqa: PERF401 - what is there is abandoned
         block = prepare(attachment, contents, body, target, own_segment=own_segment)
         prepared.append(block)
-        return with_slabs(
-            attachment,
-            _publish,
-            attachment,
-            target,
-            block,
-            parts=prepared[:-1],
-            references=references,
-            wants_lease=wants_lease,
-        )
+        return with_slabs(attachment, _publish, attachment, target, block, prepared[:-1], references, wants_lease)
     except BaseException:
         abandon(attachment, *prepared)
         raise
@@ -278,7 +270,7 @@ def publish(
 
     The caller leases what keeps the rows of ``references``.
     """
-    lease = with_slabs(attachment, _publish, attachment, target, block, parts=parts, references=references)
+    lease = with_slabs(attachment, _publish, attachment, target, block, parts, references)
     return cast("Lease", lease)
 
 
@@ -293,44 +285,34 @@ def with_slabs(
             _make_slab(attachment, need.nbytes)
 
 
-def _publish(
+def _publish(  # noqa: PLR0917 - an operation, called by position: this is in every put
     tx: Transaction,
     attachment: Attachment,
     target: Target,
     block: Prepared,
-    *,
     parts: Sequence[Prepared] = (),
     references: Sequence[int] = (),
     wants_lease: bool = True,
 ) -> Lease | None:
-    name_row, evictable = -1, target.evictable
-    if target.base >= 0:
-        assert target.name is not None  # noqa: S101 - only names have a base
-        name_row = tx.check_unmoved(target.name, target.base)
-        evictable = bool(tx.blocks.evictable[target.base])
-    elif target.name is not None:
-        tx.check_version(target.name, target.expected_version)
-        name_row = tx.name_row(target.name)
-    row = publish_in(
-        tx,
-        attachment,
-        name_row,
-        block,
-        parts=parts,
-        references=references,
-        wants_lease=wants_lease,
-        evictable=evictable,
-        linger_ns=target.linger_ns,
-    )
+    name, expected_version, base, linger_ns, evictable = target
+    if name is None:
+        name_row = -1
+    elif base >= 0:
+        name_row = tx.check_unmoved(name, base)
+        evictable = bool(tx.blocks.evictable[base])
+    else:
+        if expected_version is not None:
+            tx.check_version(name, expected_version)
+        name_row = tx.name_row(name)
+    row = publish_in(tx, attachment, name_row, block, parts, references, wants_lease, evictable, linger_ns)
     return claims_of(attachment).new_lease(attachment, tx.facts(row)) if wants_lease else None
 
 
-def publish_in(
+def publish_in(  # noqa: PLR0917 - as above
     tx: Transaction,
     attachment: Attachment,
     name_row: int,
     block: Prepared,
-    *,
     parts: Sequence[Prepared] = (),
     references: Sequence[int] = (),
     wants_lease: bool = True,
@@ -338,15 +320,15 @@ def publish_in(
     linger_ns: int = 0,
 ) -> int:
     """Within a transaction: everything goes live; ``NeedSlab`` before anything has changed. Returns the block's row."""
-    rows: list[int] = []
+    part_rows: list[int] = []
     try:
-        for prepared in (*parts, block):
-            rows.append(_row_of(tx, attachment, prepared))  # noqa: PERF401 - those taken so far are returned
+        for part in parts:
+            part_rows.append(_row_of(tx, attachment, part))  # noqa: PERF401 - those taken so far are returned
+        row = _row_of(tx, attachment, block)
     except BaseException:
-        for row in rows:
-            tx.return_small(row)
+        for part_row in part_rows:
+            tx.return_small(part_row)
         raise
-    *part_rows, row = rows
     for part_row, part in zip(part_rows, parts, strict=True):
         tx.fill(part_row, part.contents)
         tx.publish_part(part_row)
@@ -354,7 +336,7 @@ def publish_in(
     if name_row < 0:
         tx.publish_anonymous(row, linger_ns)
     else:
-        tx.publish(row, name_row, lease=wants_lease, references=[*references, *part_rows])
+        tx.publish(row, name_row, wants_lease, [*references, *part_rows] if part_rows else references)
     for prepared in (*parts, block):
         if prepared.creation is not None:
             claims_of(attachment).finish(tx, prepared.creation)

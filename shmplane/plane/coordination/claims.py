@@ -14,7 +14,7 @@ import weakref
 from collections import deque
 from itertools import filterfalse
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ...errors import ClosedError
 from ...manifest import NO_TICKET
@@ -120,7 +120,8 @@ class Permits(Registry):
 
 def permits_of(attachment: Attachment) -> Permits:
     """This process's permits and places in lines."""
-    return attachment.registry(Permits)
+    found = attachment.registries.get(Permits)
+    return cast("Permits", found) if found is not None else attachment.registry(Permits)
 
 
 class _Release(filterfalse):  # type: ignore[type-arg]
@@ -155,16 +156,13 @@ class Claim:
         taken: there is a permit to be given back for it.
     """
 
-    __slots__ = ("failed", "is_done", "listed", "semaphore", "taken", "ticket", "waits")
+    __slots__ = ("attachment", "failed", "is_done", "listed", "semaphore", "taken", "ticket", "waits")
 
     def __init__(self, semaphore: Line, *, waits: bool = True) -> None:
         self.semaphore, self.waits = semaphore, waits
+        self.attachment: Attachment = semaphore._attachment
         self.ticket = 0
         self.listed = self.taken = self.is_done = self.failed = False
-
-    @property
-    def attachment(self) -> Attachment:
-        return self.semaphore._attachment
 
     @property
     def closing(self) -> Closing:

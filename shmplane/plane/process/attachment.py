@@ -125,11 +125,13 @@ class Attachment:
             ClosedError: the plane was destroyed, or this process lost its part in it.
             LockTimeout: somebody held the lock for 10 s.
         """
-        return self._in_time(self._attempt(LOCK_TIMEOUT_S, True, operation, args, options))
+        result = self._attempt(LOCK_TIMEOUT_S, True, operation, args, options)
+        return self._in_time(result) if result is NOT_HAD else result
 
     def look(self, operation: Callable[Concatenate[Transaction, P], R], *args: P.args, **options: P.kwargs) -> R:
         """``change`` for what stores one word at most, so that there is nothing to mark as under way."""
-        return self._in_time(self._attempt(LOCK_TIMEOUT_S, False, operation, args, options))
+        result = self._attempt(LOCK_TIMEOUT_S, False, operation, args, options)
+        return self._in_time(result) if result is NOT_HAD else result
 
     def try_change(
         self, seconds: float, operation: Callable[Concatenate[Transaction, P], R], *args: P.args, **options: P.kwargs
@@ -190,7 +192,7 @@ class Attachment:
                 self._recover(tx)
             self.suspect = True
             now = _clock()
-            if writes or self.garbage or self.owed or self._scan_is_due(now):
+            if writes or self.garbage or self.owed or not 0 <= now - header.scanned[0] <= _SCAN_INTERVAL_NS:
                 header.dirty[0] = self.mark
                 self._keep_house(tx, now)
                 result = operation(tx, *args, **options)
@@ -223,7 +225,8 @@ class Attachment:
             self._undo_owed(tx)
         if self.gone:
             self._forget_gone(tx)
-        if self._scan_is_due(now):
+        # Also when the word says a time to come: it was written over.
+        if not 0 <= now - self._header.scanned[0] <= _SCAN_INTERVAL_NS:
             self._header.scanned[0] = now
             reclaim_dead(tx, self)
             tx.expire()
@@ -241,10 +244,6 @@ class Attachment:
         while owed:
             owed[0].undo(tx)
             owed.popleft()
-
-    def _scan_is_due(self, now: int) -> bool:
-        """Nobody has looked for a second, or the word says a time to come and was written over."""
-        return not 0 <= now - self._header.scanned[0] <= _SCAN_INTERVAL_NS
 
     def _corrupt(self, error: BaseException) -> PlaneCorrupt:
         return PlaneCorrupt(
