@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from shmplane.manifest import schema
+from shmplane.tables import Table
+
 REPOSITORY = Path(__file__).parent.parent
 PACKAGE = REPOSITORY / "shmplane"
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -29,6 +32,11 @@ SYSTEM_CALLS = {
     "posix_fallocate", "posix_madvise", "pread", "preadv", "pwrite", "pwritev", "register_at_fork",
     "sendfile", "splice", "truncate",
 }  # fmt: skip
+
+#: The columns of all tables of the manifest: words that all processes of a plane share.
+COLUMNS = {name for table in Table.__subclasses__() if table.__module__ == schema.__name__ for name in table.declared}
+#: Stored by the attachment where a transaction begins and ends: as calls they would be the dearest part of a small one.
+MARKS = {"dirty", "holder", "scanned"}
 
 #: What makes ctypes harmless: it describes types or loads a library, and touches no memory.
 HARMLESS_CTYPES = {
@@ -128,6 +136,25 @@ def _system_calls(module: ast.Module) -> Iterator[str]:
         for name in imported:
             if name.split(".")[0] in SYSTEM_MODULES or name.removeprefix("os.") in SYSTEM_CALLS:
                 yield f"line {node.lineno}: {name}"
+
+
+@pytest.mark.parametrize("module", [path for path in MODULES if PACKAGE / "manifest" not in path.parents], ids=name_of)
+def test_only_the_manifest_package_stores_shared_words(module: Path) -> None:
+    allowed = MARKS if module == PACKAGE / "plane" / "process" / "attachment.py" else set()
+    assert [store for store in _stores(tree(module)) if not any(f".{mark}[" in store for mark in allowed)] == []
+
+
+def test_a_store_is_seen_however_it_is_written() -> None:
+    text = "tx.header.dirty[0] = 1\nblocks.referenced[row] -= 1\na.names.word[1], b = 2, 3\nself.leases[row] = lease"
+    assert len(list(_stores(ast.parse(text)))) == 3
+
+
+def _stores(module: ast.Module) -> Iterator[str]:
+    """Assignments to a row of what is called like a column."""
+    for node in ast.walk(module):
+        match node:
+            case ast.Subscript(value=ast.Attribute(attr=name), ctx=ast.Store()) if name in COLUMNS:
+                yield f"line {node.lineno}: {ast.unparse(node)}"
 
 
 def test_every_raw_address_says_why_it_is_safe() -> None:

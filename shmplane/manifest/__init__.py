@@ -9,11 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .coordination import NO_TICKET, Coordination, watch_bit
+from .membership import copy_leases, destroy, destroy_unread, release_slot, say_pid, take_slot
 from .metering import LEVEL_WORDS, Metering
 from .places import TEMPORARY_PREFIX, default_root, directory_of, link_prefix, open_files, plane_names, why_left_over
 from .reading import BlockFacts, Contents, Reader, held_rows, not_found
 from .records import BlockInfo, PlaneStatistics, Reclaimed, SemaphoreInfo, timestamp
-from .recovery import rebuild, reclaim_slot, release_slot, rows_of_owner
+from .recovery import rebuild, reclaim_slot, rows_of_owner
 from .roots import emptied_segments, is_rooted, reach
 from .schema import MAX_REFERENCES
 from .segments import Doomed, Place
@@ -109,7 +110,10 @@ __all__ = [
     "USED",
     "WARM",
     "checked",
+    "copy_leases",
     "default_root",
+    "destroy",
+    "destroy_unread",
     "directory_of",
     "emptied_segments",
     "fingerprint_of_format",
@@ -126,6 +130,8 @@ __all__ = [
     "reclaim_slot",
     "release_slot",
     "rows_of_owner",
+    "say_pid",
+    "take_slot",
     "timestamp",
     "watch_bit",
     "why_left_over",

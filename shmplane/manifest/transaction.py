@@ -56,6 +56,13 @@ class Transaction(Reader):
         self.slot = self.space.slot = self.coordination.slot = slot
         self._own_leases = self.manifest.lease_row(slot)
 
+    def set_capacity(self, nbytes: int) -> None:
+        self.header.capacity[0] = nbytes
+
+    def mark_exported(self, row: int) -> None:
+        """Other programs may have the block's segment open from now on: it is never used again."""
+        self.segments.exported[self.blocks.segment[row] - 1] = 1
+
     # Leases
 
     def lease(self, row: int) -> None:

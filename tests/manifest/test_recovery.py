@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shmplane.manifest.recovery import Facts, Verdict, judge
 from shmplane.manifest.states import (
     CREATING,
     DEAD,
@@ -23,6 +22,7 @@ from shmplane.manifest.states import (
     row_of_name_word,
     version_matches,
 )
+from shmplane.manifest.verdict import Facts, Verdict, judge
 
 NOW = 1_000
 ALIVE, GONE = 1, 2

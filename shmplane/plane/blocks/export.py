@@ -14,10 +14,10 @@ import os
 from typing import TYPE_CHECKING
 
 from ...errors import UnsupportedValue
+from ...manifest import Transaction
 from .publish import ANYWHERE, StoredBytes, describe_contents, store
 
 if TYPE_CHECKING:
-    from ...manifest import Transaction
     from .claims import Lease
 
 __all__ = ["export"]
@@ -38,12 +38,8 @@ def export(lease: Lease) -> tuple[Lease, str]:
     if lease.facts.in_slab or lease.facts.references:
         lease = _copy(lease)
     facts = lease.facts
-    attachment.change(_flag, facts.row)
+    attachment.change(Transaction.mark_exported, facts.row)
     return lease, os.path.basename(attachment.memory.make_link(facts.segment_id))
-
-
-def _flag(tx: Transaction, row: int) -> None:
-    tx.segments.exported[tx.blocks.segment[row] - 1] = 1
 
 
 def _copy(lease: Lease) -> Lease:

@@ -14,6 +14,8 @@ import threading
 from typing import TYPE_CHECKING
 
 from ...errors import ClosedError, PlaneCorrupt, ShmplaneError
+from ...manifest import destroy as destroy_tables
+from ...manifest import destroy_unread
 from ...system import NOT_HAD, ignoring, own, remove_tree, run_in_forked_child
 from .patience import is_in_event_loop, moment
 
@@ -70,7 +72,7 @@ def _patience(attachment: Attachment) -> float:
 def _leave(tx: Transaction, attachment: Attachment) -> list[Doomed] | None:
     header = attachment.manifest.header
     if header.temporary[0] and not attachment.token.others_alive(attachment.manifest.limits.max_processes):
-        return _destroy(tx)
+        return destroy_tables(tx)
     # First ended, then the row: what Ctrl-C leaves in between is a process that takes no part, and not one without a row.
     attachment.ended = _closed(attachment)
     attachment.release_slot(tx)
@@ -99,7 +101,7 @@ def _end_if_alone(tx: Transaction, attachment: Attachment) -> list[Doomed] | Non
         return None
     # First ended: after Ctrl-C in between, this process has no part in a plane that the next gc removes.
     attachment.ended = f"the temporary plane {attachment.name!r} was closed; make another one"
-    return _destroy(tx)
+    return destroy_tables(tx)
 
 
 def _closed(attachment: Attachment) -> str:
@@ -133,35 +135,16 @@ def destroy(attachment: Attachment) -> None:
     """End the plane for all processes; views handed out stay valid."""
     with opening:
         try:
-            unleased = attachment.change(_destroy)
+            unleased = attachment.change(destroy_tables)
         except own(ClosedError):
             return
         except own(PlaneCorrupt):
-            unleased = _destroy_unread(attachment)
+            destroy_unread(attachment.manifest)
+            unleased = []
         attachment.end(f"plane {attachment.name!r} was destroyed; open it again to make a new one")
         _forget(attachment)
         with attachment.memory.translated(f"removing the files of plane {attachment.name!r}, which has ended"):
             _remove_plane(attachment, unleased)
-
-
-def _destroy(tx: Transaction) -> list[Doomed]:
-    """Set the word that ends the plane; returns the segments that nobody reads any more."""
-    tx.header.destroyed[0] = 1
-    tx.coordination.wake_everybody()
-    # Who holds a block compares its name's word and nothing else: make it differ.
-    for name_row in range(tx.manifest.names_high):
-        if tx.names.word[name_row]:
-            tx.names.word[name_row] = 0
-    return tx.unleased_segments()
-
-
-def _destroy_unread(attachment: Attachment) -> list[Doomed]:
-    """The same when its tables cannot be believed: the files go as they are, and mappings keep their memory."""
-    header, names = attachment.manifest.header, attachment.manifest.names
-    header.destroyed[0] = 1
-    for name_row in range(min(header.names_reserved[0], names.rows)):
-        names.word[name_row] = 0
-    return []
 
 
 def _forget(attachment: Attachment) -> None:

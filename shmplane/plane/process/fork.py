@@ -20,9 +20,8 @@ from threading import get_ident
 from typing import TYPE_CHECKING
 
 from ...errors import PlaneFull, ShmplaneError
-from ...manifest import Transaction, held_rows
+from ...manifest import Transaction, copy_leases, say_pid, take_slot
 from ...system import Lost, Token, join_forks, own, reopen
-from .joining import take_slot
 from .reclaim import reclaim_dead
 
 if TYPE_CHECKING:
@@ -136,9 +135,7 @@ def _prepare_child(tx: Transaction, attachment: Attachment, token: Token) -> Non
         if not reclaim_dead(tx, attachment):
             raise
         slot = take_slot(tx, token)
-    theirs = attachment.manifest.lease_row(slot)
-    for row in held_rows(tx, attachment.slot):
-        theirs[row] = 1
+    copy_leases(tx, attachment.slot, slot)
 
 
 def _take_no_part(attachment: Attachment) -> None:
@@ -177,5 +174,4 @@ def _adopt(attachment: Attachment, token: Token, lock_fd: int) -> None:
     if attachment.lock.pid != os.getpid():
         attachment.lock.adopt(lock_fd)
     attachment.take_slot(token.slot)
-    # For display only, so it needs no lock.
-    attachment.manifest.processes.pid[attachment.slot] = os.getpid()
+    say_pid(attachment.manifest, attachment.slot)

@@ -15,7 +15,7 @@ import secrets
 import time
 
 from ...errors import ClosedError, PlaneCorrupt, PlaneMismatch, PlaneNotFound, PlaneSecurityError, ShmplaneError
-from ...manifest import Manifest, Transaction, directory_of, open_files
+from ...manifest import Manifest, Transaction, directory_of, open_files, take_slot
 from ...system import (
     Token,
     check_directory,
@@ -30,7 +30,6 @@ from ..memory.failures import translate
 from .attachment import Attachment, Opened
 from .close import attached, finish_leaving, leave, opening, remove_directory
 from .fork import Forks
-from .joining import take_slot
 from .options import Options, check_options
 from .reclaim import reclaim_dead
 

@@ -36,7 +36,7 @@ def resize(tx: Transaction, attachment: Attachment, capacity: int) -> None:
     excess = used + tx.header.recycled_nbytes[0] - capacity
     if excess > 0:
         tx.space.cool(excess)
-    tx.header.capacity[0] = capacity
+    tx.set_capacity(capacity)
 
 
 def reclaim(tx: Transaction, attachment: Attachment) -> Reclaimed:
