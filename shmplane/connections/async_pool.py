@@ -113,7 +113,7 @@ class AsyncConnectionPool(BasePool[T]):
         Raises:
             ValueError: it is not from this pool, or was released before.
         """
-        if self._reset is None and not broken and SAME_PROCESS[0]:
+        if self._reset is None and not broken:
             roster = self._roster
             member = roster.members.get(id(conn))
             if member is not None and member.state == OUT and not self._drops:

@@ -4,8 +4,9 @@ After a fork the child forgets all connections of its pools and starts with empt
 connection that became garbage would say goodbye on the socket it shares with the parent (psycopg sends Terminate), at the
 latest when the child's interpreter ends. So each is made immortal first.
 
-A fork by C code (uWSGI's preloading) runs no hook. So whoever takes a connection or gives one back looks at a page that the
-kernel wipes in a child, which costs one load.
+A fork by C code (uWSGI's preloading) runs no hook. So whoever takes a connection, or does more than giving one back,
+looks at a page that the kernel wipes in a child, which costs one load. (What a child gives back before it took anything
+lies in a copy of its parent's pool that nobody is served from.)
 """
 
 from __future__ import annotations

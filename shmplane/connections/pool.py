@@ -131,7 +131,7 @@ class ConnectionPool(BasePool[T]):
         Raises:
             ValueError: it is not from this pool, or was released before.
         """
-        if broken or self._reset is not None or not SAME_PROCESS[0]:
+        if broken or self._reset is not None:
             self._release_slowly(conn, broken=broken)
             return
         taken: Taken | None = None
