@@ -266,3 +266,33 @@ def _is_of_self(node: ast.Attribute) -> bool:
         case ast.Name(id="self") | ast.Call(func=ast.Name(id="super")):
             return True
     return False
+
+
+#: where an exception of a signal handler may come out of any call
+ASKING = ("system", "manifest", "plane", "codecs")
+
+
+@pytest.mark.parametrize(
+    "module", [path for path in MODULES if path.relative_to(PACKAGE).parts[0] in ASKING], ids=name_of
+)
+def test_every_except_asks_whose_exception_it_is(module: Path) -> None:
+    """``except own(OSError)`` and ``ignoring(OSError)``: what a signal handler raises passes them (see ``system.handlers``)."""
+    assert list(_unasking(tree(module))) == []
+
+
+def _unasking(module: ast.Module) -> Iterator[str]:
+    for node in ast.walk(module):
+        match node:
+            case ast.ExceptHandler(body=[ast.Raise(exc=None)]) | ast.ExceptHandler(type=ast.Name(id="BaseException")):
+                continue  # it raises it again: the second kind is checked to do so by ruff (BLE001)
+            case ast.ExceptHandler(type=ast.Call(func=ast.Name(id="own"))):
+                continue
+            case ast.ExceptHandler():
+                yield f"line {node.lineno}: except {ast.unparse(node.type) if node.type else ''}"
+            case ast.Name(id="suppress") | ast.Attribute(attr="suppress"):
+                yield f"line {node.lineno}: suppress"
+            # Each has an except of its own.
+            case ast.Attribute(
+                value=ast.Attribute(attr="path"), attr="exists" | "isdir" | "isfile" | "realpath" | "lexists"
+            ):
+                yield f"line {node.lineno}: os.path.{node.attr}: system.exists, or os.stat"

@@ -157,7 +157,7 @@ def remove_tree(directory: str) -> bool:
     for found in reversed(directories):
         with ignoring(OSError):
             os.rmdir(found)
-    return not os.path.lexists(directory)
+    return not exists(directory)
 
 
 def unlink_quietly(path: str) -> None:
@@ -192,9 +192,9 @@ def set_size(fd: int, nbytes: int) -> None:
 
 
 def exists(path: str) -> bool:
-    """Whether there is something; ``os.path.exists`` swallows what a signal handler raises in it."""
+    """Whether there is something, be it a link to nothing; ``os.path.exists`` swallows what a signal handler raises in it."""
     try:
-        os.stat(path)
+        os.lstat(path)
     except own(OSError):
         return False
     return True

@@ -346,5 +346,9 @@ def lease_current(tx: Transaction, attachment: Attachment, name: bytes) -> tuple
 
 
 def abandon_creation(attachment: Attachment, creation: Creation) -> None:
-    """What was to become a block will not."""
-    attachment.change(claims_of(attachment).abandon, creation.key, creation.place.segment_row)
+    """What was to become a block will not: from now on, or when the lock is not to be had, once ``creation`` is garbage.
+
+    Raises nothing of ours: most often the exception of somebody else is on its way.
+    """
+    with ignoring(ShmplaneError):
+        attachment.change(claims_of(attachment).abandon, creation.key, creation.place.segment_row)

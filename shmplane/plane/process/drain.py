@@ -6,13 +6,15 @@ swallowed there. So an object that is garbage is queued by ``deque.append``, and
 Rule 2. The thread sleeps until it rings: an idle process with a thousand views costs nothing. Then it waits a little, since
 what follows closely is done in one transaction. The next call of the plane, if it comes first, does the same. While this
 process has permits or waits, whose end does not ring, it looks 50 times a second, which is 0.1 % of a core.
-Rule 3. It ends before a fork and begins again afterwards, so that no process is forked while it runs, and ends with its
-attachment, which it keeps only while it works.
+Rule 3. It ends with its attachment, which it keeps only while it works. Before a fork it ends as well where Python (from 3.12
+on) would warn that there are threads, and begins again afterwards; in a forked child there is a new one.
 """
 
 from __future__ import annotations
 
 import _thread
+import os
+import sys
 import time
 import types
 import weakref
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["DrainTimer"]
 
 _INTERVAL_S = 0.02
+#: Python warns of a fork beside threads, which it has the kernel count
+_FORKS_WARN = sys.version_info >= (3, 12)
 #: after the last permit or wait, since what took one often does so again
 _TICKS_ON_S = 1.0
 #: how long a fork waits for the thread to end
@@ -64,6 +68,8 @@ class DrainTimer:
         #: held until the thread is to stop
         self._go_on = _thread.allocate_lock()
         self._go_on.acquire()
+        #: held while there is a thread
+        self._ended = _thread.allocate_lock()
         self._native_id = 0
         self._is_ticking = False
         self._ticks_until = 0.0
@@ -74,6 +80,7 @@ class DrainTimer:
         if self.running or attachment is None or attachment.ended is not None:
             return
         self.running = True
+        self._ended.acquire(blocking=False)
         try:
             # Without threading.Thread: its start waits for the thread, and we may have the host's lock.
             _thread.start_new_thread(self._run, ())
@@ -97,6 +104,7 @@ class DrainTimer:
                 pass
         finally:
             self.running = False
+            self._ended.release()
 
     def _is_rung(self) -> bool:
         """Wait for the bell, then a little for what follows closely; False when the thread is to end."""
@@ -149,20 +157,17 @@ class DrainTimer:
     # Fork
 
     def pause(self) -> None:
-        """Before a fork: end the thread, unless it is at work for longer than a moment."""
-        if not self.running or not _threads_are_real():
+        """Before a fork: end the thread, unless it is at work for longer than a moment or Python would not notice."""
+        if not (_FORKS_WARN and self.running and _threads_are_real() and len(os.listdir("/proc/self/task")) == 2):
             return
         if not self._paused:
             self._paused = True
             self._go_on.release()
         self.ring(None)
         deadline = time.monotonic() + _PATIENCE_S
-        while self._is_there() and time.monotonic() < deadline:
-            time.sleep(0.00005)
-
-    def _is_there(self) -> bool:
-        """Whether the kernel still counts the thread."""
-        return self.running or exists(f"/proc/self/task/{self._native_id}")
+        if self._ended.acquire(timeout=_PATIENCE_S):
+            while exists(f"/proc/self/task/{self._native_id}") and time.monotonic() < deadline:
+                os.sched_yield()
 
     def resume(self) -> None:
         """After a fork, in the parent."""
