@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ..errors import PlaneNotFound, ShmplaneError
+from ..errors import PlaneNotFound, PlaneSecurityError, ShmplaneError
 from ..manifest import plane_names
 from .checks import Check
 from .open import reading
@@ -36,6 +36,10 @@ def _plane(name: str, root: str) -> Iterator[Check]:
             snapshot = plane.snapshot()
     except PlaneNotFound:
         return  # removed meanwhile
+    except PlaneSecurityError as error:
+        # Whose it is and who may write there is the fault, which its message says how to mend; the values may be well.
+        yield Check(label, "fail", str(error), "Mend that first; do not remove the plane for it.")
+        return
     except (ShmplaneError, OSError, ValueError) as error:
         yield Check(label, "fail", str(error), f"shmplane rm {name} --plane --force")
         return

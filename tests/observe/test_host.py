@@ -136,3 +136,16 @@ def test_a_directory_of_ours_that_lets_others_in_is_closed_and_not_removed(plane
         shmplane.Plane("market", root=plane_root)
     directory.chmod(0o700)
     shmplane.Plane("market", root=plane_root).destroy()
+
+
+def test_a_plane_whose_directory_lets_others_in_is_not_to_be_removed(plane_root: Path) -> None:
+    plane = shmplane.Plane("market", root=plane_root)
+    directory = Path(observe.directory_of(str(plane_root)))
+    directory.chmod(0o755)
+    (found,) = observe.check_planes(str(plane_root))
+    directory.chmod(0o700)
+    plane.destroy()
+
+    assert found.status == "fail"
+    assert f"chmod 700 {directory}" in found.found
+    assert "shmplane rm" not in found.cure
