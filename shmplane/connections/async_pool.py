@@ -193,7 +193,7 @@ class AsyncConnectionPool(BasePool[T]):
         try:
             async with asyncio.timeout(CLOSE_GRACE):
                 await said.wait()
-        except TimeoutError:
+        except own(TimeoutError):
             reports.log.warning("pool %r: its plane did not answer within %g s", self.name, CLOSE_GRACE)
 
     async def __aenter__(self) -> Self:
@@ -259,7 +259,7 @@ class AsyncConnectionPool(BasePool[T]):
         finally:
             if not passed:
                 # Also when cancelled: nobody knows what state the check left it in.
-                self._end_use(member, conn, was=OUT, then=self._roster.discard)
+                self._end_use(member, conn, was=OUT, taken=member.taken, then=self._roster.discard)
         return passed
 
     # -- giving back, when there is more to do than that

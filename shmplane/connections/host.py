@@ -24,7 +24,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from ..errors import ShmplaneError
-from ..system import own
+from ..system import ignoring, own
 from .reports import log
 from .statistics import PoolStatistics, statistics_of_words, words_of
 
@@ -124,7 +124,7 @@ class Share:
 
     def give_back(self) -> None:
         """Give a permit back."""
-        with suppress(IndexError, ShmplaneError):  # all are back already, or the plane is gone, and its permits with it
+        with ignoring(IndexError, ShmplaneError):  # all are back already, or the plane is gone, and its permits with it
             self._held.pop()
             self._permits.release()
         if self._is_ended and not self._held:
@@ -208,7 +208,7 @@ def _publish_all() -> None:
     for ref in _told:
         figures = ref()
         if figures is not None:
-            with suppress(Exception):
+            with ignoring(Exception):
                 figures.publish()
 
 

@@ -12,6 +12,8 @@ import weakref
 from types import CodeType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..system import own
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -63,7 +65,7 @@ class Member:
             self.ref: Callable[[], Any] = MemberRef(conn, dropped)
             self.ref.key = self.key
             self.anchor: Any = None  #: what stays in ``conn`` while the connection is out
-        except TypeError:
+        except own(TypeError):
             self.ref = lambda: conn
             self.notice = None
             self.anchor = conn

@@ -17,6 +17,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from ..scopes import hidden_task
+from ..system import ignoring, own
 from .host import HOST_THREAD
 from .records import NOWHERE, Outcome, Taken, Waiter
 
@@ -49,7 +50,7 @@ class Tasks:
         """Make sure that we are in the pool's event loop; the first one becomes it."""
         try:
             running = asyncio.get_running_loop()
-        except RuntimeError:
+        except own(RuntimeError):
             raise RuntimeError(
                 f"pool {self._name!r} needs a running asyncio event loop, and there is none here; "
                 f"on trio run it through trio-asyncio, without an event loop use ConnectionPool"
@@ -133,7 +134,7 @@ class Tasks:
         try:
             if self.loop is not None:
                 self.loop.call_soon_threadsafe(act)
-        except RuntimeError:
+        except own(RuntimeError):
             return False
         return self.loop is not None
 
@@ -151,7 +152,7 @@ class Tasks:
     def wake(self) -> None:
         """Look at once: something is due earlier than it was; from any thread, and from finalizers."""
         if self.loop is not None:
-            with suppress(RuntimeError):
+            with ignoring(RuntimeError):
                 self.loop.call_soon_threadsafe(_sweep, self._pool)
 
     def set_timer(self, pause: float | None) -> None:

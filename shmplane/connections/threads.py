@@ -19,7 +19,7 @@ from queue import Empty, SimpleQueue
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..system import own
+from ..system import ignoring, own
 from .records import NOWHERE, Outcome, Taken, Waiter
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Threads:
 
     def _do_jobs(self) -> None:
         while self._jobs:
-            with suppress(IndexError):  # another thread was quicker
+            with ignoring(IndexError):  # another thread was quicker
                 self._jobs.popleft().run()
 
     def run(

@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import pickle
 import random
+import signal
 
 import anyio
 import pytest
@@ -391,6 +393,30 @@ def test_a_pool_belongs_to_one_event_loop(server) -> None:
     asyncio.run(use())
     with pytest.raises(RuntimeError, match="another asyncio event loop"):
         asyncio.run(use())
+
+
+def test_the_error_of_a_signal_handler_is_not_taken_for_a_missing_event_loop(server, monkeypatch) -> None:
+    pool, running_loop = AsyncConnectionPool(server.open_slowly), asyncio.get_running_loop
+
+    def deadline(*_: object) -> None:
+        raise RuntimeError("my deadline")
+
+    def ask_at_the_deadline() -> asyncio.AbstractEventLoop:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        return running_loop()
+
+    async def use() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(asyncio, "get_running_loop", ask_at_the_deadline)
+            with pytest.raises(RuntimeError, match="my deadline"):
+                await pool.wait()
+        await pool.release(await pool.acquire())
+
+    before = signal.signal(signal.SIGUSR1, deadline)
+    try:
+        asyncio.run(use())
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_trio_is_told_that_this_is_for_asyncio(server) -> None:
