@@ -26,7 +26,7 @@ from typing import Any, Generic, TypeVar
 
 from ..errors import PoolTimeout, ShmplaneError
 from ..observe import Health
-from ..system import immortalise
+from ..system import immortalise, own
 from . import forks, reports
 from .health import judge
 from .host import HOST_THREAD, HostFigures, PermitSeeker, Share, permits_of
@@ -244,13 +244,15 @@ class BasePool(ABC, Generic[T]):
         return self._engine.run(close, booked, apart=apart, must_finish=True, grace=CLOSE_GRACE)
 
     def _end_use(
-        self, member: Member, conn: Any, *, was: int, then: Callable[[Member, float], Plan], taken: Taken | None = None
+        self, member: Member, conn: Any, *, was: int, taken: Taken, then: Callable[[Member, float], Plan]
     ) -> Any:
-        """Decide on a connection that came back, unless that was done before an interrupt, or somebody else has it since."""
+        """Decide on a connection that came back, unless that was done before an interrupt.
+
+        ``taken`` is what its user took it with: only here, under the lock, can it be said that nobody else has it by now.
+        """
 
         def decide(roster: Roster, now: float) -> Plan:
-            is_same = member.state == was and roster.members.get(member.key) is member
-            if not is_same or (taken is not None and member.taken is not taken):
+            if member.state != was or member.taken is not taken or roster.members.get(member.key) is not member:
                 return roster.plan(now)
             member.conn = conn
             return then(member, now)
@@ -322,7 +324,7 @@ class BasePool(ABC, Generic[T]):
         share = self._share
         try:
             self._elsewhere = 0 if share is None else share.waiting_elsewhere()
-        except ShmplaneError as error:
+        except own(ShmplaneError) as error:
             reports.log.debug("pool %r: cannot see who waits elsewhere: %s", self.name, repr(error))
             self._elsewhere = 0
 

@@ -21,7 +21,7 @@ from ..system import own
 from . import reports
 from .base import BasePool, Decision
 from .forks import SAME_PROCESS, begin_again_if_forked
-from .records import BUSY, OUT, Member, Plan, Taken, Waiter
+from .records import BUSY, NOWHERE, OUT, Member, Plan, Taken, Waiter
 from .roster import Roster
 from .settings import Settings, Timeout, check_sizes, deadline_of
 from .threads import Threads
@@ -265,8 +265,9 @@ class ConnectionPool(BasePool[T]):
         # A check may have given it to be closed.
         if member is None or member.ref() is not conn:
             return
-
-        self._end_use(member, conn, was=OUT, then=partial(self._roster.settle, fit=True), taken=taken)
+        if taken is None:
+            taken = member.taken  # ``release`` had not begun with it, so it is still its user's
+        self._end_use(member, conn, was=OUT, taken=taken, then=partial(self._roster.settle, fit=True))
 
     def _wait_for_one(self, waiter: Waiter, deadline: float, *, first: bool) -> Any:
         full = False
@@ -322,28 +323,30 @@ class ConnectionPool(BasePool[T]):
             reports.log.info("pool %r: a connection failed its check: %s", self.name, repr(error))
         finally:
             if not passed:
-                self._end_use(member, conn, was=OUT, then=self._roster.discard)
+                self._end_use(member, conn, was=OUT, taken=member.taken, then=self._roster.discard)
         return passed
 
     # -- giving back, when there is more to do than that
 
     def _release_slowly(self, conn: T, *, broken: bool = False, failed: bool = False) -> None:
         member: Member | None = None
+        taken = NOWHERE
         try:
             begin_again_if_forked()
             with self._lock:
                 if self._is_inherited(conn):
                     return
                 found = self._member_of(conn)
+                taken = found.taken
                 member = found
                 member.conn = conn
                 member.state = BUSY
             fit = not broken and self._passes_reset(conn, failed=failed)
             if not fit or not self._give(member, conn):
-                self._end_use(member, conn, was=BUSY, then=partial(self._roster.settle, fit=fit))
+                self._end_use(member, conn, was=BUSY, taken=taken, then=partial(self._roster.settle, fit=fit))
         except BaseException:
             if member is not None:
-                self._end_use(member, conn, was=BUSY, then=partial(self._roster.settle, fit=False))
+                self._end_use(member, conn, was=BUSY, taken=taken, then=partial(self._roster.settle, fit=False))
             raise
 
     def _give(self, member: Member, conn: T) -> bool:

@@ -25,7 +25,7 @@ from shmplane.connections import ConnectionPool
 from shmplane.connections.records import IDLE
 from shmplane.errors import PoolClosed, PoolTimeout
 from tests.connections.fakes import Conn, Server, until, works
-from tests.support.inside import lock_of, roster_of
+from tests.support.inside import after_its_lock_is_given_back, around_decisions, lock_of, roster_of
 from tests.support.tracing import Bytecodes
 
 SIZE = 2
@@ -339,3 +339,67 @@ def _use_until(pool: Pool, stop: threading.Event) -> None:
     while not stop.is_set():
         with pool.connection():
             time.sleep(0.0003)
+
+
+def _once(act: Callable[[], object]) -> Callable[[], None]:
+    rest = [act]
+
+    def call() -> None:
+        if rest:
+            rest.pop()()
+
+    return call
+
+
+def _ring() -> None:
+    raise KeyboardInterrupt
+
+
+def test_what_an_interrupt_undoes_is_no_longer_undone_when_somebody_else_has_the_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pool: Pool = ConnectionPool(Server().connect, max_size=1, timeout=10)
+    with pool:
+        conn, others = pool.acquire(), list[Conn]()
+        # Ctrl-C when it was given back, and another thread takes it before that is looked at.
+        after_its_lock_is_given_back(monkeypatch, pool, _once(_ring))
+        around_decisions(monkeypatch, pool, before=_once(lambda: others.append(pool.acquire())), after=lambda: None)
+
+        with pytest.raises(KeyboardInterrupt):
+            pool.release(conn)
+
+        assert others == [conn]
+        with pytest.raises(PoolTimeout):
+            pool.acquire(timeout=0)
+        pool.release(conn)
+
+
+def test_an_interrupt_closes_no_connection_that_somebody_else_is_giving_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    resetting, go_on, closed = threading.Event(), threading.Event(), list[bool]()
+    others = list[threading.Thread]()
+
+    def reset(conn: Conn) -> None:
+        if others:
+            resetting.set()
+            go_on.wait(30)
+            closed.append(conn.closed)
+
+    def another_gives_it_back() -> None:
+        others.append(threading.Thread(target=lambda: use(pool)))
+        others[0].start()
+        resetting.wait(30)
+        raise KeyboardInterrupt  # in the thread that gave it back before, and does not know yet that it did
+
+    pool: Pool = ConnectionPool(Server().connect, max_size=1, timeout=10, reset=reset)
+    with pool:
+        conn, waiting = pool.acquire(), threading.Thread(target=lambda: use(pool))
+        waiting.start()  # so that giving back has to be decided on
+        until(lambda: pool.stats().waiting == 1)
+        around_decisions(monkeypatch, pool, before=lambda: None, after=_once(another_gives_it_back))
+        with pytest.raises(KeyboardInterrupt):
+            pool.release(conn)
+        go_on.set()
+        for thread in [waiting, *others]:
+            thread.join(30)
+        assert closed
+        assert not any(closed)

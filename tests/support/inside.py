@@ -251,6 +251,46 @@ def lock_of(pool: Any) -> Any:
     return pool._lock
 
 
+def after_its_lock_is_given_back(patch: pytest.MonkeyPatch, pool: Any, act: Callable[[], object]) -> None:
+    """Call ``act`` each time that something in the pool was done and its lock is free again."""
+    lock = lock_of(pool)
+
+    class Observed:
+        """The lock, of which every release is seen."""
+
+        def __enter__(self) -> bool:
+            return bool(lock.acquire())
+
+        def __exit__(self, *_: object) -> None:
+            self.release()
+
+        def acquire(self, blocking: bool = True) -> bool:
+            return bool(lock.acquire(blocking))
+
+        def release(self) -> None:
+            lock.release()
+            act()
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(lock, name)
+
+    patch.setattr(pool, "_lock", Observed())
+
+
+def around_decisions(
+    patch: pytest.MonkeyPatch, pool: Any, *, before: Callable[[], object], after: Callable[[], object]
+) -> None:
+    """Call ``before`` and ``after`` around each decision of the pool."""
+    decide = pool._decide
+
+    def observed(*args: Any, **options: Any) -> None:
+        before()
+        decide(*args, **options)
+        after()
+
+    patch.setattr(pool, "_decide", observed)
+
+
 def host_meter(plane: Any, name: str) -> Any:
     return plane._host_meter(name)
 
