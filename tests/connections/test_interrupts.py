@@ -326,6 +326,7 @@ def storm(case: str, kind: str, seconds: float) -> int:
                 except expected:
                     seen += 1
         sys.unraisablehook = hook
+        pool._forget_record()  # type: ignore[attr-defined]  # what the last signal made somebody drop is wanted by the others
         stop.set()
         for other in others:
             other.join(10)
