@@ -316,7 +316,7 @@ class Attachment:
         self.opens.difference_update([known for known in list(self.opens) if known() is None])
         opened = Opened()
         self.opens.add(weakref.ref(opened, self.timer.ring))
-        self.timer.watch()
+        self.timer.watch(wait=True)
         return opened
 
     def close(self, opened: Opened) -> None:

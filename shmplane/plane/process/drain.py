@@ -22,7 +22,7 @@ from _queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ...errors import ShmplaneError
-from ...system import exists, own
+from ...system import exists, ignoring, own
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,32 +60,30 @@ class DrainTimer:
         self._due: SimpleQueue[Any] = SimpleQueue()
         self.ring: Callable[[Any], None] = self._due.put
         self._known = weakref.ref(attachment, self.ring)
-        self.running: bool = False
-        self._reset()
-
-    def _reset(self) -> None:
-        self._paused = False
-        #: held until the thread is to stop
-        self._go_on = _thread.allocate_lock()
-        self._go_on.acquire()
-        #: held while there is a thread
-        self._ended = _thread.allocate_lock()
-        self._native_id = 0
-        self._is_ticking = False
+        self._paused = self._is_ticking = False
         self._ticks_until = 0.0
+        self._native_id = 0
+        self.after_fork()
 
-    def watch(self) -> None:
-        """See that there is a thread; without one (there are too many) the next call of the plane does its work."""
+    @property
+    def running(self) -> bool:
+        return self._alive.locked()
+
+    def watch(self, *, wait: bool = False) -> None:
+        """See that there is a thread; without one (there are too many) the next call of the plane does its work.
+
+        Args:
+            wait: until it sleeps, nearly, so that C code which forks next forks no thread in the middle of something.
+        """
         attachment = self._known()
-        if self.running or attachment is None or attachment.ended is not None:
+        if self._alive.locked() or attachment is None or attachment.ended is not None:
             return
-        self.running = True
-        self._ended.acquire(blocking=False)
-        try:
+        begun: SimpleQueue[None] = SimpleQueue()
+        with ignoring(RuntimeError, Empty):
             # Without threading.Thread: its start waits for the thread, and we may have the host's lock.
-            _thread.start_new_thread(self._run, ())
-        except own(RuntimeError):
-            self.running = False
+            _thread.start_new_thread(self._run, (begun,))
+            if wait and _threads_are_real():
+                begun.get(timeout=_PATIENCE_S)
 
     def start(self) -> None:
         """Drain within 50 ms. Never waits, never raises."""
@@ -97,14 +95,17 @@ class DrainTimer:
         if not self._is_ticking:
             self.start()
 
-    def _run(self) -> None:
+    def _run(self, begun: SimpleQueue[None]) -> None:
+        alive = self._alive
+        if not alive.acquire(blocking=False):
+            return  # another call has started one, too
         self._native_id = _thread.get_native_id()
+        begun.put(None)
         try:
             while self._is_rung() and self._work():
                 pass
         finally:
-            self.running = False
-            self._ended.release()
+            alive.release()
 
     def _is_rung(self) -> bool:
         """Wait for the bell, then a little for what follows closely; False when the thread is to end."""
@@ -165,20 +166,26 @@ class DrainTimer:
             self._go_on.release()
         self.ring(None)
         deadline = time.monotonic() + _PATIENCE_S
-        if self._ended.acquire(timeout=_PATIENCE_S):
+        if self._alive.acquire(timeout=_PATIENCE_S):
+            self._alive.release()
             while exists(f"/proc/self/task/{self._native_id}") and time.monotonic() < deadline:
                 os.sched_yield()
 
     def resume(self) -> None:
         """After a fork, in the parent."""
         if self._paused:
-            self._reset()
+            self._go_on.acquire(blocking=False)
+            self._paused = False
             self.start()
 
     def after_fork(self) -> None:
         """In a child no thread of the parent goes on."""
-        self.running = False
-        self._reset()
+        #: held by the thread as long as it lives
+        self._alive = _thread.allocate_lock()
+        #: held until the thread is to stop
+        self._go_on = _thread.allocate_lock()
+        self._go_on.acquire()
+        self._paused = self._is_ticking = False
 
 
 def _threads_are_real() -> bool:
