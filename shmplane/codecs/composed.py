@@ -30,9 +30,11 @@ __all__ = [
     "Composition",
     "Part",
     "Piece",
+    "check_composition",
     "composition_of",
     "flatten",
     "is_composed",
+    "join_chunks",
     "pack_composition",
     "read_composed",
     "read_pieces",
@@ -122,18 +124,33 @@ def read_composed(frame: bytes, parts: Sequence[Part], columns: Sequence[str] | 
 
     said = composition_of(frame)
     schema = parse_schema(said.schema)
-    if len(schema) != len(said.columns):
-        corrupt(f"its frame has {len(schema):,} fields for {len(said.columns):,} columns")
+    check_composition(said, schema, len(parts))
     wanted = range(len(schema)) if columns is None else find_columns(schema.names, columns)
     found = read_pieces(parts, (piece for index in wanted for piece in said.columns[index]))
     fields = [schema.field(index) for index in wanted]
-    arrays = []
-    for index, field in zip(wanted, fields, strict=True):
-        chunks = [chunk for piece in said.columns[index] for chunk in found[piece].chunks]
-        if any(chunk.type != field.type for chunk in chunks) or sum(map(len, chunks)) != said.num_rows:
-            corrupt(f"column {field.name!r} has other rows, or another type, than its frame claims")
-        arrays.append(pa.chunked_array(chunks, type=field.type))
+    arrays = [
+        join_chunks(field, (found[piece] for piece in said.columns[index]), said.num_rows)
+        for index, field in zip(wanted, fields, strict=True)
+    ]
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=schema.metadata))
+
+
+def check_composition(said: Composition, schema: pa.Schema, parts: int) -> None:
+    """``PlaneCorrupt`` unless each field has a column, and all columns are those of ``parts`` parts."""
+    if len(schema) != len(said.columns):
+        corrupt(f"its frame has {len(schema):,} fields for {len(said.columns):,} columns")
+    if any(part >= parts for part in said.parts):
+        corrupt(f"its frame shows columns of {max(said.parts) + 1:,} parts, and there are {parts:,}")
+
+
+def join_chunks(field: pa.Field, pieces: Iterable[pa.ChunkedArray], num_rows: int | None = None) -> pa.ChunkedArray:
+    """One column of its pieces; ``PlaneCorrupt`` unless they are of its type, and as many rows when that is known."""
+    import pyarrow as pa
+
+    chunks = [chunk for piece in pieces for chunk in piece.chunks]
+    if any(chunk.type != field.type for chunk in chunks) or num_rows not in (None, sum(map(len, chunks))):
+        corrupt(f"column {field.name!r} has other rows, or another type, than its frame claims")
+    return pa.chunked_array(chunks, type=field.type)
 
 
 def flatten(frame: bytes, parts: Sequence[Part]) -> EncodedTable:

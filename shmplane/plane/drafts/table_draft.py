@@ -12,6 +12,7 @@ from ...codecs import (
     check_labels,
     encode_table,
     form_of,
+    join_chunks,
     labels_of,
     lower_column,
     metadata_with,
@@ -202,13 +203,10 @@ class TableDraft(Draft):
 
         found = self._old.read(piece for column in self._columns for piece in column.pieces if isinstance(piece, Piece))
         arrays = [
-            pa.chunked_array(
-                [
-                    chunk
-                    for piece in column.pieces
-                    for chunk in (found[piece] if isinstance(piece, Piece) else piece.array).chunks
-                ],
-                type=column.field.type,
+            join_chunks(
+                column.field,
+                (found[piece] if isinstance(piece, Piece) else piece.array for piece in column.pieces),
+                self._num_rows,
             )
             for column in self._columns
         ]

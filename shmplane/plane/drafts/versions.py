@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ...codecs import Part, composition_of, pack_composition, parse_schema, read_pieces
+from ...codecs import (
+    Part,
+    check_composition,
+    composition_of,
+    join_chunks,
+    pack_composition,
+    parse_schema,
+    read_pieces,
+)
 from ...manifest import KIND_CODES
 from ..blocks.publish import StoredBytes, describe_contents, store
 
@@ -29,6 +37,7 @@ class TableVersion:
         self.lease = lease
         self.said: Composition = composition_of(lease.frame())
         self.sources: tuple[BlockFacts, ...] = lease.facts.references or (lease.facts,)
+        check_composition(self.said, self.schema, len(self.sources))
 
     @property
     def schema(self) -> pa.Schema:
@@ -49,7 +58,7 @@ class TableVersion:
         columns = [pieces if last is None else pieces[-last:] for pieces in self.said.columns]
         found = self.read(piece for pieces in columns for piece in pieces)
         arrays = [
-            pa.chunked_array([chunk for piece in pieces for chunk in found[piece].chunks], type=field.type)
+            join_chunks(field, (found[piece] for piece in pieces), self.said.num_rows if last is None else None)
             for pieces, field in zip(columns, self.schema, strict=True)
         ]
         return pa.Table.from_arrays(arrays, schema=self.schema)
@@ -61,7 +70,7 @@ class TableVersion:
         found = self.read(piece for pieces in self.said.columns for piece in pieces[:1])
         arrays: list[Any] = []
         for pieces, field in zip(self.said.columns, self.schema, strict=True):
-            column = found[pieces[0]] if pieces else pa.chunked_array([], type=field.type)
+            column = join_chunks(field, [found[piece] for piece in pieces[:1]])
             arrays.append(pa.chunked_array([chunk.slice(0, 0) for chunk in column.chunks[:1]], type=field.type))
         return pa.Table.from_arrays(arrays, schema=self.schema)
 
