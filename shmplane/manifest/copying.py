@@ -7,9 +7,9 @@ first without the lock, for the pages of both sides to be there, then under it, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from ..tables import Column, Table, view_column
+from ..tables import Column, Table, view_column, viewed_lazily
 from .schema import Blocks, Header, Names, Processes, Segments, Semaphores
 
 if TYPE_CHECKING:
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["IsHeld", "TableCopier", "TableCopy"]
 
 IsHeld = Callable[[int], bool]
-AnyTable = TypeVar("AnyTable", bound=Table)
+#: whose rows are copied in less time than it takes to do it twice
+_FEW_BLOCKS = 1024
 
 
 class TableCopy:
@@ -55,7 +56,9 @@ class TableCopier:
     def __init__(self, manifest: Manifest, *, with_blocks: bool) -> None:
         self._manifest, self._with_blocks = manifest, with_blocks
         self._room = memoryview(b"").cast("Q")
-        self.copy()
+        if manifest.blocks_high > _FEW_BLOCKS:
+            # Once without the lock: so the pages of the copy are there when the lock is held.
+            self.copy()
 
     def copy(self, is_held: IsHeld = lambda _: True) -> TableCopy:
         """Copy what is in use; under the lock. The copy before it is overwritten.
@@ -89,7 +92,7 @@ class TableCopier:
         starts = iter(self._copy_spans(spans))
         for table, rows in tables:
             kind = type(table)
-            setattr(made, kind.__name__.lower(), kind(self._room, next(starts), rows))
+            setattr(made, kind.__name__.lower(), viewed_lazily(kind)(self._room, next(starts), rows))
         made.leases = {slot: self._words(next(starts), blocks) for slot in made.alive}
         made.permits = {
             slot: (self._words(next(starts), semaphores), self._words(next(starts), semaphores))

@@ -10,11 +10,23 @@ Law: only one aligned 8-byte word is ever published at a time (measured: no torn
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple, Protocol, overload
 
-__all__ = ["Column", "Table", "Text", "WORD_NBYTES", "column", "columns", "fingerprint", "text"]
+__all__ = [
+    "Column",
+    "Table",
+    "Text",
+    "WORD_NBYTES",
+    "column",
+    "columns",
+    "fingerprint",
+    "text",
+    "view_column",
+    "viewed_lazily",
+]
 
 WORD_NBYTES = 8
 
@@ -88,30 +100,33 @@ class Table:
 
     declared: ClassVar[dict[str, _Declared]] = {}
     row_words: ClassVar[int] = 0
+    offsets: ClassVar[dict[str, int]] = {}  #: of each column in a row, in words
 
     def __init_subclass__(cls) -> None:
-        cls.declared = {name: value for name, value in vars(cls).items() if isinstance(value, _Declared)}
+        declared = {name: value for name, value in vars(cls).items() if isinstance(value, _Declared)}
+        if not declared:
+            return  # what ``viewed_lazily`` makes has the columns of its base
+        cls.declared = declared
         for name in cls.declared:
             delattr(cls, name)
-        cls.row_words = sum(item.words for item in cls.declared.values())
+        cls.row_words, cls.offsets = 0, {}
+        for name, item in cls.declared.items():
+            cls.offsets[name] = cls.row_words
+            cls.row_words += item.words
 
     def __init__(self, words: memoryview, start: int, rows: int) -> None:
-        self.start, self.rows = start, rows
-        position = start
-        for name, item in self.declared.items():
-            if item.grouped:
-                group = (view_column(words, position + index, self.row_words, rows) for index in range(item.words))
-                setattr(self, name, tuple(group))
-            elif item.words == 1:
-                setattr(self, name, view_column(words, position, self.row_words, rows))
-            else:
-                room = item.words * WORD_NBYTES
-                setattr(
-                    self,
-                    name,
-                    Text(words.cast("B"), position * WORD_NBYTES, self.row_words * WORD_NBYTES, room),
-                )
-            position += item.words
+        self._words, self.start, self.rows = words, start, rows
+        for name in self.declared:
+            setattr(self, name, self._view(name))
+
+    def _view(self, name: str) -> Any:
+        item, words, step = self.declared[name], self._words, self.row_words
+        position = self.start + self.offsets[name]
+        if item.grouped:
+            return tuple(view_column(words, position + index, step, self.rows) for index in range(item.words))
+        if item.words == 1:
+            return view_column(words, position, step, self.rows)
+        return Text(words.cast("B"), position * WORD_NBYTES, step * WORD_NBYTES, item.words * WORD_NBYTES)
 
     def span(self, row: int, rows: int) -> tuple[int, int]:
         """Offset and length in bytes of ``rows`` rows from ``row``."""
@@ -123,6 +138,29 @@ class Table:
         """Name, words and meaning of each column, in order."""
         for name, item in cls.declared.items():
             yield name, item.words, item.meaning
+
+
+class _Lazy:
+    """Columns that are viewed when they are first asked for.
+
+    Not in every table: a class with ``__getattr__`` makes each access of a column slower.
+    """
+
+    def __init__(self, words: memoryview, start: int, rows: int) -> None:
+        self._words, self.start, self.rows = words, start, rows
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in type(self).declared:  # type: ignore[attr-defined]
+            raise AttributeError(f"{type(self).__name__} has no column {name!r}")
+        found = self._view(name)  # type: ignore[attr-defined]
+        setattr(self, name, found)
+        return found
+
+
+@functools.cache
+def viewed_lazily(table: Any) -> Any:
+    """The same table for a copy that few columns are read of: they are viewed when they are first asked for."""
+    return type(table.__name__, (_Lazy, table), {})
 
 
 def fingerprint(tables: list[type[Table]]) -> int:
