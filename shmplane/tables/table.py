@@ -10,7 +10,6 @@ Law: only one aligned 8-byte word is ever published at a time (measured: no torn
 
 from __future__ import annotations
 
-import functools
 import zlib
 from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple, Protocol, overload
@@ -152,15 +151,18 @@ class _Lazy:
     def __getattr__(self, name: str) -> Any:
         if name not in type(self).declared:  # type: ignore[attr-defined]
             raise AttributeError(f"{type(self).__name__} has no column {name!r}")
-        found = self._view(name)  # type: ignore[attr-defined]
+        found = self._view(name)
         setattr(self, name, found)
         return found
 
 
-@functools.cache
-def viewed_lazily(table: Any) -> Any:
+_lazy: dict[str, Any] = {}
+
+
+def viewed_lazily(table: type[Table]) -> Any:
     """The same table for a copy that few columns are read of: they are viewed when they are first asked for."""
-    return type(table.__name__, (_Lazy, table), {})
+    name = f"{table.__module__}.{table.__name__}"
+    return _lazy[name] if name in _lazy else _lazy.setdefault(name, type(table.__name__, (_Lazy, table), {}))
 
 
 def fingerprint(tables: list[type[Table]]) -> int:
