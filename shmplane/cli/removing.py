@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import secrets
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..errors import BlockNotFound, PlaneCorrupt, PlaneNotFound, PlaneSecurityError, ShmplaneError
 from ..names import check_plane_name
 from ..observe import Snapshot, directory_of, snapshot_of, some
+from ..system import remove_tree
 from .exits import BUSY, NOT_FOUND, OK, PROBLEMS, USAGE, Failed
 from .output import printable
 
@@ -96,10 +96,7 @@ def _remove_files(path: str) -> None:
     """Move the directory out of the way first, so that its name is free at once and a kill leaves it to ``gc``."""
     dead = f"{os.path.dirname(path)}/.dead-{secrets.token_hex(8)}"
     os.rename(path, dead)
-    for entry in os.scandir(dead):
-        with suppress(FileNotFoundError):
-            os.unlink(entry.path)
-    os.rmdir(dead)
+    remove_tree(dead)
 
 
 def _listed(names: list[str]) -> str:

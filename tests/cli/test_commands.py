@@ -98,6 +98,7 @@ def test_ls_goes_on_after_a_plane_that_it_cannot_read(market: shmplane.Plane, pl
     broken.mkdir(mode=0o700)
     for name in ("tokens", "lock", "manifest"):
         (broken / name).touch(mode=0o600)
+    (broken / "stray").mkdir()
     code, out, err = run("ls")
     assert code == 1
     assert "market" in out
