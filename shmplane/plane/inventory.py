@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..manifest import BlockInfo, PlaneStatistics, SemaphoreInfo, timestamp
+# What reads the tables is loaded with the first plane: it is asked when there are no descriptors left to load it with.
+from ..manifest import (
+    BlockInfo,
+    PlaneStatistics,
+    SemaphoreInfo,
+    TableCopier,
+    checked,
+    read_snapshot,
+    read_summary,
+    timestamp,
+)
 
 if TYPE_CHECKING:
-    from ..manifest import Block, SemaphoreUse, Summary, TableCopier, TableCopy, Transaction
+    from ..manifest import Block, SemaphoreUse, Summary, TableCopy, Transaction
     from .process.attachment import Attachment
 
 __all__ = ["block_infos", "statistics"]
@@ -15,16 +25,12 @@ __all__ = ["block_infos", "statistics"]
 
 def block_infos(attachment: Attachment) -> list[BlockInfo]:
     """A row per block that is not free. Cost: under a tenth of it is under the lock."""
-    from ..manifest import checked, read_snapshot
-
     snapshot = checked(attachment.name, read_snapshot, attachment.name, attachment.root, _copy(attachment, True))
     return [checked(attachment.name, _block_info, block) for block in snapshot.blocks.values()]
 
 
 def statistics(attachment: Attachment) -> PlaneStatistics:
     """Totals over all processes."""
-    from ..manifest import checked, read_summary
-
     summary = checked(attachment.name, read_summary, attachment.name, attachment.root, _copy(attachment, False))
     semaphores = tuple(_semaphore_info(summary, use) for use in summary.semaphores)
     return PlaneStatistics(
@@ -42,8 +48,6 @@ def statistics(attachment: Attachment) -> PlaneStatistics:
 
 
 def _copy(attachment: Attachment, with_blocks: bool) -> TableCopy:
-    from ..manifest import TableCopier
-
     return attachment.look(_copy_tables, TableCopier(attachment.manifest, with_blocks=with_blocks))
 
 

@@ -11,6 +11,7 @@ import errno
 import gc
 import os
 import pickle
+import resource
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ from tests.plane.test_room import ACTS, LARGE, OPTIONS, SMALL
 from tests.support.audit import faults_of
 from tests.support.forked import run_forked
 from tests.support.inside import forget_mappings, forget_views
+from tests.support.processes import run_in_child
 
 IN_OS = [
     "open", "ftruncate", "pwrite", "pread", "link", "unlink", "stat", "lstat", "rename", "mkdir", "rmdir", "listdir",
@@ -227,3 +229,43 @@ def test_opening_and_destroying_survive_system_calls_that_fail(
             if failing.count < at:
                 break
         other.destroy()
+
+
+def test_every_call_without_descriptors_has_a_typed_error_or_its_result(plane_root: Path) -> None:
+    """In a process that makes each call for the first time: what it loads for it counts as well."""
+    assert run_in_child(_call_without_descriptors, str(plane_root)) == []
+
+
+def _call_without_descriptors(root: str) -> list[str]:
+    wrong = []
+    with shmplane.Plane("plane", root=root, **OPTIONS) as plane:
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+        for act, call in ALL_ACTS.items():
+            for spare in range(3):
+                _arrange(plane)
+                with _all_taken_but(spare):
+                    try:
+                        call(plane)
+                    except shmplane.ShmplaneError:
+                        pass
+                    except BaseException as error:
+                        wrong.append(f"{act} with {spare} left: {error!r}")
+        assert not faults_of(plane)
+        plane.destroy()
+    return wrong
+
+
+@contextlib.contextmanager
+def _all_taken_but(spare: int) -> Iterator[None]:
+    taken: list[int] = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.open("/dev/null", os.O_RDONLY))
+        for _ in range(spare):
+            os.close(taken.pop())
+        yield
+    finally:
+        for fd in taken:
+            os.close(fd)

@@ -63,7 +63,8 @@ class PagedImage:
         self.buffer: memoryview = self._mapping.view[: base.facts.body_nbytes]
 
     def dirty(self) -> Any:
-        return dirty_runs(self._mapping, self._clean)
+        with self._base.attachment.memory.translated("finding the pages that were written"):
+            return dirty_runs(self._mapping, self._clean)
 
     def _clean(self) -> memoryview:
         self._base.open()
