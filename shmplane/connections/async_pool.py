@@ -300,6 +300,9 @@ class AsyncConnectionPool(BasePool[T]):
     def _decide(self, decision: Decision, *, begins: bool = False) -> list[asyncio.Task[Any]]:
         return self._decide_here(decision, begins=begins)
 
+    def _is_lost(self) -> bool:
+        return self._engine.is_lost()
+
     def _sweep_in_loop(self) -> None:
         self._engine.set_timer(SHORTEST_SLEEP)  # should this round fail
         self._engine.set_timer(self._sweep())

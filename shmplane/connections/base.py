@@ -312,7 +312,7 @@ class BasePool(ABC, Generic[T]):
             if self._share is None:
                 settings = self._settings
                 share = Share(permits_of(settings.plane, self.name, settings.host_limit or 0))
-                HOST_THREAD.watch(self, share.end, self._engine.is_lost)
+                HOST_THREAD.watch(self, share.end)
                 self._share = share
             return self._share
 
@@ -343,7 +343,7 @@ class BasePool(ABC, Generic[T]):
     # The seeker's thread calls these.
 
     def _wants_permit(self) -> bool:
-        return self._roster.seeks_permit and not self._engine.is_lost()
+        return self._roster.seeks_permit and not self._is_lost()
 
     def _permit_came(self) -> None:
         with self._lock:
@@ -390,6 +390,10 @@ class BasePool(ABC, Generic[T]):
         self._inherited = inherited
         if closed:
             self._roster.shut(monotonic())
+
+    def _is_lost(self) -> bool:
+        """Whether the event loop was closed, so that the pool cannot be used any more; threads are never lost."""
+        return False
 
     def _forget_idle(self) -> None:
         """The event loop is closed: idle connections can be dropped, and nothing else."""

@@ -231,15 +231,15 @@ class HostThread:
         self.put: Callable[[Any], None] = self._inbox.put  #: a C function, so weak references may call it
         self._starting = threading.Lock()
         self._is_running = False
-        self._pools: dict[int, tuple[EndRef, Callable[[], bool]]] = {}
+        self._pools: dict[int, EndRef] = {}
 
     def do(self, work: Callable[[], object]) -> None:
         """Call ``work`` soon, after what was asked for earlier."""
         self.put(work)
         self.start()
 
-    def watch(self, pool: object, end: Callable[[], object], is_lost: Callable[[], bool]) -> None:
-        """Call ``end`` once the pool is garbage, or ``is_lost()`` (asked four times a second)."""
+    def watch(self, pool: object, end: Callable[[], object]) -> None:
+        """Call ``end``, which must not lead to the pool, once the pool is garbage, or lost (asked four times a second)."""
 
         def ended(ref: EndRef) -> None:
             self._pools.pop(id(ref), None)
@@ -247,7 +247,7 @@ class HostThread:
 
         ref = EndRef(pool, self.put)
         ref.ended = ended
-        self._pools[id(ref)] = ref, is_lost
+        self._pools[id(ref)] = ref
         self.start()
 
     def start(self) -> None:
@@ -276,9 +276,9 @@ class HostThread:
             del item
 
     def _look_around(self) -> None:
-        for ref, is_lost in list(self._pools.values()):
+        for ref in list(self._pools.values()):
             pool = ref()
-            if pool is not None and is_lost():
+            if pool is not None and pool._is_lost():
                 pool._forget_idle()
                 ref.ended(ref)
 

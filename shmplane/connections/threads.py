@@ -41,16 +41,18 @@ class Kept(Protocol):
 class Job:
     """Work that is done once, by whichever thread comes to it first."""
 
-    __slots__ = ("done", "is_done", "work")
+    __slots__ = ("done", "is_begun", "is_done", "work")
 
     def __init__(self, work: Callable[[], object]) -> None:
         self.work: Callable[[], object] = work
         self.done: LockType = allocate_lock()
         self.done.acquire()
+        self.is_begun: bool = False
         self.is_done: bool = False
 
     def run(self) -> None:
         """Do it, and say so."""
+        self.is_begun = True
         try:
             self.work()
         finally:
@@ -73,10 +75,6 @@ class Threads:
         self._starting = threading.Lock()
         self._jobs: deque[Job] = deque()
 
-    def is_lost(self) -> bool:
-        """Threads are never lost, unlike an event loop."""
-        return False
-
     # -- work
 
     @staticmethod
@@ -91,15 +89,15 @@ class Threads:
             work()
             return
         job = Job(work)
-        self._jobs.append(job)  # from here on it will be done: by whichever thread looks next
         try:
+            self._jobs.append(job)  # from here on it will be done: by whichever thread looks next
             self._work()
             job.done.acquire()
         except BaseException:
             if not job.is_done:
                 self._work()
             until = monotonic() + DONE_WITHIN
-            while not job.is_done and monotonic() < until:
+            while (job.is_begun or job in self._jobs) and not job.is_done and monotonic() < until:
                 sleep(0.0002)
             raise
 
