@@ -52,6 +52,15 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 @pytest.fixture(autouse=True)
+def _no_python_in_collections() -> Iterator[None]:
+    """Hypothesis times collections by a callback of Python code; what a signal handler raises in there, Python drops."""
+    callbacks = gc.callbacks[:]
+    gc.callbacks.clear()
+    yield
+    gc.callbacks[:] = [*callbacks, *(later for later in gc.callbacks if later not in callbacks)]
+
+
+@pytest.fixture(autouse=True)
 def _leak_guard(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves files, descriptors, mappings, leases or processes behind."""
     root = request.config.stash[_ROOT]

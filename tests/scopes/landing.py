@@ -7,16 +7,19 @@ library, and some bytecodes later again.
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import shmplane
 from shmplane.scopes import AsyncScope, Scope
 from tests.support.tracing import Bytecodes
 
 NEVER = 2**62
+_HOUSE = os.path.dirname(shmplane.__file__) + os.sep
 KINDS: list[type[BaseException] | str] = [TimeoutError, RuntimeError, KeyboardInterrupt, "a call of the scope itself"]
 
 
@@ -163,6 +166,16 @@ def began_to_leave(error: BaseException, leave: Any) -> bool:
             )
         trace = trace.tb_next
     return True
+
+
+def landed_in_the_library(error: BaseException) -> bool:
+    """Whether a frame of the library was under way; else it is the event loop's to pass on, and asyncio logs it."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code is not Signals._handle.__code__:
+        if trace.tb_frame.f_code.co_filename.startswith(_HOUSE):
+            return True
+        trace = trace.tb_next
+    return False
 
 
 def sample(count: int, most: int | None, seed: int) -> list[int]:
