@@ -70,6 +70,8 @@ def reading(request: pytest.FixtureRequest) -> Iterator[Plane]:
     with Plane.temporary() as plane:
         plane["warm"] = make()[:16]
         touch(plane["warm"])
+        if make is make_array:
+            plane.get("warm", as_="pandas")
         run_in_child(put_it, plane, make)
         yield plane
 
@@ -109,13 +111,21 @@ def test_a_view_of_64_mib_allocates_less_than_1_mib(mapped: Plane) -> None:
     assert touch(mapped["x"]) == 0
 
 
+@limit_memory("65 MB")
+@pytest.mark.parametrize("reading", [make_array], indirect=True, ids=["make_array"])
+def test_private_pages_for_a_dlpack_consumer_allocate_less_than_1_mib_beside_their_mapping(mapped: Plane) -> None:
+    # The kernel copies the pages that are written; the mapping counts in full.
+    with mapped.attach("x") as block:
+        assert touch(np.from_dlpack(block)) == 0
+
+
 @limit_memory("1 MB")
 @with_each_kind
 def test_a_view_in_every_form_allocates_less_than_1_mib(mapped: Plane) -> None:
     with mapped.attach("x") as block:
         views: list[Any] = [block.value(), block.buffer()]
         if block.kind == "array":
-            views += [block.array(), block.table(), block.to_pandas(), np.asarray(block), np.from_dlpack(block)]
+            views += [block.array(), block.table(), block.to_pandas(), np.asarray(block)]
         if block.kind == "table":
             views += [block.table(), block.table(block.table().column_names[:1]), pa.table(block)]
     views += [mapped["x"] for _ in range(10)]

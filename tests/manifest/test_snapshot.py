@@ -9,6 +9,7 @@ import pytest
 
 import shmplane
 from shmplane.manifest import Manifest, TableCopier, read_snapshot, snapshot
+from shmplane.plane import inventory
 from tests.support.inside import manifest_of, mutex_is_taken
 
 
@@ -61,8 +62,10 @@ def test_what_was_copied_is_read_without_the_lock(plane: shmplane.Plane, monkeyp
         return read
 
     with monkeypatch.context() as patch:
-        patch.setattr(snapshot, "read_snapshot", noting(snapshot.read_snapshot))
-        patch.setattr(snapshot, "read_summary", noting(snapshot.read_summary))
+        for name in ("read_snapshot", "read_summary"):
+            read = noting(getattr(snapshot, name))
+            patch.setattr(snapshot, name, read)
+            patch.setattr(inventory, name, read)
         plane.blocks()
         plane.stats()
     assert taken == [False, False, False]

@@ -280,7 +280,11 @@ class SegmentMemory:
     def open_writable(self, segment_id: int) -> int:
         self._check_part()
         with self.translated("opening a segment to write it"):
-            return open_file(self.path(segment_id), writable=True)
+            try:
+                return open_file(self.path(segment_id), writable=True)
+            except own(FileNotFoundError):
+                self._check_alive()
+                raise
 
     def lay_segment(self, mapping: Mapping, segment_id: int) -> None:
         """Lay a whole segment over a range."""
