@@ -21,6 +21,7 @@ import pyarrow as pa
 
 import shmplane
 from bench.harness import Contestant, Row, Scale, absolute, compare, garbage_later, interleave, show_seconds
+from shmplane.plane.blocks import publish
 from shmplane.plane.drafts import appending
 
 PAGE_ITEMS = 512  #: float64 items in a page
@@ -170,28 +171,29 @@ def _appends(scale: Scale) -> Iterator[Row]:
 def _counting() -> Iterator[list[int]]:
     """Bytes of every part, and of every description of a version, that appends store."""
     counted: list[int] = []
-    module: Any = appending
-    kept = {name: getattr(module, name) for name in ("prepare", "contents_of_composition", "prepare_composition")}
+    real_prepare, real_contents = publish.prepare, appending.contents_of_composition
 
-    def prepare(attachment: Any, contents: Any, body: Any) -> Any:
+    def prepare(attachment: Any, contents: Any, *args: Any, **options: Any) -> Any:
         counted.append(contents.nbytes)
-        return kept["prepare"](attachment, contents, body)
+        return real_prepare(attachment, contents, *args, **options)
 
     def contents_of_composition(said: Any, nbytes: int) -> Any:
-        contents = kept["contents_of_composition"](said, nbytes)
+        contents = real_contents(said, nbytes)
         counted.append(len(contents.frame))
         return contents
 
-    def prepare_composition(attachment: Any, said: Any, nbytes: int) -> Any:
-        contents_of_composition(said, nbytes)
-        return kept["prepare_composition"](attachment, said, nbytes)
-
-    for function in (prepare, contents_of_composition, prepare_composition):
-        setattr(module, function.__name__, function)
+    places: list[tuple[Any, str, Any]] = [
+        (publish, "prepare", prepare),
+        (appending, "prepare", prepare),
+        (appending, "contents_of_composition", contents_of_composition),
+    ]
+    kept = [(module, name, getattr(module, name)) for module, name, _ in places]
+    for module, name, function in places:
+        setattr(module, name, function)
     try:
         yield counted
     finally:
-        for name, function in kept.items():
+        for module, name, function in kept:
             setattr(module, name, function)
 
 
