@@ -22,7 +22,7 @@ import pyarrow as pa
 import shmplane
 from bench.harness import Contestant, Row, Scale, absolute, compare, garbage_later, interleave, show_seconds
 from shmplane.plane.blocks import publish
-from shmplane.plane.drafts import appending
+from shmplane.plane.drafts import appending, versions
 
 PAGE_ITEMS = 512  #: float64 items in a page
 APPENDED = 1_000
@@ -171,7 +171,7 @@ def _appends(scale: Scale) -> Iterator[Row]:
 def _counting() -> Iterator[list[int]]:
     """Bytes of every part, and of every description of a version, that appends store."""
     counted: list[int] = []
-    real_prepare, real_contents = publish.prepare, appending.contents_of_composition
+    real_prepare, real_contents = publish.prepare, versions.contents_of_composition
 
     def prepare(attachment: Any, contents: Any, *args: Any, **options: Any) -> Any:
         counted.append(contents.nbytes)
