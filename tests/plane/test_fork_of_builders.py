@@ -10,6 +10,7 @@ import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 import pytest
@@ -56,7 +57,7 @@ STEPS: dict[str, Step] = {"publish": lambda writing: writing.publish(), "end": l
 
 def _fork_at_bytecodes(root: str, kind: str, step: str, every: int, first: int, goes_on: bool) -> int:
     """Fork at every ``every``-th bytecode of a step; how many there were. The child writes to its array."""
-    forks, parent = 0, os.getpid()
+    forks, parent, writer = 0, os.getpid(), get_ident()
     with shmplane.Plane("plane", root=root, capacity="8MiB", max_processes=8) as plane:
         plane["x"] = bytes(NBYTES)  # warm memory, so that what a block had can be had by the next one
         del plane["x"]
@@ -68,7 +69,8 @@ def _fork_at_bytecodes(root: str, kind: str, step: str, every: int, first: int, 
 
         def fork() -> None:
             nonlocal forks
-            if (bytecodes.count - first) % every or os.getpid() != parent:
+            # From Python 3.12 on the bytecodes of other threads are counted as well.
+            if (bytecodes.count - first) % every or os.getpid() != parent or get_ident() != writer:
                 return
             forks += 1
             pid = os.fork()

@@ -138,7 +138,8 @@ def test_a_child_forked_during_a_first_read_reads_too(plane: Plane) -> None:
 
 
 FIRST_READS = """
-import os, signal, sys, threading, time, shmplane
+import os, signal, sys, threading, time, warnings, shmplane
+warnings.simplefilter("ignore")  # from Python 3.12 on: of a fork beside threads
 plane = shmplane.Plane(sys.argv[1], root=sys.argv[2], create=False)
 failed = 0
 for delay in (0.0, 0.01, 0.03, 0.1, 0.2):
