@@ -74,6 +74,7 @@ class HostLock:
         self.identity: tuple[int, int] = identity_of(fd)
         self.adopt(fd)
         self._describe_holder = describe_holder
+        self._ending: Callable[[], None] | None = None
         # Re-entrant only because it knows its owner in C: ``release`` by another thread raises.
         self.mutex: threading.RLock = threading.RLock()
 
@@ -84,7 +85,37 @@ class HostLock:
     def close(self) -> None:
         """Close the descriptor, unless somebody closed it before and opened another file in its place."""
         close_own(self._fd, self.identity)
-        self._fd = -1
+        self._fd, self._range = -1, OfdRange(-1)
+
+    def end(self, close: Callable[[], None]) -> None:
+        """Call ``close``, which closes descriptors, when no thread is inside ``run``: now, or when that thread leaves.
+
+        A number that is closed under a thread that still uses it may be another plane's lock by then.
+
+        Args:
+            close: idempotent.
+        """
+        self._ending = close
+        self._end_if_free()
+
+    def leave(self) -> None:
+        """Give the mutex back after ``run_holding_mutex``."""
+        self.mutex.release()
+        self._end_if_free()
+
+    def _end_if_free(self) -> None:
+        close = self._ending
+        if close is None or self.owned():
+            return
+        try:
+            if self.mutex.acquire(False):
+                close()
+                self._ending = None
+        finally:
+            try:
+                self.mutex.release()
+            except own(RuntimeError):
+                pass  # it was not to be had: who has it closes
 
     def free_mutex_in_child(self) -> None:
         """After a fork: whichever thread of the parent had the mutex, here it is free."""
@@ -114,7 +145,7 @@ class HostLock:
             timeout: seconds for all waiting, then ``NOT_HAD`` is returned; 0: one try. None: ``Busy`` when it is not free.
         """
         self.check()
-        mutex, fd, flock = self.mutex, self._fd, self._range
+        mutex = self.mutex
         if mutex._is_owned():  # type: ignore[attr-defined]
             raise Busy("re-entered by the thread that holds it (signal handler, finalizer or fork hook)")
         try:
@@ -122,6 +153,7 @@ class HostLock:
                 timeout = self._wait_for_mutex(timeout)
                 if timeout < 0:
                     return NOT_HAD
+            fd, flock = self._fd, self._range  # as they are now: who had the mutex may have closed them
             try:
                 if _fcntl(fd, _SETLK, flock.locking) != 0 and not self._contend(timeout):
                     return NOT_HAD
@@ -133,6 +165,8 @@ class HostLock:
                 mutex.release()
             except own(RuntimeError):
                 pass  # it was never taken
+            if self._ending is not None:
+                self._end_if_free()
 
     def run_holding_mutex(self, timeout: float, operation: Callable[[*Ts], R], *args: *Ts) -> R | NotHad:
         """The same for a thread that has taken ``mutex`` already, as a fork does, and goes on holding it."""

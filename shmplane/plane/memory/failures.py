@@ -1,4 +1,4 @@
-"""System calls that fail, as errors of the library.
+"""Failed system calls as errors of the library, and what tables raise that somebody wrote over.
 
 Rule 1. A block under ``translated`` makes system calls of ours and nothing else, so that what a user's code raises is never
 taken for one of theirs.
@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import struct
 from collections.abc import Iterator
 
 from ...errors import PlaneCorrupt, PlaneFull, PlaneSecurityError, ShmplaneError
 from ...system import own
 
-__all__ = ["translate", "translated"]
+__all__ = ["is_impossible", "translate", "translated", "written_over"]
 
 _OUT_OF_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
@@ -72,3 +73,19 @@ def translate(error: OSError, what: str, *, plane: str | None = None, opened_as:
             user=os.geteuid(),
         )
     return PlaneCorrupt(f"{what}: {error}. If this stays, remove the plane.", errno=error.errno)
+
+
+def is_impossible(error: BaseException) -> bool:
+    """What storing or reading a word raises when somebody wrote over the tables; no operation raises it otherwise."""
+    return isinstance(error, (IndexError, OverflowError, ValueError, struct.error)) and not isinstance(
+        error, ShmplaneError
+    )
+
+
+def written_over(plane: str, error: BaseException) -> PlaneCorrupt:
+    """What to raise then."""
+    return PlaneCorrupt(
+        f"plane {plane!r}: its tables hold impossible values ({error}). Somebody wrote over them: save what can still "
+        f"be read and remove the plane.",
+        name=plane,
+    )

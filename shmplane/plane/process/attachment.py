@@ -13,17 +13,17 @@ Rule 4. At interpreter exit nothing is given back: the kernel does it after the 
 
 from __future__ import annotations
 
-import struct
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from ...errors import ClosedError, PlaneCorrupt, ShmplaneError
+from ...errors import ClosedError, ShmplaneError
 from ...manifest import Manifest, Reclaimed, Transaction, link_prefix, release_slot
 from ...system import NOT_HAD, Busy, HostLock, Lost, NotHad, Token, ignoring, is_from_handler, own, wake_all
 from ..memory.extents import Compositions
+from ..memory.failures import is_impossible, written_over
 from ..memory.open_memory import OpenMemories
 from ..memory.segments import SegmentMemory
 from .drain import DrainTimer
@@ -164,7 +164,8 @@ class Attachment:
                 self.refused_until = time.monotonic() + REFUSED_FOR_S
             return result
         except own(Lost) as lost:
-            self.end(f"plane {self.name!r}: this process lost its part in it, since {lost}. Open the plane again.")
+            if self.ended is None:
+                self.end(f"plane {self.name!r}: this process lost its part in it, since {lost}. Open the plane again.")
             raise ClosedError(str(self.ended), plane=self.name) from lost
         except own(Busy) as busy:
             raise ClosedError(
@@ -183,6 +184,8 @@ class Attachment:
 
     def _inside(self, writes: bool, operation: Callable[..., R], args: tuple[Any, ...], options: dict[str, Any]) -> R:
         header, tx = self._header, self._tx
+        if self.ended is not None:  # while this thread waited for another one of this process
+            raise ClosedError(self.ended, plane=self.name)
         if header.destroyed[0]:
             self.end(f"plane {self.name!r} was destroyed; open it again to make a new one")
             raise ClosedError(str(self.ended), plane=self.name)
@@ -205,8 +208,8 @@ class Attachment:
                 # Only the very object that the operation registered: one of ours may also come out of a signal handler.
                 header.dirty[0] = 0
                 self.suspect = False
-            elif _is_impossible(error) and not is_from_handler(error):
-                raise self._corrupt(error) from error
+            elif is_impossible(error) and not is_from_handler(error):
+                raise written_over(self.name, error) from error
             raise
         return result
 
@@ -244,13 +247,6 @@ class Attachment:
         while owed:
             owed[0].undo(tx)
             owed.popleft()
-
-    def _corrupt(self, error: BaseException) -> PlaneCorrupt:
-        return PlaneCorrupt(
-            f"plane {self.name!r}: its tables hold impossible values ({error}). Somebody wrote over them: save what "
-            f"can still be read and remove the plane.",
-            name=self.name,
-        )
 
     def follow_up(self) -> None:
         """What a transaction decided and the lock is not needed for: wake processes, remove files."""
@@ -416,17 +412,13 @@ class Attachment:
         self.timer.ring(None)
 
     def close_descriptors(self) -> None:
-        """Close what is still ours. Idempotent."""
+        """Close what is still ours, as soon as no thread uses it. Idempotent."""
+        self.lock.end(self._close_descriptors)
+
+    def _close_descriptors(self) -> None:
         self.token.close()
         self.lock.close()
         self.manifest.close()
-
-
-def _is_impossible(error: BaseException) -> bool:
-    """What storing or reading a word raises when somebody wrote over the tables; no operation raises it otherwise."""
-    return isinstance(error, (IndexError, OverflowError, ValueError, struct.error)) and not isinstance(
-        error, ShmplaneError
-    )
 
 
 def _nothing(_: Transaction) -> None:

@@ -106,7 +106,7 @@ class Forks:
             self._prepared = None
         # An interrupted call leaves the mark for a mutex that is free already.
         if attachment.lock.owned():
-            attachment.lock.mutex.release()
+            attachment.lock.leave()
         self._forking.discard(get_ident())
 
     def after_fork_in_child(self) -> None:
