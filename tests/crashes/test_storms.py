@@ -46,8 +46,13 @@ def _storm(root: str, seconds: float) -> tuple[int, int]:
 
     _call(plane, 8)  # undisturbed: NumPy cannot be imported again when its import was interrupted
 
+    armed = [False]
+
     def raise_storm(signum: int, frame: object) -> None:
-        raise Storm
+        # Once each time that the timer is set, and not outside of the try below: a late one would leave its except.
+        if armed[0]:
+            armed[0] = False
+            raise Storm
 
     signal.signal(signal.SIGALRM, raise_storm)
     calls, interrupts, pid = 0, 0, os.getpid()
@@ -55,9 +60,12 @@ def _storm(root: str, seconds: float) -> tuple[int, int]:
     while time.monotonic() < end:
         calls += 1
         try:
-            signal.setitimer(signal.ITIMER_REAL, chance.uniform(20e-6, 2e-3))
-            _call(plane, calls)
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            try:
+                armed[0] = True
+                signal.setitimer(signal.ITIMER_REAL, chance.uniform(20e-6, 2e-3))
+                _call(plane, calls)
+            finally:
+                armed[0] = False
         except Storm:
             interrupts += 1
         except shmplane.BlockNotFound:
@@ -65,7 +73,6 @@ def _storm(root: str, seconds: float) -> tuple[int, int]:
         finally:
             if os.getpid() != pid:
                 os._exit(0)  # a child, interrupted at its start
-        signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, signal.SIG_IGN)
     while True:  # children whose wait was interrupted
         try:
