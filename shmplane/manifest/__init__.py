@@ -9,12 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .coordination import NO_TICKET, Coordination, watch_bit
+from .limits import FORMAT, MAX_METERS, METER_WORDS, Limits, fingerprint_of_format
 from .membership import copy_leases, destroy, destroy_unread, release_slot, say_pid, take_slot
 from .metering import LEVEL_WORDS, Metering
 from .places import TEMPORARY_PREFIX, default_root, directory_of, link_prefix, open_files, plane_names, why_left_over
 from .reading import BlockFacts, Contents, Reader, held_rows, not_found
 from .records import BlockInfo, PlaneStatistics, Reclaimed, SemaphoreInfo, timestamp
-from .recovery import rebuild, reclaim_slot, rows_of_owner
+from .recovery import rebuild, reclaim_slot, release_all_kept, rows_of_owner
 from .roots import emptied_segments, is_rooted, reach
 from .schema import MAX_REFERENCES
 from .segments import Doomed, Place
@@ -23,7 +24,9 @@ from .states import (
     BLOCK_STATES,
     CREATING,
     DOOMED,
+    EVICTABLE,
     FREE,
+    KEPT,
     KIND_CODES,
     KINDS,
     LIVE,
@@ -33,7 +36,7 @@ from .states import (
     USED,
     WARM,
 )
-from .store import FORMAT, MAX_METERS, METER_WORDS, Limits, Manifest, fingerprint_of_format
+from .store import Manifest
 from .transaction import NeedSlab, Transaction
 
 if TYPE_CHECKING:
@@ -75,8 +78,10 @@ __all__ = [
     "Coordination",
     "DOOMED",
     "Doomed",
+    "EVICTABLE",
     "FORMAT",
     "FREE",
+    "KEPT",
     "KINDS",
     "KIND_CODES",
     "LEVEL_WORDS",
@@ -128,6 +133,7 @@ __all__ = [
     "read_summary",
     "rebuild",
     "reclaim_slot",
+    "release_all_kept",
     "release_slot",
     "rows_of_owner",
     "say_pid",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from ..errors import PlaneCorrupt, PlaneFull
-from .store import METER_WORDS
+from .limits import METER_WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

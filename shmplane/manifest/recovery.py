@@ -13,15 +13,17 @@ from ..errors import PlaneCorrupt
 from ..tables import Column
 from .membership import release_slot
 from .reading import held_rows
-from .records import Freed, Reclaimed
+from .records import NOTHING, Freed, Reclaimed
 from .space import CELL_NBYTES, LARGEST_SLAB_NBYTES, RECYCLE_BUCKETS
 from .states import (
     DEAD,
     DOOMED,
     FREE,
+    KEPT,
     MAKING,
     USED,
     WARM,
+    kept_for,
     row_of_name_word,
     version_matches,
 )
@@ -31,6 +33,7 @@ from .verdict import Facts, Verdict, judge
 __all__ = [
     "rebuild",
     "reclaim_slot",
+    "release_all_kept",
     "rows_of_owner",
     "read_facts",
 ]
@@ -103,6 +106,8 @@ def _carry_out(tx: Transaction, alive: set[int]) -> Verdict:
         if not version_matches(names.word[name_row], blocks.version[row]):
             blocks.version[row] = names.version[name_row]
         blocks.name[row] = name_row + 1
+    for row in _kept_for_others(tx, alive):
+        blocks.owner[row] = 0
     for row in verdict.freed:
         blocks.state[row] = DEAD
         blocks.generation[row] += 1
@@ -123,8 +128,10 @@ def reclaim_slot(tx: Transaction, slot: int) -> Reclaimed:
     blocks, segments, space = tx.blocks, tx.segments, tx.space
     leases = held_rows(tx, slot)
     released = Freed.total(tx.release_of(slot, row) for row in leases)
+    unkept = release_all_kept(tx, slot)
     abandoned = Freed.total(tx.abandon(row) for row in rows_of_owner(blocks.owner, tx.manifest.blocks_high, slot))
-    nbytes = released.nbytes + abandoned.nbytes
+    freed = Freed.total((released, unkept, abandoned))
+    nbytes = freed.nbytes
     for row in rows_of_owner(segments.owner, tx.manifest.segments_high, slot):
         if segments.state[row] == MAKING:
             nbytes += space.abandon_segment(row)
@@ -133,12 +140,26 @@ def reclaim_slot(tx: Transaction, slot: int) -> Reclaimed:
     permits = tx.coordination.clear(slot)
     tx.metering.fold(slot)
     release_slot(tx, slot)
-    return Reclaimed(1, len(leases), permits, released.blocks + abandoned.blocks, nbytes)
+    return Reclaimed(1, len(leases), permits, freed.blocks, nbytes)
 
 
 def rows_of_owner(owners: Column, high: int, slot: int) -> list[int]:
-    """Rows whose owner word names ``slot``; what they are is for the caller to check."""
+    """Rows whose owner word names ``slot``, or with ``KEPT`` on top the block kept for it; their state is to be checked."""
     return [row for row, owner in enumerate(owners[:high].tolist()) if owner == slot + 1]
+
+
+def release_all_kept(tx: Transaction, slot: int) -> Freed:
+    """Nothing is kept for the process of ``slot`` any more."""
+    if not tx.header.kept[0]:
+        return NOTHING
+    rows = rows_of_owner(tx.blocks.owner, tx.manifest.blocks_high, KEPT + slot)
+    return Freed.total(tx.release_kept(row) for row in rows)
+
+
+def _kept_for_others(tx: Transaction, alive: set[int]) -> list[int]:
+    """Rows that are kept for processes that have ended."""
+    owners = tx.blocks.owner[: tx.manifest.blocks_high].tolist()
+    return [row for row, owner in enumerate(owners) if owner > KEPT and kept_for(owner) not in alive]
 
 
 def _clear_leases(tx: Transaction, slot: int) -> int:
@@ -170,6 +191,8 @@ def _rebuild_blocks(tx: Transaction, verdict: Verdict) -> None:
         tx.space.free_block_row(row)
     header.live_blocks[0] = high - sum(state == FREE for state in states)
     header.lingering[0] = sum(1 for row in verdict.living if blocks.linger[row])
+    header.kept[0] = sum(1 for row in verdict.living if blocks.owner[row] > KEPT)
+    header.expiring[0] = sum(1 for row in verdict.living if blocks.until[row])
 
 
 def _rebuild_slabs(tx: Transaction, verdict: Verdict, free: list[int]) -> list[int]:
@@ -211,7 +234,7 @@ def _rebuild_segments(tx: Transaction) -> None:
     header.free_segments[0] = 0
     for bucket in range(RECYCLE_BUCKETS):
         tx.manifest.recycled.first[bucket] = 0
-    used = recycled = 0
+    used = recycled = spilled = 0
     for row in range(tx.manifest.segments_high):
         state, nbytes = segments.state[row], segments.nbytes[row]
         if state == FREE:
@@ -222,9 +245,13 @@ def _rebuild_segments(tx: Transaction) -> None:
             if state == WARM:
                 tx.space.keep_warm(row)
         elif state in (USED, MAKING):
-            used += nbytes
+            if segments.place[row]:
+                spilled += nbytes
+            else:
+                used += nbytes
     header.used_nbytes[0] = used
     header.recycled_nbytes[0] = recycled
+    header.spilled_nbytes[0] = spilled
 
 
 def _rebuild_names(tx: Transaction) -> None:

@@ -1,6 +1,7 @@
 """What keeps a block alive, once for all who ask: transactions, recovery, and those who foretell what ``gc`` will do. Pure.
 
-A block is rooted by a name, by the lease of a living process, by its linger time, or by a living process that makes it.
+A block is rooted by a name, by the lease of a living process, by its linger time, by a living process that it is kept for,
+or by one that makes it.
 It lives while it is rooted, or while a block that lives refers to it.
 """
 
@@ -29,6 +30,9 @@ class Keepers(Protocol):
     def is_lingering(self, row: int) -> bool:
         """Whether its linger time is not over."""
 
+    def is_kept(self, row: int) -> bool:
+        """Whether it is kept for a process that lives."""
+
     def is_being_made(self, row: int) -> bool:
         """Whether the process that makes it lives."""
 
@@ -37,7 +41,7 @@ def is_rooted(known: Keepers, row: int) -> bool:
     """Whether a block lives by itself. What costs least is asked first."""
     state = known.state_of(row)
     if state == LIVE:
-        return known.is_named(row) or known.is_lingering(row) or known.is_leased(row)
+        return known.is_named(row) or known.is_lingering(row) or known.is_kept(row) or known.is_leased(row)
     return state == CREATING and known.is_being_made(row)
 
 

@@ -13,6 +13,8 @@ __all__ = [
     "Blocks",
     "Buckets",
     "Classes",
+    "Ghosts",
+    "Groups",
     "Header",
     "Leases",
     "Meters",
@@ -29,6 +31,8 @@ __all__ = [
 
 #: blocks that one block may refer to; more are merged
 MAX_REFERENCES = 16
+#: of a group: the small FIFO, and one per power-of-two size
+QUEUES = 48
 
 
 class Header(Table):
@@ -62,13 +66,21 @@ class Header(Table):
     tombstones_tail: Column = column("derived: youngest name row without a block, row + 1")
     tombstones: Column = column("derived: length of that queue")
     lost_version: Column = column("highest version of all names whose row was used again; new rows go on above it")
-    used_nbytes: Column = column("derived: B of segments with live blocks")
+    used_nbytes: Column = column("derived: B of segments in memory with live blocks")
     recycled_nbytes: Column = column("derived: B of segments kept warm")
+    spilled_nbytes: Column = column("derived: B of segments in the spill directory")
+    moves: Column = column("+1 whenever a segment moved; what is known of places without a lease holds while it stands")
     live_blocks: Column = column("derived: blocks that are not free")
     live_names: Column = column("derived: names with a block")
     next_ticket: Column = column("the last ticket given to a waiter; smaller tickets are served first")
     watchers: Column = column("derived: processes with a nonzero watching word")
     lingering: Column = column("derived: blocks with a linger time")
+    kept: Column = column("derived: blocks that are kept for a process")
+    expiring: Column = column("derived: blocks whose name goes at a time")
+    expiry_hand: Column = column(
+        "block row where the next look for names whose time has come begins; any value is right"
+    )
+    ghosts_reserved: Column = column("ghost rows backed by memory")
     meters_high: Column = column("meter rows ever used")
     folding: Column = column(
         "bit 0: which of the two base rows counts; above: slot + 1 whose readings are in it already"
@@ -88,7 +100,9 @@ class Processes(Table):
 class Blocks(Table):
     state: Column = column("BlockState; the last word stored, so a half-written row is never visible")
     generation: Column = column("+1 per reuse of the row; a handle with another value is stale")
-    owner: Column = column("slot + 1 of the process that is creating it")
+    owner: Column = column(
+        "slot + 1 of the process that is creating it; of a live block, with bit 32 set, of the one it is kept for"
+    )
     segment: Column = column("segment row + 1; of a free row: where its cell lies (derived)")
     offset: Column = column("B from the start of the segment")
     cell: Column = column("B of its cell in a slab; 0: it has the segment to itself")
@@ -102,7 +116,19 @@ class Blocks(Table):
     name: Column = column("name row + 1 that it was published under; 0: never")
     linger: Column = column("ns that it outlives its last lease; 0: not at all")
     expires: Column = column("monotonic_ns until which it lives without a lease")
-    evictable: Column = column("1: may be deleted when the plane is full and nobody leases it")
+    until: Column = column("monotonic_ns at which its name goes; 0: never")
+    used: Column = column("monotonic_ns when it was published or its last lease ended, of whichever process")
+    group: Column = column("group row + 1: it may be deleted when the group or the plane is full; 0: it stays")
+    cost: Column = column("what it took to compute, in µs; 0: not known")
+    seen: Column = column(
+        "1: hit since the policy looked last; stored without the lock, so at worst it lives a round more"
+    )
+    queue: Column = column(
+        "derived: queue + 1 of its group that it is in, 0: none; recovery keeps the queue, not the order"
+    )
+    before: Column = column("derived: next one towards the head of its queue, row + 1; 0: none")
+    after: Column = column("derived: next one towards the tail of its queue, row + 1; 0: none")
+    rank: Column = column("the policy's number for it")
     referenced: Column = column("derived: how many blocks refer to it")
     next: Column = column("derived: chain of free rows, row + 1")
     references: Column = column("how many of the next words are used; those blocks refer to none")
@@ -117,6 +143,7 @@ class Segments(Table):
     slab: Column = column("class + 1 of its cells; 0: one block has it all")
     bump: Column = column("B of a slab already cut into cells")
     exported: Column = column("1: other programs may have it open, so it is never used again")
+    place: Column = column("where its file lies: 0 in memory, 1 in the spill directory; fixed for life")
     cells: Column = column("derived: cells of a slab in use")
     orphans: Column = column("derived: cells of a slab that no row owns, after block rows ran short")
     next: Column = column("derived: chain of free rows or of recycled segments, row + 1")
@@ -189,6 +216,30 @@ class Readings(Table):
     """A row per process and two base rows, each with all words of all meters."""
 
     word: Column = column("a level or a count; by its owner, folded into the base and cleared once its token is free")
+
+
+class Groups(Table):
+    """Blocks that are evicted by one policy within one limit. Row 0 has no name: what is put as evictable."""
+
+    state: Column = column("1: in use; stored last")
+    hash: Column = column("crc32 of the name")
+    length: Column = column("B of the name")
+    policy: Column = column("Policy")
+    limit_nbytes: Column = column("B that its blocks may take; 0: as much as the plane has")
+    used_nbytes: Column = column("derived: B of the cells and segments of its blocks")
+    blocks: Column = column("derived: how many they are")
+    small_nbytes: Column = column("derived: B of those in queue 0")
+    clock: Column = column("the policy's: what the rank of a block that is queued now starts from")
+    evictions: Column = column("blocks that the policy let go; orders the ghosts")
+    text: Text = text(15, "UTF-8 of the name")
+    heads: tuple[Column, ...] = columns(QUEUES, "derived: youngest of each queue, row + 1; 0: none")
+    tails: tuple[Column, ...] = columns(QUEUES, "derived: oldest of each queue, row + 1; 0: none")
+
+
+class Ghosts(Table):
+    """What was evicted lately; a place by hash, whoever comes last has it. A wrong word is one bad guess."""
+
+    word: Column = column("fingerprint of group and key, and the group's evictions then, packed; 0: empty")
 
 
 class Leases(Table):

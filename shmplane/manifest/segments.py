@@ -91,7 +91,14 @@ class SegmentSpace:
         segments.id[row] = segment_id
         segments.nbytes[row] = nbytes
         segments.owner[row] = self.slot + 1
-        for column in (segments.slab, segments.bump, segments.exported, segments.cells, segments.orphans):
+        for column in (
+            segments.slab,
+            segments.bump,
+            segments.exported,
+            segments.cells,
+            segments.orphans,
+            segments.place,
+        ):
             column[row] = 0
         segments.state[row] = MAKING
         self._account(used=nbytes)

@@ -25,6 +25,7 @@ from .states import (
     SEGMENT_STATES,
     USED,
     WARM,
+    kept_for,
     row_of_name_word,
 )
 
@@ -92,6 +93,7 @@ class Block(NamedTuple):
     Attributes:
         name: None for superseded, deleted and anonymous blocks.
         owner: slot of the process that is creating it; -1 when it is whole.
+        kept_for: slot of the process that it is kept for; -1: for none.
         holders: slots that lease it, the dead included.
         references: rows of the blocks whose bytes it shows.
         segment: the segment's row; ``offset`` and ``cell`` say where in it, a cell of 0 that it has all of it.
@@ -116,6 +118,7 @@ class Block(NamedTuple):
     frame_crc: int
     expires: int
     stored_nbytes: int = 0
+    kept_for: int = -1
 
 
 class Segment(NamedTuple):
@@ -298,6 +301,7 @@ def _block(tables: TableCopy, row: int, state: str, holders: tuple[int, ...]) ->
         state=state,
         created=0 if creating else blocks.created[row],
         owner=blocks.owner[row] - 1 if creating else -1,
+        kept_for=-1 if creating else kept_for(blocks.owner[row]),
         holders=holders,
         references=tuple(column[row] - 1 for column in blocks.reference[:references]) if references else (),
         segment=blocks.segment[row] - 1,

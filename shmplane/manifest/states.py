@@ -10,7 +10,16 @@ Segment:  FREE -> MAKING -> USED <-> WARM                  (WARM: free, its page
 
 from __future__ import annotations
 
-__all__ = ["BLOCK_STATES", "KINDS", "KIND_CODES", "SEGMENT_STATES", "pack_name_word", "row_of_name_word"]
+__all__ = [
+    "BLOCK_STATES",
+    "KINDS",
+    "KIND_CODES",
+    "POLICY_CODES",
+    "SEGMENT_STATES",
+    "kept_for",
+    "pack_name_word",
+    "row_of_name_word",
+]
 
 FREE, CREATING, LIVE, DEAD = range(4)
 MAKING, USED, WARM, DOOMED = range(1, 5)
@@ -24,6 +33,15 @@ KINDS = {1: "array", 2: "table", 3: "bytes", 4: "json", 5: "pickle", 6: "mutable
 READ_AS = {"mutable": "array"}
 KIND_CODES = {name: code for code, name in KINDS.items()}
 PAGES = KIND_CODES["pages"]
+
+#: how a group of blocks decides what goes
+POLICY_CODES = {"s3fifo": 1, "lru": 2, "lfu": 3, "fifo": 4, "sieve": 5}
+
+#: the group, row + 1, of what is put as evictable
+EVICTABLE = 1
+
+#: marks the owner of a live block: not who made it, but for whom it is kept
+KEPT = 1 << 32
 
 MAX_BLOCKS = 2**24 - 2
 ROW_MASK = 2**24 - 1
@@ -43,6 +61,11 @@ def pack_name_word(block_row: int, version: int) -> int:
 def row_of_name_word(word: int) -> int:
     """The block row of a name word; -1 for the empty word."""
     return (word & ROW_MASK) - 1
+
+
+def kept_for(owner: int) -> int:
+    """For the process of which slot a live block is kept, by its owner word; -1: for none."""
+    return owner - KEPT - 1 if owner > KEPT else -1
 
 
 def version_matches(word: int, version: int) -> bool:

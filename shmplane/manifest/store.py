@@ -10,96 +10,40 @@ import errno
 import os
 import time
 import weakref
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from ..errors import ClosedError, PlaneCorrupt, PlaneFull, ShmplaneError
-from ..system import PAGE_NBYTES, Mapping, allocate, close_own, identity_of, own, read_start, round_to_pages, set_size
-from ..tables import WORD_NBYTES, Column, Table, fingerprint, view_column
+from ..system import Mapping, allocate, close_own, identity_of, own, read_start, round_to_pages, set_size
+from ..tables import WORD_NBYTES, Column, Table, view_column
+from .limits import (
+    FORMAT,
+    MAGIC,
+    MAX_SEMAPHORES,
+    READING_WORDS,
+    Limits,
+    fingerprint_of_format,
+    place,
+)
 from .schema import (
     Blocks,
     Buckets,
     Classes,
+    Ghosts,
+    Groups,
     Header,
-    Leases,
     Meters,
     Names,
-    Permits,
     Processes,
-    Readings,
     Recycled,
     Segments,
     Semaphores,
-    Tickets,
     Wakes,
 )
-from .space import CELL_NBYTES, RECYCLE_BUCKETS
-from .states import MAX_BLOCKS
+from .states import POLICY_CODES
 
-__all__ = ["FORMAT", "MAX_METERS", "METER_WORDS", "Limits", "Manifest", "fingerprint_of_format"]
+__all__ = ["Manifest"]
 
 Refusal = TypeVar("Refusal", bound=ShmplaneError)
-
-MAGIC = int.from_bytes(b"shmplane", "little")
-FORMAT = 2
-TABLES: list[type[Table]] = [
-    Header,
-    Processes,
-    Classes,
-    Recycled,
-    Buckets,
-    Blocks,
-    Segments,
-    Names,
-    Semaphores,
-    Wakes,
-    Leases,
-    Permits,
-    Tickets,
-    Meters,
-    Readings,
-]
-#: locks and semaphores that are in use at once
-MAX_SEMAPHORES = 512
-MAX_PROCESSES = 4096
-#: meters of different names, and the words of one
-MAX_METERS = 32
-METER_WORDS = 96
-_READING_WORDS = MAX_METERS * METER_WORDS
-
-
-def fingerprint_of_format() -> int:
-    """What the header of every plane of this release says."""
-    return fingerprint(TABLES)
-
-
-class Limits(NamedTuple):
-    """What fixes the size of every table."""
-
-    max_blocks: int
-    max_processes: int
-
-    def check(self) -> None:
-        if not 1 <= self.max_blocks <= MAX_BLOCKS:
-            raise ValueError(f"max_blocks is 1 to {MAX_BLOCKS:,}, not {self.max_blocks!r}")
-        if not 1 <= self.max_processes <= MAX_PROCESSES:
-            raise ValueError(f"max_processes is 1 to {MAX_PROCESSES:,}, not {self.max_processes!r}")
-
-    def rows(self) -> dict[type[Table], int]:
-        return {
-            Header: 1,
-            Processes: self.max_processes,
-            Classes: len(CELL_NBYTES),
-            Recycled: RECYCLE_BUCKETS,
-            Wakes: self.max_processes,
-            Buckets: 1 << max(6, (self.max_blocks // 8).bit_length()),
-            Blocks: self.max_blocks,
-            # A segment being removed does not hold up the next one.
-            Segments: self.max_blocks + 64,
-            # Names outlive their blocks for a while, to go on counting versions.
-            Names: self.max_blocks + max(64, self.max_blocks // 8),
-            Semaphores: MAX_SEMAPHORES,
-            Meters: MAX_METERS,
-        }
 
 
 class Manifest:
@@ -112,7 +56,7 @@ class Manifest:
         self.plane: str = ""  #: its name, for messages
         self.fd: int = fd
         self.identity: tuple[int, int] = identity_of(fd)
-        self._starts, self._leases_start, self.nbytes = _place(limits)
+        self._starts, self._leases_start, self.nbytes = place(limits)
         self._mapping = Mapping(self.nbytes, writable=True)
         self._mapping.lay(fd, self.nbytes)
         self.address: int = self._mapping.address
@@ -131,6 +75,8 @@ class Manifest:
         self.semaphores: Semaphores = Semaphores(words, self._starts[Semaphores], rows[Semaphores])
         self.wakes: Wakes = Wakes(words, self._starts[Wakes], rows[Wakes])
         self.meters: Meters = Meters(words, self._starts[Meters], rows[Meters])
+        self.groups: Groups = Groups(words, self._starts[Groups], rows[Groups])
+        self.ghosts: Ghosts = Ghosts(words, self._starts[Ghosts], rows[Ghosts])
         self._reading_rows: dict[int, Column] = {}
         self._permit_rows: dict[int, tuple[Column, Column]] = {}
         self.bucket_mask: int = rows[Buckets] - 1
@@ -141,11 +87,13 @@ class Manifest:
     @classmethod
     def create(cls, fd: int, limits: Limits, *, capacity: int, recycle: int, temporary: bool) -> Manifest:
         """Size and fill the file of a new plane; ``OSError`` when the file system is full."""
-        starts, _, nbytes = _place(limits)
+        starts, _, nbytes = place(limits)
         set_size(fd, nbytes)
         allocate(fd, starts[Blocks] * WORD_NBYTES)
         made = cls(fd, limits)
-        header = made.header
+        header, groups = made.header, made.groups
+        groups.policy[0] = POLICY_CODES["lru"]
+        groups.state[0] = 1
         values = {
             "format": FORMAT,
             "fingerprint": fingerprint_of_format(),
@@ -190,7 +138,7 @@ class Manifest:
                 )
         try:
             limits.check()
-            right_size = _place(limits)[2]
+            right_size = place(limits)[2]
         except own(ValueError) as error:
             raise PlaneCorrupt(f"{path}: impossible limits, {error}. Remove the plane.", path=path) from None
         if size != right_size:
@@ -277,16 +225,16 @@ class Manifest:
         """All words of all meters of one process, while it is ``metered``; behind the last slot lie the two base rows."""
         row = self._reading_rows.get(slot)
         if row is None:
-            row = self._reading_rows[slot] = view_column(self.words, self._readings_start(slot), 1, _READING_WORDS)
+            row = self._reading_rows[slot] = view_column(self.words, self._readings_start(slot), 1, READING_WORDS)
         return row
 
     def _readings_start(self, slot: int) -> int:
-        return self.permits_starts(self.limits.max_processes)[0] + slot * _READING_WORDS
+        return self.permits_starts(self.limits.max_processes)[0] + slot * READING_WORDS
 
     def reserve_reading_rows(self, slot: int) -> None:
         """Back a process's readings and the two base rows with memory."""
         for first, count in ((slot, 1), (self.limits.max_processes, 2)):
-            self._allocate(self._readings_start(first) * WORD_NBYTES, count * _READING_WORDS * WORD_NBYTES)
+            self._allocate(self._readings_start(first) * WORD_NBYTES, count * READING_WORDS * WORD_NBYTES)
 
     def wake_address(self, slot: int) -> int:
         """Where the process's futex lies: the low half of its wake word."""
@@ -371,17 +319,3 @@ def _bounded(table: Table, high: int, reserved: int) -> int:
         table=type(table).__name__,
         found=high,
     )
-
-
-def _place(limits: Limits) -> tuple[dict[type[Table], int], int, int]:
-    """First word of each table, first word of the lease rows, bytes in all. Tables start on pages."""
-    page = PAGE_NBYTES // WORD_NBYTES
-    starts: dict[type[Table], int] = {}
-    position = 0
-    for table, rows in limits.rows().items():
-        starts[table] = position
-        position += -(-rows * table.row_words // page) * page
-    lease_words = -(-limits.max_blocks // page) * page
-    words_per_process = lease_words + 2 * MAX_SEMAPHORES + _READING_WORDS
-    words = position + limits.max_processes * words_per_process + 2 * _READING_WORDS
-    return starts, position, words * WORD_NBYTES

@@ -20,7 +20,7 @@ from .metering import Metering
 from .reading import Contents, Reader, not_found
 from .records import NOTHING, Freed
 from .roots import is_rooted
-from .states import CREATING, DEAD, FREE, LIVE, ROW_MASK, VERSION_MASK
+from .states import CREATING, DEAD, FREE, KEPT, LIVE, ROW_MASK, VERSION_MASK, kept_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,9 +74,11 @@ class Transaction(Reader):
 
     def release_of(self, slot: int, row: int) -> Freed:
         """End the lease of ``slot``: our own, or that of a process whose token is free. What that freed."""
-        linger = self.blocks.linger[row]
+        blocks, now = self.blocks, _clock()
+        blocks.used[row] = now
+        linger = blocks.linger[row]
         if linger:
-            self.blocks.expires[row] = _clock() + linger
+            blocks.expires[row] = now + linger
         self.manifest.lease_row(slot)[row] = 0
         return self.free_unless_kept(row)
 
@@ -121,8 +123,9 @@ class Transaction(Reader):
         blocks.name[row] = 0
         blocks.linger[row] = 0
         blocks.expires[row] = 0
+        blocks.until[row] = 0
 
-    def fill(self, row: int, contents: Contents, *, evictable: bool = False) -> None:
+    def fill(self, row: int, contents: Contents, *, group: int = 0) -> None:
         """Describe what has been, or is about to be, written; not visible before LIVE."""
         blocks = self.blocks
         blocks.body_nbytes[row] = contents.body_nbytes
@@ -131,7 +134,8 @@ class Transaction(Reader):
         blocks.frame_crc[row] = contents.frame_crc
         blocks.kind[row] = contents.kind
         blocks.created[row] = _wall()
-        blocks.evictable[row] = evictable
+        blocks.used[row] = _clock()
+        blocks.group[row] = group
 
     def check_version(self, name: bytes, expected: int | None) -> None:
         """``Conflict`` unless the name is at the expected version."""
@@ -213,6 +217,19 @@ class Transaction(Reader):
             self.header.lingering[0] += 1
         self.lease(row)
         blocks.state[row] = LIVE
+
+    def keep_for(self, row: int, slot: int) -> None:
+        """A live block of ours is kept until ``release_kept``, or until the process of ``slot`` has ended."""
+        if self.manifest.processes.state[slot]:
+            self.blocks.owner[row] = KEPT + slot + 1
+            self.header.kept[0] += 1
+
+    def release_kept(self, row: int) -> Freed:
+        """It is not kept for anybody any more. Again: does nothing."""
+        if self.blocks.owner[row] > KEPT:
+            self.blocks.owner[row] = 0
+            self.header.kept[0] -= 1
+        return self.free_unless_kept(row)
 
     def publish(self, row: int, name_row: int, lease: bool, references: Sequence[int] = ()) -> None:
         """A filled cell, or a written segment, becomes the current block of a name."""
@@ -298,7 +315,7 @@ class Transaction(Reader):
         blocks, high = self.blocks, self.manifest.blocks_high
         if nbytes <= 0 and rows <= 0:
             return
-        evictable = [row for row, flag in enumerate(blocks.evictable[:high].tolist()) if flag]
+        evictable = [row for row, group in enumerate(blocks.group[:high].tolist()) if group]
         most_nbytes, most_rows = self.header.used_nbytes[0] - nbytes, self.header.live_blocks[0] - rows
         for row in sorted(evictable, key=lambda row: blocks.created[row]):
             if self.header.used_nbytes[0] <= most_nbytes and self.header.live_blocks[0] <= most_rows:
@@ -323,6 +340,8 @@ class Transaction(Reader):
             referred = self.references(row)
             if blocks.linger[row]:
                 self.header.lingering[0] -= 1
+            if blocks.until[row]:
+                self.header.expiring[0] -= 1
             if blocks.cell[row]:
                 nbytes += self.space.leave_cell(row)
             else:
@@ -356,6 +375,10 @@ class Transaction(Reader):
 
     def is_lingering(self, row: int) -> bool:
         return bool(self.blocks.linger[row]) and self.blocks.expires[row] > _clock()
+
+    def is_kept(self, row: int) -> bool:
+        slot = kept_for(self.blocks.owner[row])
+        return 0 <= slot < self.manifest.limits.max_processes and bool(self.manifest.processes.state[slot])
 
     def is_being_made(self, _: int) -> bool:
         """Until it is abandoned, or its maker reclaimed."""

@@ -92,6 +92,9 @@ class _Known:
         block = self._blocks[row]
         return block.expires > self._now or (block.expires > 0 and bool(block.holders))
 
+    def is_kept(self, row: int) -> bool:
+        return self._blocks[row].kept_for in self._alive
+
     def is_being_made(self, row: int) -> bool:
         return self._blocks[row].owner in self._alive
 

@@ -152,7 +152,7 @@ def test_a_part_lives_as_long_as_a_block_shows_it(tx: Any) -> None:
 def test_eviction_takes_the_oldest_that_nobody_leases(tx: Any) -> None:
     rows = [put(tx, b"%d" % number, lease=number == 0) for number in range(4)]
     for row in rows[:3]:
-        tx.blocks.evictable[row] = 1
+        tx.blocks.group[row] = 1
         tx.blocks.created[row] = row + 1
     tx.evict(0, 1)
     assert [tx.current(b"%d" % number)[1] >= 0 for number in range(4)] == [True, False, True, True]

@@ -17,6 +17,7 @@ from shmplane.manifest import CELL_NBYTES, CREATING, DOOMED, FREE, LIVE, MAKING,
 from tests.support.inside import creations_of, directory_of, look, slot_of, token_of
 
 _ROW = 2**24 - 1
+_KEPT = 2**32
 
 
 def faults_of(plane: Any) -> list[str]:
@@ -56,7 +57,7 @@ def _wrong_blocks(tx: Any, plane: Any) -> Iterator[str]:
     blocks, header = tx.blocks, tx.header
     leased, pointed = _leased_rows(tx), set(_pointed(tx).values())
     referenced: Counter[int] = Counter()
-    used = lingering = 0
+    used = lingering = expiring = kept = 0
     for row in range(header.blocks_high[0]):
         state = blocks.state[row]
         if state == FREE:
@@ -65,6 +66,8 @@ def _wrong_blocks(tx: Any, plane: Any) -> Iterator[str]:
             continue
         used += 1
         lingering += bool(blocks.linger[row])
+        expiring += bool(blocks.until[row])
+        kept += blocks.owner[row] >= _KEPT
         others = [column[row] - 1 for column in blocks.reference[: blocks.references[row]]]
         referenced.update(others)
         for other in others:
@@ -75,7 +78,7 @@ def _wrong_blocks(tx: Any, plane: Any) -> Iterator[str]:
                 yield f"block row {row} is CREATING for slot {blocks.owner[row] - 1} and nobody stands for it"
         elif state != LIVE:
             yield f"block row {row} is in state {state}"
-        elif not (row in pointed or leased[row] or blocks.referenced[row]):
+        elif not (row in pointed or leased[row] or blocks.referenced[row] or blocks.owner[row] >= _KEPT):
             # One that lingered goes in the next second's upkeep.
             if not (blocks.linger[row] and blocks.expires[row] > time.monotonic_ns() - 1_000_000_000):
                 yield f"nothing holds the live block row {row}"
@@ -86,6 +89,10 @@ def _wrong_blocks(tx: Any, plane: Any) -> Iterator[str]:
         yield f"live_blocks is {header.live_blocks[0]}, there are {used}"
     if header.lingering[0] != lingering:
         yield f"lingering is {header.lingering[0]}, there are {lingering}"
+    if header.expiring[0] != expiring:
+        yield f"expiring is {header.expiring[0]}, there are {expiring}"
+    if header.kept[0] != kept:
+        yield f"kept is {header.kept[0]}, there are {kept}"
 
 
 def _wrong_names(tx: Any) -> Iterator[str]:

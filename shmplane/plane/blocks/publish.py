@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeV
 from zlib import crc32
 
 from ...errors import PlaneFull
-from ...manifest import KIND_CODES, SMALL_NBYTES, Contents, NeedSlab
+from ...manifest import EVICTABLE, KIND_CODES, SMALL_NBYTES, Contents, NeedSlab
 from ...names import check_block_name
 from ...system import own
 from ..memory.segments import FileSink, MappedSink
@@ -64,7 +64,7 @@ class Target(NamedTuple):
     expected_version: int | None = None  #: which the name has to be at; 0: absent
     base: int = -1  #: row of the block that the name has to point to still; -1: any
     linger_ns: int = 0
-    evictable: bool = False
+    group: int = 0  #: row + 1 of the group that it is evicted with; 0: it stays
 
 
 ANYWHERE = Target(None)
@@ -106,7 +106,7 @@ def check_target(name: str | None, *, expected_version: int | None, linger: floa
         if expected_version < 0:
             raise ValueError(f"versions count from 1, and 0 means absent; expected_version is {expected_version}")
     linger_ns = int(min(linger, _LONGEST_LINGER_S) * 1e9) if name is None else 0
-    return Target(encoded_name, expected_version, linger_ns=linger_ns, evictable=evictable)
+    return Target(encoded_name, expected_version, linger_ns=linger_ns, group=EVICTABLE if evictable else 0)
 
 
 def describe_contents(kind: int, body_nbytes: int, frame: bytes, *, stored_nbytes: int | None = None) -> Contents:
@@ -294,17 +294,17 @@ def _publish(  # noqa: PLR0917 - an operation, called by position: this is in ev
     references: Sequence[int] = (),
     wants_lease: bool = True,
 ) -> Lease | None:
-    name, expected_version, base, linger_ns, evictable = target
+    name, expected_version, base, linger_ns, group = target
     if name is None:
         name_row = -1
     elif base >= 0:
         name_row = tx.check_unmoved(name, base)
-        evictable = bool(tx.blocks.evictable[base])
+        group = tx.blocks.group[base]
     else:
         if expected_version is not None:
             tx.check_version(name, expected_version)
         name_row = tx.name_row(name)
-    row = publish_in(tx, attachment, name_row, block, parts, references, wants_lease, evictable, linger_ns)
+    row = publish_in(tx, attachment, name_row, block, parts, references, wants_lease, group, linger_ns)
     return claims_of(attachment).new_lease(attachment, tx.facts(row)) if wants_lease else None
 
 
@@ -316,7 +316,7 @@ def publish_in(  # noqa: PLR0917 - as above
     parts: Sequence[Prepared] = (),
     references: Sequence[int] = (),
     wants_lease: bool = True,
-    evictable: bool = False,
+    group: int = 0,
     linger_ns: int = 0,
 ) -> int:
     """Within a transaction: everything goes live; ``NeedSlab`` before anything has changed. Returns the block's row."""
@@ -332,7 +332,7 @@ def publish_in(  # noqa: PLR0917 - as above
     for part_row, part in zip(part_rows, parts, strict=True):
         tx.fill(part_row, part.contents)
         tx.publish_part(part_row)
-    tx.fill(row, block.contents, evictable=evictable)
+    tx.fill(row, block.contents, group=group)
     if name_row < 0:
         tx.publish_anonymous(row, linger_ns)
     else:

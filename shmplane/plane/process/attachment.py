@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from ...errors import ClosedError, ShmplaneError
-from ...manifest import Manifest, Reclaimed, Transaction, link_prefix, release_slot
+from ...manifest import Manifest, Reclaimed, Transaction, link_prefix, release_all_kept, release_slot
 from ...system import NOT_HAD, Busy, HostLock, Lost, NotHad, Token, ignoring, is_from_handler, own, wake_all
 from ..memory.extents import Compositions
 from ..memory.failures import is_impossible, written_over
@@ -396,6 +396,7 @@ class Attachment:
 
     def release_slot(self, tx: Transaction) -> None:
         """Our row is free again: the last thing this process does in the plane."""
+        release_all_kept(tx, self.slot)
         tx.coordination.clear(self.slot)
         tx.metering.fold(self.slot)
         release_slot(tx, self.slot)

@@ -1,0 +1,123 @@
+"""What a plane's manifest is made of: its tables in order, how many rows each has, and where each begins."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..system import PAGE_NBYTES
+from ..tables import WORD_NBYTES, Table, fingerprint
+from .schema import (
+    Blocks,
+    Buckets,
+    Classes,
+    Ghosts,
+    Groups,
+    Header,
+    Leases,
+    Meters,
+    Names,
+    Permits,
+    Processes,
+    Readings,
+    Recycled,
+    Segments,
+    Semaphores,
+    Tickets,
+    Wakes,
+)
+from .space import CELL_NBYTES, RECYCLE_BUCKETS
+from .states import MAX_BLOCKS
+
+__all__ = [
+    "FORMAT",
+    "MAGIC",
+    "MAX_METERS",
+    "MAX_SEMAPHORES",
+    "METER_WORDS",
+    "READING_WORDS",
+    "Limits",
+    "fingerprint_of_format",
+    "place",
+]
+
+MAGIC = int.from_bytes(b"shmplane", "little")
+FORMAT = 3
+TABLES: list[type[Table]] = [
+    Header,
+    Processes,
+    Classes,
+    Recycled,
+    Buckets,
+    Blocks,
+    Segments,
+    Names,
+    Semaphores,
+    Wakes,
+    Leases,
+    Permits,
+    Tickets,
+    Meters,
+    Readings,
+    Groups,
+    Ghosts,
+]
+#: locks and semaphores that are in use at once
+MAX_SEMAPHORES = 512
+MAX_PROCESSES = 4096
+#: meters of different names, and the words of one
+MAX_METERS = 32
+METER_WORDS = 96
+#: groups of blocks of different names, the one without a name included
+MAX_GROUPS = 32
+READING_WORDS = MAX_METERS * METER_WORDS
+
+
+def fingerprint_of_format() -> int:
+    """What the header of every plane of this release says."""
+    return fingerprint(TABLES)
+
+
+class Limits(NamedTuple):
+    """What fixes the size of every table."""
+
+    max_blocks: int
+    max_processes: int
+
+    def check(self) -> None:
+        if not 1 <= self.max_blocks <= MAX_BLOCKS:
+            raise ValueError(f"max_blocks is 1 to {MAX_BLOCKS:,}, not {self.max_blocks!r}")
+        if not 1 <= self.max_processes <= MAX_PROCESSES:
+            raise ValueError(f"max_processes is 1 to {MAX_PROCESSES:,}, not {self.max_processes!r}")
+
+    def rows(self) -> dict[type[Table], int]:
+        return {
+            Header: 1,
+            Processes: self.max_processes,
+            Classes: len(CELL_NBYTES),
+            Recycled: RECYCLE_BUCKETS,
+            Wakes: self.max_processes,
+            Groups: MAX_GROUPS,
+            Buckets: 1 << max(6, (self.max_blocks // 8).bit_length()),
+            Blocks: self.max_blocks,
+            # A segment being removed does not hold up the next one.
+            Segments: self.max_blocks + 64,
+            # Names outlive their blocks for a while, to go on counting versions.
+            Names: self.max_blocks + max(64, self.max_blocks // 8),
+            Semaphores: MAX_SEMAPHORES,
+            Meters: MAX_METERS,
+            Ghosts: 1 << max(6, (self.max_blocks - 1).bit_length()),
+        }
+
+
+def place(limits: Limits) -> tuple[dict[type[Table], int], int, int]:
+    """First word of each table, first word of the lease rows, bytes in all. Tables start on pages."""
+    page = PAGE_NBYTES // WORD_NBYTES
+    starts: dict[type[Table], int] = {}
+    position = 0
+    for table, rows in limits.rows().items():
+        starts[table] = position
+        position += -(-rows * table.row_words // page) * page
+    lease_words = -(-limits.max_blocks // page) * page
+    words_per_process = lease_words + 2 * MAX_SEMAPHORES + READING_WORDS
+    words = position + limits.max_processes * words_per_process + 2 * READING_WORDS
+    return starts, position, words * WORD_NBYTES
