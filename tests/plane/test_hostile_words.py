@@ -19,7 +19,8 @@ from tests.support.inside import manifest_of
 
 VALUES = (0, 1, 2, 3, 4, 255, 2**31, 2**32 + 1, 2**62, 2**63, 2**64 - 1)
 #: what is written over when the tables are: a row in use, and the row behind the last one in use
-TABLES = ["processes", "blocks", "segments", "names", "semaphores", "classes", "recycled", "buckets", "meters", "groups"]
+TABLES = ["processes", "blocks", "segments", "names", "semaphores", "classes", "recycled", "buckets"]
+TABLES += ["meters", "groups"]
 SMALL, LARGE = b"s" * 500, np.arange(40_000.0)
 TABLE = pa.table({"a": list(range(900)), "b": ["text"] * 900})
 OTHER_TABLE = pa.table({"x": ["text"] * 50, "y": [1.5] * 50, "z": [b"z"] * 50})
