@@ -329,7 +329,11 @@ def _crew(plane: Any, log: Witness) -> Iterator[Any]:
 def test_no_process_waits_longer_than_three_times_its_share(
     plane: shmplane.Plane, witness: Callable[[int], Witness], permits: int
 ) -> None:
-    """Counted in turns, not in time: between two turns of a process the others have at most three each."""
+    """Counted in turns, not in time: between two turns of a process the others have at most three each.
+
+    What a process waits for a processor, as the kernel counts it, is not waited for the semaphore: on a busy machine the
+    others have their turns meanwhile.
+    """
     log = witness(permits)
     gate = plane.semaphore("gate", 4)
     for _ in range(4):
@@ -343,17 +347,24 @@ def test_no_process_waits_longer_than_three_times_its_share(
             gate.release()
         for worker in workers:
             worker.result()
-    order = [line.partition(" ")[0] for line in log.lines()]
+    served = [(int(who), float(delay_ms)) for who, _, delay_ms in (line.split() for line in log.lines())]
+    order = [who for who, _ in served]
     # As long as all of them want turns.
-    everybody = order[max(order.index(str(i)) for i in range(4)) : min(_last(order, str(i)) for i in range(4))]
-    assert len(everybody) > 100
+    first, last = max(order.index(i) for i in range(4)), min(_last(order, i) for i in range(4))
+    assert last - first > 100
+    judged = 0
     for index in range(4):
-        turns = [place for place, who in enumerate(everybody) if who == str(index)]
-        gaps = [after - before for before, after in itertools.pairwise(turns)]
-        assert max(gaps) <= 3 * 4, (index, max(gaps))
+        turns = [place for place in range(first, last) if order[place] == index]
+        gaps = [after - before for before, after in itertools.pairwise(turns) if served[after][1] < BRIEF_MS]
+        assert max(gaps, default=0) <= 3 * 4, (index, max(gaps))
+        judged += len(gaps)
+    assert judged > 20
 
 
-def _last(order: list[str], who: str) -> int:
+BRIEF_MS = 1.0
+
+
+def _last(order: list[int], who: int) -> int:
     return len(order) - 1 - order[::-1].index(who)
 
 
@@ -361,10 +372,17 @@ def _take_turns(plane: Any, log: Witness, permits: int, index: int) -> None:
     semaphore = plane.semaphore("turns", permits)
     with plane.semaphore("gate", 4):
         pass
+    delayed_ms = _delay_ms()
     for turn in range(60):
         with semaphore, log.holding():
-            log.write(f"{index} {turn}")
+            before, delayed_ms = delayed_ms, _delay_ms()
+            log.write(f"{index} {turn} {delayed_ms - before}")
             time.sleep(0.0005)
+
+
+def _delay_ms() -> float:
+    """What this thread was ready to run and had no processor, in all."""
+    return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e6
 
 
 def test_try_acquire_does_not_jump_the_line(plane: shmplane.Plane) -> None:
