@@ -17,6 +17,7 @@ CALLS = {
     "Plane.put": "name, value, *, codec=None, evictable=False, expected_version=None, linger=30.0",
     "Plane.get": "name, default=None, *, as_=None",
     "Plane.get_or_put": "name, fn, *args",
+    "Plane.get_or_put_async": "name, fn, *args",
     "Plane.attach": "name",
     "Plane.create": "name, shape, dtype",
     "Plane.edit": "name",
@@ -79,7 +80,7 @@ PLANE = {
     "trust_pickle": False,
 }  # fmt: skip
 COROUTINES = {
-    "Plane": {"wait_async"},
+    "Plane": {"wait_async", "get_or_put_async"},
     "Semaphore": {"acquire_async"},
     "ConnectionPool": set(),
     "AsyncConnectionPool": {"acquire", "release", "drain", "wait", "close"},

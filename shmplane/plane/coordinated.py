@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any
 
+from ..codecs import SMALL_DOCUMENT_NBYTES
 from ..names import check_block_name
 from .blocks.block import Block
 from .blocks.mutables import open_mutable
+from .blocks.views import Views
 from .coordination import watching
+from .coordination.finding import find_async
 from .coordination.loading import loading, refuse_own
 from .coordination.meters import PoolMeter, totals
 from .coordination.pools import PoolPermits
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Coordinated"]
 
+#: kinds whose views cost no more than a mapping
+_SHOWN_AT_ONCE = {"array", "bytes"}
+
 
 class Coordinated(MutableMapping[str, Any]):
     """Waiting, locks, semaphores and mutable arrays by name."""
@@ -33,6 +39,7 @@ class Coordinated(MutableMapping[str, Any]):
     name: str
     _trust_pickle: bool
     _closing: Closing
+    _views: Views
 
     if TYPE_CHECKING:
 
@@ -125,10 +132,57 @@ class Coordinated(MutableMapping[str, Any]):
             if value is missing:
                 with loading(instance, name):
                     loaded = fn(*args)
-                # Its lease keeps the value, also when somebody deletes the name at once.
-                with self.put(name, loaded) as block:
-                    value = block.value()
+                value = self._put_and_show(name, loaded)
             return value
+
+    async def get_or_put_async(self, name: str, fn: Callable[..., Any], *args: Any) -> Any:
+        """``get_or_put`` for asyncio; ``fn`` is async, or plain and called in a thread of its own.
+
+        A cancelled call passes the work on: the next one computes, whatever a plain ``fn`` that goes on returns. Once the
+        value is being put, a cancellation comes after that.
+
+        Raises:
+            RuntimeError: ``fn``, or a task or thread that it started meanwhile, asks for the name that it loads.
+        """
+        from .coordination.in_threads import call_in_loop, call_in_thread
+        from .coordination.waker import running_loop
+
+        running_loop()
+        encoded = check_block_name(name)
+        missing = object()
+        value = await self._find_async(name, encoded, missing)
+        if value is not missing:
+            return value
+        instance = self._open().instance
+        refuse_own(instance, name, in_task=True)
+        title = f"the loading of {name!r} in plane {self.name!r}"
+        async with self._semaphore(b"g:" + encoded, 1, title):
+            value = await self._find_async(name, encoded, missing)
+            if value is missing:
+                with loading(instance, name, in_task=True):
+                    loaded = await call_in_loop(fn, *args)
+                value = await call_in_thread(self._put_and_show, name, loaded, to_its_end=True)
+            return value
+
+    async def _find_async(self, name: str, encoded: bytes, default: Any) -> Any:
+        """``get`` that never waits for the plane's lock in the loop's thread."""
+        from .coordination.in_threads import call_in_thread
+
+        attachment = self._open()
+        value = self._views.held(attachment, name, default)
+        if value is not default:
+            return value
+        found = await find_async(attachment, encoded, self._closing)
+        if found is None:
+            return default
+        if found[0].facts.codec in _SHOWN_AT_ONCE or found[0].nbytes <= SMALL_DOCUMENT_NBYTES:
+            return self._views.show(name, found)
+        return await call_in_thread(self._views.show, name, found)
+
+    def _put_and_show(self, name: str, loaded: Any) -> Any:
+        # Its lease keeps the value, also when somebody deletes the name at once.
+        with self.put(name, loaded) as block:
+            return block.value()
 
     def mutable(self, name: str, shape: Any = None, dtype: Any = None) -> npt.NDArray[Any]:
         """Create (zero-filled) or attach one array that every process sees change; guard it with ``lock``.

@@ -5,6 +5,7 @@ The default run takes every store and a sample of the bytecodes; ``pytest -m swe
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import gc
@@ -157,6 +158,27 @@ def _others_can_load(world: World, finished: bool) -> list[str]:
     return []
 
 
+def _load_in_task(load: Any) -> Any:
+    """In a loop of its own, without what ``asyncio.run`` does with signals."""
+
+    def operate(world: World, context: Any) -> Any:
+        loop = asyncio.new_event_loop()
+        try:
+            return loop.run_until_complete(world.plane.get_or_put_async("target", load, 800))
+        finally:
+            for task in asyncio.all_tasks(loop):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    loop.run_until_complete(task)
+            loop.close()
+
+    return operate
+
+
+async def _zeros(nbytes: int) -> bytes:
+    return bytes(nbytes)
+
+
 def _make_mutable(world: World, context: Any) -> Any:
     return world.plane.mutable("target", (100,), "f8")
 
@@ -182,6 +204,8 @@ SCENARIOS = [
         {"target": ZEROS},
         inspect=_others_can_load,
     ),
+    Scenario("get or put in a task", _load_in_task(_zeros), {}, {"target": ZEROS}, inspect=_others_can_load),
+    Scenario("get or put in a thread of a task", _load_in_task(bytes), {}, {"target": ZEROS}, inspect=_others_can_load),
     Scenario("make a mutable array", _make_mutable, {}, {"target": ZEROS}),
 ]
 

@@ -23,7 +23,7 @@ from .missing import missing
 if TYPE_CHECKING:
     from ...manifest import BlockFacts, Transaction
     from ..process.attachment import Attachment
-    from .claims import Lease
+    from .claims import Lease, Tracked
 
 __all__ = ["Known", "Views"]
 
@@ -49,6 +49,18 @@ class Views:
             if default is _NO_DEFAULT:
                 raise missing(attachment, encoded)
             return default
+        return self.show(name, found)
+
+    def held(self, attachment: Attachment, name: str, default: Any) -> Any:
+        """The value while a view of it is alive here, without any lock; else ``default``, whatever the plane has."""
+        known = self.known.get(name)
+        if known is None or attachment.manifest.names.word[known[0]] != known[1]:
+            return default
+        root = known[2]()
+        return default if root is None else known[3](root)
+
+    def show(self, name: str, found: tuple[Lease, Tracked, int, int]) -> Any:
+        """The value of what ``lease_current`` has found, which is remembered."""
         lease, tracked, name_row, word = found
         kind = lease.facts.codec
         if kind == "pickle" and not self._trust_pickle:
