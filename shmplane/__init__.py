@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         Measurement,
         PoolStatistics,
     )
+    from .files import MappedFile, map_file
     from .observe import Check, Health
     from .plane import (
         ArrayDraft,
@@ -64,6 +65,8 @@ _LAZY = {
     "AsyncScope": "scopes",
     "OpenResource": "scopes",
     "Scope": "scopes",
+    "MappedFile": "files",
+    "map_file": "files",
     "Check": "observe",
     "Health": "observe",
     "Histogram": "connections",
@@ -109,6 +112,7 @@ __all__ = [
     "ItemTooLarge",
     "JsonDraft",
     "LockTimeout",
+    "MappedFile",
     "Measurement",
     "OpenResource",
     "Plane",
@@ -133,6 +137,7 @@ __all__ = [
     "UnsupportedPlatform",
     "UnsupportedValue",
     "__version__",
+    "map_file",
 ]
 
 

@@ -269,7 +269,7 @@ def _is_of_self(node: ast.Attribute) -> bool:
 
 
 #: where an exception of a signal handler may come out of any call
-ASKING = ("system", "manifest", "plane", "codecs")
+ASKING = ("system", "manifest", "plane", "codecs", "files")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from .capabilities import PAGE_NBYTES, require_platform
+from .datafiles import DataFile, grow_data_file, make_data_file, open_data_file, size_of_data_file
 from .dirty import DIRTY_METHODS, dirty_runs
 from .files import (
     allocate,
@@ -33,6 +34,7 @@ from .hostlock import NOT_HAD, Busy, HostLock, Lost, NotHad
 from .immortal import immortalise
 from .imports import is_loaded
 from .mapping import Mapping, Pages, Window, reserve, round_to_pages
+from .residency import ADVICE, advise, drop_cached, drop_pages, is_half_of_memory, is_readable, write_back
 from .room import MemoryLimit, free_nbytes, memory_limit
 from .tokens import Token
 from .users import run_as
@@ -51,11 +53,13 @@ def attach_untracked(name: str, path: str) -> "SharedMemory":
 
 
 __all__ = [
+    "ADVICE",
     "DIRTY_METHODS",
     "NOT_HAD",
     "NotHad",
     "PAGE_NBYTES",
     "Busy",
+    "DataFile",
     "ForkWitness",
     "HostLock",
     "Lost",
@@ -65,24 +69,32 @@ __all__ = [
     "Token",
     "Window",
     "attach_untracked",
+    "advise",
     "allocate",
     "backed_nbytes",
     "check_directory",
     "close_own",
     "dirty_runs",
+    "drop_cached",
+    "drop_pages",
     "exists",
     "create_file",
     "create_file_into",
     "free_nbytes",
+    "grow_data_file",
     "identity_of",
     "ignoring",
     "immortalise",
     "is_from_handler",
+    "is_half_of_memory",
     "is_loaded",
+    "is_readable",
     "join_forks",
     "link_file",
+    "make_data_file",
     "make_directory",
     "memory_limit",
+    "open_data_file",
     "open_file",
     "own",
     "punch",
@@ -96,10 +108,12 @@ __all__ = [
     "run_as",
     "run_in_forked_child",
     "set_size",
+    "size_of_data_file",
     "try_flock",
     "unlink_quietly",
     "unlink_second_name",
     "wait_for_change",
     "wake_all",
+    "write_back",
     "write_all",
 ]

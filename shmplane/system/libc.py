@@ -14,7 +14,17 @@ import platform
 import struct
 from typing import Any
 
-__all__ = ["MAP_FAILED", "address_of", "fallocate", "fcntl_keeping_gil", "fcntl_or_raise", "futex", "map_fixed"]
+__all__ = [
+    "MAP_FAILED",
+    "address_of",
+    "fallocate",
+    "fcntl_keeping_gil",
+    "fcntl_or_raise",
+    "futex",
+    "madvise",
+    "map_fixed",
+    "msync",
+]
 
 _keeping = ctypes.PyDLL(None)
 _keeping_errno = ctypes.PyDLL(None, use_errno=True)
@@ -40,6 +50,15 @@ _mmap.restype = ctypes.c_size_t
 _fallocate = _waiting.fallocate
 _fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_longlong, ctypes.c_longlong)
 _fallocate.restype = ctypes.c_int
+
+# Safety: only ``madvise`` and ``msync`` call these, over a range within a mapping that their caller keeps alive.
+_madvise = _waiting.madvise
+_madvise.argtypes = (ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int)
+_madvise.restype = ctypes.c_int
+_msync = _waiting.msync
+_msync.argtypes = (ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int)
+_msync.restype = ctypes.c_int
+_MS_SYNC = 4
 
 # Safety: the address is that of a word in a mapping which the caller keeps alive over the call.
 _syscall = _waiting.syscall
@@ -72,6 +91,21 @@ def map_fixed(address: int, nbytes: int, prot: int, *, flags: int, fd: int = -1,
     # Safety: the range belongs to the caller's reservation, so nothing of anybody else is replaced.
     if _mmap(address, nbytes, prot, flags | _MAP_FIXED, fd, offset) == MAP_FAILED:
         _raise_errno(f"mmap of {nbytes:,} B")
+
+
+def madvise(address: int, nbytes: int, advice: int) -> None:
+    """Advise the kernel about a range of whole pages; ``OSError`` when it does not know the advice."""
+    # Safety: the caller keeps the mapping alive, and gives no advice that changes what is read from it.
+    if _madvise(address, nbytes, advice) != 0:
+        _raise_errno(f"madvise of {nbytes:,} B")
+
+
+def msync(address: int, nbytes: int) -> None:
+    """Write a shared mapping of whole pages to its file, and wait for that."""
+    # Safety: the caller keeps the mapping alive; nothing in memory changes.
+    while _msync(address, nbytes, _MS_SYNC) != 0:
+        if ctypes.get_errno() != errno.EINTR:
+            _raise_errno(f"msync of {nbytes:,} B")
 
 
 def fallocate(fd: int, mode: int, *, offset: int, nbytes: int) -> None:
