@@ -14,7 +14,7 @@ import pytest
 import shmplane
 
 CALLS = {
-    "Plane.put": "name, value, *, codec=None, evictable=False, expected_version=None, linger=30.0",
+    "Plane.put": "name, value, *, codec=None, evictable=False, expected_version=None, linger=30.0, ttl=None",
     "Plane.get": "name, default=None, *, as_=None",
     "Plane.get_or_put": "name, fn, *args",
     "Plane.get_or_put_async": "name, fn, *args",

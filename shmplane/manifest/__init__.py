@@ -9,13 +9,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .coordination import NO_TICKET, Coordination, watch_bit
+from .expiry import expire, expire_lingering, expire_names
 from .limits import FORMAT, MAX_METERS, METER_WORDS, Limits, fingerprint_of_format
 from .membership import copy_leases, destroy, destroy_unread, release_slot, say_pid, take_slot
 from .metering import LEVEL_WORDS, Metering
 from .places import TEMPORARY_PREFIX, default_root, directory_of, link_prefix, open_files, plane_names, why_left_over
 from .reading import BlockFacts, Contents, Reader, held_rows, not_found
 from .records import BlockInfo, PlaneStatistics, Reclaimed, SemaphoreInfo, timestamp
-from .recovery import rebuild, reclaim_slot, release_all_kept, rows_of_owner
+from .recovery import leave, rebuild, reclaim_slot, rows_of_owner
 from .roots import emptied_segments, is_rooted, reach
 from .schema import MAX_REFERENCES
 from .segments import Doomed, Place
@@ -121,9 +122,13 @@ __all__ = [
     "destroy_unread",
     "directory_of",
     "emptied_segments",
+    "expire",
+    "expire_lingering",
+    "expire_names",
     "fingerprint_of_format",
     "held_rows",
     "is_rooted",
+    "leave",
     "link_prefix",
     "not_found",
     "open_files",
@@ -133,7 +138,6 @@ __all__ = [
     "read_summary",
     "rebuild",
     "reclaim_slot",
-    "release_all_kept",
     "release_slot",
     "rows_of_owner",
     "say_pid",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import BlockNotFound, PlaneCorrupt
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from .store import Manifest
 
 __all__ = ["BlockFacts", "Contents", "Reader", "held_rows", "not_found"]
+
+_clock = time.monotonic_ns
 
 
 class Contents(NamedTuple):
@@ -86,14 +89,20 @@ class Reader:
         self._lease_rows: list[tuple[int, Column]] = []
 
     def current(self, name: bytes) -> tuple[int, int]:
-        """Name row and block row of a name; -1 for what is not there."""
+        """Name row and block row of a name; -1 for what is not there, or whose time has come."""
         name_row = self.index.find(name)
         if name_row < 0:
             return -1, -1
         row = (self.names.word[name_row] & ROW_MASK) - 1
         if row >= 0 and self.blocks.state[row] != LIVE:
             raise PlaneCorrupt(f"the name {name!r} points to a block that is not live; run `shmplane gc`", name=name)
+        if row >= 0 and self.blocks.until[row] and self.is_over(row):
+            return name_row, -1
         return name_row, row
+
+    def is_over(self, row: int) -> bool:
+        """Whether the time of the block's name has come."""
+        return 0 < self.blocks.until[row] <= _clock()
 
     def is_seen(self, name: bytes) -> bool:
         """Without the lock: True when the name surely has a block. Otherwise only the lock can tell.
@@ -110,7 +119,7 @@ class Reader:
             generation = self.names.generation[name_row]
             row = row_of_name_word(self.names.word[name_row])
             is_there = row >= 0 and self.blocks.state[row] == LIVE and self.index.is_at(name_row, name)
-            return is_there and self.names.generation[name_row] == generation
+            return is_there and not self.is_over(row) and self.names.generation[name_row] == generation
         except own(IndexError, PlaneCorrupt):
             return False
 
@@ -187,8 +196,16 @@ class Reader:
 
     def all_names(self) -> list[str]:
         """Names with a block, in no order."""
-        words = self.names.word[: self.manifest.names_high].tolist()
-        return [self.index.read(row) for row, word in enumerate(words) if word]
+        words, over = self.names.word[: self.manifest.names_high].tolist(), self._rows_over()
+        return [self.index.read(row) for row, word in enumerate(words) if word and row_of_name_word(word) not in over]
+
+    def _rows_over(self) -> set[int]:
+        """Block rows whose names are not there any more, though nobody has removed them yet."""
+        if not self.header.expiring[0]:
+            return set()
+        now = _clock()
+        times = self.blocks.until[: self.manifest.blocks_high].tolist()
+        return {row for row, until in enumerate(times) if 0 < until <= now and self.is_named(row)}
 
     def count_names(self) -> int:
         count = self.header.live_names[0]
@@ -196,7 +213,7 @@ class Reader:
             raise PlaneCorrupt(
                 f"the header counts {count:,} names of {self.names.rows:,}; run `shmplane gc`", found=count
             )
-        return count
+        return count - len(self._rows_over())
 
     def holders(self, row: int) -> list[int]:
         """Slots of the processes that lease a block."""

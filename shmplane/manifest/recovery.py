@@ -33,7 +33,7 @@ from .verdict import Facts, Verdict, judge
 __all__ = [
     "rebuild",
     "reclaim_slot",
-    "release_all_kept",
+    "leave",
     "rows_of_owner",
     "read_facts",
 ]
@@ -128,7 +128,7 @@ def reclaim_slot(tx: Transaction, slot: int) -> Reclaimed:
     blocks, segments, space = tx.blocks, tx.segments, tx.space
     leases = held_rows(tx, slot)
     released = Freed.total(tx.release_of(slot, row) for row in leases)
-    unkept = release_all_kept(tx, slot)
+    unkept = _release_all_kept(tx, slot)
     abandoned = Freed.total(tx.abandon(row) for row in rows_of_owner(blocks.owner, tx.manifest.blocks_high, slot))
     freed = Freed.total((released, unkept, abandoned))
     nbytes = freed.nbytes
@@ -148,12 +148,20 @@ def rows_of_owner(owners: Column, high: int, slot: int) -> list[int]:
     return [row for row, owner in enumerate(owners[:high].tolist()) if owner == slot + 1]
 
 
-def release_all_kept(tx: Transaction, slot: int) -> Freed:
+def _release_all_kept(tx: Transaction, slot: int) -> Freed:
     """Nothing is kept for the process of ``slot`` any more."""
     if not tx.header.kept[0]:
         return NOTHING
     rows = rows_of_owner(tx.blocks.owner, tx.manifest.blocks_high, KEPT + slot)
-    return Freed.total(tx.release_kept(row) for row in rows)
+    return Freed.total(tx.release_kept(row, slot) for row in rows)
+
+
+def leave(tx: Transaction, slot: int) -> None:
+    """A process that makes and leases nothing any more leaves the plane."""
+    _release_all_kept(tx, slot)
+    tx.coordination.clear(slot)
+    tx.metering.fold(slot)
+    release_slot(tx, slot)
 
 
 def _kept_for_others(tx: Transaction, alive: set[int]) -> list[int]:

@@ -7,6 +7,7 @@ said when the copy was made.
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeVar
@@ -98,6 +99,7 @@ class Block(NamedTuple):
         references: rows of the blocks whose bytes it shows.
         segment: the segment's row; ``offset`` and ``cell`` say where in it, a cell of 0 that it has all of it.
         expires: monotonic_ns until which it lives without a lease; 0: no linger time.
+        until: monotonic_ns at which its name goes; 0: never. Later than that it has none.
         stored_nbytes: what lies before its frame; not ``nbytes`` when other blocks have its bytes.
     """
 
@@ -119,6 +121,7 @@ class Block(NamedTuple):
     expires: int
     stored_nbytes: int = 0
     kept_for: int = -1
+    until: int = 0
 
 
 class Segment(NamedTuple):
@@ -311,13 +314,15 @@ def _block(tables: TableCopy, row: int, state: str, holders: tuple[int, ...]) ->
         frame_crc=blocks.frame_crc[row],
         expires=blocks.expires[row] if blocks.linger[row] else 0,
         stored_nbytes=0 if creating else blocks.stored_nbytes[row],
+        until=0 if creating else blocks.until[row],
     )
 
 
 def _name_of(tables: TableCopy, row: int) -> str | None:
     """The name that points to a block. Copied without the lock, a row may be named by one that is not in the copy."""
     names, name_row = tables.names, tables.blocks.name[row] - 1
-    if not 0 <= name_row < names.rows or row_of_name_word(names.word[name_row]) != row:
+    is_named = 0 <= name_row < names.rows and row_of_name_word(names.word[name_row]) == row
+    if not is_named or 0 < tables.blocks.until[row] <= time.monotonic_ns():
         return None
     return names.text.read(name_row, names.length[name_row]).decode(errors="replace")
 

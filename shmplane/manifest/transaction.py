@@ -219,20 +219,20 @@ class Transaction(Reader):
         blocks.state[row] = LIVE
 
     def keep_for(self, row: int, slot: int) -> None:
-        """A live block of ours is kept until ``release_kept``, or until the process of ``slot`` has ended."""
+        """A live block that we lease is kept until ``release_kept``, or until the process of ``slot`` has ended."""
         if self.manifest.processes.state[slot]:
             self.blocks.owner[row] = KEPT + slot + 1
             self.header.kept[0] += 1
 
-    def release_kept(self, row: int) -> Freed:
-        """It is not kept for anybody any more. Again: does nothing."""
-        if self.blocks.owner[row] > KEPT:
+    def release_kept(self, row: int, slot: int) -> Freed:
+        """It is not kept for the process of ``slot`` any more. Again: does nothing."""
+        if kept_for(self.blocks.owner[row]) == slot:
             self.blocks.owner[row] = 0
             self.header.kept[0] -= 1
         return self.free_unless_kept(row)
 
-    def publish(self, row: int, name_row: int, lease: bool, references: Sequence[int] = ()) -> None:
-        """A filled cell, or a written segment, becomes the current block of a name."""
+    def publish(self, row: int, name_row: int, lease: bool, references: Sequence[int] = (), until: int = 0) -> None:
+        """A filled cell, or a written segment, becomes the current block of a name, ``until`` then (monotonic_ns)."""
         blocks, names = self.blocks, self.names
         if blocks.cell[row]:  # ``_finish``, written out: this is in every put
             self._clear(row)
@@ -241,6 +241,9 @@ class Transaction(Reader):
             self.space.finish(blocks.segment[row] - 1)
         if references:
             self._refer(row, references)
+        if until:
+            blocks.until[row] = until
+            self.header.expiring[0] += 1
         version = names.version[name_row] + 1
         blocks.version[row] = version
         blocks.name[row] = name_row + 1
@@ -357,16 +360,15 @@ class Transaction(Reader):
                     pending.append(other)
         return Freed(freed, nbytes)
 
-    def expire(self) -> Freed:
-        """Free blocks whose linger time has passed."""
-        if not self.header.lingering[0]:
-            return NOTHING
-        high, now = self.manifest.blocks_high, _clock()
-        return Freed.total(
-            self.free_unless_kept(row)
-            for row, linger in enumerate(self.blocks.linger[:high].tolist())
-            if linger and self.blocks.state[row] == LIVE and self.blocks.expires[row] <= now
-        )
+    def expire_name(self, row: int) -> Freed:
+        """The time of the name of a live block has come. Again: does nothing more."""
+        blocks = self.blocks
+        if self.is_named(row):
+            self._unname(blocks.name[row] - 1)
+        if blocks.until[row]:
+            blocks.until[row] = 0
+            self.header.expiring[0] -= 1
+        return self.free_unless_kept(row)
 
     # What keeps a block
 

@@ -26,7 +26,7 @@ from .process.close import destroy, end_if_temporary, forget_ended
 from .process.open import open_attachment
 from .process.options import DEFAULT_LIMITS, Options, parse_options
 from .process.orphans import remove_orphaned_files, remove_orphans
-from .process.upkeep import reclaim, resize, trim
+from .process.upkeep import reclaim, reclaim_expired, resize, trim
 from .shown import names_now, text_of
 
 if TYPE_CHECKING:
@@ -127,6 +127,7 @@ class Plane(Coordinated):
         evictable: bool = False,
         expected_version: int | None = None,
         linger: float = 30.0,
+        ttl: float | None = None,
     ) -> Block:
         """Copy ``value`` into shared memory and publish it under ``name``; an older version stays with who leases it.
 
@@ -137,6 +138,8 @@ class Plane(Coordinated):
             codec: force a kind; ``"pickle"`` stores any object, readable only with ``trust_pickle=True``.
             evictable: may be deleted when the plane is full and nobody leases it.
             expected_version: ``Conflict`` unless the name is at it; 0: absent.
+            ttl: seconds after which the name is gone, for every process; leases stay valid, and edits and appends keep the
+                time. Each get of such a name takes the plane's lock.
 
         Raises:
             PlaneFull: no room, even after reclaiming.
@@ -145,7 +148,7 @@ class Plane(Coordinated):
         Cost: one copy and two short holds of the plane's lock; one hold up to 64 KiB.
         """
         attachment = self._open()
-        target = check_target(name, expected_version=expected_version, linger=linger, evictable=evictable)
+        target = check_target(name, expected_version=expected_version, linger=linger, evictable=evictable, ttl=ttl)
         lease = put(attachment, encode(unwrapped(value), codec), target)
         return Block(lease, trust_pickle=self._trust_pickle)
 
@@ -351,6 +354,8 @@ class Plane(Coordinated):
     def gc(self) -> Reclaimed:
         """Reclaim what dead processes held: in this plane, temporary planes nobody lives in, temporary files of scopes."""
         attachment = self._open()
+        while attachment.change(reclaim_expired, attachment):
+            pass
         reclaimed = attachment.change(reclaim, attachment)
         return reclaimed + Reclaimed(planes=remove_orphans(self.root), files=remove_orphaned_files())
 

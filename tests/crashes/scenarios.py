@@ -9,9 +9,19 @@ import time
 from typing import Any
 
 import shmplane
+from shmplane.codecs import encode
 from shmplane.manifest import directory_of, places
+from shmplane.plane.blocks.kept import put_kept, take_kept
 from tests.support.crashing import INTERRUPTED, InChild, Names, Scenario, World
-from tests.support.inside import header_of, index_of, use_name_rows_again_at
+from tests.support.inside import (
+    attachment_of,
+    header_of,
+    index_of,
+    kept_rows,
+    let_time_pass_for,
+    slot_of,
+    use_name_rows_again_at,
+)
 from tests.support.tracing import kill_this_process
 
 SMALL = b"a" * 5_000
@@ -321,6 +331,52 @@ def _put_again(world: World, finished: bool) -> list[str]:
     return problems
 
 
+def _put_kept(value: bytes, *, by_whom: str = "survivor") -> Any:
+    """A block that is kept for the survivor, which does not take it, or for a process that dies."""
+
+    def operate(world: World, context: Any) -> None:
+        attachment = attachment_of(world.plane)
+        slot = world.scratch["slot"] if by_whom == "survivor" else slot_of(world.plane)
+        lease = put_kept(attachment, encode(value), slot)
+        world.scratch["kept"] = lease.facts.row, lease.facts.generation
+
+    return operate
+
+
+def _know_slot(world: World) -> None:
+    world.scratch["slot"] = slot_of(world.plane)
+
+
+def _drop_what_is_kept(world: World, finished: bool) -> list[str]:
+    """It waits for the survivor when the put was finished, and is whole; then it goes."""
+    kept = kept_rows(world.plane, world.scratch["slot"])
+    if finished != bool(kept) and finished:
+        return [f"finished={finished}, and {kept} are kept"]
+    problems = []
+    for row, generation in kept:
+        lease = take_kept(attachment_of(world.plane), row, generation)
+        if bytes(lease.root()) not in (SMALL, LARGE):
+            problems.append("what was kept is not what was put")
+        del lease
+    gc.collect()
+    world.plane.gc()
+    return problems
+
+
+def _keep_for_survivor(world: World) -> None:
+    _know_slot(world)
+    attachment = attachment_of(world.plane)
+    facts = put_kept(attachment, encode(SMALL), world.scratch["slot"]).facts
+    world.scratch["kept"] = facts.row, facts.generation
+    gc.collect()
+
+
+def _put_what_is_over(world: World) -> None:
+    for number in range(3):
+        world.plane.put(f"over/{number}", SMALL if number else LARGE, ttl=1000.0).close()
+        let_time_pass_for(world.plane, f"over/{number}")
+
+
 def _wait_for_linger(world: World, finished: bool) -> list[str]:
     time.sleep(0.003)
     return []
@@ -377,6 +433,22 @@ SCENARIOS = [
     Scenario("put a large anonymous block", _put(None, LARGE, linger=0.0)),
     Scenario("put an anonymous block that lingers", _put(None, LARGE, linger=0.001), inspect=_wait_for_linger),
     Scenario("put a small anonymous block that lingers", _put(None, SMALL, linger=0.001), inspect=_wait_for_linger),
+    Scenario(
+        "put a small block that is kept for another", _put_kept(SMALL), arrange=_know_slot, inspect=_drop_what_is_kept
+    ),
+    Scenario(
+        "put a large block that is kept for another", _put_kept(LARGE), arrange=_know_slot, inspect=_drop_what_is_kept
+    ),
+    Scenario("put a block that is kept for who dies", _put_kept(LARGE, by_whom="itself")),
+    Scenario("put for a time", _put("target", SMALL, ttl=1000.0), {}, {"target": SMALL}),
+    Scenario("replace by a block for a time", _put("target", LARGE, ttl=1000.0), {"target": SMALL}, {"target": LARGE}),
+    Scenario(
+        "put and remove what is over in passing",
+        _put("target", SMALL),
+        {},
+        {"target": SMALL},
+        begin=_put_what_is_over,
+    ),
     Scenario("build and publish", _build, {}, {"target": LARGE}),
     Scenario("build and replace", _build, {"target": LARGER}, {"target": LARGE}),
     Scenario("build a small block", _build_small, {}, {"target": SMALL}),

@@ -67,6 +67,23 @@ def index_of(plane: Any) -> Any:
     return tables_of(plane).index
 
 
+def kept_rows(plane: Any, slot: int) -> list[tuple[int, int]]:
+    """Row and generation of the blocks that are kept for the process of ``slot``."""
+    blocks = tables_of(plane).blocks
+    owners = blocks.owner[: manifest_of(plane).blocks_high].tolist()
+    return [(row, blocks.generation[row]) for row, owner in enumerate(owners) if owner == 2**32 + slot + 1]
+
+
+def let_time_pass_for(plane: Any, name: str) -> bool:
+    """The time of a name comes now; False when it has none. Nobody passes by to remove it."""
+    tx = tables_of(plane)
+    _, row = tx.current(name.encode())
+    if row < 0 or not tx.blocks.until[row]:
+        return False
+    tx.blocks.until[row] = 1
+    return True
+
+
 def use_name_rows_again_at(plane: Any, tombstones: int) -> int:
     """Rows of forgotten names are used again from so many on; how many it were before."""
     return limit_tombstones(index_of(plane), tombstones)

@@ -336,11 +336,14 @@ def claims_of(attachment: Attachment) -> Claims:
 
 
 def lease_current(tx: Transaction, attachment: Attachment, name: bytes) -> tuple[Lease, Tracked, int, int] | None:
-    """Lease what the name points to: the lease, its reference, the name's row and word."""
+    """Lease what the name points to: the lease, its reference, the name's row and word.
+
+    The word of a name that goes at a time is told as -1: that it stands says nothing.
+    """
     name_row, row = tx.current(name)
     if row < 0:
         return None
-    word, claims = tx.names.word[name_row], claims_of(attachment)
+    word, claims = -1 if tx.blocks.until[row] else tx.names.word[name_row], claims_of(attachment)
     lease = claims.lease(tx, attachment, row)
     return lease, claims.leases[row], name_row, word
 

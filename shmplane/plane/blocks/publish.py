@@ -12,6 +12,7 @@ mapping that this process still has of it, at the speed of a copy into warm memo
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from math import inf
 from operator import index
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeV
 from zlib import crc32
 
 from ...errors import PlaneFull
-from ...manifest import EVICTABLE, KIND_CODES, SMALL_NBYTES, Contents, NeedSlab
+from ...manifest import EVICTABLE, KIND_CODES, SMALL_NBYTES, Contents, NeedSlab, expire_names
 from ...names import check_block_name
 from ...system import own
 from ..memory.segments import FileSink, MappedSink
@@ -64,6 +65,8 @@ class Target(NamedTuple):
     expected_version: int | None = None  #: which the name has to be at; 0: absent
     base: int = -1  #: row of the block that the name has to point to still; -1: any
     linger_ns: int = 0
+    ttl_ns: int | None = None  #: after which the name goes; None: never
+    kept_for: int = -1  #: slot of the process that an anonymous block is kept for; -1: for none
     group: int = 0  #: row + 1 of the group that it is evicted with; 0: it stays
 
 
@@ -94,7 +97,9 @@ class StoredBytes:
             sink.write(0, self._data)
 
 
-def check_target(name: str | None, *, expected_version: int | None, linger: float, evictable: bool) -> Target:
+def check_target(
+    name: str | None, *, expected_version: int | None, linger: float, evictable: bool, ttl: float | None = None
+) -> Target:
     """What a caller of ``put`` asks for, or ``TypeError`` or ``ValueError``."""
     encoded_name = None if name is None else check_block_name(name)
     if not 0 <= linger < inf:
@@ -105,8 +110,15 @@ def check_target(name: str | None, *, expected_version: int | None, linger: floa
         expected_version = index(expected_version)
         if expected_version < 0:
             raise ValueError(f"versions count from 1, and 0 means absent; expected_version is {expected_version}")
+    if ttl is not None:
+        if not ttl >= 0:
+            raise ValueError(f"ttl is a time of 0 or more seconds, not {ttl}")
+        if name is None:
+            raise ValueError("an anonymous block has no name to go after a ttl; say linger= for how long it waits")
     linger_ns = int(min(linger, _LONGEST_LINGER_S) * 1e9) if name is None else 0
-    return Target(encoded_name, expected_version, linger_ns=linger_ns, group=EVICTABLE if evictable else 0)
+    ttl_ns = None if ttl is None or ttl > _LONGEST_LINGER_S else int(ttl * 1e9)
+    group = EVICTABLE if evictable and name is not None else 0
+    return Target(encoded_name, expected_version, linger_ns=linger_ns, ttl_ns=ttl_ns, group=group)
 
 
 def describe_contents(kind: int, body_nbytes: int, frame: bytes, *, stored_nbytes: int | None = None) -> Contents:
@@ -294,17 +306,20 @@ def _publish(  # noqa: PLR0917 - an operation, called by position: this is in ev
     references: Sequence[int] = (),
     wants_lease: bool = True,
 ) -> Lease | None:
-    name, expected_version, base, linger_ns, group = target
+    name, expected_version, base, linger_ns, ttl_ns, kept_for, group = target
+    until = 0 if ttl_ns is None else time.monotonic_ns() + ttl_ns
     if name is None:
         name_row = -1
     elif base >= 0:
         name_row = tx.check_unmoved(name, base)
-        group = tx.blocks.group[base]
+        group, until = tx.blocks.group[base], tx.blocks.until[base]
     else:
         if expected_version is not None:
             tx.check_version(name, expected_version)
         name_row = tx.name_row(name)
-    row = publish_in(tx, attachment, name_row, block, parts, references, wants_lease, group, linger_ns)
+    row = publish_in(tx, attachment, name_row, block, parts, references, wants_lease, group, linger_ns, until)
+    if kept_for >= 0:
+        tx.keep_for(row, kept_for)
     return claims_of(attachment).new_lease(attachment, tx.facts(row)) if wants_lease else None
 
 
@@ -318,6 +333,7 @@ def publish_in(  # noqa: PLR0917 - as above
     wants_lease: bool = True,
     group: int = 0,
     linger_ns: int = 0,
+    until: int = 0,
 ) -> int:
     """Within a transaction: everything goes live; ``NeedSlab`` before anything has changed. Returns the block's row."""
     part_rows: list[int] = []
@@ -336,10 +352,12 @@ def publish_in(  # noqa: PLR0917 - as above
     if name_row < 0:
         tx.publish_anonymous(row, linger_ns)
     else:
-        tx.publish(row, name_row, wants_lease, [*references, *part_rows] if part_rows else references)
+        tx.publish(row, name_row, wants_lease, [*references, *part_rows] if part_rows else references, until)
     for prepared in (*parts, block):
         if prepared.creation is not None:
             claims_of(attachment).finish(tx, prepared.creation)
+    if tx.header.expiring[0]:
+        expire_names(tx)  # last: what this very transaction goes by must not be removed in it
     return row
 
 

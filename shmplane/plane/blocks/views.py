@@ -89,6 +89,9 @@ class Views:
         return root
 
     def _remember(self, name: str, known: Known) -> None:
+        if known[1] < 0:
+            self.known.pop(name, None)
+            return
         if len(self.known) >= _MOST_REMEMBERED:
             self.known.clear()
         self.known[name] = known

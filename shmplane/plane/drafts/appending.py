@@ -205,8 +205,8 @@ def _add_to_current(  # noqa: PLR0917 - an operation is called by position
     if contents.nbytes > SMALL_NBYTES:
         return None
     block = Prepared(contents, bytearray(contents.frame), None)
-    references, group = [source.row for source in sources], tx.blocks.group[row]
-    new_row = publish_in(tx, attachment, name_row, block, parts=[part], references=references, group=group)
+    references, group, until = [source.row for source in sources], tx.blocks.group[row], tx.blocks.until[row]
+    new_row = publish_in(tx, attachment, name_row, block, parts=[part], references=references, group=group, until=until)
     return claims_of(attachment).new_lease(attachment, tx.facts(new_row))
 
 

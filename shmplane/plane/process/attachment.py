@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from ...errors import ClosedError, ShmplaneError
-from ...manifest import Manifest, Reclaimed, Transaction, link_prefix, release_all_kept, release_slot
+from ...manifest import Manifest, Reclaimed, Transaction, leave, link_prefix
 from ...system import NOT_HAD, Busy, HostLock, Lost, NotHad, Token, ignoring, is_from_handler, own, wake_all
 from ..memory.extents import Compositions
 from ..memory.failures import is_impossible, written_over
@@ -28,7 +28,7 @@ from ..memory.open_memory import OpenMemories
 from ..memory.segments import SegmentMemory
 from .drain import DrainTimer
 from .patience import REFUSED_FOR_S
-from .reclaim import reclaim_dead, recover
+from .reclaim import reclaim_dead, reclaim_due, recover
 from .registry import Registry
 
 __all__ = ["Attachment", "Opened"]
@@ -231,8 +231,7 @@ class Attachment:
         # Also when the word says a time to come: it was written over.
         if not 0 <= now - self._header.scanned[0] <= _SCAN_INTERVAL_NS:
             self._header.scanned[0] = now
-            reclaim_dead(tx, self)
-            tx.expire()
+            reclaim_due(tx, self)
 
     def free_garbage(self, tx: Transaction) -> None:
         """Give back the rows of objects that are garbage. After an interrupt, what was under way is done again."""
@@ -396,10 +395,7 @@ class Attachment:
 
     def release_slot(self, tx: Transaction) -> None:
         """Our row is free again: the last thing this process does in the plane."""
-        release_all_kept(tx, self.slot)
-        tx.coordination.clear(self.slot)
-        tx.metering.fold(self.slot)
-        release_slot(tx, self.slot)
+        leave(tx, self.slot)
 
     def end(self, why: str) -> None:
         """No further transaction; views stay readable for as long as they live."""

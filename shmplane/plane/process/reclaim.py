@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 from ...manifest import (
     DOOMED,
     Transaction,
+    expire_lingering,
+    expire_names,
     rebuild,
     reclaim_slot,
     rows_of_owner,
@@ -22,7 +24,10 @@ if TYPE_CHECKING:
     from ...system import Token
     from .registry import Registry
 
-__all__ = ["audit", "dead_slots", "reclaim_dead", "recover"]
+__all__ = ["audit", "dead_slots", "reclaim_dead", "reclaim_due", "recover"]
+
+#: that are looked at for names whose time has come
+_ROWS_A_SECOND = 16_384
 
 
 class Living(Protocol):
@@ -46,6 +51,13 @@ def reclaim_dead(tx: Transaction, attachment: Living) -> int:
         attachment.reclaimed += reclaim_slot(tx, slot)
     _remove_ownerless(tx)
     return len(dead)
+
+
+def reclaim_due(tx: Transaction, attachment: Living) -> None:
+    """What somebody does once a second: give back what the dead held, and what goes at a time."""
+    reclaim_dead(tx, attachment)
+    expire_lingering(tx)
+    expire_names(tx, rows=_ROWS_A_SECOND)
 
 
 def _remove_ownerless(tx: Transaction) -> None:

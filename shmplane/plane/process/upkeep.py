@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...errors import PlaneFull
-from ...manifest import Reclaimed
+from ...manifest import Reclaimed, expire
 from .reclaim import reclaim_dead
 
 if TYPE_CHECKING:
     from ...manifest import Transaction
     from .attachment import Attachment
 
-__all__ = ["reclaim", "reclaim_for", "resize", "trim"]
+__all__ = ["reclaim", "reclaim_expired", "reclaim_for", "resize", "trim"]
 
 _SHARE_COOLED_FOR_ROWS = 8
 _MOST_ROWS_AT_ONCE = 3  #: that one call takes: of pages or rows, of a table's description, of the block itself
@@ -22,7 +22,7 @@ def resize(tx: Transaction, attachment: Attachment, capacity: int) -> None:
     """Warm memory goes first, then what the dead held and what is evictable; ``PlaneFull`` when more is in use."""
     if capacity < tx.header.used_nbytes[0]:
         reclaim_dead(tx, attachment)
-        tx.expire()
+        expire(tx)
         tx.evict(tx.header.used_nbytes[0] - capacity)
     used = tx.header.used_nbytes[0]
     if capacity < used:
@@ -49,10 +49,17 @@ def reclaim(tx: Transaction, attachment: Attachment) -> Reclaimed:
     attachment.free_garbage(tx)
     _remove_again(tx, attachment)
     reclaim_dead(tx, attachment)
-    expired = tx.expire()
+    expired, _ = expire(tx)
     total = attachment.reclaimed + Reclaimed(blocks=expired.blocks, nbytes=expired.nbytes)
     attachment.reclaimed = Reclaimed()
     return total
+
+
+def reclaim_expired(tx: Transaction, attachment: Attachment) -> bool:
+    """More of what goes at a time; whether there is more still."""
+    expired, has_more = expire(tx)
+    attachment.reclaimed += Reclaimed(blocks=expired.blocks, nbytes=expired.nbytes)
+    return has_more
 
 
 def _remove_again(tx: Transaction, attachment: Attachment) -> None:
@@ -67,7 +74,7 @@ def reclaim_for(tx: Transaction, attachment: Attachment, full: PlaneFull) -> Non
     """Make room for what was refused: by what dead processes held, warm memory, and evictable blocks."""
     space, needed = tx.space, full.facts.get("needed", 0)
     reclaim_dead(tx, attachment)
-    tx.expire()
+    expire(tx)
     if "errno" in full.facts:
         # The file system is full although the capacity is not: what is warm helps more as free memory.
         space.cool(space.recycled_nbytes())

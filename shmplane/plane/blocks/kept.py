@@ -1,0 +1,51 @@
+"""Blocks that are kept for a process: no name, no lease, no time limit; they go when it has taken them, or has ended.
+
+So a result waits for the process that asked for it, also when its maker is gone, and nothing is left when either dies.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...errors import StaleHandle
+from .claims import claims_of
+from .publish import Target, put
+
+if TYPE_CHECKING:
+    from ...codecs import Encoded
+    from ...manifest import Transaction
+    from ..process.attachment import Attachment
+    from .claims import Lease
+
+__all__ = ["drop_kept", "put_kept", "take_kept"]
+
+
+def put_kept(attachment: Attachment, encoded: Encoded, slot: int) -> Lease:
+    """Publish a value without a name, kept for the process of ``slot``; the lease on it is the caller's.
+
+    Where no process has the slot, it goes with the lease.
+    """
+    return put(attachment, encoded, Target(None, kept_for=slot))
+
+
+def take_kept(attachment: Attachment, row: int, generation: int) -> Lease:
+    """Lease a block that was kept for this process, which it is no longer; ``StaleHandle`` when it is gone."""
+    return attachment.change(_take, attachment, row, generation)
+
+
+def drop_kept(attachment: Attachment, row: int, generation: int) -> None:
+    """This process does not want it any more. Again: does nothing."""
+    attachment.change(_drop, row, generation)
+
+
+def _take(tx: Transaction, attachment: Attachment, row: int, generation: int) -> Lease:
+    if not tx.is_current(row, generation):
+        raise tx.manifest.refuse(StaleHandle(f"block {row} of generation {generation} was given up and is gone"))
+    lease = claims_of(attachment).lease(tx, attachment, row)
+    tx.release_kept(row, tx.slot)
+    return lease
+
+
+def _drop(tx: Transaction, row: int, generation: int) -> None:
+    if tx.is_current(row, generation):
+        tx.release_kept(row, tx.slot)
