@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import functools
+import importlib
 import io
+import re
 import subprocess
 import sys
 import tokenize
@@ -22,6 +24,9 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 #: Lines of code: documentation, comments and blank lines may take what they need.
 LONGEST_MODULE = 300
+#: What users hold is the manual: it has every public method in one place, each short, and leads to who does it.
+FACES = {PACKAGE / "plane" / "plane.py"}
+LONGEST_FACE, LONGEST_METHOD_OF_A_FACE = 400, 16
 #: A safety comment stands at most this many lines above the statement that it is about.
 NEAR = 6
 
@@ -84,7 +89,15 @@ def test_packages_are_entered_by_their_init() -> None:
 
 @pytest.mark.parametrize("module", MODULES, ids=name_of)
 def test_a_module_is_short_enough_to_hold_one_idea(module: Path) -> None:
-    assert len(_lines_of_code(source(module))) <= LONGEST_MODULE
+    assert len(_lines_of_code(source(module))) <= (LONGEST_FACE if module in FACES else LONGEST_MODULE)
+
+
+@pytest.mark.parametrize("module", sorted(FACES), ids=name_of)
+def test_a_face_only_leads_to_who_does_it(module: Path) -> None:
+    lines = _lines_of_code(source(module))
+    functions = [node for node in ast.walk(tree(module)) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    lengths = {node.name: len(lines & set(range(node.body[0].lineno, _last_line(node) + 1))) for node in functions}
+    assert {name: length for name, length in lengths.items() if length > LONGEST_METHOD_OF_A_FACE} == {}
 
 
 def test_documentation_is_not_counted_as_code() -> None:
@@ -155,6 +168,31 @@ def _stores(module: ast.Module) -> Iterator[str]:
         match node:
             case ast.Subscript(value=ast.Attribute(attr=name), ctx=ast.Store()) if name in COLUMNS:
                 yield f"line {node.lineno}: {ast.unparse(node)}"
+
+
+def test_what_is_used_of_a_late_module_is_public_there() -> None:
+    """A late module has what its ``__all__`` says, and nothing else."""
+    used = [
+        (name_of(module), late, node.attr)
+        for module in MODULES
+        for variable, late in _late_modules(tree(module)).items()
+        for node in ast.walk(tree(module))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == variable
+    ]
+    assert used
+    assert [use for use in used if use[2] not in importlib.import_module(use[1]).__all__] == []
+
+
+def _late_modules(module: ast.Module) -> dict[str, str]:
+    """The modules that ``late`` makes, by the names that they have here."""
+    return {
+        variable: name
+        for node in ast.walk(module)
+        if isinstance(node, ast.Assign)
+        for match_ in [re.fullmatch(r"(\w+) = late\('([\w.]+)'\)", ast.unparse(node))]
+        if match_
+        for variable, name in [match_.groups()]
+    }
 
 
 def test_every_raw_address_says_why_it_is_safe() -> None:
@@ -249,7 +287,7 @@ def _root(node: ast.expr) -> str | None:
 
 def test_tests_reach_inside_through_one_door() -> None:
     """What the package does not promise is asked for in ``tests/support/inside.py``, so that a move breaks one file."""
-    doors = {"_attachment", "_facts", "_host_meter", "_host_permits", "_recent", "_roster", "_views", "_words"}
+    doors = {"_attachment", "_facts", "_host_meter", "_host_permits", "_recent", "_roster", "_words"}
     reaching = sorted(
         f"{name_of(module)}:{node.lineno} {node.attr}"
         for module in (REPOSITORY / "tests").rglob("*.py")

@@ -5,17 +5,17 @@ What only those who look at a plane need is loaded when it is asked for.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ..system import late_names
 from .coordination import NO_TICKET, Coordination, watch_bit
 from .expiry import expire, expire_lingering, expire_names
+from .freed import NOTHING, Freed
 from .limits import FORMAT, MAX_METERS, METER_WORDS, Limits, fingerprint_of_format
 from .membership import copy_leases, destroy, destroy_unread, release_slot, say_pid, take_slot
 from .metering import LEVEL_WORDS, Metering
 from .places import TEMPORARY_PREFIX, default_root, directory_of, link_prefix, open_files, plane_names, why_left_over
 from .reading import BlockFacts, Contents, Reader, held_rows, not_found
-from .records import BlockInfo, PlaneStatistics, Reclaimed, SemaphoreInfo, timestamp
 from .recovery import leave, rebuild, reclaim_slot, rows_of_owner
 from .roots import emptied_segments, is_rooted, reach
 from .schema import MAX_REFERENCES
@@ -42,6 +42,7 @@ from .transaction import NeedSlab, Transaction
 
 if TYPE_CHECKING:
     from .copying import TableCopier, TableCopy
+    from .records import BlockInfo, PlaneStatistics, Reclaimed, SemaphoreInfo, timestamp
     from .snapshot import (
         Block,
         Process,
@@ -54,19 +55,14 @@ if TYPE_CHECKING:
         read_summary,
     )
 
-_HOMES = {
-    "Block": "snapshot",
-    "Process": "snapshot",
-    "Segment": "snapshot",
-    "SemaphoreUse": "snapshot",
-    "Snapshot": "snapshot",
-    "Summary": "snapshot",
-    "TableCopier": "copying",
-    "TableCopy": "copying",
-    "checked": "snapshot",
-    "read_snapshot": "snapshot",
-    "read_summary": "snapshot",
-}
+__getattr__ = late_names(
+    __name__,
+    {
+        ".copying": "TableCopier TableCopy",
+        ".records": "BlockInfo PlaneStatistics Reclaimed SemaphoreInfo timestamp",
+        ".snapshot": "Block Process Segment SemaphoreUse Snapshot Summary checked read_snapshot read_summary",
+    },
+)
 
 __all__ = [
     "BLOCK_STATES",
@@ -82,6 +78,7 @@ __all__ = [
     "EVICTABLE",
     "FORMAT",
     "FREE",
+    "Freed",
     "KEPT",
     "KINDS",
     "KIND_CODES",
@@ -94,6 +91,7 @@ __all__ = [
     "METER_WORDS",
     "Manifest",
     "Metering",
+    "NOTHING",
     "NO_TICKET",
     "NeedSlab",
     "PAGES",
@@ -146,10 +144,3 @@ __all__ = [
     "watch_bit",
     "why_left_over",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{home}"), name)

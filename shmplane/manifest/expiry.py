@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from .records import NOTHING, Freed
+from .freed import NOTHING, Freed
 from .states import LIVE
 
 if TYPE_CHECKING:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NamedTuple
 
-__all__ = ["NOTHING", "BlockInfo", "Freed", "PlaneStatistics", "Reclaimed", "SemaphoreInfo", "timestamp"]
+__all__ = ["BlockInfo", "PlaneStatistics", "Reclaimed", "SemaphoreInfo", "timestamp"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,26 +80,6 @@ class Reclaimed:
     nbytes: int = 0
     planes: int = 0
     files: int = 0
-
-    def __add__(self, other: Reclaimed) -> Reclaimed:
-        return Reclaimed(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))
-
-
-class Freed(NamedTuple):
-    """Blocks that were freed, and how much less memory is used."""
-
-    blocks: int
-    nbytes: int
-
-    @classmethod
-    def total(cls, parts: Iterable[Freed]) -> Freed:
-        blocks = nbytes = 0
-        for part in parts:
-            blocks, nbytes = blocks + part.blocks, nbytes + part.nbytes
-        return cls(blocks, nbytes)
-
-
-NOTHING = Freed(0, 0)
 
 
 def timestamp(ns: int) -> datetime:

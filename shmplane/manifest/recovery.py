@@ -11,9 +11,9 @@ import time
 
 from ..errors import PlaneCorrupt
 from ..tables import Column
+from .freed import NOTHING, Freed
 from .membership import release_slot
 from .reading import held_rows
-from .records import NOTHING, Freed, Reclaimed
 from .space import CELL_NBYTES, LARGEST_SLAB_NBYTES, RECYCLE_BUCKETS
 from .states import (
     DEAD,
@@ -81,7 +81,7 @@ def _check_unused(column: Column, high: int, reserved: int) -> None:
         )
 
 
-def rebuild(tx: Transaction, alive: set[int]) -> Reclaimed:
+def rebuild(tx: Transaction, alive: set[int]) -> Freed:
     """Carry out the verdict and build everything derived again; the dead have nothing then. What they gave back."""
     dead = [slot for slot in tx.space.slots_in_use() if slot not in alive]
     leases = permits = 0
@@ -93,7 +93,7 @@ def rebuild(tx: Transaction, alive: set[int]) -> Reclaimed:
     for slot in dead:
         release_slot(tx, slot)
     nbytes = sum(tx.segments.nbytes[row] for row in verdict.emptied)
-    return Reclaimed(len(dead), leases, permits, len(verdict.freed), nbytes)
+    return Freed(len(dead), leases, permits, len(verdict.freed), nbytes)
 
 
 def _carry_out(tx: Transaction, alive: set[int]) -> Verdict:
@@ -123,14 +123,14 @@ def _carry_out(tx: Transaction, alive: set[int]) -> Verdict:
     return verdict
 
 
-def reclaim_slot(tx: Transaction, slot: int) -> Reclaimed:
+def reclaim_slot(tx: Transaction, slot: int) -> Freed:
     """Give back what a dead process held, when no transaction was left unfinished. Work is what the dead held."""
     blocks, segments, space = tx.blocks, tx.segments, tx.space
     leases = held_rows(tx, slot)
-    released = Freed.total(tx.release_of(slot, row) for row in leases)
+    released = [tx.release_of(slot, row) for row in leases]
     unkept = _release_all_kept(tx, slot)
-    abandoned = Freed.total(tx.abandon(row) for row in rows_of_owner(blocks.owner, tx.manifest.blocks_high, slot))
-    freed = Freed.total((released, unkept, abandoned))
+    abandoned = [tx.abandon(row) for row in rows_of_owner(blocks.owner, tx.manifest.blocks_high, slot)]
+    freed = Freed.total([*released, unkept, *abandoned])
     nbytes = freed.nbytes
     for row in rows_of_owner(segments.owner, tx.manifest.segments_high, slot):
         if segments.state[row] == MAKING:
@@ -140,7 +140,7 @@ def reclaim_slot(tx: Transaction, slot: int) -> Reclaimed:
     permits = tx.coordination.clear(slot)
     tx.metering.fold(slot)
     release_slot(tx, slot)
-    return Reclaimed(1, len(leases), permits, freed.blocks, nbytes)
+    return Freed(1, len(leases), permits, freed.blocks, nbytes)
 
 
 def rows_of_owner(owners: Column, high: int, slot: int) -> list[int]:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 from ..errors import Conflict, ShmplaneError
 from .coordination import Coordination
+from .freed import NOTHING, Freed
 from .metering import Metering
 from .reading import Contents, Reader, not_found
-from .records import NOTHING, Freed
 from .roots import is_rooted
 from .states import CREATING, DEAD, FREE, KEPT, LIVE, ROW_MASK, VERSION_MASK, kept_for
 
@@ -358,7 +358,7 @@ class Transaction(Reader):
                 blocks.referenced[other] -= 1
                 if not blocks.referenced[other] and not is_rooted(self, other):
                     pending.append(other)
-        return Freed(freed, nbytes)
+        return Freed(blocks=freed, nbytes=nbytes)
 
     def expire_name(self, row: int) -> Freed:
         """The time of the name of a live block has come. Again: does nothing more."""

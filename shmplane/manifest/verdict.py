@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from .roots import emptied_segments, is_rooted, reach
@@ -12,8 +11,7 @@ from .states import DOOMED, FREE, LIVE, MAKING, USED, WARM, kept_for, row_of_nam
 __all__ = ["Facts", "Verdict", "judge"]
 
 
-@dataclass(slots=True)
-class Facts:
+class Facts(NamedTuple):
     """The facts. Lists are by row."""
 
     alive: set[int]  #: slots in use whose token is held
@@ -35,33 +33,36 @@ class Facts:
     segment_exported: Sequence[int]
 
 
-@dataclass(slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What has to be true afterwards."""
 
-    living: set[int] = field(default_factory=set)  #: block rows that stay
-    freed: list[int] = field(default_factory=list)  #: block rows that go
-    named: dict[int, int] = field(default_factory=dict)  #: block row -> the name row that counts
-    emptied_names: list[int] = field(default_factory=list)  #: name rows whose word points nowhere
-    referenced: dict[int, int] = field(default_factory=dict)
-    warm: list[int] = field(default_factory=list)  #: segments that nobody uses and that are whole
-    doomed: list[int] = field(default_factory=list)  #: segments whose file has to go
-    emptied: set[int] = field(default_factory=set)  #: segments that were in use and are not any more
+    living: set[int]  #: block rows that stay
+    freed: list[int]  #: block rows that go
+    named: dict[int, int]  #: block row -> the name row that counts
+    emptied_names: list[int]  #: name rows whose word points nowhere
+    referenced: dict[int, int]
+    warm: list[int]  #: segments that nobody uses and that are whole
+    doomed: list[int]  #: segments whose file has to go
+    emptied: set[int]  #: segments that were in use and are not any more
 
 
 def judge(facts: Facts) -> Verdict:
     """Decide from the facts. Pure."""
-    verdict = Verdict()
     states = facts.block_states
-    _judge_names(facts, verdict)
-    known = _Known(facts, verdict.named)
-    verdict.living = reach((row for row in range(len(states)) if is_rooted(known, row)), known.references)
-    for row in verdict.living:
+    named, emptied_names = _judge_names(facts)
+    known = _Known(facts, named)
+    living = reach((row for row in range(len(states)) if is_rooted(known, row)), known.references)
+    referenced: dict[int, int] = {}
+    for row in living:
         for other in known.references(row):
-            verdict.referenced[other] = verdict.referenced.get(other, 0) + 1
-    verdict.freed = [row for row, state in enumerate(states) if state != FREE and row not in verdict.living]
-    _judge_segments(facts, verdict)
-    return verdict
+            referenced[other] = referenced.get(other, 0) + 1
+    freed = [row for row, state in enumerate(states) if state != FREE and row not in living]
+    used = {facts.block_segments[row] - 1 for row in living}
+    warm, doomed = _judge_segments(facts, used)
+    emptied = emptied_segments((facts.block_segments[row] - 1 for row in freed), used)
+    emptied.update(row for row in doomed if facts.segment_states[row] == MAKING)
+    emptied.intersection_update(range(len(facts.segment_states)))
+    return Verdict(living, freed, named, emptied_names, referenced, warm, doomed, emptied)
 
 
 class _Known(NamedTuple):
@@ -94,21 +95,24 @@ class _Known(NamedTuple):
         return [other for other in others if 0 <= other < len(states) and states[other] == LIVE]
 
 
-def _judge_names(facts: Facts, verdict: Verdict) -> None:
+def _judge_names(facts: Facts) -> tuple[dict[int, int], list[int]]:
     """A rename killed in the middle leaves two names for a block; its row says which one counts."""
+    named: dict[int, int] = {}
+    emptied: list[int] = []
     for name_row, word in enumerate(facts.name_words):
         row = row_of_name_word(word)
         if row < 0:
             continue
         if not _is_live(facts, name_row, word):
-            verdict.emptied_names.append(name_row)
-        elif row not in verdict.named:
-            verdict.named[row] = name_row
+            emptied.append(name_row)
+        elif row not in named:
+            named[row] = name_row
         elif facts.block_names[row] == name_row + 1:
-            verdict.emptied_names.append(verdict.named[row])
-            verdict.named[row] = name_row
+            emptied.append(named[row])
+            named[row] = name_row
         else:
-            verdict.emptied_names.append(name_row)
+            emptied.append(name_row)
+    return named, emptied
 
 
 def _is_live(facts: Facts, name_row: int, word: int) -> bool:
@@ -122,18 +126,18 @@ def _is_live(facts: Facts, name_row: int, word: int) -> bool:
     )
 
 
-def _judge_segments(facts: Facts, verdict: Verdict) -> None:
-    used = {facts.block_segments[row] - 1 for row in verdict.living}
+def _judge_segments(facts: Facts, used: set[int]) -> tuple[list[int], list[int]]:
+    """Which nobody uses and are whole, and which have to go."""
+    warm: list[int] = []
+    doomed: list[int] = []
     for row, state in enumerate(facts.segment_states):
         alive = facts.segment_owners[row] - 1 in facts.alive
         if state == WARM or (state == USED and not facts.segment_slabs[row] and row not in used):
-            (verdict.doomed if facts.segment_exported[row] else verdict.warm).append(row)
+            (doomed if facts.segment_exported[row] else warm).append(row)
         elif (
             (state == DOOMED and not alive)
             or (state == MAKING and not alive and row not in used)
             or (state == MAKING and not facts.segment_slabs[row] and row not in used)
         ):
-            verdict.doomed.append(row)
-    verdict.emptied = emptied_segments((facts.block_segments[row] - 1 for row in verdict.freed), used)
-    verdict.emptied.update(row for row in verdict.doomed if facts.segment_states[row] == MAKING)
-    verdict.emptied.intersection_update(range(len(facts.segment_states)))
+            doomed.append(row)
+    return warm, doomed

@@ -1,33 +1,25 @@
-"""``Plane``: named blocks that the processes of one host share."""
+"""``Plane``: named blocks that the processes of one host share.
+
+What opens a plane is loaded with this module, all else when a call first needs it.
+"""
 
 from __future__ import annotations
 
 import os
-import secrets
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
-from ..codecs import as_kind, check_as, encode
+from .. import manifest
 from ..errors import BlockNotFound, ClosedError, StaleHandle
-from ..manifest import TEMPORARY_PREFIX, BlockInfo, PlaneStatistics, Reclaimed, Transaction, default_root
+from ..manifest import TEMPORARY_PREFIX, Transaction, default_root
 from ..names import check_block_name, check_plane_name, parse_nbytes
-from ..system import ignoring, own
-from .blocks.block import Block, unwrapped
-from .blocks.build import Buffer, Builder, make_buffer, make_builder
-from .blocks.claims import lease_current
-from .blocks.missing import missing
-from .blocks.publish import Target, check_target, put, put_unleased
-from .blocks.views import Views
-from .coordinated import Coordinated
+from ..system import ignoring, late, own
 from .coordination.waiting import Closing, wake_waiters
-from .drafts import Draft, append_rows, open_draft
-from .inventory import block_infos, statistics
+from .coordination.waker import running_loop
 from .process.close import destroy, end_if_temporary, forget_ended
 from .process.open import open_attachment
 from .process.options import DEFAULT_LIMITS, Options, parse_options
-from .process.orphans import remove_orphaned_files, remove_orphans
-from .process.upkeep import reclaim, reclaim_expired, resize, trim
-from .shown import names_now, text_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -35,15 +27,45 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
+    from .. import codecs
+    from ..manifest import BlockInfo, PlaneStatistics, Reclaimed
+    from . import blocks, drafts, inventory, shown
+    from .blocks import Block, Buffer, Builder
     from .blocks.claims import Lease
+    from .blocks.views import Known
+    from .coordination import finding, following, in_threads, loading, meters, pools, semaphores, watching
+    from .coordination.meters import PoolMeter
+    from .coordination.pools import PoolPermits
+    from .coordination.semaphores import Semaphore
+    from .drafts import Draft
+    from .process import orphans, upkeep
     from .process.attachment import Attachment, Opened
+else:
+    codecs = late("shmplane.codecs")
+    blocks = late("shmplane.plane.blocks")
+    drafts = late("shmplane.plane.drafts")
+    inventory = late("shmplane.plane.inventory")
+    shown = late("shmplane.plane.shown")
+    finding = late("shmplane.plane.coordination.finding")
+    following = late("shmplane.plane.coordination.following")
+    in_threads = late("shmplane.plane.coordination.in_threads")
+    loading = late("shmplane.plane.coordination.loading")
+    meters = late("shmplane.plane.coordination.meters")
+    pools = late("shmplane.plane.coordination.pools")
+    semaphores = late("shmplane.plane.coordination.semaphores")
+    watching = late("shmplane.plane.coordination.watching")
+    orphans = late("shmplane.plane.process.orphans")
+    upkeep = late("shmplane.plane.process.upkeep")
 
 __all__ = ["Plane"]
 
 D = TypeVar("D")
 
+#: kinds whose views cost no more than a mapping
+_SHOWN_AT_ONCE = {"array", "bytes"}
 
-class Plane(Coordinated):
+
+class Plane(MutableMapping[str, Any]):
     """A named region of shared memory on this host, like a directory of immutable blocks.
 
     It is opened, or created, by any process of the same user; there is no server. It stays until ``destroy()``,
@@ -98,7 +120,7 @@ class Plane(Coordinated):
         """
         options = parse_options(capacity, recycle, max_blocks, max_processes, temporary=True)
         plane = cls.__new__(cls)
-        plane._join(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}", root, options, create=True, trust_pickle=trust_pickle)
+        plane._join(f"{TEMPORARY_PREFIX}{os.urandom(8).hex()}", root, options, create=True, trust_pickle=trust_pickle)
         return plane
 
     def _join(
@@ -108,8 +130,8 @@ class Plane(Coordinated):
         self.root: str = os.path.abspath(root if root is not None else default_root())
         self._trust_pickle = trust_pickle
         self._closing = Closing(f"this Plane object of {name!r}")
-        self._views = Views(trust_pickle=trust_pickle)
-        self._recent = self._views.known
+        #: views of current blocks, by name
+        self._recent: dict[str, Known] = {}
         attachment, opened = open_attachment(self.root, name, create=create, options=options)
         self._attachment = attachment
         self._words = attachment.manifest.names.word
@@ -148,14 +170,16 @@ class Plane(Coordinated):
         Cost: one copy and two short holds of the plane's lock; one hold up to 64 KiB.
         """
         attachment = self._open()
-        target = check_target(name, expected_version=expected_version, linger=linger, evictable=evictable, ttl=ttl)
-        lease = put(attachment, encode(unwrapped(value), codec), target)
-        return Block(lease, trust_pickle=self._trust_pickle)
+        target = blocks.check_target(
+            name, expected_version=expected_version, linger=linger, evictable=evictable, ttl=ttl
+        )
+        lease = blocks.put(attachment, codecs.encode(blocks.unwrapped(value), codec), target)
+        return blocks.Block(lease, trust_pickle=self._trust_pickle)
 
     def __setitem__(self, name: str, value: Any) -> None:
-        if isinstance(value, Block):
+        if isinstance(value, blocks.Block):
             value = value.value()
-        put_unleased(self._open(), encode(value), Target(check_block_name(name)))
+        blocks.put_unleased(self._open(), codecs.encode(value), blocks.Target(check_block_name(name)))
 
     def __getitem__(self, name: str) -> Any:
         known = self._recent.get(name)
@@ -166,10 +190,10 @@ class Plane(Coordinated):
                 root = find_root()
                 if root is not None:
                     return show(root)
-                revived = self._views.revive(self._open(), name, known)
+                revived = blocks.revive(self._open(), self._recent, name)
                 if revived is not None:
                     return show(revived)
-        return self._views.find(self._open(), name)
+        return blocks.find(self._open(), self._recent, name, trust_pickle=self._trust_pickle)
 
     @overload
     def get(self, name: str, default: Any = None, *, as_: None = None) -> Any: ...
@@ -197,18 +221,87 @@ class Plane(Coordinated):
         Cost: one comparison and a new view while this process holds the block; else a short hold of the lock.
         """
         if as_ is not None:
-            check_as(as_)
+            codecs.check_as(as_)
             lease = self._lease(name)
             if lease is None:
                 return default
-            with Block(lease, trust_pickle=self._trust_pickle) as block:
-                return as_kind(block._facts.codec, block._root(), as_)
+            with blocks.Block(lease, trust_pickle=self._trust_pickle) as block:
+                return codecs.as_kind(block._facts.codec, block._root(), as_)
         if name not in self._recent:
-            return self._views.find(self._open(), name, default)
+            return blocks.find(self._open(), self._recent, name, default, trust_pickle=self._trust_pickle)
         try:
             return self[name]
         except own(BlockNotFound):
             return default
+
+    def get_or_put(self, name: str, fn: Callable[..., Any], *args: Any) -> Any:
+        """The value of ``name``, or what ``fn(*args)`` returns, put once per host however many processes ask at once.
+
+        An exception of ``fn`` reaches its caller and the others try in turn; a killed loader's work passes to the next.
+
+        Raises:
+            RuntimeError: ``fn`` asks for the name that it loads, itself or through the loader of another name.
+        """
+        encoded = check_block_name(name)
+        missing = object()
+        value = self.get(name, missing)
+        if value is not missing:
+            return value
+        instance = self._open().instance
+        loading.refuse_own(instance, name)
+        title = f"the loading of {name!r} in plane {self.name!r}"
+        with self._semaphore(b"g:" + encoded, 1, title):
+            value = self.get(name, missing)
+            if value is missing:
+                with loading.loading(instance, name):
+                    loaded = fn(*args)
+                value = self._put_and_show(name, loaded)
+            return value
+
+    async def get_or_put_async(self, name: str, fn: Callable[..., Any], *args: Any) -> Any:
+        """``get_or_put`` for asyncio; ``fn`` is async, or plain and called in a thread of its own.
+
+        A cancelled call passes the work on: the next one computes, whatever a plain ``fn`` that goes on returns. Once the
+        value is being put, a cancellation comes after that.
+
+        Raises:
+            RuntimeError: ``fn``, or a task or thread that it started meanwhile, asks for the name that it loads.
+        """
+        running_loop()
+        encoded = check_block_name(name)
+        missing = object()
+        value = await self._find_async(name, encoded, missing)
+        if value is not missing:
+            return value
+        instance = self._open().instance
+        loading.refuse_own(instance, name, in_task=True)
+        title = f"the loading of {name!r} in plane {self.name!r}"
+        async with self._semaphore(b"g:" + encoded, 1, title):
+            value = await self._find_async(name, encoded, missing)
+            if value is missing:
+                with loading.loading(instance, name, in_task=True):
+                    loaded = await in_threads.call_in_loop(fn, *args)
+                value = await in_threads.call_in_thread(self._put_and_show, name, loaded, to_its_end=True)
+            return value
+
+    async def _find_async(self, name: str, encoded: bytes, default: Any) -> Any:
+        """``get`` that never waits for the plane's lock in the loop's thread."""
+        attachment = self._open()
+        value = blocks.held(attachment, self._recent, name, default)
+        if value is not default:
+            return value
+        found = await finding.find_async(attachment, encoded, self._closing)
+        if found is None:
+            return default
+        show = partial(blocks.show, self._recent, name, found, trust_pickle=self._trust_pickle)
+        if found[0].facts.codec in _SHOWN_AT_ONCE or found[0].nbytes <= codecs.SMALL_DOCUMENT_NBYTES:
+            return show()
+        return await in_threads.call_in_thread(show)
+
+    def _put_and_show(self, name: str, loaded: Any) -> Any:
+        # Its lease keeps the value, also when somebody deletes the name at once.
+        with self.put(name, loaded) as block:
+            return block.value()
 
     def attach(self, name: str | Block) -> Block:
         """Lease the current version of ``name``, or the version that a handle means.
@@ -218,25 +311,25 @@ class Plane(Coordinated):
             StaleHandle: the handle's version is gone.
         """
         attachment = self._open()
-        if isinstance(name, Block):
+        if isinstance(name, blocks.Block):
             if name._plane[2] != attachment.instance:
                 raise StaleHandle(f"the handle of {name.name!r} means another plane than {self.name!r}", name=name.name)
-            return Block(name._open(), trust_pickle=self._trust_pickle)
+            return blocks.Block(name._open(), trust_pickle=self._trust_pickle)
         lease = self._lease(name)
         if lease is None:
-            raise missing(attachment, check_block_name(name))
-        return Block(lease, trust_pickle=self._trust_pickle)
+            raise blocks.no_such_block(attachment, check_block_name(name))
+        return blocks.Block(lease, trust_pickle=self._trust_pickle)
 
     def _lease(self, name: str) -> Lease | None:
         """A lease on the current version of a name, if there is one."""
         attachment = self._open()
-        found = attachment.look(lease_current, attachment, check_block_name(name))
+        found = attachment.look(blocks.lease_current, attachment, check_block_name(name))
         return None if found is None else found[0]
 
     def create(self, name: str, shape: Any, dtype: Any) -> Builder:
         """Write an array straight into shared memory: published on a clean end of ``with``, gone on an exception."""
         check_block_name(name)
-        return make_builder(self._open(), name, shape, dtype)
+        return blocks.make_builder(self._open(), name, shape, dtype)
 
     def edit(self, name: str) -> Draft:
         """A private copy-on-write draft of the current version; leaving its ``with`` block publishes the next one.
@@ -251,7 +344,7 @@ class Plane(Coordinated):
             UnsupportedValue: a mutable array or a pickle.
             Conflict: at the commit, when the name moved on meanwhile, also through this process.
         """
-        return open_draft(self._open(), name)
+        return drafts.open_draft(self._open(), name)
 
     def append(self, name: str, rows: Any) -> Block:
         """Add rows to a table, or to an array along axis 0; concurrent appends from many processes all land, once each.
@@ -272,11 +365,23 @@ class Plane(Coordinated):
         and in Fortran order, it is copied whole. Of appends to one array at the same moment one lands, and the others begin
         again; those to a table do not.
         """
-        return Block(append_rows(self._open(), name, rows), trust_pickle=self._trust_pickle)
+        return blocks.Block(drafts.append_rows(self._open(), name, rows), trust_pickle=self._trust_pickle)
+
+    def mutable(self, name: str, shape: Any = None, dtype: Any = None) -> npt.NDArray[Any]:
+        """Create (zero-filled) or attach one array that every process sees change; guard it with ``lock``.
+
+        Args:
+            shape, dtype: what it is to be; None: whatever is there.
+
+        Raises:
+            PlaneMismatch: it is there with another shape or dtype, or is not mutable.
+            BlockNotFound: it is not there and ``shape`` is None.
+        """
+        return blocks.open_mutable(self._open(), name, shape, dtype)
 
     def buffer(self, nbytes: int) -> Buffer:
         """A writable scratch buffer of warm recycled pages; its contents are undefined."""
-        return make_buffer(self._open(), nbytes)
+        return blocks.make_buffer(self._open(), nbytes)
 
     # Names
 
@@ -286,7 +391,7 @@ class Plane(Coordinated):
         try:
             attachment.change(Transaction.delete, encoded)
         except own(BlockNotFound):
-            raise missing(attachment, encoded) from None
+            raise blocks.no_such_block(attachment, encoded) from None
 
     def __delitem__(self, name: str) -> None:
         self.delete(name)
@@ -303,7 +408,7 @@ class Plane(Coordinated):
         try:
             attachment.change(Transaction.rename, encoded, check_block_name(new))
         except own(BlockNotFound):
-            raise missing(attachment, encoded) from None
+            raise blocks.no_such_block(attachment, encoded) from None
 
     def names(self, prefix: str = "") -> list[str]:
         """The names with a block, sorted."""
@@ -336,33 +441,103 @@ class Plane(Coordinated):
     def __eq__(self, other: object) -> bool:
         return self is other
 
+    # With other processes
+
+    def wait(self, name: str, *, newer_than: int = 0, timeout: float | None = None) -> Block:
+        """Block until ``name`` has a version newer than ``newer_than``, and lease it. Goes on through a delete.
+
+        Raises:
+            TimeoutError: none came within ``timeout`` seconds.
+            ClosedError: the plane was destroyed, or this object closed.
+
+        Cost: woken by whoever publishes, within about 0.1 ms.
+        """
+        lease = watching.wait(
+            self._open(), check_block_name(name), newer_than=newer_than, timeout=timeout, closing=self._closing
+        )
+        return blocks.Block(lease, trust_pickle=self._trust_pickle)
+
+    async def wait_async(self, name: str, *, newer_than: int = 0, timeout: float | None = None) -> Block:
+        """``wait`` for asyncio; it can be cancelled at any time."""
+        encoded = check_block_name(name)
+        lease = await watching.wait_async(
+            self._open(), encoded, newer_than=newer_than, timeout=timeout, closing=self._closing
+        )
+        return blocks.Block(lease, trust_pickle=self._trust_pickle)
+
+    def follow(self, name: str, *, newer_than: int = 0, timeout: float | None = None) -> Iterator[Block]:
+        """Yield the newest version whenever there is a newer one; may skip versions.
+
+        Raises:
+            TimeoutError: none came within ``timeout`` seconds; the next one may still be asked for.
+            ClosedError: the plane was destroyed, or this object closed.
+        """
+        check_block_name(name)
+        return following.Following(self, name, newer_than=newer_than, timeout=timeout)
+
+    def follow_async(self, name: str, *, newer_than: int = 0, timeout: float | None = None) -> AsyncIterator[Block]:
+        """``follow`` for asyncio: ``async for block in plane.follow_async(name)``."""
+        check_block_name(name)
+        return following.AsyncFollowing(self, name, newer_than=newer_than, timeout=timeout)
+
+    def lock(self, name: str) -> Semaphore:
+        """A host-wide lock: first come, first served; a killed holder's comes back by itself. Not re-entrant."""
+        return self._semaphore(b"l:" + check_block_name(name), 1, f"lock {name!r} of plane {self.name!r}")
+
+    def semaphore(self, name: str, permits: int) -> Semaphore:
+        """A host-wide semaphore of ``permits``; ``PlaneMismatch`` when others hold or wait with another count."""
+        semaphores.check_permits(permits)
+        return self._semaphore(b"s:" + check_block_name(name), permits, f"semaphore {name!r} of plane {self.name!r}")
+
+    def _semaphore(self, name: bytes, permits: int, title: str) -> Semaphore:
+        return semaphores.open_semaphore(self._open(), name, permits, title=title, closing=self._closing)
+
+    def _host_permits(self, name: str, limit: int) -> PoolPermits:
+        """What a connection pool called ``name`` needs for its ``host_limit``."""
+        semaphores.check_permits(limit)
+        attachment, closing = self._open(), Closing(f"pool {name!r}")
+        title = f"the limit of pools {name!r} in plane {self.name!r}"
+        semaphore = semaphores.open_semaphore(
+            attachment, b"p:" + check_block_name(name), limit, title=title, closing=closing
+        )
+        return pools.PoolPermits(attachment, semaphore, closing)
+
+    def _host_meter(self, name: str) -> PoolMeter:
+        """Where a connection pool called ``name`` counts, so that any process can tell the sums."""
+        return meters.PoolMeter(self._open(), check_block_name(name))
+
+    def _host_meters(self) -> dict[str, list[int]]:
+        """What the pools of all processes have counted, by their names."""
+        return meters.totals(self._open())
+
     # Upkeep
 
     def blocks(self) -> list[BlockInfo]:
         """A row per block, also those without a name that somebody still leases."""
-        return block_infos(self._open())
+        return inventory.block_infos(self._open())
 
     def stats(self) -> PlaneStatistics:
         """Totals over all processes."""
-        return statistics(self._open())
+        return inventory.statistics(self._open())
 
     def resize(self, capacity: int | str) -> None:
         """Change the capacity live; ``PlaneFull`` when more than that is in use."""
         attachment = self._open()
-        attachment.change(resize, attachment, parse_nbytes(capacity, "capacity"))
+        attachment.change(upkeep.resize, attachment, parse_nbytes(capacity, "capacity"))
 
     def gc(self) -> Reclaimed:
         """Reclaim what dead processes held: in this plane, temporary planes nobody lives in, temporary files of scopes."""
         attachment = self._open()
-        while attachment.change(reclaim_expired, attachment):
+        while attachment.change(upkeep.reclaim_expired, attachment):
             pass
-        reclaimed = attachment.change(reclaim, attachment)
-        return reclaimed + Reclaimed(planes=remove_orphans(self.root), files=remove_orphaned_files())
+        freed = attachment.change(upkeep.reclaim, attachment)
+        planes, files = orphans.remove_orphans(self.root), orphans.remove_orphaned_files()
+        return manifest.Reclaimed(*freed, planes=planes, files=files)
 
     def trim(self, nbytes: int = 0) -> int:
         """Give recycled memory back to the system until at most ``nbytes`` stay warm; how many bytes that was."""
         attachment = self._open()
-        return attachment.change(trim, parse_nbytes(nbytes, "nbytes"))
+        return attachment.change(upkeep.trim, parse_nbytes(nbytes, "nbytes"))
 
     # Life
 
@@ -384,7 +559,7 @@ class Plane(Coordinated):
         Other ``Plane`` objects of this process go on, as do permits that are held.
         """
         self._closing.closed = True
-        self._views.forget()
+        self._recent.clear()
         opened, self._opened = self._opened, None
         if opened is not None:
             self._attachment.close(opened)
@@ -414,11 +589,11 @@ class Plane(Coordinated):
     def __repr__(self) -> str:
         if self.closed:
             return f"<Plane {self.name!r} in {self.root}: closed>"
-        return text_of(self._attachment, self.name, self.root)
+        return shown.text_of(self._attachment, self.name, self.root)
 
     def _ipython_key_completions_(self) -> list[str]:
         """What ``plane["`` and the tabulator key offer in IPython and Jupyter."""
-        return [] if self.closed else names_now(self._attachment)
+        return [] if self.closed else shown.names_now(self._attachment)
 
 
 def _reopen(name: str, root: str, trust_pickle: bool) -> Plane:

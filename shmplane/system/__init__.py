@@ -34,23 +34,18 @@ from .hostlock import NOT_HAD, Busy, HostLock, Lost, NotHad
 from .immortal import immortalise
 from .imports import is_loaded
 from .mapping import Mapping, Pages, Window, reserve, round_to_pages
+from .modules import late, late_names
 from .residency import ADVICE, advise, drop_cached, drop_pages, is_half_of_memory, is_readable, write_back
 from .room import MemoryLimit, free_nbytes, memory_limit
 from .tokens import Token
-from .users import run_as
 from .waiting import wait_for_change, wake_all
 from .witness import ForkWitness
 
 if TYPE_CHECKING:
-    from multiprocessing.shared_memory import SharedMemory
+    from .standard import attach_untracked
+    from .users import run_as
 
-
-def attach_untracked(name: str, path: str) -> "SharedMemory":
-    """See ``standard``, which is loaded when it is first needed: it brings multiprocessing with it."""
-    from .standard import attach_untracked as attach
-
-    return attach(name, path)
-
+__getattr__ = late_names(__name__, {".standard": "attach_untracked", ".users": "run_as"})
 
 __all__ = [
     "ADVICE",
@@ -90,6 +85,8 @@ __all__ = [
     "is_loaded",
     "is_readable",
     "join_forks",
+    "late",
+    "late_names",
     "link_file",
     "make_data_file",
     "make_directory",

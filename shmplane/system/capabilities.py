@@ -7,7 +7,7 @@ Linux on a 64-bit little-endian machine: aligned 8-byte stores are then single s
 from __future__ import annotations
 
 import mmap
-import platform
+import os
 import sys
 
 from ..errors import UnsupportedPlatform
@@ -21,8 +21,9 @@ PAGE_NBYTES = mmap.PAGESIZE
 
 def require_platform() -> None:
     """Raise ``UnsupportedPlatform`` unless this is 64-bit little-endian Linux."""
-    found = f"{sys.platform} on {platform.machine()}, {sys.maxsize.bit_length() + 1} bit, {sys.byteorder} endian"
-    if sys.platform != "linux" or platform.machine() not in MACHINES:
+    machine = os.uname().machine
+    found = f"{sys.platform} on {machine}, {sys.maxsize.bit_length() + 1} bit, {sys.byteorder} endian"
+    if sys.platform != "linux" or machine not in MACHINES:
         raise UnsupportedPlatform(f"shmplane needs Linux on {' or '.join(MACHINES[:2])}; this is {found}")
     if sys.maxsize != 2**63 - 1 or sys.byteorder != "little":
         raise UnsupportedPlatform(f"shmplane needs a 64-bit little-endian Python; this is {found}")

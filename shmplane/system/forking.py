@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable
 from typing import Protocol
 
-from .imports import forget_held_imports, hold_imports, load_hooks_of_forks, release_imports
+from .imports import forget_held_imports, hold_imports, release_imports
 
 __all__ = ["Participant", "join_forks", "run_in_forked_child"]
 
@@ -28,7 +28,6 @@ _participants: list[weakref.ref[Participant]] = []
 
 def join_forks(participant: Participant) -> None:
     """Tell ``participant`` of every fork by Python from now on, for as long as it lives."""
-    load_hooks_of_forks()
     _participants[:] = [known for known in _participants if known() is not None]
     _participants.append(weakref.ref(participant))
 

@@ -2,7 +2,7 @@
 
 Python leaves such a module half made in the child, with its lock held by a thread that is not there, so the child's first
 import of it never ends. Therefore a fork first waits for imports that are under way, of this package's modules and of the
-libraries that it loads at their first use, whoever makes them, and holds the locks of those libraries until it is over.
+libraries, whoever makes them, and holds the locks of those that are loaded at their first use until it is over.
 
 Rule 1. Who waits for an import holds nothing that the import needs: libraries are held from the outermost on, and for
 parts of them nothing is.
@@ -18,8 +18,9 @@ from threading import get_ident
 from typing import Any
 
 from .handlers import ignoring
+from .modules import LATE
 
-__all__ = ["forget_held_imports", "hold_imports", "is_loaded", "load_hooks_of_forks", "release_imports"]
+__all__ = ["forget_held_imports", "hold_imports", "is_loaded", "release_imports"]
 
 #: loaded at their first use; each before those that it imports itself
 LIBRARIES = ["torch", "polars", "pandas", "pyarrow", "ml_dtypes", "numpy"]
@@ -37,14 +38,6 @@ def is_loaded(name: str) -> bool:
     return module is not None and not _is_being_made(module)
 
 
-def load_hooks_of_forks() -> None:
-    """Load what the libraries would bring along with fork hooks of its own.
-
-    A hook that is registered while a fork waits for an import misses its first half, and complains about it.
-    """
-    import random  # noqa: F401
-
-
 def hold_imports() -> None:
     """Wait for imports under way, and let no other thread begin one of a library."""
     for _ in range(_MOST_TRIES):
@@ -59,7 +52,7 @@ def hold_imports() -> None:
 
 def _hold_libraries() -> None:
     held = _held.setdefault(get_ident(), {})
-    for name in LIBRARIES:
+    for name in (*LATE, *LIBRARIES):
         if is_loaded(name):
             continue
         lock = _bootstrap._get_module_lock(name)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import platform
 import struct
 from typing import Any
 
@@ -32,7 +31,7 @@ _waiting = ctypes.CDLL(None, use_errno=True)
 
 MAP_FAILED = 2**64 - 1
 _MAP_FIXED = 0x10
-_FUTEX = {"x86_64": 202}.get(platform.machine(), 98)
+_FUTEX = {"x86_64": 202}.get(os.uname().machine, 98)
 
 # Safety: called with two ints and a 32-byte ``struct flock`` that the kernel only reads; without argtypes, since converting
 # through them costs as much as the call itself.

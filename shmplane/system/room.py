@@ -7,14 +7,13 @@ up counts.
 from __future__ import annotations
 
 import os
-from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from .handlers import own
 
 __all__ = ["MemoryLimit", "free_nbytes", "memory_limit"]
 
-_MOUNT = Path("/sys/fs/cgroup")
+_MOUNT = "/sys/fs/cgroup"
 #: version 1 says "no limit" with a number near 2**63
 _UNLIMITED = 1 << 60
 
@@ -40,35 +39,35 @@ def free_nbytes(directory: str) -> int:
     return free if limit is None else min(free, limit.room_nbytes)
 
 
-def memory_limit(mount: Path = _MOUNT, said: str | None = None) -> MemoryLimit | None:
+def memory_limit(mount: str | os.PathLike[str] = _MOUNT, said: str | None = None) -> MemoryLimit | None:
     """The limit with the least room, or None; ``said`` is what ``/proc/self/cgroup`` says."""
     if said is None:
         try:
-            said = Path("/proc/self/cgroup").read_text(encoding="utf-8")
+            said = _read_text("/proc/self/cgroup")
         except own(OSError):
             return None
-    found = [limit for line in said.splitlines() for limit in _limits_of(mount, line)]
+    found = [limit for line in said.splitlines() for limit in _limits_of(os.fspath(mount), line)]
     return min(found, key=lambda limit: limit.room_nbytes, default=None)
 
 
-def _limits_of(mount: Path, line: str) -> list[MemoryLimit]:
+def _limits_of(mount: str, line: str) -> list[MemoryLimit]:
     _, controllers, group = line.split(":", 2)
     if controllers == "":
         top, names = mount, ("memory.max", "memory.current")
     elif "memory" in controllers.split(","):
-        top, names = mount / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        top, names = f"{mount}/memory", ("memory.limit_in_bytes", "memory.usage_in_bytes")
     else:
         return []
     # A container sees its own group as the top, whatever the path says.
-    relative = PurePosixPath(group.lstrip("/"))
-    groups = [top / relative, *(top / parent for parent in relative.parents)]
+    steps = [step for step in group.split("/") if step]
+    groups = ["/".join([top, *steps[:depth]]) for depth in range(len(steps), -1, -1)]
     return [limit for path in groups if (limit := _read(path, *names)) is not None]
 
 
-def _read(group: Path, limit_name: str, used_name: str) -> MemoryLimit | None:
+def _read(group: str, limit_name: str, used_name: str) -> MemoryLimit | None:
     try:
-        limit = (group / limit_name).read_text(encoding="ascii").strip()
-        used = int((group / used_name).read_text(encoding="ascii"))
+        limit = _read_text(f"{group}/{limit_name}").strip()
+        used = int(_read_text(f"{group}/{used_name}"))
     except own(OSError, ValueError):
         return None
     if not limit.isdigit() or int(limit) >= _UNLIMITED:
@@ -76,12 +75,17 @@ def _read(group: Path, limit_name: str, used_name: str) -> MemoryLimit | None:
     return MemoryLimit(int(limit), used, _read_cached(group))
 
 
-def _read_cached(group: Path) -> int:
+def _read_cached(group: str) -> int:
     """Pages of files on disk; those of shared memory are on other lists of the kernel."""
     try:
-        said = dict(line.split() for line in (group / "memory.stat").read_text(encoding="ascii").splitlines())
+        said = dict(line.split() for line in _read_text(f"{group}/memory.stat").splitlines())
         # Version 1 has both its own and those with all groups below.
         prefix = "total_" if "total_inactive_file" in said else ""
         return int(said[f"{prefix}inactive_file"]) + int(said[f"{prefix}active_file"])
     except own(OSError, ValueError, KeyError):
         return 0
+
+
+def _read_text(path: str) -> str:
+    with open(path, encoding="utf-8") as file:
+        return file.read()

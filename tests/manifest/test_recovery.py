@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -228,8 +227,7 @@ def carried_out(facts: Facts, verdict: Verdict) -> Facts:
         segments[row] = WARM
     for row in verdict.doomed:
         segments[row], owners[row] = DOOMED, min(facts.alive) + 1
-    return replace(
-        facts,
+    return facts._replace(
         block_states=states,
         block_versions=versions,
         block_names=names,
@@ -328,12 +326,8 @@ def test_judging_what_was_carried_out_changes_nothing_more(facts: Facts) -> None
 def test_carrying_a_verdict_out_half_way_leads_to_the_same_end(facts: Facts, data: st.DataObject) -> None:
     """A kill between two stores of ``rebuild``: what is left is judged alike."""
     verdict = judge(facts)
-    part = Verdict(
-        living=verdict.living,
+    part = verdict._replace(
         freed=verdict.freed[: data.draw(st.integers(0, len(verdict.freed)))],
-        named=verdict.named,
-        emptied_names=verdict.emptied_names,
-        referenced=verdict.referenced,
         warm=verdict.warm[: data.draw(st.integers(0, len(verdict.warm)))],
         doomed=verdict.doomed[: data.draw(st.integers(0, len(verdict.doomed)))],
     )
@@ -344,7 +338,7 @@ def test_carrying_a_verdict_out_half_way_leads_to_the_same_end(facts: Facts, dat
 @given(facts=any_facts())
 def test_who_died_keeps_nothing(facts: Facts) -> None:
     """Without leases and with nobody alive, only names and linger times hold."""
-    verdict = judge(replace(facts, alive=set(), leased=set()))
+    verdict = judge(facts._replace(alive=set(), leased=set()))
     held = set(verdict.named) | {
         row for row in range(ROWS) if facts.block_lingers[row] and facts.block_expiries[row] > NOW
     }

@@ -7,13 +7,16 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+import shmplane
 from shmplane import Plane
-from shmplane.system import imports
+from shmplane.system import imports, late
+from shmplane.system.modules import LATE
 from tests.support.forked import run_forked
 from tests.support.processes import run_python
 from tests.support.waiting import HANG_S
@@ -70,6 +73,43 @@ def test_json_and_bytes_are_put_and_read_without_numpy_and_pyarrow(plane_root: P
     assert run_python(ROUND_TRIP).stdout == "[]\n"
 
 
+MOST_MODULES = 80  #: 72 today; with all that a first put or lock needs it was 192
+FIRST_PLANE = """
+import sys, shmplane
+before = set(sys.modules)
+plane = shmplane.Plane.temporary(capacity="64MiB")
+print(*sorted(set(sys.modules) - before))
+plane.destroy()
+"""
+DEAR = {"numpy", "pyarrow", "pandas", "polars", "inspect", "dataclasses", "json", "pickle", "pathlib", "tempfile"}
+
+
+def test_the_first_plane_of_a_process_loads_what_it_needs_and_no_more(plane_root: Path) -> None:
+    loaded = run_python(FIRST_PLANE).stdout.split()
+    assert "shmplane.plane.plane" in loaded
+    assert not DEAR & set(loaded)
+    assert not [name for name in loaded if name.startswith(("shmplane.codecs", "shmplane.observe", "shmplane.scopes"))]
+    assert len(loaded) <= MOST_MODULES
+
+
+def test_what_is_loaded_late_becomes_a_plain_module(plane: Plane) -> None:
+    plane["x"] = [1]
+    door, codecs = sys.modules["shmplane.plane.plane"], sys.modules["shmplane.codecs"]
+    assert type(door.codecs) is ModuleType
+    assert door.codecs.encode is codecs.encode
+    assert {"shmplane.codecs", "shmplane.plane.drafts"} <= set(LATE)
+
+
+def test_a_late_module_has_no_more_than_the_real_one() -> None:
+    module = late("shmplane.errors")
+    with pytest.raises(AttributeError, match="not loaded yet"):
+        module.__wrapped__  # noqa: B018
+    with pytest.raises(AttributeError, match="nothing"):
+        module.nothing  # noqa: B018
+    assert module.PlaneFull is shmplane.PlaneFull
+    LATE.remove("shmplane.errors")
+
+
 SLOW = """
 from tests.plane.test_without_libraries import BEGAN, END
 BEGAN.set()
@@ -120,6 +160,28 @@ def test_an_import_that_begins_during_a_fork_waits_for_its_end(
     imports.release_imports()
     assert BEGAN.wait(HANG_S)
     importing.join()
+
+
+def test_a_late_module_that_is_first_used_during_a_fork_waits_for_its_end(
+    plane: Plane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "late_library.py").write_text("whole = True\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    module, found = late("late_library"), threading.Event()
+
+    def use() -> None:
+        if module.whole:
+            found.set()
+
+    using = threading.Thread(target=use)
+    imports.hold_imports()  # the first half of a fork
+    using.start()
+    assert not found.wait(0.1)
+    imports.release_imports()
+    assert found.wait(HANG_S)
+    using.join()
+    LATE.remove("late_library")
+    del sys.modules["late_library"]
 
 
 def test_a_fork_inside_an_import_does_not_wait_for_itself(plane: Plane, slow_library: str, tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def forget_mappings(plane: Any) -> None:
 
 
 def forget_views(plane: Any) -> None:
-    plane._views.forget()
+    plane._recent.clear()
 
 
 def is_owing(plane: Any) -> bool:

@@ -1,1 +1,29 @@
-"""From a value to a live block, and back to a view."""
+"""From a value to a live block, and back to a view of it: what the door of the plane needs of it."""
+
+from .block import Block, unwrapped
+from .build import Buffer, Builder, make_buffer, make_builder
+from .claims import lease_current
+from .missing import no_such_block
+from .mutables import open_mutable
+from .publish import Target, check_target, put, put_unleased
+from .views import find, held, revive, show
+
+__all__ = [
+    "Block",
+    "Buffer",
+    "Builder",
+    "Target",
+    "check_target",
+    "find",
+    "held",
+    "lease_current",
+    "make_buffer",
+    "make_builder",
+    "no_such_block",
+    "open_mutable",
+    "put",
+    "put_unleased",
+    "revive",
+    "show",
+    "unwrapped",
+]

@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from ...manifest import Transaction
     from ..process.attachment import Attachment
 
-__all__ = ["missing"]
+__all__ = ["no_such_block"]
 
 _MOST_COMPARED = 2_000  #: names; all of them take some 20 ms
 
 
-def missing(attachment: Attachment, name: bytes, *, hint: str = "plane.names() lists those there are") -> BlockNotFound:
+def no_such_block(
+    attachment: Attachment, name: bytes, *, hint: str = "plane.names() lists those there are"
+) -> BlockNotFound:
     """The error for a name; ``near`` is one much like it that there is, or None.
 
     Args:

@@ -16,7 +16,7 @@ from ...names import check_block_name
 from ...system import Mapping, ignoring, reserve
 from ..memory.segments import FileSink
 from .claims import abandon_creation, claims_of
-from .missing import missing
+from .missing import no_such_block
 from .publish import Prepared, Target, begin, contents_of, publish, retry_after_reclaim
 from .shapes import model_of
 
@@ -42,7 +42,7 @@ def open_mutable(attachment: Attachment, name: str, shape: Any, dtype: Any) -> n
         if lease is not None:
             return _check_and_map(attachment, lease, name, shape, dtype)
         if shape is None:
-            raise missing(attachment, encoded, hint="give shape= and dtype= to create it")
+            raise no_such_block(attachment, encoded, hint="give shape= and dtype= to create it")
         # Somebody else may be faster: then theirs is attached.
         with ignoring(Conflict):
             return _create(attachment, encoded, shape, dtype)

@@ -18,14 +18,14 @@ from ...codecs import SMALL_DOCUMENT_NBYTES, presenter
 from ...names import check_block_name
 from .block import unsafe
 from .claims import claims_of, lease_current
-from .missing import missing
+from .missing import no_such_block
 
 if TYPE_CHECKING:
     from ...manifest import BlockFacts, Transaction
     from ..process.attachment import Attachment
     from .claims import Lease, Tracked
 
-__all__ = ["Known", "Views"]
+__all__ = ["Known", "find", "held", "revive", "show"]
 
 #: what no caller has as a default
 _NO_DEFAULT: Any = object()
@@ -35,69 +35,67 @@ _MOST_REMEMBERED = 16_384
 Known = tuple[int, int, Any, Any, Any]
 
 
-class Views:
-    def __init__(self, *, trust_pickle: bool) -> None:
-        self.known: dict[str, Known] = {}
-        self._trust_pickle = trust_pickle
+def find(
+    attachment: Attachment, known: dict[str, Known], name: str, default: Any = _NO_DEFAULT, *, trust_pickle: bool
+) -> Any:
+    """The value of a name, looked up under the lock and remembered; ``BlockNotFound``, or ``default``."""
+    encoded = check_block_name(name)
+    found = attachment.look(lease_current, attachment, encoded)
+    if found is None:
+        known.pop(name, None)
+        if default is _NO_DEFAULT:
+            raise no_such_block(attachment, encoded)
+        return default
+    return show(known, name, found, trust_pickle=trust_pickle)
 
-    def find(self, attachment: Attachment, name: str, default: Any = _NO_DEFAULT) -> Any:
-        """The value of a name, looked up under the lock and remembered; ``BlockNotFound``, or ``default``."""
-        encoded = check_block_name(name)
-        found = attachment.look(lease_current, attachment, encoded)
-        if found is None:
-            self.known.pop(name, None)
-            if default is _NO_DEFAULT:
-                raise missing(attachment, encoded)
-            return default
-        return self.show(name, found)
 
-    def held(self, attachment: Attachment, name: str, default: Any) -> Any:
-        """The value while a view of it is alive here, without any lock; else ``default``, whatever the plane has."""
-        known = self.known.get(name)
-        if known is None or attachment.manifest.names.word[known[0]] != known[1]:
-            return default
-        root = known[2]()
-        return default if root is None else known[3](root)
+def held(attachment: Attachment, known: dict[str, Known], name: str, default: Any) -> Any:
+    """The value while a view of it is alive here, without any lock; else ``default``, whatever the plane has."""
+    entry = known.get(name)
+    if entry is None or attachment.manifest.names.word[entry[0]] != entry[1]:
+        return default
+    root = entry[2]()
+    return default if root is None else entry[3](root)
 
-    def show(self, name: str, found: tuple[Lease, Tracked, int, int]) -> Any:
-        """The value of what ``lease_current`` has found, which is remembered."""
-        lease, tracked, name_row, word = found
-        kind = lease.facts.codec
-        if kind == "pickle" and not self._trust_pickle:
-            raise unsafe(name)
-        root = lease.root()
-        show = presenter(kind)
-        held = (tracked, lease.facts, lease.frame(), weakref.ref(lease.mapping))
-        if kind == "json" and lease.nbytes <= SMALL_DOCUMENT_NBYTES:
-            # Its text was copied, and the word tells every version from all others: it needs no lease to be right.
-            self._remember(name, (name_row, word, lambda: root, show, held))
-        else:
-            self._remember(name, (name_row, word, weakref.ref(root), show, held))
-        return show(root)
 
-    def revive(self, attachment: Attachment, name: str, known: Known) -> Any:
-        """A root for a block that we have leased before; None when the name has moved on."""
-        name_row, word, _, show, (tracked, facts, frame, mapping) = known
-        lease = claims_of(attachment).revive(attachment, tracked, facts, name_row=name_row, word=word)
+def show(known: dict[str, Known], name: str, found: tuple[Lease, Tracked, int, int], *, trust_pickle: bool) -> Any:
+    """The value of what ``lease_current`` has found, which is remembered."""
+    lease, tracked, name_row, word = found
+    kind = lease.facts.codec
+    if kind == "pickle" and not trust_pickle:
+        raise unsafe(name)
+    root = lease.root()
+    present = presenter(kind)
+    again = (tracked, lease.facts, lease.frame(), weakref.ref(lease.mapping))
+    if kind == "json" and lease.nbytes <= SMALL_DOCUMENT_NBYTES:
+        # Its text was copied, and the word tells every version from all others: it needs no lease to be right.
+        _remember(known, name, (name_row, word, lambda: root, present, again))
+    else:
+        _remember(known, name, (name_row, word, weakref.ref(root), present, again))
+    return present(root)
+
+
+def revive(attachment: Attachment, known: dict[str, Known], name: str) -> Any:
+    """A root for the block that is remembered of a name; None when the name has moved on."""
+    name_row, word, _, present, (tracked, facts, frame, mapping) = known[name]
+    lease = claims_of(attachment).revive(attachment, tracked, facts, name_row=name_row, word=word)
+    if lease is None:
+        lease = attachment.look(_lease_again, attachment, facts, name_row, word)
         if lease is None:
-            lease = attachment.look(_lease_again, attachment, facts, name_row, word)
-            if lease is None:
-                return None
-        root = lease.revive(frame, mapping())
-        held = (claims_of(attachment).leases[facts.row], facts, frame, mapping)
-        self._remember(name, (name_row, word, weakref.ref(root), show, held))
-        return root
+            return None
+    root = lease.revive(frame, mapping())
+    again = (claims_of(attachment).leases[facts.row], facts, frame, mapping)
+    _remember(known, name, (name_row, word, weakref.ref(root), present, again))
+    return root
 
-    def _remember(self, name: str, known: Known) -> None:
-        if known[1] < 0:
-            self.known.pop(name, None)
-            return
-        if len(self.known) >= _MOST_REMEMBERED:
-            self.known.clear()
-        self.known[name] = known
 
-    def forget(self) -> None:
-        self.known.clear()
+def _remember(known: dict[str, Known], name: str, entry: Known) -> None:
+    if entry[1] < 0:
+        known.pop(name, None)
+        return
+    if len(known) >= _MOST_REMEMBERED:
+        known.clear()
+    known[name] = entry
 
 
 def _lease_again(tx: Transaction, attachment: Attachment, facts: BlockFacts, name_row: int, word: int) -> Lease | None:

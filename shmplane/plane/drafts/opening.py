@@ -8,7 +8,7 @@ from ...errors import UnsupportedValue
 from ...manifest import KINDS
 from ...names import check_block_name
 from ..blocks.claims import lease_current
-from ..blocks.missing import missing
+from ..blocks.missing import no_such_block
 from .array_draft import ArrayDraft
 from .draft import Draft
 from .json_draft import JsonDraft
@@ -36,7 +36,7 @@ def open_draft(attachment: Attachment, name: str) -> Draft:
     encoded = check_block_name(name)
     found = attachment.look(lease_current, attachment, encoded)
     if found is None:
-        raise missing(attachment, encoded)
+        raise no_such_block(attachment, encoded)
     base = found[0]
     kind = KINDS[base.facts.kind]
     draft = _DRAFTS.get(kind)

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from ...errors import ClosedError, ShmplaneError
-from ...manifest import Manifest, Reclaimed, Transaction, leave, link_prefix
+from ...manifest import NOTHING, Freed, Manifest, Transaction, leave, link_prefix
 from ...system import NOT_HAD, Busy, HostLock, Lost, NotHad, Token, ignoring, is_from_handler, own, wake_all
 from ..memory.extents import Compositions
 from ..memory.failures import is_impossible, written_over
@@ -114,7 +114,7 @@ class Attachment:
         #: until then nobody who is in a hurry waits for the lock
         self.refused_until: float = 0.0
         #: what this process has given back for the dead since the last ``gc`` asked
-        self.reclaimed: Reclaimed = Reclaimed()
+        self.reclaimed: Freed = NOTHING
 
     # Transactions
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import secrets
 import threading
 from typing import TYPE_CHECKING
 
@@ -170,7 +169,7 @@ def remove_directory(path: str, manifest: Manifest) -> None:
         return
     if (here.st_ino, here.st_dev) != manifest.identity:
         return
-    dead = f"{os.path.dirname(path)}/.dead-{secrets.token_hex(8)}"
+    dead = f"{os.path.dirname(path)}/.dead-{os.urandom(8).hex()}"
     try:
         os.rename(path, dead)
     except own(FileNotFoundError):

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import time
 
 from ...errors import ClosedError, PlaneCorrupt, PlaneMismatch, PlaneNotFound, PlaneSecurityError, ShmplaneError
@@ -166,7 +165,7 @@ def _remove_if_empty(path: str) -> None:
 
 def _try_create(root: str, name: str, path: str, options: Options) -> Attachment | None:
     """Make the plane; None when somebody else was faster."""
-    private = f"{directory_of(root)}/.new-{secrets.token_hex(8)}"
+    private = f"{directory_of(root)}/.new-{os.urandom(8).hex()}"
     os.mkdir(private, 0o700)
     descriptors: list[int] = []
     try:

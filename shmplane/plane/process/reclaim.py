@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ...manifest import (
     DOOMED,
+    Freed,
     Transaction,
     expire_lingering,
     expire_names,
@@ -20,7 +21,6 @@ from ...manifest import (
 )
 
 if TYPE_CHECKING:
-    from ...manifest import Reclaimed
     from ...system import Token
     from .registry import Registry
 
@@ -35,7 +35,7 @@ class Living(Protocol):
 
     token: Token
     slot: int
-    reclaimed: Reclaimed
+    reclaimed: Freed
     registries: dict[type[Registry], Registry]
 
 
@@ -48,7 +48,7 @@ def reclaim_dead(tx: Transaction, attachment: Living) -> int:
     """Give back what dead processes held; how many they were."""
     dead = dead_slots(tx, attachment)
     for slot in dead:
-        attachment.reclaimed += reclaim_slot(tx, slot)
+        attachment.reclaimed = Freed.total([attachment.reclaimed, reclaim_slot(tx, slot)])
     _remove_ownerless(tx)
     return len(dead)
 
@@ -71,7 +71,8 @@ def _remove_ownerless(tx: Transaction) -> None:
 def recover(tx: Transaction, attachment: Living) -> None:
     """Bring a plane whose last transaction was left unfinished to a state that every fact agrees with."""
     dead = dead_slots(tx, attachment)
-    attachment.reclaimed += rebuild(tx, set(tx.space.slots_in_use()) - set(dead))
+    freed = rebuild(tx, set(tx.space.slots_in_use()) - set(dead))
+    attachment.reclaimed = Freed.total([attachment.reclaimed, freed])
     if attachment.slot >= 0:
         audit(tx, attachment)
 

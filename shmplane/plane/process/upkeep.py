@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...errors import PlaneFull
-from ...manifest import Reclaimed, expire
+from ...manifest import NOTHING, Freed, expire
 from .reclaim import reclaim_dead
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def resize(tx: Transaction, attachment: Attachment, capacity: int) -> None:
     tx.set_capacity(capacity)
 
 
-def reclaim(tx: Transaction, attachment: Attachment) -> Reclaimed:
+def reclaim(tx: Transaction, attachment: Attachment) -> Freed:
     """Give back what dead processes held and what has lingered long enough; how much that was since last asked.
 
     Whatever this process reclaimed in passing, by joining or by its look once a second, counts as well.
@@ -49,16 +49,15 @@ def reclaim(tx: Transaction, attachment: Attachment) -> Reclaimed:
     attachment.free_garbage(tx)
     _remove_again(tx, attachment)
     reclaim_dead(tx, attachment)
-    expired, _ = expire(tx)
-    total = attachment.reclaimed + Reclaimed(blocks=expired.blocks, nbytes=expired.nbytes)
-    attachment.reclaimed = Reclaimed()
-    return total
+    (expired, _), reclaimed = expire(tx), attachment.reclaimed
+    attachment.reclaimed = NOTHING
+    return Freed.total([reclaimed, expired])
 
 
 def reclaim_expired(tx: Transaction, attachment: Attachment) -> bool:
     """More of what goes at a time; whether there is more still."""
     expired, has_more = expire(tx)
-    attachment.reclaimed += Reclaimed(blocks=expired.blocks, nbytes=expired.nbytes)
+    attachment.reclaimed = Freed.total([attachment.reclaimed, expired])
     return has_more
 
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 if TYPE_CHECKING:
-    from .blocks.block import Block
+    from ..blocks.block import Block
 
 __all__ = ["AsyncFollowing", "Following"]
 
