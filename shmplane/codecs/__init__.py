@@ -6,6 +6,8 @@ bring it back, ``as_kind`` as something else. No library is imported before a va
 
 from .array import array_over, grow_array
 from .base import Encoded, Memory, Sink
+from .batches import TableStream
+from .choose import gather_rows
 from .codec import Codec
 from .composed import (
     Composition,
@@ -53,6 +55,7 @@ __all__ = [
     "Piece",
     "Sink",
     "TableForm",
+    "TableStream",
     "align_column",
     "align_rows",
     "check_labels",
@@ -75,6 +78,7 @@ __all__ = [
     "flatten",
     "join_chunks",
     "form_of",
+    "gather_rows",
     "grow_array",
     "is_composed",
     "nbytes_of",

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UnsupportedValue
 from ..system import own
-from . import array, document, frames, raw
+from . import array, batches, document, frames, raw
 from .base import CAN_STORE
 
 if TYPE_CHECKING:
     from .base import Encoded
 
-__all__ = ["encode_by_rank", "encode_named_array", "encode_named_bytes", "encode_named_table"]
+__all__ = ["encode_by_rank", "encode_named_array", "encode_named_bytes", "encode_named_table", "gather_rows"]
 
 
 def encode_by_rank(value: Any) -> Encoded:
@@ -55,6 +55,15 @@ def _encode_table(value: Any) -> Encoded | None:
     if _is_of(value, "polars", "DataFrame", "Series"):
         return frames.encode_polars(value)
     return frames.encode_arrow(value) if "pyarrow" in sys.modules else None
+
+
+def gather_rows(rows: Any) -> Any:
+    """Rows that could be read only once, as a table; any others as they are."""
+    known = [("pandas", "DataFrame", "Series"), ("polars", "DataFrame", "Series"), ("pyarrow", "Table", "ChunkedArray")]
+    if not hasattr(type(rows), "__arrow_c_stream__") or any(_is_of(rows, *names) for names in known):
+        return rows
+    stream = batches.stream_of(rows)
+    return rows if stream is None else stream.table()
 
 
 def encode_named_table(value: Any) -> Encoded | None:

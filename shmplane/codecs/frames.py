@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UnsupportedValue
 from ..system import own
+from .batches import TableStream, stream_of
 from .composed import composition_of, is_composed, read_composed
 from .envelope import corrupt
 from .libraries import with_cure
@@ -58,10 +59,14 @@ def encode_arrow(value: Any) -> EncodedTable | None:
     return None
 
 
-def encode_arrow_like(value: Any) -> EncodedTable:
+def encode_arrow_like(value: Any) -> EncodedTable | TableStream:
     """Describe what exports the Arrow C interface: structures as columns, anything else as one."""
     import pyarrow as pa
 
+    if hasattr(type(value), "__arrow_c_stream__"):
+        stream = stream_of(value)
+        if stream is not None:
+            return stream
     try:
         table = pa.table(value)
     except own(Exception) as error:  # foreign code may raise anything

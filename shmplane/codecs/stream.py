@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from .base import Sink
 
-__all__ = ["SinkFile", "plan_batches", "write_stream"]
+__all__ = ["SinkFile", "concat_batches", "open_writer", "plan_batches", "write_stream"]
 
 SMALL_NBYTES = 4096  #: pieces up to this size are gathered
 FEW_BATCHES = 16  #: so many batches are never combined
@@ -35,7 +35,7 @@ class SinkFile:
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
         self._small = bytearray()
-        self._offset = 0
+        self.offset = 0  #: bytes that are written
 
     def __enter__(self) -> Self:
         import pyarrow as pa
@@ -45,7 +45,7 @@ class SinkFile:
 
     def __exit__(self, kind: object, *_: object) -> None:
         if kind is None:
-            self._flush_small()
+            self.flush_small()
         # Arrow's file and this object refer to each other.
         del self.arrow
 
@@ -54,17 +54,18 @@ class SinkFile:
         if nbytes <= SMALL_NBYTES:
             self._small += data
             return nbytes
-        self._flush_small()
-        self._sink.write(self._offset, data)
-        self._offset += nbytes
+        self.flush_small()
+        self._sink.write(self.offset, data)
+        self.offset += nbytes
         return nbytes
 
-    def _flush_small(self) -> None:
+    def flush_small(self) -> None:
+        """Write what is gathered."""
         # First taken out: a write that Ctrl-C ends may keep a view of it, and what Arrow says last could not be added.
         small, self._small = self._small, bytearray()
         if small:
-            self._sink.write(self._offset, small)
-            self._offset += len(small)
+            self._sink.write(self.offset, small)
+            self.offset += len(small)
 
     def flush(self) -> None: ...
     def close(self) -> None: ...
@@ -72,12 +73,17 @@ class SinkFile:
 
 def write_stream(file: Any, schema: pa.Schema, batches: Callable[[], Iterable[pa.RecordBatch]]) -> None:
     """Write ``batches`` to an Arrow output file."""
+    with open_writer(file, schema) as writer:
+        for batch in batches():
+            writer.write_batch(batch)
+
+
+def open_writer(file: Any, schema: pa.Schema) -> pa.RecordBatchStreamWriter:
+    """Arrow's writer of a stream, as blocks have it."""
     import pyarrow as pa
 
     options = pa.ipc.IpcWriteOptions(allow_64bit=True, compression=None, use_threads=False)
-    with pa.ipc.new_stream(file, schema, options=options) as writer:
-        for batch in batches():
-            writer.write_batch(batch)
+    return pa.ipc.new_stream(file, schema, options=options)
 
 
 def plan_batches(table: pa.Table) -> Callable[[], Iterable[pa.RecordBatch]]:
@@ -117,18 +123,19 @@ def _combine(batches: Iterable[pa.RecordBatch], enough_rows: int) -> Iterator[pa
     group: list[pa.RecordBatch] = []
     for batch in batches:
         if batch.num_rows >= enough_rows:
-            yield from _concat(group)
+            yield from concat_batches(group)
             yield batch
             group = []
             continue
         group.append(batch)
         if sum(member.num_rows for member in group) >= enough_rows:
-            yield from _concat(group)
+            yield from concat_batches(group)
             group = []
-    yield from _concat(group)
+    yield from concat_batches(group)
 
 
-def _concat(group: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
+def concat_batches(group: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
+    """One batch of all, or where Arrow cannot join them the pieces."""
     import pyarrow as pa
 
     if len(group) < 2:

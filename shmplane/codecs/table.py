@@ -36,6 +36,7 @@ __all__ = [
     "SERIES",
     "EncodedTable",
     "TableFrame",
+    "check_schema",
     "check_table",
     "encode_table",
     "find_columns",
@@ -44,6 +45,7 @@ __all__ = [
     "parse_table",
     "read_positions",
     "read_table",
+    "table_frame",
 ]
 
 MAX_DEPTH = 62  #: of types within types; what the IPC format can write
@@ -92,28 +94,40 @@ class EncodedTable:
         size = pa.MockOutputStream()
         write_stream(size, self._schema, self._batches)
         self.nbytes: int = size.size()
-        head = _HEAD.pack(ORIGINS.index(origin), table.num_rows, table.num_columns, self.nbytes)
-        schema = self._schema.serialize()
-        if not pa.ipc.read_schema(schema).equals(self._schema, check_metadata=True):
-            raise UnsupportedValue("this table's schema would come back from Arrow as another one; cast its columns")
-        self.frame: bytes = seal(b"T", head + schema.to_pybytes())
+        self.frame: bytes = table_frame(self._schema, origin, num_rows=table.num_rows, nbytes=self.nbytes)
 
     def write_to(self, sink: Sink) -> None:
         with SinkFile(sink) as file:
             write_stream(file.arrow, self._schema, self._batches)
 
 
-def encode_table(table: pa.Table, origin: str = "arrow") -> EncodedTable:
-    """Describe a ``pyarrow.Table``, or raise ``UnsupportedValue`` naming the column that cannot be stored."""
+def table_frame(schema: pa.Schema, origin: str, *, num_rows: int, nbytes: int) -> bytes:
+    """The frame of a table whose stream has ``nbytes``."""
     import pyarrow as pa
 
-    for field in table.schema:
+    message = schema.serialize()
+    if not pa.ipc.read_schema(message).equals(schema, check_metadata=True):
+        raise UnsupportedValue("this table's schema would come back from Arrow as another one; cast its columns")
+    head = _HEAD.pack(ORIGINS.index(origin), num_rows, len(schema), nbytes)
+    return seal(b"T", head + message.to_pybytes())
+
+
+def check_schema(schema: pa.Schema) -> None:
+    """``UnsupportedValue`` naming the column that cannot be stored."""
+    for field in schema:
         _check_type(field.type, field.name)
         if not _comes_back(field.type):
             raise UnsupportedValue(
                 f"column {field.name!r} is {field.type}, which Arrow can write and cannot read back; cast it first",
                 column=field.name,
             )
+
+
+def encode_table(table: pa.Table, origin: str = "arrow") -> EncodedTable:
+    """Describe a ``pyarrow.Table``, or raise ``UnsupportedValue`` naming the column that cannot be stored."""
+    import pyarrow as pa
+
+    check_schema(table.schema)
     try:
         table.validate()  # as every reader does
         return EncodedTable(table, origin)
@@ -257,8 +271,8 @@ def find_columns(names: Sequence[str], columns: Sequence[str]) -> list[int]:
     return [names.index(name) for name in columns]
 
 
-def nbytes_of(table: pa.Table) -> int:
-    """Bytes of a table's values; of views, which older versions of Arrow cannot count, those of their whole buffers."""
+def nbytes_of(table: pa.Table | pa.RecordBatch) -> int:
+    """Bytes of a table's or batch's values; of views, which older versions of Arrow cannot count, of their whole buffers."""
     try:
         return int(table.nbytes)
     except own(TypeError):

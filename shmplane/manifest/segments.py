@@ -55,9 +55,23 @@ class SegmentSpace:
         warm = self._take_warm(nbytes)
         if warm is not None:
             return warm
+        return self.fresh_place(nbytes)
+
+    def fresh_place(self, nbytes: int) -> Place:
+        """A row for a new segment; ``PlaneFull`` when capacity is reached."""
         needed = round_to_pages(nbytes)
         self.make_room(needed)
         return self._new_segment(needed)
+
+    def resize_unfinished(self, segment_row: int, nbytes: int) -> int:
+        """Another size for a segment that is MAKING, so that nobody has mapped it; its size now."""
+        needed = round_to_pages(nbytes)
+        more = needed - self._segments.nbytes[segment_row]
+        if more > 0:
+            self.make_room(more)
+        self._segments.nbytes[segment_row] = needed
+        self._account(used=more)
+        return needed
 
     def _take_warm(self, nbytes: int) -> Place | None:
         segments, first = self._segments, self._recycled.first

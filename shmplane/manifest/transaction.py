@@ -99,9 +99,9 @@ class Transaction(Reader):
             self.space.leave_cell(row)
             self.space.free_block_row(row)
 
-    def begin_large(self, nbytes: int) -> tuple[int, Place]:
-        """A row that is CREATING and a segment of its own to write."""
-        place = self.space.place(nbytes)
+    def begin_large(self, nbytes: int, *, fresh: bool = False) -> tuple[int, Place]:
+        """A row that is CREATING and a segment of its own to write; ``fresh``: a new one, whose size may change."""
+        place = self.space.fresh_place(nbytes) if fresh else self.space.place(nbytes)
         try:
             row = self.space.block_row()
         except BaseException:

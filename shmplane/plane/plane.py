@@ -156,7 +156,8 @@ class Plane(MutableMapping[str, Any]):
         Args:
             name: 1 to 120 bytes of UTF-8 without control characters; None: an anonymous block, which outlives its last
                 lease by ``linger`` seconds, so that a handle in a queue arrives, also when its maker was killed.
-            value: ndarray of any shape and fixed-size dtype, Arrow table, DataFrame, buffer or JSON value.
+            value: ndarray of any shape and fixed-size dtype, Arrow table, DataFrame, buffer or JSON value. Batches of an
+                Arrow reader are written while they are read, so what they come from is never held twice.
             codec: force a kind; ``"pickle"`` stores any object, readable only with ``trust_pickle=True``.
             evictable: may be deleted when the plane is full and nobody leases it.
             expected_version: ``Conflict`` unless the name is at it; 0: absent.
@@ -173,13 +174,13 @@ class Plane(MutableMapping[str, Any]):
         target = blocks.check_target(
             name, expected_version=expected_version, linger=linger, evictable=evictable, ttl=ttl
         )
-        lease = blocks.put(attachment, codecs.encode(blocks.unwrapped(value), codec), target)
+        lease = blocks.put_value(attachment, codecs.encode(blocks.unwrapped(value), codec), target)
         return blocks.Block(lease, trust_pickle=self._trust_pickle)
 
     def __setitem__(self, name: str, value: Any) -> None:
         if isinstance(value, blocks.Block):
             value = value.value()
-        blocks.put_unleased(self._open(), codecs.encode(value), blocks.Target(check_block_name(name)))
+        blocks.set_value(self._open(), codecs.encode(value), blocks.Target(check_block_name(name)))
 
     def __getitem__(self, name: str) -> Any:
         known = self._recent.get(name)

@@ -5,7 +5,8 @@ from .build import Buffer, Builder, make_buffer, make_builder
 from .claims import lease_current
 from .missing import no_such_block
 from .mutables import open_mutable
-from .publish import Target, check_target, put, put_unleased
+from .publish import Target, check_target
+from .streaming import put_value, set_value
 from .views import find, held, revive, show
 
 __all__ = [
@@ -21,9 +22,9 @@ __all__ = [
     "make_builder",
     "no_such_block",
     "open_mutable",
-    "put",
-    "put_unleased",
+    "put_value",
     "revive",
+    "set_value",
     "show",
     "unwrapped",
 ]

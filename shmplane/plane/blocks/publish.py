@@ -226,16 +226,16 @@ def _render(contents: Contents, body: Encoded) -> bytearray:
     return payload
 
 
-def begin(attachment: Attachment, target: Target, nbytes: int) -> Creation:
-    """A CREATING row with a segment for ``nbytes``."""
-    return attachment.change(_begin, attachment, target, nbytes)
+def begin(attachment: Attachment, target: Target, nbytes: int, *, fresh: bool = False) -> Creation:
+    """A CREATING row with a segment for ``nbytes``; ``fresh``: a new one, whose size may change."""
+    return attachment.change(_begin, attachment, target, nbytes, fresh=fresh)
 
 
-def _begin(tx: Transaction, attachment: Attachment, target: Target, nbytes: int) -> Creation:
+def _begin(tx: Transaction, attachment: Attachment, target: Target, nbytes: int, *, fresh: bool) -> Creation:
     if target.name is not None:
         tx.check_version(target.name, target.expected_version)
         tx.name_row(target.name)
-    return claims_of(attachment).new_creation(*tx.begin_large(nbytes))
+    return claims_of(attachment).new_creation(*tx.begin_large(nbytes, fresh=fresh))
 
 
 def write_segment(attachment: Attachment, place: Place, body: Encoded, contents: Contents) -> None:

@@ -21,6 +21,7 @@ from ...codecs import (
     encode_rows,
     encode_table,
     form_of,
+    gather_rows,
     nbytes_of,
 )
 from ...errors import Conflict, UnsupportedValue
@@ -61,7 +62,7 @@ _COMBINED_NBYTES = 8 << 20
 
 def append_rows(attachment: Attachment, name: str, rows: Any) -> Lease:
     """Add rows to the table or array of that name, or create it; the lease on the new version."""
-    encoded_name = check_block_name(name)
+    encoded_name, rows = check_block_name(name), gather_rows(rows)  # what is read once cannot begin again
     for attempts in itertools.count():
         # Each turn finds another block there than the one before: made, deleted or of another schema meanwhile.
         found = attachment.look(lease_current, attachment, encoded_name)

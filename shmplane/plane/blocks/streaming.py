@@ -1,0 +1,134 @@
+"""Putting what is not in memory yet: written while it is read, into a segment that grows with it.
+
+The segment is a new one, and MAKING until it is published: nobody else has mapped it, so its size may change. What it is
+to have is accounted for before it is written, and what it has too much in the end is given back: so the plane is full for
+a stream when it is full for its bytes. Whatever ends it before it is published leaves a row that is CREATING, as with any
+other block.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from ...codecs import TableStream
+from ...errors import PlaneFull
+from ...manifest import KIND_CODES, SMALL_NBYTES
+from ...system import own, set_size
+from ..memory.segments import FileSink
+from ..process.upkeep import reclaim_for
+from .claims import abandon_creation, claims_of
+from .publish import Prepared, begin, describe_contents, publish, put, put_unleased, retry_after_reclaim
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from ...codecs import Encoded
+    from ...manifest import Contents, Transaction
+    from ..process.attachment import Attachment
+    from .claims import Creation, Lease
+    from .publish import Target
+
+__all__ = ["put_value", "set_value"]
+
+_FIRST_NBYTES = 1 << 20
+
+
+def put_value(attachment: Attachment, encoded: Encoded, target: Target) -> Lease:
+    """Copy a value in and publish it; the lease on it. A stream is read and written at once."""
+    if type(encoded) is TableStream:
+        return _put_stream(attachment, encoded, target)
+    return put(attachment, encoded, target)
+
+
+def set_value(attachment: Attachment, encoded: Encoded, target: Target) -> None:
+    """The same without a lease: nothing in this process keeps the block."""
+    if type(encoded) is TableStream:
+        _put_stream(attachment, encoded, target)
+    else:
+        put_unleased(attachment, encoded, target)
+
+
+def _put_stream(attachment: Attachment, stream: TableStream, target: Target) -> Lease:
+    small = stream.all_within(SMALL_NBYTES)
+    if small is not None:
+        return put(attachment, small, target)
+    file = _GrowingFile(attachment, target)
+    try:
+        try:
+            written = stream.stream_to(file)
+            contents = describe_contents(KIND_CODES[stream.kind], written.nbytes, written.frame)
+            file.finish(contents)
+        finally:
+            file.close()
+        lease = publish(attachment, target, Prepared(contents, None, file.creation))
+    except BaseException:
+        abandon_creation(attachment, file.creation)
+        raise
+    lease.keep_frame(contents.frame)
+    return lease
+
+
+class _GrowingFile:
+    """The segment of a block whose size nobody knows yet: a ``Sink``.
+
+    Attributes:
+        nbytes: what is accounted for.
+    """
+
+    def __init__(self, attachment: Attachment, target: Target) -> None:
+        self._attachment = attachment
+        self.creation: Creation = retry_after_reclaim(attachment, _begin, attachment, target)
+        place = self.creation.place
+        self.nbytes: int = place.nbytes
+        try:
+            self._fd = attachment.memory.create(place)
+        except BaseException:
+            abandon_creation(attachment, self.creation)
+            raise
+        self._sink = FileSink(self._fd, attachment.memory.plane)
+
+    def write(self, offset: int, data: Buffer) -> None:
+        end = offset + memoryview(data).nbytes
+        if end > self.nbytes:
+            self._grow(end)
+        self._write(offset, data)
+
+    def _write(self, offset: int, data: Buffer) -> None:
+        try:
+            self._sink.write(offset, data)
+        except own(PlaneFull) as full:
+            # The file system is full although the capacity is not.
+            self._attachment.change(reclaim_for, self._attachment, full)
+            self._sink.write(offset, data)
+
+    def _grow(self, needed: int) -> None:
+        """By an eighth, so that there are few steps; when that is too much, to what is needed."""
+        try:
+            self._resize(max(needed, self.nbytes + self.nbytes // 8 + _FIRST_NBYTES))
+        except own(PlaneFull):
+            retry_after_reclaim(self._attachment, self._resize, needed)
+
+    def _resize(self, nbytes: int) -> None:
+        self.nbytes = self._attachment.change(_resize, self._attachment, self.creation, nbytes)
+
+    def finish(self, contents: Contents) -> None:
+        """Write the frame behind the body; from now on the file has the size that its row says."""
+        if contents.nbytes > self.nbytes:
+            self._grow(contents.nbytes)
+        self._write(contents.stored_nbytes, contents.tail())
+        self._resize(contents.nbytes)
+        with self._attachment.memory.translated("cutting a segment to its size"):
+            set_size(self._fd, self.nbytes)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def _begin(attachment: Attachment, target: Target) -> Creation:
+    return begin(attachment, target, _FIRST_NBYTES, fresh=True)
+
+
+def _resize(tx: Transaction, attachment: Attachment, creation: Creation, nbytes: int) -> int:
+    claims_of(attachment).check_own(tx, creation)
+    return tx.space.resize_unfinished(creation.place.segment_row, nbytes)
