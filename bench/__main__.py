@@ -1,5 +1,7 @@
 """``python -m bench [--quick] [--json FILE] [CASE ...]``: run the cases, print the table.
 
+``python -m bench cache-traces [FILE ...]`` replays traces of requests through the eviction policies instead.
+
 The exit code is 1 when a case failed with an error. A target that was missed is shown and changes nothing:
 times are never asserted.
 """
@@ -16,13 +18,15 @@ import time
 import traceback
 from pathlib import Path
 
-from bench import cases
+from bench import cache_traces, cases
 from bench.harness import Row, Scale
 from bench.host import describe_host, show_host
 from bench.report import Outcome, count, show_table
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["cache-traces"]:
+        return cache_traces.main(sys.argv[2:])
     names = sorted(module.name for module in pkgutil.iter_modules(cases.__path__))
     options = _parse(names)
     scale = Scale(quick=options.quick)
