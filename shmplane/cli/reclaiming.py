@@ -1,7 +1,7 @@
-"""``shmplane gc``: reclaim what ended processes held. Silent when there is nothing to reclaim.
+"""``shmplane gc``: reclaim what ended processes held, and say what came back. Silent when nothing did.
 
-What was reclaimed is what could be reclaimed before and cannot any more: only ended processes hold such things, so
-it does not matter who was faster.
+A dry run tells it from a snapshot. Otherwise it is what ``Plane.gc`` gave back: a process that lives in the plane looks for
+ended ones once a second, and what it reclaimed first is not ours to tell.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import PlaneNotFound, ShmplaneError
-from ..observe import Leftover, Reclaimable, leftovers, nbytes, plane_names, reclaimable, snapshot_of, some
+from ..observe import Leftover, leftovers, nbytes, parts_of, plane_names, reclaimable, snapshot_of, some
+from ..system import load_late
 from .exits import OK, PROBLEMS
 
 if TYPE_CHECKING:
@@ -23,11 +24,34 @@ if TYPE_CHECKING:
 __all__ = ["gc"]
 
 
+class _Given(NamedTuple):
+    """What came back, or would, of one plane; ``pids``: of ended processes that held something."""
+
+    processes: int
+    leases: int
+    permits: int
+    blocks: int
+    nbytes: int
+    pids: list[int]
+
+    def __bool__(self) -> bool:
+        """A process that ended and held nothing is no news."""
+        return bool(self.pids or any((self.leases, self.permits, self.blocks, self.nbytes)))
+
+    def __str__(self) -> str:
+        """``1 process, 2 leases, 80 KiB``."""
+        processes = [some(self.processes, "process")] if self.processes else []
+        parts = parts_of(leases=self.leases, permits=self.permits, blocks=self.blocks, freed_nbytes=self.nbytes)
+        return ", ".join(processes + parts)
+
+
 def gc(options: Namespace, out: Output) -> int:
     if options.all_users:
-        from .. import plane, scopes  # noqa: F401 - before a child that may not be able to read them any more
-        from .users import run_for_all_users
+        from ..plane import Plane  # noqa: F401
+        from .users import check_all_users, run_for_all_users
 
+        check_all_users(options)
+        load_late()  # before a child that may not be able to read it any more
         return run_for_all_users(_gc, options, out)
     return _gc(options, out)
 
@@ -36,7 +60,7 @@ def _gc(options: Namespace, out: Output) -> int:
     names = [options.plane] if options.plane is not None else plane_names(options.root)
     orphans = leftovers(options.root)
     files = _files_of_scopes(dry_run=options.dry_run)
-    found: dict[str, Reclaimable] = {}
+    found: dict[str, _Given] = {}
     failed: dict[str, str] = {}
     for name in names:
         # A temporary plane that nobody lives in goes as a whole, below.
@@ -73,16 +97,17 @@ def _noting(name: str, failed: dict[str, str], *, only: bool) -> Iterator[None]:
         failed[name] = str(error)
 
 
-def _reclaim(name: str, root: str, *, dry_run: bool) -> Reclaimable:
+def _reclaim(name: str, root: str, *, dry_run: bool) -> _Given:
     snapshot = snapshot_of(name, root)
     found = reclaimable(snapshot)
+    pids = [process.pid for process in found.processes]
     if dry_run or not (found or snapshot.summary.dead or snapshot.summary.dirty or snapshot.blocks):
-        return found
+        return _Given(len(pids), found.leases, found.permits, len(found.blocks), found.nbytes, pids)
     from ..plane import Plane
 
     with Plane(name, create=False, root=root) as plane:
-        plane.gc()
-    return found
+        done = plane.gc()
+    return _Given(done.processes, done.leases, done.permits, done.blocks, done.nbytes, pids if done.processes else [])
 
 
 def _files_of_scopes(*, dry_run: bool) -> int:
@@ -95,12 +120,11 @@ def _files_of_scopes(*, dry_run: bool) -> int:
         return 0
 
 
-def _show(found: dict[str, Reclaimable], orphans: list[Leftover], files: int, *, dry_run: bool, out: Output) -> None:
+def _show(found: dict[str, _Given], orphans: list[Leftover], files: int, *, dry_run: bool, out: Output) -> None:
     verb = "would reclaim" if dry_run else "reclaimed"
     for name, what in found.items():
         if what:
-            processes = [some(len(what.processes), "process")] if what.processes else []
-            out.line(f"{name}: {verb} {', '.join([*processes, *what.parts])}")
+            out.line(f"{name}: {verb} {what}")
     for left in orphans:
         removed = "would remove" if dry_run else "removed"
         out.line(f"{os.path.basename(left.path)}: {removed} ({left.what}, {nbytes(left.nbytes)})")
@@ -109,24 +133,12 @@ def _show(found: dict[str, Reclaimable], orphans: list[Leftover], files: int, *,
 
 
 def _fields(
-    found: dict[str, Reclaimable], orphans: list[Leftover], failed: dict[str, str], *, options: Namespace
+    found: dict[str, _Given], orphans: list[Leftover], failed: dict[str, str], *, options: Namespace
 ) -> dict[str, Any]:
-    planes = [
-        {
-            "name": name,
-            "processes": len(what.processes),
-            "leases": what.leases,
-            "permits": what.permits,
-            "blocks": len(what.blocks),
-            "nbytes": what.nbytes,
-            "pids": [process.pid for process in what.processes],
-        }
-        for name, what in found.items()
-    ]
     return {
         "root": options.root,
         "dry_run": options.dry_run,
-        "planes": planes,
+        "planes": [{"name": name, **what._asdict()} for name, what in found.items()],
         "leftovers": [{"path": left.path, "what": left.what, "nbytes": left.nbytes} for left in orphans],
         "problems": [{"name": name, "problem": problem} for name, problem in failed.items()],
     }

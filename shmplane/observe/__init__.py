@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .open import Reading, reading, snapshot_of, summary_of
     from .places import Leftover, leftovers
     from .planes import check_planes
-    from .reclaiming import Reclaimable, reclaimable
+    from .reclaiming import Reclaimable, parts_of, reclaimable
     from .units import count, nbytes, seconds, some
 
 _HOMES = {
@@ -43,6 +43,7 @@ _HOMES = {
     "directory_of": "..manifest",
     "leftovers": ".places",
     "nbytes": ".units",
+    "parts_of": ".reclaiming",
     "plane_names": "..manifest",
     "reading": ".open",
     "reclaimable": ".reclaiming",
@@ -74,6 +75,7 @@ __all__ = [
     "directory_of",
     "leftovers",
     "nbytes",
+    "parts_of",
     "plane_names",
     "reading",
     "reclaimable",

@@ -15,7 +15,7 @@ from .units import nbytes, some
 if TYPE_CHECKING:
     from ..manifest import Block, Process, Snapshot
 
-__all__ = ["Reclaimable", "reclaimable"]
+__all__ = ["Reclaimable", "parts_of", "reclaimable"]
 
 _STATES = {name: state for state, name in BLOCK_STATES.items()}
 
@@ -44,15 +44,20 @@ class Reclaimable:
     @property
     def parts(self) -> list[str]:
         """What comes back, in words, what there is none of left out: ``2 leases``, ``1 block``, ``80 KiB``."""
-        counts = ((self.leases, "lease"), (self.permits, "permit"), (len(self.blocks), "block"))
-        memory = [nbytes(self.nbytes)] if self.nbytes else []
-        return [some(number, noun) for number, noun in counts if number] + memory
+        return parts_of(leases=self.leases, permits=self.permits, blocks=len(self.blocks), freed_nbytes=self.nbytes)
 
     def __str__(self) -> str:
         """``1 process ended and left 2 leases, 80 KiB``."""
         said = ", ".join(self.parts) or "a file that is to go"
         ended = some(len(self.processes), "process")
         return f"{ended} ended and left {said}" if self.processes else f"nobody needs {said} any more"
+
+
+def parts_of(*, leases: int, permits: int, blocks: int, freed_nbytes: int) -> list[str]:
+    """What came back, or would, in words; what there is none of is left out."""
+    counts = ((leases, "lease"), (permits, "permit"), (blocks, "block"))
+    memory = [nbytes(freed_nbytes)] if freed_nbytes else []
+    return [some(number, noun) for number, noun in counts if number] + memory
 
 
 def reclaimable(snapshot: Snapshot, now: int | None = None) -> Reclaimable:

@@ -34,7 +34,7 @@ from .hostlock import NOT_HAD, Busy, HostLock, Lost, NotHad
 from .immortal import immortalise
 from .imports import is_loaded
 from .mapping import Mapping, Pages, Window, reserve, round_to_pages
-from .modules import late, late_names
+from .modules import late, late_names, load_late
 from .residency import ADVICE, advise, drop_cached, drop_pages, is_half_of_memory, is_readable, write_back
 from .room import MemoryLimit, free_nbytes, memory_limit
 from .tokens import Token
@@ -88,6 +88,7 @@ __all__ = [
     "late",
     "late_names",
     "link_file",
+    "load_late",
     "make_data_file",
     "make_directory",
     "memory_limit",

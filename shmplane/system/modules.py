@@ -17,7 +17,7 @@ from typing import Any
 from ..errors import PlaneFull
 from .handlers import own
 
-__all__ = ["LATE", "late", "late_names"]
+__all__ = ["LATE", "late", "late_names", "load_late"]
 
 #: the names of all late modules
 LATE: list[str] = []
@@ -44,6 +44,12 @@ def late_names(package: str, homes: dict[str, str]) -> Callable[[str], Any]:
         return getattr(_load(home_of[name], package), name)
 
     return getattr_of_package
+
+
+def load_late() -> None:
+    """Load all late modules now: for who may not be able to read them later, such as another user."""
+    for name in LATE:  # which grows meanwhile
+        _load(name)
 
 
 class _Late(ModuleType):

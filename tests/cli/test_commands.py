@@ -154,6 +154,36 @@ def test_gc_dry_run_shows_and_changes_nothing(stale: str, plane_root: Path, run:
     assert parsed(run, "gc", "--dry-run")["planes"] == [foretold]
 
 
+def test_gc_says_what_came_back_and_not_what_was_foretold(
+    stale: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[shmplane.Reclaimed] = []
+
+    def gc_after_another_process(plane: shmplane.Plane) -> shmplane.Reclaimed:
+        first = real(plane)  # as by a process that lives in the plane and was faster
+        given.append(real(plane))
+        assert first.leases == 2
+        return given[-1]
+
+    real = shmplane.Plane.gc
+    with monkeypatch.context() as patch:
+        patch.setattr(shmplane.Plane, "gc", gc_after_another_process)
+        (said,) = parsed(run, "gc")["planes"]
+    assert given == [shmplane.Reclaimed()]
+    assert said == {"name": stale, "processes": 0, "leases": 0, "permits": 0, "blocks": 0, "nbytes": 0, "pids": []}
+
+
+def test_gc_says_what_the_plane_gave_back(stale: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = shmplane.Reclaimed(processes=3, leases=4, permits=5, blocks=6, nbytes=7)
+    with monkeypatch.context() as patch:
+        patch.setattr(shmplane.Plane, "gc", lambda plane: given)
+        (said,) = parsed(run, "gc")["planes"]
+        assert run("gc")[1] == "stale: reclaimed 3 processes, 4 leases, 5 permits, 6 blocks, 7 B\n"
+    assert {name: said[name] for name in ("processes", "leases", "permits", "blocks", "nbytes")} == {
+        "processes": 3, "leases": 4, "permits": 5, "blocks": 6, "nbytes": 7,
+    }  # fmt: skip
+
+
 def test_gc_reclaims_and_says_what(stale: str, run: Run) -> None:
     code, out, _ = run("gc")
     assert (code, out.split(",")[0]) == (0, "stale: reclaimed 1 process")
