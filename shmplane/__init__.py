@@ -40,7 +40,7 @@ if TYPE_CHECKING:
         Measurement,
         PoolStatistics,
     )
-    from .files import MappedFile, map_file
+    from .files import BufferPool, BufferPoolStatistics, MappedFile, PooledBuffer, map_file
     from .observe import Check, Health
     from .plane import (
         ArrayDraft,
@@ -65,7 +65,10 @@ _LAZY = {
     "AsyncScope": "scopes",
     "OpenResource": "scopes",
     "Scope": "scopes",
+    "BufferPool": "files",
+    "BufferPoolStatistics": "files",
     "MappedFile": "files",
+    "PooledBuffer": "files",
     "map_file": "files",
     "Check": "observe",
     "Health": "observe",
@@ -100,6 +103,8 @@ __all__ = [
     "BlockInfo",
     "BlockNotFound",
     "Buffer",
+    "BufferPool",
+    "BufferPoolStatistics",
     "Builder",
     "Check",
     "ClosedError",
@@ -125,6 +130,7 @@ __all__ = [
     "PoolClosed",
     "PoolStatistics",
     "PoolTimeout",
+    "PooledBuffer",
     "Reclaimed",
     "Scope",
     "Semaphore",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..system import PAGE_NBYTES
+from ..system import PAGE_NBYTES, SIZE_CLASSES
 from ..tables import WORD_NBYTES, Table, fingerprint
 from .schema import (
     Blocks,
@@ -25,7 +25,7 @@ from .schema import (
     Tickets,
     Wakes,
 )
-from .space import CELL_NBYTES, RECYCLE_BUCKETS
+from .space import CELL_NBYTES
 from .states import MAX_BLOCKS
 
 __all__ = [
@@ -94,7 +94,7 @@ class Limits(NamedTuple):
             Header: 1,
             Processes: self.max_processes,
             Classes: len(CELL_NBYTES),
-            Recycled: RECYCLE_BUCKETS,
+            Recycled: SIZE_CLASSES,
             Wakes: self.max_processes,
             Groups: MAX_GROUPS,
             Buckets: 1 << max(6, (self.max_blocks // 8).bit_length()),

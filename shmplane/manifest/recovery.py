@@ -10,11 +10,12 @@ from __future__ import annotations
 import time
 
 from ..errors import PlaneCorrupt
+from ..system import SIZE_CLASSES
 from ..tables import Column
 from .freed import NOTHING, Freed
 from .membership import release_slot
 from .reading import held_rows
-from .space import CELL_NBYTES, LARGEST_SLAB_NBYTES, RECYCLE_BUCKETS
+from .space import CELL_NBYTES, LARGEST_SLAB_NBYTES
 from .states import (
     DEAD,
     DOOMED,
@@ -240,7 +241,7 @@ def _rebuild_slabs(tx: Transaction, verdict: Verdict, free: list[int]) -> list[i
 def _rebuild_segments(tx: Transaction) -> None:
     header, segments = tx.header, tx.segments
     header.free_segments[0] = 0
-    for bucket in range(RECYCLE_BUCKETS):
+    for bucket in range(SIZE_CLASSES):
         tx.manifest.recycled.first[bucket] = 0
     used = recycled = spilled = 0
     for row in range(tx.manifest.segments_high):

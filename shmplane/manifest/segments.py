@@ -11,8 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import PlaneCorrupt, PlaneFull
-from ..system import round_to_pages
-from .space import RECYCLE_BUCKETS, bucket_of, fits
+from ..system import SIZE_CLASSES, fits, round_to_pages, size_class_of
 from .states import DOOMED, FREE, MAKING, USED, WARM
 
 if TYPE_CHECKING:
@@ -75,8 +74,8 @@ class SegmentSpace:
 
     def _take_warm(self, nbytes: int) -> Place | None:
         segments, first = self._segments, self._recycled.first
-        bucket = bucket_of(nbytes)
-        for candidate_bucket in range(bucket, min(bucket + 3, RECYCLE_BUCKETS)):
+        bucket = size_class_of(nbytes)
+        for candidate_bucket in range(bucket, min(bucket + 3, SIZE_CLASSES)):
             previous, following = -1, first[candidate_bucket]
             for _ in range(_MOST_TRIED_PER_BUCKET):
                 if not following:
@@ -164,7 +163,7 @@ class SegmentSpace:
 
     def keep_warm(self, segment_row: int) -> None:
         """Chain a warm segment into its bucket, youngest first."""
-        bucket = bucket_of(self._segments.nbytes[segment_row])
+        bucket = size_class_of(self._segments.nbytes[segment_row])
         self._segments.next[segment_row] = self._recycled.first[bucket]
         self._recycled.first[bucket] = segment_row + 1
 
@@ -196,7 +195,7 @@ class SegmentSpace:
     def cool(self, nbytes: int) -> int:
         """Doom warm segments, largest first, until ``nbytes`` are given back; how much that was."""
         segments, freed = self._segments, 0
-        for bucket in reversed(range(RECYCLE_BUCKETS)):
+        for bucket in reversed(range(SIZE_CLASSES)):
             while freed < nbytes and self._recycled.first[bucket]:
                 row = self._recycled.first[bucket] - 1
                 if segments.state[row] != WARM:

@@ -1,22 +1,20 @@
-"""Free space: which cell, which warm segment, what goes. Pure functions over sizes.
+"""Free space: which cell, which slab. Pure functions over sizes.
 
 Small blocks share slabs of equal cells, four sizes per power of two. Larger blocks have a segment each; freed ones stay
-warm in buckets of the same spacing, so a fit within a quarter of waste lies in one of two buckets.
+warm in a chain for each size class, so what fits lies in one of three chains.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["CELL_NBYTES", "bucket_of", "class_of", "slab_nbytes"]
+__all__ = ["CELL_NBYTES", "class_of", "slab_nbytes"]
 
 #: the largest value that shares a slab; its frame comes on top
 SMALL_NBYTES = 64 * 1024
 _LARGEST_CELL = 80 * 1024
 _FIRST_SLAB_NBYTES = 16 * 1024
 LARGEST_SLAB_NBYTES = 4 * 1024 * 1024
-
-RECYCLE_BUCKETS = 4 * 48
 
 
 def _cells() -> Iterable[int]:
@@ -44,16 +42,3 @@ def slab_nbytes(cell_nbytes: int, slabs: int) -> int:
     """The size of a class's next slab: doubling, so that slabs grow with the logarithm of the blocks at first."""
     nbytes = min(_FIRST_SLAB_NBYTES << min(slabs, 16), LARGEST_SLAB_NBYTES)
     return -(-max(nbytes, 2 * cell_nbytes) // 4096) * 4096
-
-
-def bucket_of(nbytes: int) -> int:
-    """The recycle bucket of a segment: four per power of two from 4 KiB."""
-    nbytes = max(nbytes, 4096)
-    exponent = nbytes.bit_length() - 1
-    quarter = (nbytes >> (exponent - 2)) & 3
-    return min((exponent - 12) * 4 + quarter, RECYCLE_BUCKETS - 1)
-
-
-def fits(segment_nbytes: int, needed: int) -> bool:
-    """Whether a warm segment holds ``needed`` bytes with at most a quarter wasted."""
-    return needed <= segment_nbytes and (segment_nbytes - needed) * 4 <= segment_nbytes

@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING
 
 from .capabilities import PAGE_NBYTES, require_platform
-from .datafiles import DataFile, grow_data_file, make_data_file, open_data_file, size_of_data_file
 from .dirty import DIRTY_METHODS, dirty_runs
 from .files import (
     allocate,
@@ -35,17 +34,36 @@ from .immortal import immortalise
 from .imports import is_loaded
 from .mapping import Mapping, Pages, Window, reserve, round_to_pages
 from .modules import late, late_names, load_late
-from .residency import ADVICE, advise, drop_cached, drop_pages, is_half_of_memory, is_readable, write_back
 from .room import MemoryLimit, free_nbytes, memory_limit
+from .sizes import SIZE_CLASSES, class_nbytes, fits, size_class_of
 from .tokens import Token
 from .waiting import wait_for_change, wake_all
 from .witness import ForkWitness
 
 if TYPE_CHECKING:
+    from .datafiles import DataFile, grow_data_file, make_data_file, open_data_file, size_of_data_file
+    from .residency import (
+        ADVICE,
+        advise,
+        drop_cached,
+        drop_pages,
+        is_half_of_memory,
+        is_readable,
+        scratch_pages,
+        write_back,
+    )
     from .standard import attach_untracked
     from .users import run_as
 
-__getattr__ = late_names(__name__, {".standard": "attach_untracked", ".users": "run_as"})
+__getattr__ = late_names(
+    __name__,
+    {
+        ".datafiles": "DataFile grow_data_file make_data_file open_data_file size_of_data_file",
+        ".residency": "ADVICE advise drop_cached drop_pages is_half_of_memory is_readable scratch_pages write_back",
+        ".standard": "attach_untracked",
+        ".users": "run_as",
+    },
+)
 
 __all__ = [
     "ADVICE",
@@ -53,6 +71,7 @@ __all__ = [
     "NOT_HAD",
     "NotHad",
     "PAGE_NBYTES",
+    "SIZE_CLASSES",
     "Busy",
     "DataFile",
     "ForkWitness",
@@ -68,6 +87,7 @@ __all__ = [
     "allocate",
     "backed_nbytes",
     "check_directory",
+    "class_nbytes",
     "close_own",
     "dirty_runs",
     "drop_cached",
@@ -75,6 +95,7 @@ __all__ = [
     "exists",
     "create_file",
     "create_file_into",
+    "fits",
     "free_nbytes",
     "grow_data_file",
     "identity_of",
@@ -105,7 +126,9 @@ __all__ = [
     "round_to_pages",
     "run_as",
     "run_in_forked_child",
+    "scratch_pages",
     "set_size",
+    "size_class_of",
     "size_of_data_file",
     "try_flock",
     "unlink_quietly",

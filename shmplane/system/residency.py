@@ -16,10 +16,19 @@ from . import libc
 from .capabilities import PAGE_NBYTES
 from .datafiles import DataFile, open_data_file
 from .handlers import ignoring, own
-from .mapping import Mapping, round_to_pages
+from .mapping import Mapping, Pages, reserve, round_to_pages
 from .room import memory_limit
 
-__all__ = ["ADVICE", "advise", "drop_cached", "drop_pages", "is_half_of_memory", "is_readable", "write_back"]
+__all__ = [
+    "ADVICE",
+    "advise",
+    "drop_cached",
+    "drop_pages",
+    "is_half_of_memory",
+    "is_readable",
+    "scratch_pages",
+    "write_back",
+]
 
 ADVICE = {
     "normal": mmap.MADV_NORMAL,
@@ -28,8 +37,18 @@ ADVICE = {
     "willneed": mmap.MADV_WILLNEED,
 }
 _PAGEOUT = 21
+_LARGE_NBYTES = 4 << 20
 _POPULATE_READ = 22
 _CANNOT_READ = (errno.EFAULT, errno.EHWPOISON if hasattr(errno, "EHWPOISON") else 133)
+
+
+def scratch_pages(nbytes: int) -> Pages:
+    """Private memory of this process, in large pages where that pays and the kernel has them."""
+    pages = reserve(nbytes, writable=True)
+    if nbytes >= _LARGE_NBYTES:
+        with ignoring(OSError):
+            pages.madvise(mmap.MADV_HUGEPAGE)
+    return pages
 
 
 def advise(mapping: Mapping, advice: str, *, at: int, nbytes: int) -> None:

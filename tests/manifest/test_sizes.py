@@ -1,4 +1,4 @@
-"""Sizes of cells, slabs and recycle buckets: pure functions."""
+"""Sizes of cells and slabs: pure functions."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ from hypothesis import strategies as st
 from shmplane.manifest.space import (
     CELL_NBYTES,
     LARGEST_SLAB_NBYTES,
-    RECYCLE_BUCKETS,
-    bucket_of,
     class_of,
-    fits,
     slab_nbytes,
 )
 
@@ -46,25 +43,3 @@ def test_a_slab_is_whole_pages_with_room_for_two_cells(index: int, slabs: int) -
 @given(index=st.integers(0, len(CELL_NBYTES) - 1), slabs=st.integers(0, 100))
 def test_slabs_of_a_class_never_become_smaller(index: int, slabs: int) -> None:
     assert slab_nbytes(CELL_NBYTES[index], slabs) <= slab_nbytes(CELL_NBYTES[index], slabs + 1)
-
-
-@given(nbytes=st.integers(0, 2**62), more=st.integers(0, 2**40))
-def test_buckets_ascend_with_the_size(nbytes: int, more: int) -> None:
-    assert 0 <= bucket_of(nbytes) <= bucket_of(nbytes + more) < RECYCLE_BUCKETS
-
-
-def test_there_are_four_buckets_for_each_doubling() -> None:
-    assert [bucket_of(size << 20) for size in (4, 5, 6, 7, 8)] == [bucket_of(4 << 20) + step for step in range(5)]
-
-
-@given(needed=st.integers(1, 2**50), spare=st.integers(0, 2**50))
-def test_what_fits_lies_in_the_needed_sizes_bucket_or_in_one_of_the_next_two(needed: int, spare: int) -> None:
-    """So that a search looks into three buckets and misses nothing."""
-    segment = needed + spare
-    if fits(segment, needed):
-        assert bucket_of(needed) <= bucket_of(segment) <= bucket_of(needed) + 2
-
-
-@given(segment=st.integers(1, 2**50), needed=st.integers(1, 2**50))
-def test_a_segment_that_fits_holds_it_and_wastes_at_most_a_quarter(segment: int, needed: int) -> None:
-    assert fits(segment, needed) == (needed <= segment and segment - needed <= segment / 4)

@@ -354,7 +354,7 @@ def test_warm_memory_with_holes_gets_pages_before_it_is_written_through_a_mappin
         plane.gc()
         assert not all(_backed(directory).values())
         if fill == "buffer":
-            with plane.buffer(128_000):
+            with plane.buffer(100_000):
                 assert all(_backed(directory).values())
         elif fill == "builder":
             with plane.create("new", (128_000,), "u1"):

@@ -11,10 +11,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self
 
 from ...codecs import encode
-from ...errors import ClosedError
+from ...errors import ClosedError, PlaneFull
 from ...manifest import KIND_CODES, SMALL_NBYTES
 from ...names import check_count
-from ...system import Mapping, Pages, reserve
+from ...system import Mapping, Pages, class_nbytes, own, reserve
 from ..memory.open_memory import OpenMemory
 from .block import Block
 from .claims import abandon_creation
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ...codecs import Encoded
-    from ...manifest import Contents
+    from ...manifest import Contents, Transaction
     from ..process.attachment import Attachment
     from .claims import Creation, Lease
 
@@ -46,6 +46,8 @@ class _Writing:
         try:
             if place.fresh:
                 attachment.memory.create_backed(place)
+                # The file is whole: what is discarded stays warm, as for buffers that come and go.
+                attachment.change(_finish_segment, place.segment_row)
             else:
                 attachment.memory.back(place)
             self.pages = pages if pages is not None else reserve(place.nbytes, writable=True)
@@ -110,6 +112,10 @@ class _Writing:
         self.mapping.lay_nothing()
         self.attachment.open_memory.discard(self.memory)
         self.pages.kept = None
+
+
+def _finish_segment(tx: Transaction, segment_row: int) -> None:
+    tx.space.finish(segment_row)
 
 
 class Builder:
@@ -241,5 +247,9 @@ def make_buffer(attachment: Attachment, nbytes: int) -> Buffer:
     if nbytes <= 0:
         raise ValueError(f"a buffer has at least 1 byte, not {nbytes}")
     buffer = reserve(nbytes, writable=True, kind=Buffer)
-    buffer._writing = _Writing(attachment, Target(None), nbytes + _FRAME_ROOM_NBYTES, buffer)
+    try:
+        # By size class, so that the next one of about this size finds it warm.
+        buffer._writing = _Writing(attachment, Target(None), class_nbytes(nbytes) + _FRAME_ROOM_NBYTES, buffer)
+    except own(PlaneFull):
+        buffer._writing = _Writing(attachment, Target(None), nbytes + _FRAME_ROOM_NBYTES, buffer)
     return buffer
