@@ -11,26 +11,23 @@ import ctypes
 import errno
 import os
 import struct
-from typing import Any
+from typing import Any, NoReturn
 
 __all__ = [
-    "MAP_FAILED",
-    "address_of",
+    "KEEPING_GIL",
     "fallocate",
     "fcntl_keeping_gil",
     "fcntl_or_raise",
     "futex",
     "madvise",
-    "map_fixed",
     "msync",
+    "raise_errno",
 ]
 
 _keeping = ctypes.PyDLL(None)
-_keeping_errno = ctypes.PyDLL(None, use_errno=True)
+KEEPING_GIL = ctypes.PyDLL(None, use_errno=True)
 _waiting = ctypes.CDLL(None, use_errno=True)
 
-MAP_FAILED = 2**64 - 1
-_MAP_FIXED = 0x10
 _FUTEX = {"x86_64": 202}.get(os.uname().machine, 98)
 
 # Safety: called with two ints and a 32-byte ``struct flock`` that the kernel only reads; without argtypes, since converting
@@ -38,12 +35,7 @@ _FUTEX = {"x86_64": 202}.get(os.uname().machine, 98)
 fcntl_keeping_gil: Any = _keeping.fcntl
 
 # Safety: as above, or with a buffer of that size for GETLK; this one also says why a call failed, which costs more.
-_fcntl_errno = _keeping_errno.fcntl
-
-# Safety: only ``map_fixed`` calls it, over a range that its caller has reserved.
-_mmap = _keeping_errno.mmap
-_mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_longlong)
-_mmap.restype = ctypes.c_size_t
+_fcntl_errno = KEEPING_GIL.fcntl
 
 # Safety: takes no pointers.
 _fallocate = _waiting.fallocate
@@ -73,7 +65,8 @@ _syscall.argtypes = (
 _syscall.restype = ctypes.c_long
 
 
-def _raise_errno(what: str) -> None:
+def raise_errno(what: str) -> NoReturn:
+    """``OSError`` for a call that has just failed."""
     number = ctypes.get_errno()
     raise OSError(number, f"{what}: {os.strerror(number)}")
 
@@ -82,21 +75,14 @@ def fcntl_or_raise(fd: int, command: int, flock: object) -> None:
     """``fcntl`` with a ``struct flock`` as bytes or ctypes buffer; ``OSError`` when it fails."""
     # Safety: the structure lives in the caller's frame for the length of the call.
     if _fcntl_errno(fd, command, flock) != 0:
-        _raise_errno("fcntl")
-
-
-def map_fixed(address: int, nbytes: int, prot: int, *, flags: int, fd: int = -1, offset: int = 0) -> None:
-    """Map over ``[address, address + nbytes)``, which the caller must have reserved."""
-    # Safety: the range belongs to the caller's reservation, so nothing of anybody else is replaced.
-    if _mmap(address, nbytes, prot, flags | _MAP_FIXED, fd, offset) == MAP_FAILED:
-        _raise_errno(f"mmap of {nbytes:,} B")
+        raise_errno("fcntl")
 
 
 def madvise(address: int, nbytes: int, advice: int) -> None:
     """Advise the kernel about a range of whole pages; ``OSError`` when it does not know the advice."""
     # Safety: the caller keeps the mapping alive, and gives no advice that changes what is read from it.
     if _madvise(address, nbytes, advice) != 0:
-        _raise_errno(f"madvise of {nbytes:,} B")
+        raise_errno(f"madvise of {nbytes:,} B")
 
 
 def msync(address: int, nbytes: int) -> None:
@@ -104,7 +90,7 @@ def msync(address: int, nbytes: int) -> None:
     # Safety: the caller keeps the mapping alive; nothing in memory changes.
     while _msync(address, nbytes, _MS_SYNC) != 0:
         if ctypes.get_errno() != errno.EINTR:
-            _raise_errno(f"msync of {nbytes:,} B")
+            raise_errno(f"msync of {nbytes:,} B")
 
 
 def fallocate(fd: int, mode: int, *, offset: int, nbytes: int) -> None:
@@ -112,7 +98,7 @@ def fallocate(fd: int, mode: int, *, offset: int, nbytes: int) -> None:
     # Safety: takes no pointers.
     while _fallocate(fd, mode, offset, nbytes) != 0:
         if ctypes.get_errno() != errno.EINTR:
-            _raise_errno(f"fallocate of {nbytes:,} B")
+            raise_errno(f"fallocate of {nbytes:,} B")
 
 
 def futex(address: int, operation: int, value: int, timeout_ns: int | None = None) -> int:
@@ -121,32 +107,3 @@ def futex(address: int, operation: int, value: int, timeout_ns: int | None = Non
     # Safety: the caller keeps the mapping with the word alive; the time-out is a local.
     result = int(_syscall(_FUTEX, address, operation, value, timeout, None, 0))
     return result if result >= 0 else -ctypes.get_errno()
-
-
-class _PyBuffer(ctypes.Structure):
-    """``Py_buffer`` of the C API; the same on all supported versions."""
-
-    _fields_ = (
-        ("buf", ctypes.c_void_p),
-        ("obj", ctypes.py_object),
-        ("len", ctypes.c_ssize_t),
-        ("itemsize", ctypes.c_ssize_t),
-        ("readonly", ctypes.c_int),
-        ("ndim", ctypes.c_int),
-        ("format", ctypes.c_char_p),
-        ("shape", ctypes.c_void_p),
-        ("strides", ctypes.c_void_p),
-        ("suboffsets", ctypes.c_void_p),
-        ("internal", ctypes.c_void_p),
-    )
-
-
-def address_of(exporter: object) -> int:
-    """Where a contiguous buffer starts; valid for as long as the caller keeps ``exporter`` alive."""
-    view = _PyBuffer()
-    # Safety: the view is released before the function returns; only the number leaves it.
-    ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(exporter), ctypes.byref(view), 0)
-    try:
-        return view.buf or 0
-    finally:
-        ctypes.pythonapi.PyBuffer_Release(ctypes.byref(view))

@@ -10,6 +10,7 @@ Rule 3. Nothing is mapped through a descriptor that carries OFD locks: a forked 
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import mmap
 from typing import Any, TypeVar, overload
@@ -23,9 +24,53 @@ __all__ = ["Mapping", "Pages", "Window", "reserve", "round_to_pages"]
 
 AnyPages = TypeVar("AnyPages", bound="Pages")
 
+MAP_FAILED = 2**64 - 1
+_MAP_FIXED = 0x10
 _NORESERVE = 0x4000
 _READ = mmap.PROT_READ
 _WRITE = mmap.PROT_READ | mmap.PROT_WRITE
+
+
+# Safety: only ``map_fixed`` calls it, over a range that its caller has reserved.
+_mmap = libc.KEEPING_GIL.mmap
+_mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_longlong)
+_mmap.restype = ctypes.c_size_t
+
+
+def map_fixed(address: int, nbytes: int, prot: int, *, flags: int, fd: int = -1, offset: int = 0) -> None:
+    """Map over ``[address, address + nbytes)``, which the caller must have reserved."""
+    # Safety: the range belongs to the caller's reservation, so nothing of anybody else is replaced.
+    if _mmap(address, nbytes, prot, flags | _MAP_FIXED, fd, offset) == MAP_FAILED:
+        libc.raise_errno(f"mmap of {nbytes:,} B")
+
+
+class _PyBuffer(ctypes.Structure):
+    """``Py_buffer`` of the C API; the same on all supported versions."""
+
+    _fields_ = (
+        ("buf", ctypes.c_void_p),
+        ("obj", ctypes.py_object),
+        ("len", ctypes.c_ssize_t),
+        ("itemsize", ctypes.c_ssize_t),
+        ("readonly", ctypes.c_int),
+        ("ndim", ctypes.c_int),
+        ("format", ctypes.c_char_p),
+        ("shape", ctypes.c_void_p),
+        ("strides", ctypes.c_void_p),
+        ("suboffsets", ctypes.c_void_p),
+        ("internal", ctypes.c_void_p),
+    )
+
+
+def address_of(exporter: object) -> int:
+    """Where a contiguous buffer starts; valid for as long as the caller keeps ``exporter`` alive."""
+    view = _PyBuffer()
+    # Safety: the view is released before the function returns; only the number leaves it.
+    ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(exporter), ctypes.byref(view), 0)
+    try:
+        return view.buf or 0
+    finally:
+        ctypes.pythonapi.PyBuffer_Release(ctypes.byref(view))
 
 
 def round_to_pages(nbytes: int) -> int:
@@ -104,17 +149,18 @@ class Mapping:
     Attributes:
         address: where it starts; a multiple of the page size.
         nbytes: its length, whole pages.
+        view: its bytes; writable only when the mapping is.
     """
 
-    __slots__ = ("__weakref__", "_view", "address", "nbytes", "writable")
+    __slots__ = ("__weakref__", "address", "nbytes", "view", "writable")
 
     def __init__(self, nbytes: int, *, writable: bool = False, pages: Pages | None = None) -> None:
         self.nbytes: int = round_to_pages(nbytes)
         self.writable: bool = writable
         pages = pages if pages is not None else reserve(self.nbytes, writable=writable)
         # The memoryview pins the range: even mmap.mmap.close(range) raises BufferError while it exists.
-        self._view = memoryview(pages)
-        self.address: int = libc.address_of(pages)
+        self.view: memoryview = memoryview(pages)
+        self.address: int = address_of(pages)
 
     def lay(self, fd: int, nbytes: int, *, at: int = 0, offset: int = 0, private: bool = False) -> None:
         """Lay ``nbytes`` of a file, from ``offset``, over the range at ``at``; all three in whole pages."""
@@ -124,7 +170,7 @@ class Mapping:
         prot = _WRITE if self.writable else _READ
         try:
             # Safety: the piece lies within this range, which is reserved and owned by this object.
-            libc.map_fixed(self.address + at, nbytes, prot, flags=flags, fd=fd, offset=offset)
+            map_fixed(self.address + at, nbytes, prot, flags=flags, fd=fd, offset=offset)
         except own(OSError) as error:
             if error.errno == errno.ENOMEM:
                 raise _out_of_mappings(nbytes, error) from error
@@ -134,16 +180,11 @@ class Mapping:
         """Replace all pages by private empty ones; addresses handed out before stay valid."""
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE
         # Safety: exactly this object's own range.
-        libc.map_fixed(self.address, self.nbytes, _WRITE if self.writable else _READ, flags=flags)
-
-    @property
-    def view(self) -> memoryview:
-        """The bytes; writable only when the mapping is."""
-        return self._view
+        map_fixed(self.address, self.nbytes, _WRITE if self.writable else _READ, flags=flags)
 
     def words(self) -> memoryview:
         """The range as unsigned 8-byte words."""
-        return self._view.cast("Q")
+        return self.view.cast("Q")
 
 
 def _out_of_mappings(nbytes: int, error: OSError) -> PlaneFull:

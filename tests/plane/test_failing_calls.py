@@ -22,7 +22,7 @@ import pyarrow as pa
 import pytest
 
 import shmplane
-from shmplane.system import libc
+from shmplane.system import libc, mapping
 from tests.plane.test_room import ACTS, LARGE, OPTIONS, SMALL
 from tests.support.audit import faults_of
 from tests.support.forked import run_forked
@@ -33,7 +33,8 @@ IN_OS = [
     "open", "ftruncate", "pwrite", "pread", "link", "unlink", "stat", "lstat", "rename", "mkdir", "rmdir", "listdir",
     "scandir", "statvfs",
 ]  # fmt: skip
-IN_LIBC = ["fallocate", "map_fixed"]
+IN_LIBC = ["fallocate"]
+IN_MAPPING = ["map_fixed"]
 #: a call that needs no descriptor does not fail for want of one
 NEED_A_DESCRIPTOR = {"open", "listdir", "scandir"}
 REAL = [errno.ENOSPC, errno.EMFILE]
@@ -61,7 +62,7 @@ class Failing:
         return called
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
-        for module, names in ((os, IN_OS), (libc, IN_LIBC)):
+        for module, names in ((os, IN_OS), (libc, IN_LIBC), (mapping, IN_MAPPING)):
             for name in names:
                 if self.number != errno.EMFILE or name in NEED_A_DESCRIPTOR:
                     patch.setattr(module, name, self._wrap(name, getattr(module, name)))

@@ -12,11 +12,12 @@ import errno
 import os
 import struct
 from collections.abc import Iterator
+from typing import NoReturn
 
 from ...errors import PlaneCorrupt, PlaneFull, PlaneSecurityError, ShmplaneError
 from ...system import own
 
-__all__ = ["is_impossible", "translate", "translated", "written_over"]
+__all__ = ["fail", "is_impossible", "translate", "translated", "written_over"]
 
 _OUT_OF_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
@@ -32,25 +33,30 @@ def translated(what: str, *, plane: str | None = None, opened_as: int | None = N
     """Raise the library's error for a system call that fails inside the block; see ``translate``."""
     try:
         yield
-    except own(OSError) as error:
-        said = translate(error, what, plane=plane, opened_as=opened_as)
-        if said is error:
-            raise
-        raise said from error
-    except own(PlaneFull) as full:  # of mappings
-        if plane is not None:
-            full.name_plane(plane)
-        raise
+    except own(OSError, PlaneFull) as error:
+        fail(error, what, plane=plane, opened_as=opened_as)
 
 
-def translate(error: OSError, what: str, *, plane: str | None = None, opened_as: int | None = None) -> Exception:
-    """The library's error for a failed system call; what is one already, as it is.
+def fail(error: Exception, what: str, *, plane: str | None = None, opened_as: int | None = None) -> NoReturn:
+    """Raise what ``translate`` makes of it: ``translated`` for what is called too often for a context manager."""
+    said = translate(error, what, plane=plane, opened_as=opened_as)
+    if said is error:
+        raise error
+    raise said from error
+
+
+def translate(error: Exception, what: str, *, plane: str | None = None, opened_as: int | None = None) -> Exception:
+    """The library's error for a failed system call; what is one already, as it is, with the name of the plane.
 
     Args:
         what: was tried, for the message.
         plane: in which that was.
         opened_as: the user who opened the plane, when that may be another one than we are now.
     """
+    if isinstance(error, PlaneFull) and plane is not None:  # of mappings
+        error.name_plane(plane)
+    if not isinstance(error, OSError):
+        return error
     if isinstance(error, PermissionError) and opened_as not in (None, os.geteuid()):
         return PlaneSecurityError(
             f"{what}: the plane was opened as user {opened_as}, now this process is user {os.geteuid()} and may not use "

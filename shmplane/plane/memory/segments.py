@@ -37,7 +37,7 @@ from ...system import (
     unlink_second_name,
     write_all,
 )
-from .failures import translate, translated
+from .failures import fail, translate, translated
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -166,10 +166,11 @@ class SegmentMemory:
     def _map_file(self, segment_id: int, nbytes: int, *, writable: bool) -> Mapping:
         fd = self.open_segment(segment_id, nbytes, writable=writable)
         try:
-            with self.translated("mapping a segment"):
-                mapping = Mapping(nbytes, writable=writable)
-                mapping.lay(fd, mapping.nbytes)
+            mapping = Mapping(nbytes, writable=writable)
+            mapping.lay(fd, mapping.nbytes)
             return mapping
+        except own(OSError, PlaneFull) as error:
+            fail(error, "mapping a segment", plane=self.plane, opened_as=self.opened_as)
         finally:
             os.close(fd)
 
@@ -177,7 +178,7 @@ class SegmentMemory:
         """The file of a segment that a block lies in, which has at least the bytes that its row says."""
         if writable:
             self._check_part()
-        path = self.path(segment_id)
+        path = f"{self._directory}/s{segment_id}"
         try:
             fd = open_file(path, writable=writable)
         except own(FileNotFoundError):
