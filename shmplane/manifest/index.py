@@ -20,6 +20,8 @@ class NameIndex:
         self._manifest = manifest
         self._header, self._names = manifest.header, manifest.names
         self._first, self._mask = manifest.buckets.first, manifest.bucket_mask
+        text = manifest.names.text
+        self._bytes, self._start, self._step, self._room = text.memory, text.start, text.step, text.room
         # A scribbled chain may loop; no lookup takes more steps than there are rows.
         self._steps = range(manifest.names.rows + 1)
         self._most_tombstones = max(4096, manifest.limits.max_blocks // 8)
@@ -32,8 +34,10 @@ class NameIndex:
             if not following:
                 return -1
             row = following - 1
-            if names.hash[row] == hashed and names.length[row] == length and names.text.read(row, length) == name:
-                return row
+            if names.hash[row] == hashed and names.length[row] == length:
+                start = self._start + row * self._step
+                if self._bytes[start : start + length] == name:
+                    return row
             following = names.next[row]
         raise PlaneCorrupt("the chain of a name bucket loops; run `shmplane gc`, which builds the index again")
 
@@ -43,7 +47,9 @@ class NameIndex:
 
     def read(self, row: int) -> str:
         """The name of a row."""
-        return self._names.text.read(row, self._names.length[row]).decode(errors="replace")
+        start = self._start + row * self._step
+        length = min(self._names.length[row], self._room)
+        return str(self._bytes[start : start + length], errors="replace")
 
     def add(self, name: bytes) -> int:
         """A row for a name that has none."""
@@ -52,7 +58,8 @@ class NameIndex:
         names.word[row] = 0
         names.version[row] = self._header.lost_version[0]
         names.hash[row] = hashed
-        names.text.write(row, name)
+        start = self._start + row * self._step
+        self._bytes[start : start + len(name)] = name
         names.length[row] = len(name)
         self.link(row, hashed)
         # Without a block it is a tombstone; if the put that wanted it fails, it stays one.
@@ -86,12 +93,15 @@ class NameIndex:
             row = self._exhume()
             if row >= 0:
                 return row
+        high = header.names_high[0]
+        if high < header.names_reserved[0] <= names.rows:  # most often, and what ``names_high`` would check
+            header.names_high[0] = high + 1
+            return high
         high = self._manifest.names_high
-        if high == header.names_reserved[0] and high < names.rows:
+        if high < names.rows:
             reserved = min(names.rows, max(64, high + min(high // 2, 8192)))
             self._manifest.reserve(names, reserved)
             header.names_reserved[0] = reserved
-        if high < names.rows:
             header.names_high[0] = high + 1
             return high
         row = self._exhume()

@@ -12,7 +12,7 @@ from .index import NameIndex
 from .roots import reach
 from .schema import MAX_REFERENCES
 from .segments import Doomed
-from .states import FREE, KINDS, LIVE, PAGES, READ_AS, ROW_MASK, row_of_name_word
+from .states import CODECS, FREE, LIVE, PAGES, ROW_MASK, row_of_name_word
 
 if TYPE_CHECKING:
     from ..tables import Column
@@ -57,19 +57,10 @@ class BlockFacts(NamedTuple):
     created: int
     name: str | None
     stored_nbytes: int
+    frame_offset: int  #: where the frame starts in the segment
+    codec: str  #: the kind whose codec reads it
     name_row: int  #: what the block's row says of it; another one after a rename
     references: tuple[BlockFacts, ...] = ()  #: the blocks that have its bytes; they refer to none themselves
-
-    @property
-    def frame_offset(self) -> int:
-        """Where the frame starts in the segment."""
-        return self.offset + (self.stored_nbytes + 7 & ~7)
-
-    @property
-    def codec(self) -> str:
-        """The kind whose codec reads it."""
-        kind = KINDS[self.kind]
-        return READ_AS.get(kind, kind)
 
 
 class Reader:
@@ -129,34 +120,45 @@ class Reader:
         segment = blocks.segment[row] - 1
         if segment < 0:
             raise PlaneCorrupt(f"block row {row} has no segment; delete the block", row=row)
-        found = BlockFacts(
+        segment_nbytes, offset = segments.nbytes[segment], blocks.offset[row]
+        body_nbytes, stored_nbytes, frame_nbytes = (
+            blocks.body_nbytes[row],
+            blocks.stored_nbytes[row],
+            blocks.frame_nbytes[row],
+        )
+        # Subtractions only: hostile sizes cannot wrap around.
+        room, before_frame = segment_nbytes - offset, stored_nbytes + 7 & ~7
+        if room < 0 or stored_nbytes > room or frame_nbytes > room - before_frame:
+            raise PlaneCorrupt(f"block row {row} lies outside its segment; delete the block", row=row)
+        kind, name_row = blocks.kind[row], blocks.name[row]
+        codec = CODECS.get(kind)
+        if codec is None:
+            raise PlaneCorrupt(f"block row {row} is of unknown kind {kind}; delete the block", row=row)
+        references: tuple[BlockFacts, ...] = ()
+        if blocks.references[row]:
+            references = tuple(self._facts_of_reference(other) for other in self.references(row))
+        elif body_nbytes > room or (body_nbytes != stored_nbytes and kind != PAGES):
+            raise PlaneCorrupt(f"block row {row} claims bytes that it has not; delete the block", row=row)
+        return BlockFacts(
             row,
             blocks.generation[row],
             segments.id[segment],
-            segments.nbytes[segment],
+            segment_nbytes,
             blocks.cell[row] != 0,
-            blocks.offset[row],
-            blocks.body_nbytes[row],
-            blocks.frame_nbytes[row],
+            offset,
+            body_nbytes,
+            frame_nbytes,
             blocks.frame_crc[row],
-            blocks.kind[row],
+            kind,
             blocks.version[row],
             blocks.created[row],
-            self._name_of(row),
-            blocks.stored_nbytes[row],
-            blocks.name[row],
+            self.index.read(name_row - 1) if name_row and self.is_named(row) else None,
+            stored_nbytes,
+            offset + before_frame,
+            codec,
+            name_row,
+            references,
         )
-        # Subtractions only: hostile sizes cannot wrap around.
-        room = found.segment_nbytes - found.offset
-        if room < 0 or found.stored_nbytes > room or found.frame_nbytes > room - (found.stored_nbytes + 7 & ~7):
-            raise PlaneCorrupt(f"block row {row} lies outside its segment; delete the block", row=row)
-        if found.kind not in KINDS:
-            raise PlaneCorrupt(f"block row {row} is of unknown kind {found.kind}; delete the block", row=row)
-        if blocks.references[row]:
-            return found._replace(references=tuple(self._facts_of_reference(other) for other in self.references(row)))
-        if found.body_nbytes > room or (found.body_nbytes != found.stored_nbytes and found.kind != PAGES):
-            raise PlaneCorrupt(f"block row {row} claims bytes that it has not; delete the block", row=row)
-        return found
 
     def _facts_of_reference(self, row: int) -> BlockFacts:
         blocks = self.blocks
@@ -168,10 +170,6 @@ class Reader:
         """Rows of the blocks whose bytes a block shows."""
         count = min(self.blocks.references[row], MAX_REFERENCES)
         return [column[row] - 1 for column in self.blocks.reference[:count]]
-
-    def _name_of(self, row: int) -> str | None:
-        name_row = self.blocks.name[row] - 1
-        return self.index.read(name_row) if name_row >= 0 and self.is_named(row) else None
 
     def is_named(self, row: int) -> bool:
         """Whether a name points to this block now."""

@@ -29,9 +29,9 @@ SEGMENT_STATES = {FREE: "free", MAKING: "making", USED: "used", WARM: "warm", DO
 
 #: "pages" are what edits of arrays changed: they have no name, and only other blocks show them
 KINDS = {1: "array", 2: "table", 3: "bytes", 4: "json", 5: "pickle", 6: "mutable", 7: "pages"}
-#: how the bytes of a kind are read, where it is not by the codec of the same name
-READ_AS = {"mutable": "array"}
 KIND_CODES = {name: code for code, name in KINDS.items()}
+#: which codec reads the bytes of a kind
+CODECS = {code: "array" if name == "mutable" else name for code, name in KINDS.items()}
 PAGES = KIND_CODES["pages"]
 
 #: how a group of blocks decides what goes

@@ -125,7 +125,7 @@ class Transaction(Reader):
         blocks.expires[row] = 0
         blocks.until[row] = 0
 
-    def fill(self, row: int, contents: Contents, *, group: int = 0) -> None:
+    def fill(self, row: int, contents: Contents, group: int = 0) -> None:
         """Describe what has been, or is about to be, written; not visible before LIVE."""
         blocks = self.blocks
         blocks.body_nbytes[row] = contents.body_nbytes

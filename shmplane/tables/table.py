@@ -64,21 +64,27 @@ def text(words: int, meaning: str) -> Any:
 
 
 class Text:
-    """Bytes of fixed room in each row; the length is kept in a column of its own."""
+    """Bytes of fixed room in each row; the length is kept in a column of its own.
 
-    __slots__ = ("_memory", "_start", "_step", "room")
-    room: int
+    Attributes:
+        memory: the whole file; a row's text starts at ``start + row * step`` of it and has at most ``room`` bytes.
+    """
+
+    __slots__ = ("memory", "room", "start", "step")
 
     def __init__(self, memory: memoryview, start: int, step: int, room: int) -> None:
-        self._memory, self._start, self._step, self.room = memory, start, step, room
+        self.memory: memoryview = memory
+        self.start: int = start
+        self.step: int = step
+        self.room: int = room
 
     def read(self, row: int, length: int) -> bytes:
-        start = self._start + row * self._step
-        return bytes(self._memory[start : start + min(length, self.room)])
+        start = self.start + row * self.step
+        return bytes(self.memory[start : start + min(length, self.room)])
 
     def write(self, row: int, data: bytes) -> None:
-        start = self._start + row * self._step
-        self._memory[start : start + len(data)] = data
+        start = self.start + row * self.step
+        self.memory[start : start + len(data)] = data
 
 
 def view_column(words: memoryview, first: int, step: int, rows: int) -> Column:
