@@ -1,13 +1,13 @@
 """Values to blocks and back: the only entrance to the codecs.
 
-``encode`` chooses how a value is stored, in the order of the public contract; ``open_root`` and ``present``
-bring it back, ``as_kind`` as something else. No library is imported before a value of its kind is met.
+``encode`` chooses how a value is stored, in the order of the public contract; the codec of its kind in ``CODECS`` brings it
+back, ``as_kind`` as something else. No library is imported before a value of its kind is met.
 """
 
 from .array import array_over, grow_array
 from .base import Encoded, Memory, Sink
 from .batches import TableStream
-from .choose import gather_rows
+from .choose import encode_by_rank, gather_rows
 from .codec import Codec
 from .composed import (
     Composition,
@@ -26,6 +26,7 @@ from .document import SMALL_DOCUMENT_NBYTES, decode_document
 from .editing import align_column, check_labels, labels_of, lower_column, metadata_with, title_of
 from .kinds import (
     AS_KINDS,
+    CODECS,
     KINDS,
     as_kind,
     as_table,
@@ -33,10 +34,8 @@ from .kinds import (
     describe,
     encode,
     encode_rows,
-    open_root,
     open_table,
     present,
-    presenter,
 )
 from .raw import open_body
 from .rows import TableForm, align_rows, form_of
@@ -44,6 +43,7 @@ from .table import check_table, encode_table, find_columns, nbytes_of, parse_sch
 
 __all__ = [
     "AS_KINDS",
+    "CODECS",
     "KINDS",
     "SMALL_DOCUMENT_NBYTES",
     "Codec",
@@ -72,6 +72,7 @@ __all__ = [
     "decode_document",
     "describe",
     "encode",
+    "encode_by_rank",
     "encode_rows",
     "find_columns",
     "encode_table",
@@ -83,12 +84,10 @@ __all__ = [
     "is_composed",
     "nbytes_of",
     "open_body",
-    "open_root",
     "open_table",
     "pack_composition",
     "parse_schema",
     "present",
-    "presenter",
     "read_pieces",
     "title_of",
 ]

@@ -63,25 +63,33 @@ class ArrayFrame(NamedTuple):
 class EncodedArray:
     """An array that is ready to be written."""
 
-    __slots__ = ("array", "frame", "nbytes")
+    __slots__ = ("array", "frame", "nbytes", "whole")
     kind = "array"
 
-    def __init__(self, array: npt.NDArray[Any], frame: bytes) -> None:
+    def __init__(self, array: npt.NDArray[Any], frame: bytes, whole: npt.NDArray[Any] | None) -> None:
         self.array: npt.NDArray[Any] = array
         self.frame: bytes = frame
+        self.whole: Any = whole  #: in C order, or its transpose; None: with gaps
         self.nbytes: int = array.nbytes
 
     def write_to(self, sink: Sink) -> None:
-        if self.nbytes:
-            write_elements(self.array, sink)
+        import numpy as np
+
+        if self.nbytes and self.whole is not None:
+            sink.write(0, self.whole.reshape(-1).view(np.uint8).data)
+        elif self.nbytes:
+            write_rows(self.array.T if _is_closer_to_fortran(self.array) else self.array, sink)
 
 
 def encode_array(array: npt.NDArray[Any]) -> EncodedArray:
     """Describe an ``ndarray``. Cost: about 1 µs when its dtype and shape were seen before."""
     flags = array.flags
-    if flags.c_contiguous or not (flags.f_contiguous or _is_closer_to_fortran(array)):
-        return EncodedArray(array, _frame(array.dtype, array.shape, b"C"))
-    return EncodedArray(array, _frame(array.dtype, array.shape, b"F"))
+    if flags.c_contiguous:
+        return EncodedArray(array, _frame(array.dtype, array.shape, b"C"), array)
+    if flags.f_contiguous:
+        return EncodedArray(array, _frame(array.dtype, array.shape, b"F"), array.T)
+    order = b"F" if _is_closer_to_fortran(array) else b"C"
+    return EncodedArray(array, _frame(array.dtype, array.shape, order), None)
 
 
 def encode_array_like(value: Any) -> EncodedArray:
@@ -148,19 +156,6 @@ def _frame(dtype: np.dtype[Any], shape: tuple[int, ...], order: bytes) -> bytes:
     return seal(b"A", head + struct.pack(f"<{len(shape)}Q", *shape) + packed)
 
 
-def write_elements(array: npt.NDArray[Any], sink: Sink) -> None:
-    """Write the elements of ``array`` in the order that ``encode_array`` chose for it."""
-    import numpy as np
-
-    flags = array.flags
-    if flags.c_contiguous:
-        sink.write(0, array.reshape(-1).view(np.uint8).data)
-    elif flags.f_contiguous:
-        sink.write(0, array.T.reshape(-1).view(np.uint8).data)
-    else:
-        write_rows(array.T if _is_closer_to_fortran(array) else array, sink)
-
-
 def write_rows(array: npt.NDArray[Any], sink: Sink) -> None:
     """Write the elements of ``array`` in C order, through a bounce buffer."""
     import numpy as np
@@ -211,7 +206,7 @@ def _complete(dtype: np.dtype[Any], shape: tuple[int, ...], *, fortran: bool) ->
     return ArrayFrame(dtype, shape, tuple(strides) if fortran else None, nbytes, typestr, view_as)
 
 
-def open_array(frame: bytes, memory: Memory) -> npt.NDArray[Any]:
+def open_array(frame: bytes, memory: Memory, _: object = ()) -> npt.NDArray[Any]:
     """The root of an array's views. Cost: about 2 µs when the frame was seen before."""
     claim = parse_array(frame)
     if claim.nbytes > memory.nbytes:

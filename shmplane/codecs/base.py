@@ -76,4 +76,8 @@ class Encoded(Protocol):
     def nbytes(self) -> int:
         """Bytes of the body."""
 
+    @property
+    def whole(self) -> Buffer | None:
+        """The body as one contiguous buffer of whatever format; None: it is written in pieces."""
+
     def write_to(self, sink: Sink) -> None: ...

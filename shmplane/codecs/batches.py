@@ -55,6 +55,7 @@ class TableStream:
     """A reader of batches, as a value to be stored: by ``stream_to`` as it comes, or else from memory."""
 
     kind = "table"
+    whole = None
 
     def __init__(self, reader: pa.RecordBatchReader) -> None:
         check_schema(reader.schema)

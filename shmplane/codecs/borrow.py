@@ -26,7 +26,7 @@ __all__ = ["borrow", "borrow_bytes"]
 class _Exporter:
     """The ``base`` of a borrowed array; ``dtype`` is what to view it as, when a type string cannot say it."""
 
-    __slots__ = ("__array_interface__", "_lease", "dtype")
+    __slots__ = ("__array_interface__", "_memory", "dtype")
 
     def __init__(self, interface: dict[str, Any], dtype: np.dtype[Any] | None) -> None:
         self.__array_interface__ = interface
@@ -34,8 +34,8 @@ class _Exporter:
 
 
 # The slot keeps its place in the object (and in the garbage collector's view) but loses its name.
-_hold_lease = _Exporter.__dict__["_lease"].__set__
-del _Exporter._lease  # type: ignore[attr-defined]
+_hold_memory = _Exporter.__dict__["_memory"].__set__
+del _Exporter._memory  # type: ignore[attr-defined]
 
 
 def borrow(
@@ -50,7 +50,7 @@ def borrow(
     """A read-only array over ``memory``; the caller has checked that it fits. Cost: about 1 µs."""
     import numpy as np
 
-    # Safety: the caller compared offset and size with memory.nbytes; the exporter keeps the lease.
+    # Safety: the caller compared offset and size with memory.nbytes; the exporter keeps the memory, and so the lease.
     interface = {
         "data": (memory.address + offset, True),
         "shape": shape,
@@ -59,7 +59,7 @@ def borrow(
         "version": 3,
     }
     exporter = _Exporter(interface, dtype)
-    _hold_lease(exporter, memory.lease)
+    _hold_memory(exporter, memory)
     return np.asarray(exporter)
 
 

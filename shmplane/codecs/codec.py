@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -14,21 +14,30 @@ if TYPE_CHECKING:
 __all__ = ["Codec"]
 
 
+class Open(Protocol):
+    """Makes the root of a block's views."""
+
+    def __call__(self, frame: bytes, memory: Memory, parts: Sequence[Part] = (), /) -> Any:
+        """``parts``: of a composed table. ``PlaneCorrupt`` when the frame does not fit its memory."""
+
+
 class Codec(NamedTuple):
     """One kind of value: all that differs from kind to kind, as functions.
 
     Attributes:
         encode: describes a value; None when it cannot be of this kind.
         open: of frame, memory and parts, the root of a block's views: one object, weakly referenceable, that every view
-            keeps alive. What takes no weak reference is wrapped, and decoded by ``present``.
-        present: makes of a root what a user gets, so that nobody can change what another one sees.
+            keeps alive, and neither it nor they can be written or outlive the lease. What takes no weak reference is
+            wrapped, and decoded by ``present``.
+        present: makes of a root what a user gets, so that nobody can change what another one sees. That of ``pickle`` runs
+            code: the caller checks trust first.
         describe: what the frame alone says.
         forms: by ``as_``, what makes it of a root.
     """
 
     kind: str
     encode: Callable[[Any], Encoded | None]
-    open: Callable[[bytes, Memory, Sequence[Part]], Any]
+    open: Open
     present: Callable[[Any], Any]
     describe: Callable[[bytes], Description]
     forms: Mapping[str, Callable[[Any], Any]]

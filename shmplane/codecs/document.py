@@ -120,7 +120,7 @@ def _containers(value: Any) -> Iterable[Any]:
     return [child for child in children if type(child) not in _LEAVES]
 
 
-def open_document(frame: bytes, memory: Memory) -> Document:
+def open_document(frame: bytes, memory: Memory, _: object = ()) -> Document:
     """Copy the text out of ``memory``."""
     return Document(read_bytes(frame, memory, b"J"))
 

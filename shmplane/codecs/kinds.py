@@ -1,4 +1,4 @@
-"""The codecs by kind, and what is asked of whichever a block has: opening, showing, converting, describing.
+"""The codecs by kind, and what is asked of whichever a block has: storing, showing, converting, describing.
 
 All that differs from kind to kind is in one object each: another kind is another object here.
 """
@@ -19,7 +19,7 @@ from .libraries import with_cure
 from .rows import rows_from
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     import pyarrow as pa
 
@@ -29,16 +29,15 @@ if TYPE_CHECKING:
 __all__ = [
     "AS_KINDS",
     "KINDS",
+    "CODECS",
     "as_kind",
     "as_table",
     "check_as",
     "describe",
     "encode",
     "encode_rows",
-    "open_root",
     "open_table",
     "present",
-    "presenter",
 ]
 
 AS_KINDS = ("array", "numpy", "arrow", "pandas", "polars", "bytes", "python")
@@ -54,13 +53,20 @@ def _describe_table(frame: bytes) -> Description:
     return Description("table", (said.num_rows, len(said.columns)), said.origin, said.schema)
 
 
-CODECS = {
-    codec.kind: codec
+class Codecs(dict[str, Codec]):
+    """The codec of each kind; ``PlaneCorrupt`` for a kind that there is not."""
+
+    def __missing__(self, kind: str) -> NoReturn:
+        corrupt(f"it is of kind {kind!r}, which this version does not know")
+
+
+CODECS = Codecs(
+    (codec.kind, codec)
     for codec in (
         Codec(
             "array",
             encode_named_array,
-            lambda frame, memory, _: array.open_array(frame, memory),
+            array.open_array,
             array.present_array,
             _describe_array,
             convert.ARRAY_FORMS,
@@ -76,7 +82,7 @@ CODECS = {
         Codec(
             "bytes",
             encode_named_bytes,
-            lambda frame, memory, _: raw.open_bytes(frame, memory),
+            raw.open_bytes,
             raw.present_bytes,
             lambda frame: Description("bytes", (raw.parse_length(frame),)),
             convert.BYTES_FORMS,
@@ -84,7 +90,7 @@ CODECS = {
         Codec(
             "json",
             document.encode_document,
-            lambda frame, memory, _: document.open_document(frame, memory),
+            document.open_document,
             document.present_document,
             lambda _: Description("json"),
             convert.JSON_FORMS,
@@ -92,21 +98,14 @@ CODECS = {
         Codec(
             "pickle",
             pickled.encode_pickle,
-            lambda frame, memory, _: pickled.open_pickle(frame, memory),
+            pickled.open_pickle,
             pickled.present_pickle,
             lambda _: Description("pickle"),
             {"python": pickled.present_pickle},
         ),
     )
-}
+)
 KINDS = tuple(CODECS)
-
-
-def _codec_of(kind: str) -> Codec:
-    codec = CODECS.get(kind)
-    if codec is None:
-        corrupt(f"it is of kind {kind!r}, which this version does not know")
-    return codec
 
 
 def encode(value: Any, codec: str | None = None) -> Encoded:
@@ -141,31 +140,14 @@ def encode_rows(rows: Any) -> Encoded:
     return encode(rows_from(rows), "table")
 
 
-def open_root(kind: str, frame: bytes, memory: Memory, parts: Sequence[Part] = ()) -> Any:
-    """The weakly referenceable root of a block's views; neither it nor they can be written or outlive the lease.
-
-    Args:
-        parts: of a composed table.
-
-    Raises:
-        PlaneCorrupt: the frame does not fit its memory, or the kind is unknown.
-    """
-    return _codec_of(kind).open(frame, memory, parts)
-
-
 def present(kind: str, root: Any) -> Any:
     """A view or decoded value for one reader. ``pickle`` runs code: the caller checks trust first."""
     return CODECS[kind].present(root)
 
 
-def presenter(kind: str) -> Callable[[Any], Any]:
-    """Makes of a root what one reader gets. That of ``pickle`` runs code: the caller checks trust first."""
-    return CODECS[kind].present
-
-
 def describe(kind: str, frame: bytes) -> Description:
     """What ``frame`` says of a block of ``kind``, or ``PlaneCorrupt``. Cost: about 2 µs."""
-    return _codec_of(kind).describe(frame)
+    return CODECS[kind].describe(frame)
 
 
 def open_table(

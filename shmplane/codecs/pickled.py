@@ -37,6 +37,7 @@ class EncodedPickle:
 
     __slots__ = ("_parts", "frame", "nbytes")
     kind = "pickle"
+    whole = None
 
     def __init__(self, parts: Sequence[Any]) -> None:
         lengths = [len(part) for part in parts]
@@ -93,7 +94,7 @@ def _flat(buffer: pickle.PickleBuffer) -> Any:
     return raw if raw.nbytes else b""
 
 
-def open_pickle(frame: bytes, memory: Memory) -> Pickled:
+def open_pickle(frame: bytes, memory: Memory, _: object = ()) -> Pickled:
     """Find the parts; nothing is unpickled."""
     payload = unseal(b"P", frame)
     if not payload or len(payload) % 8:

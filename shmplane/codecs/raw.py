@@ -36,29 +36,33 @@ __all__ = [
 class EncodedBytes:
     """One contiguous buffer, ready to be written."""
 
-    __slots__ = ("_data", "frame", "kind", "nbytes")
+    __slots__ = ("frame", "kind", "nbytes", "whole")
 
-    def __init__(self, data: Any, nbytes: int, kind: str = "bytes", tag: bytes = b"B") -> None:
-        self._data = data
+    def __init__(self, whole: Any, nbytes: int, kind: str = "bytes", tag: bytes = b"B") -> None:
+        self.whole = whole
         self.nbytes: int = nbytes
         self.kind: str = kind
         self.frame: bytes = seal(tag, nbytes.to_bytes(8, "little"))
 
     def write_to(self, sink: Sink) -> None:
         if self.nbytes:
-            sink.write(0, self._data)
+            sink.write(0, self.whole)
 
 
 class EncodedStrided(EncodedBytes):
     """A buffer with gaps, which is written a piece at a time."""
 
-    __slots__ = ()
+    __slots__ = ("_array",)
+
+    def __init__(self, array: npt.NDArray[Any]) -> None:
+        super().__init__(None, array.nbytes)
+        self._array = array
 
     def write_to(self, sink: Sink) -> None:
         if self.nbytes:
             from .array import write_rows
 
-            write_rows(self._data, sink)
+            write_rows(self._array, sink)
 
 
 def encode_bytes(value: bytes) -> EncodedBytes:
@@ -90,7 +94,7 @@ def _encode_elements(array: npt.NDArray[Any]) -> EncodedBytes:
     encode_array(array)  # refuses what is not plain bytes
     if array.flags.c_contiguous:
         return EncodedBytes(array.reshape(-1).view("u1"), array.nbytes)
-    return EncodedStrided(array, array.nbytes)
+    return EncodedStrided(array)
 
 
 def _as_array(view: memoryview) -> npt.NDArray[Any]:
@@ -113,7 +117,7 @@ def parse_length(frame: bytes, tag: bytes = b"B") -> int:
     return int.from_bytes(payload, "little")
 
 
-def open_bytes(frame: bytes, memory: Memory) -> npt.NDArray[np.uint8] | Window:
+def open_bytes(frame: bytes, memory: Memory, _: object = ()) -> npt.NDArray[np.uint8] | Window:
     """The root of a byte block's views. Cost: about 2 µs; before NumPy is loaded, which is not needed, some 30."""
     return _borrow(memory, _check_length(frame, memory, b"B"))
 

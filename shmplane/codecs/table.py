@@ -85,6 +85,7 @@ class EncodedTable:
 
     __slots__ = ("_batches", "_schema", "frame", "nbytes")
     kind = "table"
+    whole = None
 
     def __init__(self, table: pa.Table, origin: str = "arrow") -> None:
         import pyarrow as pa

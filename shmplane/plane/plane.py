@@ -180,7 +180,7 @@ class Plane(MutableMapping[str, Any]):
     def __setitem__(self, name: str, value: Any) -> None:
         if isinstance(value, blocks.Block):
             value = value.value()
-        blocks.set_value(self._open(), codecs.encode(value), blocks.Target(check_block_name(name)))
+        blocks.set_value(self._open(), codecs.encode_by_rank(value), blocks.Target(check_block_name(name)))
 
     def __getitem__(self, name: str) -> Any:
         known = self._recent.get(name)

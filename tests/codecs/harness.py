@@ -82,7 +82,7 @@ def store(value: Any, codec: str | None = None) -> tuple[codecs.Encoded, LeasedM
 def open_stored(value: Any, codec: str | None = None) -> tuple[str, Any]:
     """Kind and root of a value that was stored and opened."""
     encoded, memory = store(value, codec)
-    return encoded.kind, codecs.open_root(encoded.kind, encoded.frame, memory)
+    return encoded.kind, codecs.CODECS[encoded.kind].open(encoded.frame, memory)
 
 
 def round_trip(value: Any, codec: str | None = None) -> Any:

@@ -170,7 +170,7 @@ def test_reading_takes_no_memory_for_the_elements() -> None:
     encoded, memory = store(np.ones(8 << 20, "u1"))
     tracemalloc.start()
     try:
-        back = codecs.present("array", codecs.open_root("array", encoded.frame, memory))
+        back = codecs.present("array", codecs.CODECS["array"].open(encoded.frame, memory))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -40,6 +40,6 @@ def test_an_array_can_be_put_as_bytes(value: Any) -> None:
 
 def test_reading_bytes_copies_none() -> None:
     encoded, memory = store(bytes(range(256)))
-    view = codecs.present("bytes", codecs.open_root("bytes", encoded.frame, memory))
+    view = codecs.present("bytes", codecs.CODECS["bytes"].open(encoded.frame, memory))
     assert points_into(memory)(np.frombuffer(view, "u1").__array_interface__["data"][0])
     assert codecs.describe("bytes", encoded.frame).shape == (256,)

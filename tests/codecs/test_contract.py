@@ -51,7 +51,7 @@ def test_the_frame_is_bytes_that_can_be_described_without_the_body(value: Any, c
 @STORED
 def test_a_root_can_be_referred_to_weakly(value: Any, codec: str | None) -> None:
     encoded, memory = store(value, codec)
-    root = codecs.open_root(encoded.kind, encoded.frame, memory)
+    root = codecs.CODECS[encoded.kind].open(encoded.frame, memory)
     assert weakref.ref(root)() is root
 
 
@@ -61,7 +61,7 @@ def test_a_view_keeps_its_lease_alive_and_the_last_one_lets_it_go(value: Any, co
     lease = weakref.ref(memory.lease)
     kind, frame = encoded.kind, encoded.frame
     del encoded
-    root = codecs.open_root(kind, frame, memory)
+    root = codecs.CODECS[kind].open(frame, memory)
     view = codecs.present(kind, root)
     del memory, root
     gc.collect()
@@ -80,7 +80,7 @@ def test_a_body_cut_short_is_corrupt(value: Any, codec: str | None) -> None:
     if not body:
         pytest.skip("nothing to cut")
     with pytest.raises(PlaneCorrupt):
-        codecs.open_root(encoded.kind, encoded.frame, LeasedMemory(body[:-1]))
+        codecs.CODECS[encoded.kind].open(encoded.frame, LeasedMemory(body[:-1]))
 
 
 @STORED
@@ -96,14 +96,14 @@ def test_a_frame_of_another_kind_is_corrupt(value: Any, codec: str | None) -> No
     encoded, memory = store(value, codec)
     for kind in {*codecs.KINDS, "unheard of"} - {encoded.kind}:
         with pytest.raises(PlaneCorrupt):
-            codecs.open_root(kind, encoded.frame, memory)
+            codecs.CODECS[kind].open(encoded.frame, memory)
 
 
 @STORED
 def test_memory_longer_than_the_body_is_no_matter(value: Any, codec: str | None) -> None:
     encoded = codecs.encode(value, codec)
     memory = LeasedMemory(body_of(encoded) + bytes(100))
-    codecs.present(encoded.kind, codecs.open_root(encoded.kind, encoded.frame, memory))
+    codecs.present(encoded.kind, codecs.CODECS[encoded.kind].open(encoded.frame, memory))
 
 
 def _array() -> Any:

@@ -51,7 +51,7 @@ def use(kind: str, frame: bytes, memory: LeasedMemory) -> None:
     """Read all that can be read through ``frame``."""
     said = codecs.describe(kind, frame)
     str((said.dtype, said.shape, said.schema))
-    root = codecs.open_root(kind, frame, memory)
+    root = codecs.CODECS[kind].open(frame, memory)
     if kind == "pickle":
         assert sum(part.nbytes for part in root.parts) <= memory.nbytes
         [part.tobytes() for part in root.parts]
@@ -74,7 +74,7 @@ def test_a_damaged_frame_is_corrupt(value: Any, codec: str | None) -> None:
             frame = bytearray(encoded.frame)
             frame[position] ^= 1 << bit
             with pytest.raises(PlaneCorrupt):
-                codecs.open_root(encoded.kind, bytes(frame), memory)
+                codecs.CODECS[encoded.kind].open(bytes(frame), memory)
 
 
 @STORED
@@ -102,7 +102,7 @@ def test_a_forged_frame_is_corrupt_or_reads_within_its_memory(value: Any, codec:
 def test_a_frame_that_names_no_plain_dtype_is_corrupt(dtype: bytes) -> None:
     frame = seal(b"A", b"C\1" + len(dtype).to_bytes(2, "little") + (1).to_bytes(8, "little") + dtype)
     with pytest.raises(PlaneCorrupt):
-        codecs.open_root("array", frame, LeasedMemory(bytes(64)))
+        codecs.CODECS["array"].open(frame, LeasedMemory(bytes(64)))
 
 
 @pytest.mark.parametrize(
@@ -112,4 +112,4 @@ def test_a_shape_that_is_larger_than_the_memory_is_corrupt(shape: tuple[int, ...
     sides = b"".join(side.to_bytes(8, "little") for side in shape)
     frame = seal(b"A", b"C" + bytes([len(shape)]) + b"\3\0" + sides + b"<f8")
     with pytest.raises(PlaneCorrupt):
-        codecs.open_root("array", frame, LeasedMemory(bytes(64)))
+        codecs.CODECS["array"].open(frame, LeasedMemory(bytes(64)))

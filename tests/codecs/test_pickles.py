@@ -39,7 +39,7 @@ def test_opening_runs_no_code_and_presenting_does() -> None:
 def test_large_buffers_lie_aligned_in_the_body_and_come_back_without_a_copy() -> None:
     value: dict[str, Any] = {"a": np.arange(1000.0), "b": b"in band", "c": np.arange(7, dtype="i1"), "d": np.empty(0)}
     encoded, memory = store(value, "pickle")
-    back = codecs.present("pickle", codecs.open_root("pickle", encoded.frame, memory))
+    back = codecs.present("pickle", codecs.CODECS["pickle"].open(encoded.frame, memory))
     for name in ("a", "c"):
         address = back[name].__array_interface__["data"][0]
         assert points_into(memory)(address)
@@ -57,7 +57,7 @@ def test_what_cannot_be_pickled_is_refused_with_the_reason() -> None:
 
 def test_bytes_that_are_no_pickle_are_corrupt() -> None:
     encoded = codecs.encode([1, 2], "pickle")
-    root = codecs.open_root("pickle", encoded.frame, LeasedMemory(bytes(len(body_of(encoded)))))
+    root = codecs.CODECS["pickle"].open(encoded.frame, LeasedMemory(bytes(len(body_of(encoded)))))
     with pytest.raises(PlaneCorrupt):
         codecs.present("pickle", root)
 

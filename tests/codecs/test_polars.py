@@ -76,7 +76,7 @@ def test_reading_copies_no_column() -> None:
     frame = pl.DataFrame({"a": range(100_000), "s": ["longer than twelve bytes"] * 100_000})
     encoded, memory = store(frame)
     before = pa.total_allocated_bytes()
-    back = codecs.present("table", codecs.open_root("table", encoded.frame, memory))
+    back = codecs.present("table", codecs.CODECS["table"].open(encoded.frame, memory))
     assert pa.total_allocated_bytes() - before < 10_000
     inside = points_into(memory)
     for column in back.to_arrow(compat_level=pl.CompatLevel.newest()).columns:

@@ -111,7 +111,7 @@ def test_types_within_types_come_back_equal_or_are_refused_by_column(kind: Any) 
         with pytest.raises(UnsupportedValue, match="'nested'"):
             store(table)
         return
-    back = codecs.present("table", codecs.open_root("table", encoded.frame, memory))
+    back = codecs.present("table", codecs.CODECS["table"].open(encoded.frame, memory))
     back.validate(full=True)
     assert back.schema.equals(table.schema, check_metadata=True)
     assert str(back.column("nested")) == str(table.column("nested"))  # Arrow cannot compare all of them
@@ -213,7 +213,7 @@ def test_reading_copies_no_column() -> None:
     table = pa.table({"a": pa.array(range(100_000)), "s": pa.array(["text"] * 100_000)})
     encoded, memory = store(table)
     before = pa.total_allocated_bytes()
-    back = codecs.present("table", codecs.open_root("table", encoded.frame, memory))
+    back = codecs.present("table", codecs.CODECS["table"].open(encoded.frame, memory))
     assert pa.total_allocated_bytes() - before < 10_000
     buffers = [buffer for column in back.columns for buffer in column.chunk(0).buffers() if buffer]
     assert all(points_into(memory)(buffer.address) and not buffer.is_mutable for buffer in buffers)
@@ -311,7 +311,7 @@ def test_a_body_whose_lengths_do_not_fit_its_buffers_is_corrupt() -> None:
         damaged[position : position + 8] = b"\xff\xff\xff\x7f\0\0\0\0"
         memory = LeasedMemory(damaged)
         try:
-            codecs.open_root("table", encoded.frame, memory).to_pylist()
+            codecs.CODECS["table"].open(encoded.frame, memory).to_pylist()
         except PlaneCorrupt:
             caught += 1
     assert caught

@@ -15,9 +15,10 @@ import weakref
 from collections.abc import Callable
 from os import getpid
 from typing import TYPE_CHECKING, Any, Self, cast
+from zlib import crc32
 
-from ...codecs import Part, flatten, open_body, open_root
-from ...errors import ClosedError, ShmplaneError
+from ...codecs import CODECS, Part, flatten, open_body
+from ...errors import ClosedError, PlaneCorrupt, ShmplaneError
 from ...manifest import CREATING, MAKING, held_rows, rows_of_owner
 from ...system import ignoring
 from ..memory.segments import MappedSink
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from ...system import Mapping, Window
     from ..process.attachment import Attachment
 
-__all__ = ["Claims", "Creation", "Lease", "Tracked", "abandon_creation", "claims_of", "lease_current"]
+__all__ = ["Claims", "Creation", "Lease", "Tracked", "abandon_creation", "claims_of", "lease_current", "read_frame"]
 
 
 class Lease:
@@ -39,13 +40,14 @@ class Lease:
 
     __slots__ = (
         "__weakref__",
-        "_frame",
+        "_is_paged",
         "_kept",
         "_parts",
         "_root",
         "address",
         "attachment",
         "facts",
+        "known_frame",
         "mapping",
         "nbytes",
     )
@@ -55,9 +57,11 @@ class Lease:
         self.facts: BlockFacts = facts
         self.mapping: Mapping | None = None
         self.address: int = 0
+        #: an array whose pages lie in several blocks
+        self._is_paged: bool = bool(facts.references) and facts.codec != "table"
         #: what can be read from ``address`` on; of a composed table nothing
         self.nbytes: int = facts.body_nbytes if self._is_paged or not facts.references else 0
-        self._frame: bytes | None = None
+        self.known_frame: bytes | None = None  #: once it was read, or said by who wrote it
         #: every mapping that an address was ever taken from: threads may open the same lease at the same time
         self._kept: list[Mapping] = []
         self._parts: list[tuple[bytes, Mapping, BlockFacts]] | None = None
@@ -78,10 +82,6 @@ class Lease:
         self.open()
         self.frame()
         self.parts()
-
-    @property
-    def _is_paged(self) -> bool:
-        return bool(self.facts.references) and self.facts.codec != "table"
 
     def _use(self, mapping: Mapping) -> None:
         self._kept.append(mapping)
@@ -104,24 +104,21 @@ class Lease:
 
     def frame(self) -> bytes:
         """The frame, copied out and checked against its checksum."""
-        if self._frame is None:
-            self._frame = self.attachment.memory.read_frame(self.facts)
-        return self._frame
+        if self.known_frame is None:
+            self.known_frame = read_frame(self.facts, self.attachment.memory.readable(self.facts))
+        return self.known_frame
 
     def parts(self) -> list[Part]:
         """The plain tables that a composed one shows columns of."""
         parts = self._parts
         if parts is None:
             memory, references = self.attachment.memory, () if self._is_paged else self.facts.references
-            parts = [(memory.read_frame(facts), memory.readable(facts), facts) for facts in references]
+            mappings = [memory.readable(facts) for facts in references]
+            parts = [(read_frame(facts, its), its, facts) for facts, its in zip(references, mappings, strict=True)]
             self._kept.extend([mapping for _, mapping, _ in parts])
             self._parts = parts
         # Made anew each time: kept here, they and this lease would keep each other alive.
         return [Part(frame, PartMemory(self, mapping, facts)) for frame, mapping, facts in parts]
-
-    def keep_frame(self, frame: bytes) -> None:
-        """What the frame is known to be, by who has just written it."""
-        self._frame = frame
 
     def flat(self) -> tuple[bytes, memoryview]:
         """Frame and body as those of a block that refers to no other: a composed table's are a private copy."""
@@ -138,16 +135,30 @@ class Lease:
         known = self._root() if self._root is not None else None
         if known is None:
             self.open()
-            known = open_root(self.facts.codec, self.frame(), self, self.parts())
+            parts = self.parts() if self.facts.references else ()
+            known = CODECS[self.facts.codec].open(self.frame(), self, parts)
             self._root = weakref.ref(known)
         return known
 
     def revive(self, frame: bytes, mapping: Mapping | None) -> Any:
         """The root, with what an earlier lease of the same block has found out already."""
-        self._frame = frame
+        self.known_frame = frame
         if self.mapping is None and mapping is not None:
             self._use(mapping)
         return self.root()
+
+
+def read_frame(facts: BlockFacts, mapping: Mapping) -> bytes:
+    """The frame of a block that the caller leases, copied out and checked."""
+    start = facts.frame_offset
+    frame = bytes(mapping.view[start : start + facts.frame_nbytes])
+    if crc32(frame) != facts.frame_crc:
+        raise PlaneCorrupt(
+            f"the description of block {facts.name!r} (version {facts.version}) does not fit its checksum: its memory was "
+            f"written over. Delete the block.",
+            name=facts.name,
+        )
+    return frame
 
 
 class PartMemory:

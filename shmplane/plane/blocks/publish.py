@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from math import inf
 from operator import index
-from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, TypeVarTuple, cast
 from zlib import crc32
 
 from ...errors import PlaneFull
@@ -53,8 +53,9 @@ __all__ = [
     "write_segment",
 ]
 
-P = ParamSpec("P")
 R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
+_GAPS = [bytes(nbytes) for nbytes in range(8)]  #: between body and frame
 _LONGEST_LINGER_S = 1e9  #: thirty years, which fit a word
 
 
@@ -77,24 +78,24 @@ class Prepared(NamedTuple):
     """A block that lacks only its publication."""
 
     contents: Contents
-    payload: bytearray | None  #: rendered, for a cell
+    payload: bytes | bytearray | None  #: rendered, for a cell
     creation: Creation | None  #: written, in a segment of its own
 
 
 class StoredBytes:
     """Bytes that are a body already, with the frame that says how to read it."""
 
-    __slots__ = ("_data", "frame", "kind", "nbytes")
+    __slots__ = ("frame", "kind", "nbytes", "whole")
     frame: bytes
     kind: str
 
     def __init__(self, kind: str, frame: bytes, data: Any) -> None:
-        self.kind, self.frame, self._data = kind, frame, data
+        self.kind, self.frame, self.whole = kind, frame, data
         self.nbytes: int = len(data)
 
     def write_to(self, sink: Sink) -> None:
         if self.nbytes:
-            sink.write(0, self._data)
+            sink.write(0, self.whole)
 
 
 def check_target(
@@ -140,7 +141,7 @@ def put(attachment: Attachment, encoded: Encoded, target: Target) -> Lease:
     """Copy a value in and publish it; the lease on it."""
     contents = contents_of(encoded)
     lease = store(attachment, target, contents, encoded)
-    lease.keep_frame(contents.frame)
+    lease.known_frame = contents.frame
     return lease
 
 
@@ -219,7 +220,10 @@ def prepare(
     return Prepared(contents, None, creation)
 
 
-def _render(contents: Contents, body: Encoded) -> bytearray:
+def _render(contents: Contents, body: Encoded) -> bytes | bytearray:
+    """Body, gap and frame, as they will lie in the cell."""
+    if body.whole is not None:
+        return b"".join((body.whole, _GAPS[-contents.stored_nbytes & 7], contents.frame))
     payload = bytearray(contents.nbytes)
     body.write_to(MappedSink(memoryview(payload)))
     payload[contents.nbytes - len(contents.frame) :] = contents.frame
@@ -286,15 +290,15 @@ def publish(
     return cast("Lease", lease)
 
 
-def with_slabs(
-    attachment: Attachment, operation: Callable[Concatenate[Transaction, P], R], *args: P.args, **options: P.kwargs
-) -> R:
-    """``change`` for what takes cells: again when a class had no slab with a free one."""
+def with_slabs(attachment: Attachment, operation: Callable[[Transaction, *Ts], R], *args: *Ts) -> R:
+    """A transaction that takes cells: again when a class had no slab with a free one."""
     while True:
         try:
-            return attachment.change(operation, *args, **options)
+            return attachment.add(operation, *args)
         except own(NeedSlab) as need:
-            _make_slab(attachment, need.nbytes)
+            # Among what is garbage there may be a cell.
+            if not attachment.drain():
+                _make_slab(attachment, need.nbytes)
 
 
 def _publish(  # noqa: PLR0917 - an operation, called by position: this is in every put
@@ -336,29 +340,40 @@ def publish_in(  # noqa: PLR0917 - as above
     until: int = 0,
 ) -> int:
     """Within a transaction: everything goes live; ``NeedSlab`` before anything has changed. Returns the block's row."""
-    part_rows: list[int] = []
-    try:
-        for part in parts:
-            part_rows.append(_row_of(tx, attachment, part))  # noqa: PERF401 - those taken so far are returned
+    if parts:
+        *part_rows, row = _rows_of(tx, attachment, [*parts, block])
+        for part_row, part in zip(part_rows, parts, strict=True):
+            tx.fill(part_row, part.contents)
+            tx.publish_part(part_row)
+        references = [*references, *part_rows]
+    else:
         row = _row_of(tx, attachment, block)
-    except BaseException:
-        for part_row in part_rows:
-            tx.return_small(part_row)
-        raise
-    for part_row, part in zip(part_rows, parts, strict=True):
-        tx.fill(part_row, part.contents)
-        tx.publish_part(part_row)
-    tx.fill(row, block.contents, group=group)
+    tx.fill(row, block.contents, group)
     if name_row < 0:
         tx.publish_anonymous(row, linger_ns)
     else:
-        tx.publish(row, name_row, wants_lease, [*references, *part_rows] if part_rows else references, until)
-    for prepared in (*parts, block):
-        if prepared.creation is not None:
-            claims_of(attachment).finish(tx, prepared.creation)
+        tx.publish(row, name_row, wants_lease, references, until)
+    for part in parts:
+        if part.creation is not None:
+            claims_of(attachment).finish(tx, part.creation)
+    if block.creation is not None:
+        claims_of(attachment).finish(tx, block.creation)
     if tx.header.expiring[0]:
         expire_names(tx)  # last: what this very transaction goes by must not be removed in it
     return row
+
+
+def _rows_of(tx: Transaction, attachment: Attachment, blocks: Sequence[Prepared]) -> list[int]:
+    """The rows of several blocks, or none of them."""
+    rows: list[int] = []
+    try:
+        for block in blocks:
+            rows.append(_row_of(tx, attachment, block))  # noqa: PERF401 - those taken so far are returned
+    except BaseException:
+        for row in rows:
+            tx.return_small(row)
+        raise
+    return rows
 
 
 def _row_of(tx: Transaction, attachment: Attachment, prepared: Prepared) -> int:
@@ -366,13 +381,13 @@ def _row_of(tx: Transaction, attachment: Attachment, prepared: Prepared) -> int:
     if prepared.creation is not None:
         claims_of(attachment).check_own(tx, prepared.creation)
         return prepared.creation.row
-    payload = prepared.payload
+    nbytes, payload = prepared.contents.nbytes, prepared.payload
     assert payload is not None  # noqa: S101 - what is prepared is rendered or written
-    row = tx.begin_small(len(payload))
+    row = tx.begin_small(nbytes)
     try:
         segment, offset = tx.blocks.segment[row] - 1, tx.blocks.offset[row]
         mapping = attachment.memory.writable(tx.segments.id[segment], tx.segments.nbytes[segment])
-        mapping.view[offset : offset + len(payload)] = payload
+        mapping.view[offset : offset + nbytes] = payload
     except BaseException:
         tx.return_small(row)
         raise

@@ -14,8 +14,8 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from ...codecs import SMALL_DOCUMENT_NBYTES, presenter
-from ...names import check_block_name
+from ...codecs import CODECS, SMALL_DOCUMENT_NBYTES
+from ...names import MAX_BLOCK_NAME_NBYTES, check_block_name
 from .block import unsafe
 from .claims import claims_of, lease_current
 from .missing import no_such_block
@@ -39,9 +39,12 @@ def find(
     attachment: Attachment, known: dict[str, Known], name: str, default: Any = _NO_DEFAULT, *, trust_pickle: bool
 ) -> Any:
     """The value of a name, looked up under the lock and remembered; ``BlockNotFound``, or ``default``."""
-    encoded = check_block_name(name)
+    # What nobody could have put is not found, and refused then: in the usual case nothing has to be checked.
+    is_likely = type(name) is str and len(name) <= MAX_BLOCK_NAME_NBYTES
+    encoded = name.encode(errors="surrogatepass") if is_likely else check_block_name(name)
     found = attachment.look(lease_current, attachment, encoded)
     if found is None:
+        encoded = check_block_name(name)
         known.pop(name, None)
         if default is _NO_DEFAULT:
             raise no_such_block(attachment, encoded)
@@ -65,8 +68,8 @@ def show(known: dict[str, Known], name: str, found: tuple[Lease, Tracked, int, i
     if kind == "pickle" and not trust_pickle:
         raise unsafe(name)
     root = lease.root()
-    present = presenter(kind)
-    again = (tracked, lease.facts, lease.frame(), weakref.ref(lease.mapping))
+    present = CODECS[kind].present
+    again = (tracked, lease.facts, lease.known_frame, weakref.ref(lease.mapping))
     if kind == "json" and lease.nbytes <= SMALL_DOCUMENT_NBYTES:
         # Its text was copied, and the word tells every version from all others: it needs no lease to be right.
         _remember(known, name, (name_row, word, lambda: root, present, again))

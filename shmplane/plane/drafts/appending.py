@@ -28,7 +28,7 @@ from ...errors import Conflict, UnsupportedValue
 from ...manifest import KINDS, MAX_REFERENCES, SMALL_NBYTES
 from ...names import check_block_name
 from ...system import own
-from ..blocks.claims import claims_of, lease_current
+from ..blocks.claims import claims_of, lease_current, read_frame
 from ..blocks.publish import (
     Prepared,
     Target,
@@ -196,7 +196,7 @@ def _add_to_current(  # noqa: PLR0917 - an operation is called by position
     facts = tx.facts(row)
     if facts.codec != "table":
         return None
-    said = composition_of(attachment.memory.read_frame(facts))
+    said = composition_of(read_frame(facts, attachment.memory.readable(facts)))
     sources = facts.references or (facts,)
     if form_of(said) != form or len(sources) >= MAX_REFERENCES:
         return None

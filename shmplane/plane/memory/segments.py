@@ -16,7 +16,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
-from zlib import crc32
 
 from ...errors import ClosedError, PlaneCorrupt, PlaneFull, ShmplaneError
 from ...system import (
@@ -215,18 +214,6 @@ class SegmentMemory:
                 return Window.open(fd, offset=facts.offset, nbytes=nbytes, lease=lease)
         finally:
             os.close(fd)
-
-    def read_frame(self, facts: BlockFacts) -> bytes:
-        """The frame of a block that the caller leases, copied out and checked."""
-        start = facts.frame_offset
-        frame = bytes(self.readable(facts).view[start : start + facts.frame_nbytes])
-        if crc32(frame) != facts.frame_crc:
-            raise PlaneCorrupt(
-                f"the description of block {facts.name!r} (version {facts.version}) does not fit its checksum: its "
-                f"memory was written over. Delete the block.",
-                name=facts.name,
-            )
-        return frame
 
     def create(self, place: Place) -> int:
         """The empty file of a new segment, open for writing."""

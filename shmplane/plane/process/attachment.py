@@ -17,7 +17,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 from ...errors import ClosedError, ShmplaneError
 from ...manifest import NOTHING, Freed, Manifest, Transaction, leave, link_prefix
@@ -33,8 +33,8 @@ from .registry import Registry
 
 __all__ = ["Attachment", "Opened"]
 
-P = ParamSpec("P")
 R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
 K = TypeVar("K", bound=Registry)
 LOCK_TIMEOUT_S = 10.0
 _LOOK_FOR_WAITERS_NS = 90_000_000
@@ -43,6 +43,8 @@ _JOINING = 2**32
 #: how long the drain timer waits for the lock before it looks again whether it is to end
 _TIDYING_S = 0.04
 _SCAN_INTERVAL_NS = 1_000_000_000
+#: pieces of garbage that a small put leaves to others
+_SPARED = 64
 _clock = time.monotonic_ns
 
 
@@ -118,32 +120,36 @@ class Attachment:
 
     # Transactions
 
-    def change(self, operation: Callable[Concatenate[Transaction, P], R], *args: P.args, **options: P.kwargs) -> R:
+    def change(self, operation: Callable[[Transaction, *Ts], R], *args: *Ts) -> R:
         """Call ``operation(tx, ...)`` as one transaction under the host-wide lock, then remove the files it doomed.
 
         Raises:
             ClosedError: the plane was destroyed, or this process lost its part in it.
             LockTimeout: somebody held the lock for 10 s.
         """
-        result = self._attempt(LOCK_TIMEOUT_S, True, operation, args, options)
+        result = self._attempt(LOCK_TIMEOUT_S, True, operation, args)
         return self._in_time(result) if result is NOT_HAD else result
 
-    def look(self, operation: Callable[Concatenate[Transaction, P], R], *args: P.args, **options: P.kwargs) -> R:
+    def look(self, operation: Callable[[Transaction, *Ts], R], *args: *Ts) -> R:
         """``change`` for what stores one word at most, so that there is nothing to mark as under way."""
-        result = self._attempt(LOCK_TIMEOUT_S, False, operation, args, options)
+        result = self._attempt(LOCK_TIMEOUT_S, False, operation, args)
         return self._in_time(result) if result is NOT_HAD else result
 
-    def try_change(
-        self, seconds: float, operation: Callable[Concatenate[Transaction, P], R], *args: P.args, **options: P.kwargs
-    ) -> R | NotHad:
-        """``change`` for a caller with a deadline: ``NOT_HAD`` when the lock was not to be had within ``seconds``."""
-        return self._attempt(seconds, True, operation, args, options)
+    def add(self, operation: Callable[[Transaction, *Ts], R], *args: *Ts) -> R:
+        """``change`` for what adds a little: what is garbage waits for the next other call or the drain timer.
 
-    def try_look(
-        self, seconds: float, operation: Callable[Concatenate[Transaction, P], R], *args: P.args, **options: P.kwargs
-    ) -> R | NotHad:
+        Giving it back would be the larger half of such a call. Not when there is much of it.
+        """
+        result = self._attempt(LOCK_TIMEOUT_S, True, operation, args, _SPARED)
+        return self._in_time(result) if result is NOT_HAD else result
+
+    def try_change(self, seconds: float, operation: Callable[[Transaction, *Ts], R], *args: *Ts) -> R | NotHad:
+        """``change`` for a caller with a deadline: ``NOT_HAD`` when the lock was not to be had within ``seconds``."""
+        return self._attempt(seconds, True, operation, args)
+
+    def try_look(self, seconds: float, operation: Callable[[Transaction, *Ts], R], *args: *Ts) -> R | NotHad:
         """``look`` for a caller with a deadline."""
-        return self._attempt(seconds, False, operation, args, options)
+        return self._attempt(seconds, False, operation, args)
 
     def _in_time(self, result: R | NotHad) -> R:
         if result is NOT_HAD:
@@ -151,12 +157,12 @@ class Attachment:
         return result
 
     def _attempt(
-        self, seconds: float, writes: bool, operation: Callable[..., R], args: tuple[Any, ...], options: dict[str, Any]
+        self, seconds: float, writes: bool, operation: Callable[..., R], args: tuple[Any, ...], spared: int = 0
     ) -> R | NotHad:
         if self.ended is not None:
             raise ClosedError(self.ended, plane=self.name)
         try:
-            result = self.lock.run(seconds, self._inside, writes, operation, args, options)
+            result = self.lock.run(seconds, self._inside, writes, operation, args, spared)
             if self.memory.barred:
                 # Forked in the middle: what was done went nowhere.
                 raise ClosedError(str(self.ended), plane=self.name)
@@ -175,14 +181,12 @@ class Attachment:
             if self._tx.space.doomed or self._tx.coordination.woken:
                 self.follow_up()
 
-    def change_holding_mutex(
-        self, operation: Callable[Concatenate[Transaction, P], R], *args: P.args, **options: P.kwargs
-    ) -> R:
+    def change_holding_mutex(self, operation: Callable[[Transaction, *Ts], R], *args: *Ts) -> R:
         """``change`` for a fork, which has taken the mutex and keeps it."""
         run = self.lock.run_holding_mutex
-        return self._in_time(run(LOCK_TIMEOUT_S, self._inside, True, operation, args, options))
+        return self._in_time(run(LOCK_TIMEOUT_S, self._inside, True, operation, args, 0))
 
-    def _inside(self, writes: bool, operation: Callable[..., R], args: tuple[Any, ...], options: dict[str, Any]) -> R:
+    def _inside(self, writes: bool, operation: Callable[..., R], args: tuple[Any, ...], spared: int) -> R:
         header, tx = self._header, self._tx
         if self.ended is not None:  # while this thread waited for another one of this process
             raise ClosedError(self.ended, plane=self.name)
@@ -197,11 +201,11 @@ class Attachment:
             now = _clock()
             if writes or self.garbage or self.owed or not 0 <= now - header.scanned[0] <= _SCAN_INTERVAL_NS:
                 header.dirty[0] = self.mark
-                self._keep_house(tx, now)
-                result = operation(tx, *args, **options)
+                self._keep_house(tx, now, spared)
+                result = operation(tx, *args)
                 header.dirty[0] = 0
             else:
-                result = operation(tx, *args, **options)
+                result = operation(tx, *args)
             self.suspect = False
         except BaseException as error:
             if self.manifest.was_refused(error):
@@ -220,9 +224,9 @@ class Attachment:
         recover(tx, self)
         self._header.dirty[0] = 0
 
-    def _keep_house(self, tx: Transaction, now: int) -> None:
+    def _keep_house(self, tx: Transaction, now: int, spared: int) -> None:
         """What every writer does first: give back what is garbage here and, once a second per host, what the dead held."""
-        if self.garbage:
+        if len(self.garbage) > spared:
             self.free_garbage(tx)
         if self.owed:
             self._undo_owed(tx)
@@ -350,11 +354,18 @@ class Attachment:
                 raise
             self.owed.clear()  # what ended has given everything back
 
+    def drain(self) -> bool:
+        """Give back what is garbage; False: there was none."""
+        if not self.garbage:
+            return False
+        self.look(_nothing)
+        return True
+
     def try_drain(self) -> None:
         """Drain now if nobody is in the way, else within 50 ms. Never waits."""
         try:
             if self.ended is None and not self.lock.owned():
-                self.lock.run(None, self._inside, False, _nothing, (), {})
+                self.lock.run(None, self._inside, False, _nothing, (), 0)
                 self.follow_up()
                 self.leave_if_idle()
                 return
