@@ -1,4 +1,7 @@
-"""What a plane tells about itself: totals, and a row per block, read from a copy of its tables."""
+"""What a plane tells about itself: totals, and a row per block, read from a copy of its tables.
+
+The totals of a small plane are read where they are: that takes less time under the lock than to make the copy.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,14 @@ from typing import TYPE_CHECKING
 
 # What reads the tables is loaded with the first plane: it is asked when there are no descriptors left to load it with.
 from ..manifest import (
+    USED,
+    WARM,
     BlockInfo,
     PlaneStatistics,
     SemaphoreInfo,
     TableCopier,
     checked,
+    held_rows,
     read_snapshot,
     read_summary,
     timestamp,
@@ -22,6 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["block_infos", "statistics"]
 
+#: of so many block rows all can be looked at under the lock
+_FEW_BLOCKS = 1024
+
 
 def block_infos(attachment: Attachment) -> list[BlockInfo]:
     """A row per block that is not free, or only because nobody came by since its time. Cost: a tenth is under the lock."""
@@ -31,6 +40,9 @@ def block_infos(attachment: Attachment) -> list[BlockInfo]:
 
 def statistics(attachment: Attachment) -> PlaneStatistics:
     """Totals over all processes."""
+    small = attachment.look(_small_statistics)
+    if small is not None:
+        return small
     summary = checked(attachment.name, read_summary, attachment.name, attachment.root, _copy(attachment, False))
     semaphores = tuple(_semaphore_info(summary, use) for use in summary.semaphores)
     return PlaneStatistics(
@@ -44,6 +56,25 @@ def statistics(attachment: Attachment) -> PlaneStatistics:
         leases=summary.leases,
         permits=sum(semaphore.held for semaphore in semaphores),
         semaphores=semaphores,
+    )
+
+
+def _small_statistics(tx: Transaction) -> PlaneStatistics | None:
+    """The totals of a small plane in which no semaphore is in use; None of any other."""
+    header, manifest = tx.header, tx.manifest
+    if manifest.blocks_high > _FEW_BLOCKS or not tx.coordination.is_idle:
+        return None
+    rows = tx.lease_rows()
+    capacity, used, recycled = header.capacity[0], header.used_nbytes[0], header.recycled_nbytes[0]
+    return PlaneStatistics(
+        capacity=capacity,
+        used_nbytes=used,
+        recycled_nbytes=recycled,
+        free_nbytes=capacity - used - recycled,
+        blocks=header.live_blocks[0],
+        segments=sum(state in (USED, WARM) for state in tx.segments.state[: manifest.segments_high].tolist()),
+        processes=len(rows),
+        leases=sum(len(held_rows(tx, slot)) for slot, _ in rows),
     )
 
 
