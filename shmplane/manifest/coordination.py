@@ -105,6 +105,14 @@ class Coordination:
         """Whether anybody holds or waits."""
         return any(permits[row] or tickets[row] for _, permits, tickets in self._rows())
 
+    @property
+    def is_idle(self) -> bool:
+        """Nobody holds a permit of any semaphore or waits for one."""
+        high = self._manifest.semaphores_high
+        return not any(
+            any(permits[:high].tolist()) or any(tickets[:high].tolist()) for _, permits, tickets in self._rows()
+        )
+
     def _rows(self) -> list[tuple[int, Column, Column]]:
         """Slot, permits and tickets of every process that uses semaphores."""
         processes, membership = self._processes, self._header.membership[0]
@@ -182,12 +190,15 @@ class Coordination:
 
     def offer(self, row: int) -> None:
         """Permits may be free: wake those who are next."""
-        waiting = [(tickets[row], slot) for slot, _, tickets in self._rows() if tickets[row]]
-        if waiting:
-            self._semaphores.freed[row] = _clock()
-            waiting.sort()
-            for _, slot in waiting[: max(0, self.free(row))]:
-                self.wake(slot)
+        for _, _, tickets in self._rows():
+            if tickets[row]:
+                break
+        else:
+            return  # most often nobody waits
+        self._semaphores.freed[row] = _clock()
+        waiting = sorted((tickets[row], slot) for slot, _, tickets in self._rows() if tickets[row])
+        for _, slot in waiting[: max(0, self.free(row))]:
+            self.wake(slot)
 
     def resize(self, row: int, permits: int) -> None:
         self._semaphores.permits[row] = permits

@@ -14,7 +14,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from os import getpid
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 from zlib import crc32
 
 from ...codecs import CODECS, Part, flatten, open_body
@@ -343,7 +343,7 @@ class Claims(Registry):
 def claims_of(attachment: Attachment) -> Claims:
     """This process's leases and creations."""
     found = attachment.registries.get(Claims)
-    return cast("Claims", found) if found is not None else attachment.registry(Claims)
+    return attachment.registry(Claims) if found is None else found  # type: ignore[return-value]
 
 
 def lease_current(tx: Transaction, attachment: Attachment, name: bytes) -> tuple[Lease, Tracked, int, int] | None:

@@ -14,7 +14,7 @@ import weakref
 from collections import deque
 from itertools import filterfalse
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ...errors import ClosedError
 from ...manifest import NO_TICKET
@@ -120,8 +120,7 @@ class Permits(Registry):
 
 def permits_of(attachment: Attachment) -> Permits:
     """This process's permits and places in lines."""
-    found = attachment.registries.get(Permits)
-    return cast("Permits", found) if found is not None else attachment.registry(Permits)
+    return attachment.registry(Permits)
 
 
 class _Release(filterfalse):  # type: ignore[type-arg]
@@ -212,7 +211,9 @@ class Claim:
         part.ready.append(self)
         part.held += 1
         self.taken = self.is_done = True
-        self.attachment.timer.tick()
+        timer = self.attachment.timer
+        if not timer.is_ticking:
+            timer.tick()
 
     def undo(self, tx: Transaction) -> None:
         """Leave the line and give the permit back, whichever applies."""
@@ -220,13 +221,15 @@ class Claim:
         if self.ticket and self in part.waiters:
             self._leave_line(tx, part)
         # No call lies between a look and what it leads to, so neither Ctrl-C nor another thread comes in between.
-        if self in part.ready:
-            self.listed = False
-            part.ready.remove(self)
-        elif self.failed and self.listed:
-            # Somebody released this one instead of his own: his goes instead of this one.
-            self.listed = False
-            owed.append(part.ready[-1])
+        # A release has taken its claim out of ``ready``, before it was owed.
+        if self.failed and self.listed:
+            if self in part.ready:
+                self.listed = False
+                part.ready.remove(self)
+            else:
+                # Somebody released this one instead of his own: his goes instead of this one.
+                self.listed = False
+                owed.append(part.ready[-1])
         if self.taken:
             # After Ctrl-C behind these two the audit makes the shared word agree.
             self.taken = False

@@ -67,10 +67,10 @@ class Semaphore:
         self._attachment, self._name, self._permits = attachment, name, permits
         self._title, self._closing = title, closing
         self._is_checked = False
-        part = permits_of(attachment).parts.get(name)
-        self._use(
-            permits_of(attachment).parts.setdefault(name, LocalPart(attachment, name, title)) if part is None else part
-        )
+        #: of this process, by name
+        self._parts = parts = permits_of(attachment).parts
+        part = parts.get(name)
+        self._use(parts.setdefault(name, LocalPart(attachment, name, title)) if part is None else part)
 
     # Taking
 
@@ -104,8 +104,10 @@ class Semaphore:
             LockTimeout: none came free in time; it names who holds them, or who has held the plane's own lock for so long.
             ClosedError: the plane was destroyed, or the ``Plane`` object of this semaphore closed, meanwhile.
         """
-        check_timeout(timeout)
-        self._refuse_if_closed()
+        if timeout is not None:
+            check_timeout(timeout)
+        if self._closing.closed:
+            raise self._closing.error()
         claim = Claim(self)
         if not wait_for(claim, timeout):
             raise self._in_vain(timeout)
@@ -191,7 +193,7 @@ class Semaphore:
         if not self._is_checked:
             self._check(tx)
         attachment, coordination = self._attachment, tx.coordination
-        part = permits_of(attachment).parts.setdefault(self._name, self._local)
+        part = self._parts.setdefault(self._name, self._local)
         if part is not self._local:
             self._use(part)  # ours was forgotten
         if not coordination.is_current(part.row, part.generation):
@@ -199,7 +201,7 @@ class Semaphore:
             row = coordination.find(self._name)
             if row < 0:
                 row = _open_row(tx, attachment, self._name, self._permits)
-            if len(permits_of(attachment).parts) > _MOST_PARTS:
+            if len(self._parts) > _MOST_PARTS:
                 _forget_parts(tx, attachment, part)
             part.place(row, coordination.generation(row))
         return part

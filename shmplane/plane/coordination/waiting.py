@@ -135,7 +135,7 @@ def _tries(wait: Wait, timeout: float | None, *, in_loop: bool) -> Iterator[tupl
     deadline = None if timeout is None else time.monotonic() + timeout
     left, pause = SLICE_S if timeout is None else timeout, _PAUSE_S
     while True:
-        seconds = patience(attachment) if in_loop else max(PATIENCE_S, min(left, SLICE_S))
+        seconds = patience(attachment) if in_loop else SLICE_S if left >= SLICE_S else max(PATIENCE_S, left)
         sequence = attachment.try_change(seconds, wait.look)
         # Closing is looked at after the word: who closes changes it afterwards.
         if wait.is_done or wait.closing.closed:

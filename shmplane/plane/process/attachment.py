@@ -198,10 +198,12 @@ class Attachment:
             if header.dirty[0] or self.suspect:
                 self._recover(tx)
             self.suspect = True
-            now = _clock()
-            if writes or self.garbage or self.owed or not 0 <= now - header.scanned[0] <= _SCAN_INTERVAL_NS:
+            # Also when the word says a time to come: it was written over.
+            is_due = not 0 <= _clock() - header.scanned[0] <= _SCAN_INTERVAL_NS
+            if writes or self.garbage or self.owed or is_due:
                 header.dirty[0] = self.mark
-                self._keep_house(tx, now, spared)
+                if is_due or self.owed or self.gone or len(self.garbage) > spared:
+                    self._keep_house(tx, is_due)
                 result = operation(tx, *args)
                 header.dirty[0] = 0
             else:
@@ -224,17 +226,16 @@ class Attachment:
         recover(tx, self)
         self._header.dirty[0] = 0
 
-    def _keep_house(self, tx: Transaction, now: int, spared: int) -> None:
-        """What every writer does first: give back what is garbage here and, once a second per host, what the dead held."""
-        if len(self.garbage) > spared:
+    def _keep_house(self, tx: Transaction, is_due: bool) -> None:
+        """What writers do first: give back what is garbage here and, once a second per host, what the dead held."""
+        if self.garbage:
             self.free_garbage(tx)
         if self.owed:
             self._undo_owed(tx)
         if self.gone:
             self._forget_gone(tx)
-        # Also when the word says a time to come: it was written over.
-        if not 0 <= now - self._header.scanned[0] <= _SCAN_INTERVAL_NS:
-            self._header.scanned[0] = now
+        if is_due:
+            self._header.scanned[0] = _clock()
             reclaim_due(tx, self)
 
     def free_garbage(self, tx: Transaction) -> None:
@@ -328,7 +329,11 @@ class Attachment:
     @property
     def is_idle(self) -> bool:
         """Nothing of this process needs the plane any more."""
-        return self.is_closed and not any(registry.has_views for registry in list(self.registries.values()))
+        return self.is_closed and not self._has_views
+
+    @property
+    def _has_views(self) -> bool:
+        return any(registry.has_views for registry in list(self.registries.values()))
 
     @property
     def is_closed(self) -> bool:
@@ -386,7 +391,7 @@ class Attachment:
         return bool(self.owed) or any(registry.ends_silently for registry in list(self.registries.values()))
 
     def leave_if_idle(self) -> None:
-        if not self.is_idle or self.exiting:
+        if not self.is_closed or self._has_views or self.exiting:
             return
         if self.lock.owned():
             self.leave_later()  # inside a transaction

@@ -54,13 +54,15 @@ class DrainTimer:
     """Attributes:
     ring: wakes the thread; takes any one argument, as the callback of a weak reference does. C code.
     running: whether there is a thread.
+    is_ticking: whether it looks without being rung.
     """
 
     def __init__(self, attachment: Tidied) -> None:
         self._due: SimpleQueue[Any] = SimpleQueue()
         self.ring: Callable[[Any], None] = self._due.put
         self._known = weakref.ref(attachment, self.ring)
-        self._paused = self._is_ticking = False
+        self._paused = False
+        self.is_ticking: bool = False
         self._ticks_until = 0.0
         self._native_id = 0
         self.after_fork()
@@ -92,7 +94,7 @@ class DrainTimer:
 
     def tick(self) -> None:
         """Something begins that ends without a bell. Under the lock, after it can be seen."""
-        if not self._is_ticking:
+        if not self.is_ticking:
             self.start()
 
     def _run(self, begun: SimpleQueue[None]) -> None:
@@ -112,8 +114,8 @@ class DrainTimer:
         attachment = self._known()
         if attachment is None:
             return False
-        self._is_ticking = self._should_tick(attachment)
-        ticks = self._is_ticking
+        self.is_ticking = self._should_tick(attachment)
+        ticks = self.is_ticking
         del attachment  # not kept while we sleep
         if not _threads_are_real():
             # gevent's: a wait in the kernel would hold up everybody.
@@ -129,11 +131,11 @@ class DrainTimer:
     def _should_tick(self, attachment: Tidied) -> bool:
         """Whether to look without being rung: while there are permits and waits, and for a second afterwards."""
         # First the word, then the look: whoever begins does it the other way round, and rings if the word is not set.
-        now, self._is_ticking = time.monotonic(), self._is_ticking and time.monotonic() < self._ticks_until
+        now, self.is_ticking = time.monotonic(), self.is_ticking and time.monotonic() < self._ticks_until
         if attachment.ends_silently:
             self._ticks_until = now + _TICKS_ON_S
             return True
-        return self._is_ticking
+        return self.is_ticking
 
     def _work(self) -> bool:
         attachment = self._known()
@@ -185,7 +187,7 @@ class DrainTimer:
         #: held until the thread is to stop
         self._go_on = _thread.allocate_lock()
         self._go_on.acquire()
-        self._paused = self._is_ticking = False
+        self._paused = self.is_ticking = False
 
 
 def _threads_are_real() -> bool:

@@ -30,9 +30,9 @@ def patience(attachment: Refused) -> float:
 
 def moment(attachment: Refused) -> float:
     """Seconds for what can as well be done later: none, if the lock was not to be had just now."""
-    if time.monotonic() < attachment.refused_until:
+    if attachment.refused_until and time.monotonic() < attachment.refused_until:
         return 0.0
-    return _LOOP_PATIENCE_S if is_in_event_loop() else PATIENCE_S
+    return _LOOP_PATIENCE_S if "asyncio" in sys.modules and is_in_event_loop() else PATIENCE_S
 
 
 def is_in_event_loop() -> bool:
