@@ -105,7 +105,10 @@ class Lease:
     def frame(self) -> bytes:
         """The frame, copied out and checked against its checksum."""
         if self.known_frame is None:
-            self.known_frame = read_frame(self.facts, self.attachment.memory.readable(self.facts))
+            # A mapping that was put together has the body alone.
+            mapping = None if self._is_paged else self.mapping
+            memory, facts = self.attachment.memory, self.facts
+            self.known_frame = read_frame(facts, memory.readable(facts) if mapping is None else mapping)
         return self.known_frame
 
     def parts(self) -> list[Part]:
