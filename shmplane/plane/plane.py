@@ -135,6 +135,7 @@ class Plane(MutableMapping[str, Any]):
         attachment, opened = open_attachment(self.root, name, create=create, options=options)
         self._attachment = attachment
         self._words = attachment.manifest.names.word
+        self._kept = attachment.kept
         #: when this object is garbage, so is the hold, and the drain timer leaves the plane
         self._opened: Opened | None = opened
 
@@ -171,6 +172,7 @@ class Plane(MutableMapping[str, Any]):
         Cost: one copy and two short holds of the plane's lock; one hold up to 64 KiB.
         """
         attachment = self._open()
+        self._kept.forget(name)
         target = blocks.check_target(
             name, expected_version=expected_version, linger=linger, evictable=evictable, ttl=ttl
         )
@@ -180,6 +182,7 @@ class Plane(MutableMapping[str, Any]):
     def __setitem__(self, name: str, value: Any) -> None:
         if isinstance(value, blocks.Block):
             value = value.value()
+        self._kept.forget(name)
         blocks.set_value(self._open(), codecs.encode_by_rank(value), blocks.Target(check_block_name(name)))
 
     def __getitem__(self, name: str) -> Any:
@@ -345,6 +348,7 @@ class Plane(MutableMapping[str, Any]):
             UnsupportedValue: a mutable array or a pickle.
             Conflict: at the commit, when the name moved on meanwhile, also through this process.
         """
+        self._kept.forget(name)
         return drafts.open_draft(self._open(), name)
 
     def append(self, name: str, rows: Any) -> Block:
@@ -366,6 +370,7 @@ class Plane(MutableMapping[str, Any]):
         and in Fortran order, it is copied whole. Of appends to one array at the same moment one lands, and the others begin
         again; those to a table do not.
         """
+        self._kept.forget(name)
         return blocks.Block(drafts.append_rows(self._open(), name, rows), trust_pickle=self._trust_pickle)
 
     def mutable(self, name: str, shape: Any = None, dtype: Any = None) -> npt.NDArray[Any]:
@@ -389,6 +394,7 @@ class Plane(MutableMapping[str, Any]):
     def delete(self, name: str) -> None:
         """Take the name away; memory that somebody leases lives until the last lease ends."""
         attachment, encoded = self._open(), check_block_name(name)
+        self._kept.forget(name)
         try:
             attachment.change(Transaction.delete, encoded)
         except own(BlockNotFound):
@@ -406,6 +412,7 @@ class Plane(MutableMapping[str, Any]):
     def rename(self, old: str, new: str) -> None:
         """Give a block another name, replacing what had it, atomically."""
         attachment, encoded = self._open(), check_block_name(old)
+        self._kept.forget_all()
         try:
             attachment.change(Transaction.rename, encoded, check_block_name(new))
         except own(BlockNotFound):
@@ -515,20 +522,24 @@ class Plane(MutableMapping[str, Any]):
 
     def blocks(self) -> list[BlockInfo]:
         """A row per block, also those without a name that somebody still leases."""
+        self._kept.forget_all()
         return inventory.block_infos(self._open())
 
     def stats(self) -> PlaneStatistics:
         """Totals over all processes."""
+        self._kept.forget_all()
         return inventory.statistics(self._open())
 
     def resize(self, capacity: int | str) -> None:
         """Change the capacity live; ``PlaneFull`` when more than that is in use."""
         attachment = self._open()
+        self._kept.forget_all()
         attachment.change(upkeep.resize, attachment, parse_nbytes(capacity, "capacity"))
 
     def gc(self) -> Reclaimed:
         """Reclaim what dead processes held: in this plane, temporary planes nobody lives in, temporary files of scopes."""
         attachment = self._open()
+        self._kept.forget_all()
         while attachment.change(upkeep.reclaim_expired, attachment):
             pass
         freed = attachment.change(upkeep.reclaim, attachment)
@@ -538,6 +549,7 @@ class Plane(MutableMapping[str, Any]):
     def trim(self, nbytes: int = 0) -> int:
         """Give recycled memory back to the system until at most ``nbytes`` stay warm; how many bytes that was."""
         attachment = self._open()
+        self._kept.forget_all()
         return attachment.change(upkeep.trim, parse_nbytes(nbytes, "nbytes"))
 
     # Life
@@ -561,6 +573,7 @@ class Plane(MutableMapping[str, Any]):
         """
         self._closing.closed = True
         self._recent.clear()
+        self._kept.forget_all()
         opened, self._opened = self._opened, None
         if opened is not None:
             self._attachment.close(opened)
@@ -571,6 +584,7 @@ class Plane(MutableMapping[str, Any]):
 
     def destroy(self) -> None:
         """End the plane for every process; views handed out before stay valid. Idempotent."""
+        self._kept.forget_all()
         if self._attachment.ended is None:
             destroy(self._attachment)
         self.close()

@@ -100,3 +100,39 @@ with shmplane.Plane.temporary() as plane:
         assert os.waitpid(pid, 0)[1] == 0
 """
     subprocess.run([sys.executable, "-c", text], check=True, cwd=os.getcwd())
+
+
+def test_leases_end_in_a_child_that_is_forked_just_after_the_bell_rang(plane: shmplane.Plane) -> None:
+    """The thread is woken then and has not run yet: a queue in this state wakes nobody after the fork."""
+    plane["x"] = bytes(100_000)
+
+    def act() -> None:
+        for _ in range(2):
+            views = [plane["x"]]
+            views.clear()
+            until(lambda: not leases_taken(plane))
+
+    for _ in range(5):
+        until(lambda: not leases_taken(plane))
+        time.sleep(0.03)
+        views = [plane["x"]]
+        views.clear()
+        run_forked(act)
+
+
+def test_a_child_that_cannot_be_woken_looks_by_itself(plane: shmplane.Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    plane["x"] = bytes(100_000)
+    timer = attachment_of(plane).timer
+    monkeypatch.setattr("shmplane.plane.process.drain._HEARING_S", 0.0)
+
+    def act() -> None:
+        for _ in range(2):
+            views = [plane["x"]]
+            views.clear()
+            until(lambda: not leases_taken(plane))
+
+    for _ in range(20):
+        until(lambda: not leases_taken(plane))
+        time.sleep(0.03)
+        timer.ring(None)  # the fork comes at once
+        run_forked(act)

@@ -162,6 +162,11 @@ def forget_views(plane: Any) -> None:
     plane._recent.clear()
 
 
+def keeps_root(plane: Any, name: str) -> bool:
+    """Whether the root of a name that was got again just now is kept for whoever gets it once more."""
+    return name in attachment_of(plane).kept
+
+
 def is_owing(plane: Any) -> bool:
     """What could not be given back for want of the lock waits for the next transaction."""
     return bool(attachment_of(plane).owed)

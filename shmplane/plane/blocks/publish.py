@@ -198,6 +198,7 @@ def retry_after_reclaim(attachment: Attachment, attempt: Callable[..., R], *args
     try:
         return attempt(*args)
     except own(PlaneFull) as full:
+        attachment.kept.forget_all()
         attachment.change(reclaim_for, attachment, full)
         return attempt(*args)
 

@@ -65,7 +65,7 @@ def _put_stream(attachment: Attachment, stream: TableStream, target: Target) -> 
     except BaseException:
         abandon_creation(attachment, file.creation)
         raise
-    lease.keep_frame(contents.frame)
+    lease.known_frame = contents.frame
     return lease
 
 

@@ -6,12 +6,14 @@ right or not used.
 
 While a view is alive, the process leases the block and a comparison is enough. When the last view has just become garbage,
 the lease's word still stands for up to 50 ms and can be revived without the host's lock. After that it is taken again under
-the lock, with all that is known of the block; only a name that has moved on is looked up.
+the lock, with all that is known of the block; only a name that has moved on is looked up. A root that was revived, or got
+again within 2 ms, is kept until the drain timer's next tick: whoever gets names over and over needs the comparison alone.
 """
 
 from __future__ import annotations
 
 import weakref
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from ...codecs import CODECS, SMALL_DOCUMENT_NBYTES
@@ -30,8 +32,10 @@ __all__ = ["Known", "find", "held", "revive", "show"]
 #: what no caller has as a default
 _NO_DEFAULT: Any = object()
 _MOST_REMEMBERED = 16_384
+#: what is got again so soon is kept for a moment
+_SOON_S = 0.002
 
-#: name row, name word, root or None, how to show it, and what a revived lease needs
+#: name row, name word, root or None, how to show it, and what a revived lease needs with the time at which it was got
 Known = tuple[int, int, Any, Any, Any]
 
 
@@ -69,7 +73,7 @@ def show(known: dict[str, Known], name: str, found: tuple[Lease, Tracked, int, i
         raise unsafe(name)
     root = lease.root()
     present = CODECS[kind].present
-    again = (tracked, lease.facts, lease.known_frame, weakref.ref(lease.mapping))
+    again = (tracked, lease.facts, lease.known_frame, weakref.ref(lease.mapping), monotonic())
     if kind == "json" and lease.nbytes <= SMALL_DOCUMENT_NBYTES:
         # Its text was copied, and the word tells every version from all others: it needs no lease to be right.
         _remember(known, name, (name_row, word, lambda: root, present, again))
@@ -80,14 +84,17 @@ def show(known: dict[str, Known], name: str, found: tuple[Lease, Tracked, int, i
 
 def revive(attachment: Attachment, known: dict[str, Known], name: str) -> Any:
     """A root for the block that is remembered of a name; None when the name has moved on."""
-    name_row, word, _, present, (tracked, facts, frame, mapping) = known[name]
-    lease = claims_of(attachment).revive(attachment, tracked, facts, name_row=name_row, word=word)
+    name_row, word, _, present, (tracked, facts, frame, mapping, since) = known[name]
+    claims = claims_of(attachment)
+    standing = claims.revive(attachment, tracked, facts, name_row=name_row, word=word)
+    lease = attachment.look(_lease_again, attachment, facts, name_row, word) if standing is None else standing
     if lease is None:
-        lease = attachment.look(_lease_again, attachment, facts, name_row, word)
-        if lease is None:
-            return None
+        return None
     root = lease.revive(frame, mapping())
-    again = (claims_of(attachment).leases[facts.row], facts, frame, mapping)
+    now = monotonic()
+    if standing is not None or now - since < _SOON_S:
+        attachment.kept.keep(name, root)
+    again = (claims.leases[facts.row], facts, frame, mapping, now)
     _remember(known, name, (name_row, word, weakref.ref(root), present, again))
     return root
 

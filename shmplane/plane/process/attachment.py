@@ -27,6 +27,7 @@ from ..memory.failures import is_impossible, written_over
 from ..memory.open_memory import OpenMemories
 from ..memory.segments import SegmentMemory
 from .drain import DrainTimer
+from .kept import KeptRoots
 from .patience import REFUSED_FOR_S
 from .reclaim import reclaim_dead, reclaim_due, recover
 from .registry import Registry
@@ -100,6 +101,7 @@ class Attachment:
         #: what calls that failed, or could not have the lock, have still to give back
         self.owed: deque[Owed] = deque()
         self.timer: DrainTimer = DrainTimer(self)
+        self.kept: KeptRoots = KeptRoots(self.timer)
         #: memory that is being written by a builder or buffer: private to the parent after a fork
         self.open_memory: OpenMemories = OpenMemories()
         self.opens: set[weakref.ref[Opened]] = set()
@@ -419,6 +421,7 @@ class Attachment:
         self.memory.drop()
         # What waits or is held refers to us.
         self.owed.clear()
+        self.kept.forget_all()
         for registry in list(self.registries.values()):
             registry.end()
         self.close_descriptors()

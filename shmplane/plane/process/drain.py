@@ -6,7 +6,9 @@ swallowed there. So an object that is garbage is queued by ``deque.append``, and
 Rule 2. The thread sleeps until it rings: an idle process with a thousand views costs nothing. Then it waits a little, since
 what follows closely is done in one transaction. The next call of the plane, if it comes first, does the same. While this
 process has permits or waits, whose end does not ring, it looks 50 times a second, which is 0.1 % of a core.
-Rule 3. It ends with its attachment, which it keeps only while it works. Before a fork it ends as well where Python (from 3.12
+Rule 3. What it is rung with is kept until it has waited, then emptied when it is a list: so a root that is got again and
+again is kept for a moment, and let go in time whatever interrupts the call that wants that.
+Rule 4. It ends with its attachment, which it keeps only while it works. Before a fork it ends as well where Python (from 3.12
 on) would warn that there are threads, and begins again afterwards; in a forked child there is a new one.
 """
 
@@ -37,6 +39,8 @@ _FORKS_WARN = sys.version_info >= (3, 12)
 _TICKS_ON_S = 1.0
 #: how long a fork waits for the thread to end
 _PATIENCE_S = 0.05
+#: the same for it to hear that it was rung
+_HEARING_S = 0.005
 
 
 class Tidied(Protocol):
@@ -52,7 +56,8 @@ class Tidied(Protocol):
 
 class DrainTimer:
     """Attributes:
-    ring: wakes the thread; takes any one argument, as the callback of a weak reference does. C code.
+    ring: wakes the thread; takes any one argument, as the callback of a weak reference does, and empties it before it drains
+        when it is a list. C code.
     running: whether there is a thread.
     is_ticking: whether it looks without being rung.
     """
@@ -63,6 +68,7 @@ class DrainTimer:
         self._known = weakref.ref(attachment, self.ring)
         self._paused = False
         self.is_ticking: bool = False
+        self._listens = False
         self._ticks_until = 0.0
         self._native_id = 0
         self.after_fork()
@@ -122,10 +128,16 @@ class DrainTimer:
             while self._due.empty() and not ticks:
                 time.sleep(_INTERVAL_S)
         else:
+            self._listens = True
             try:
-                self._due.get(timeout=_INTERVAL_S if ticks else None)
+                rung = self._due.get(timeout=_INTERVAL_S if ticks or self._is_deaf else None)
             except own(Empty):
                 return not self._paused
+            finally:
+                self._listens = False
+            is_wanted = not self._paused and not self._go_on.acquire(timeout=_INTERVAL_S)
+            _empty(rung)
+            return is_wanted
         return not self._paused and not self._go_on.acquire(timeout=_INTERVAL_S)
 
     def _should_tick(self, attachment: Tidied) -> bool:
@@ -153,7 +165,7 @@ class DrainTimer:
     def _quieten(self) -> None:
         for _ in range(self._due.qsize()):
             try:
-                self._due.get_nowait()
+                _empty(self._due.get_nowait())
             except own(Empty):
                 break
 
@@ -161,6 +173,9 @@ class DrainTimer:
 
     def pause(self) -> None:
         """Before a fork: end the thread, unless it is at work for longer than a moment or Python would not notice."""
+        soon = time.monotonic() + _HEARING_S
+        while self._has_not_heard and time.monotonic() < soon:
+            time.sleep(0.0001)
         if not (_FORKS_WARN and self.running and _threads_are_real() and len(os.listdir("/proc/self/task")) == 2):
             return
         if not self._paused:
@@ -172,6 +187,11 @@ class DrainTimer:
             self._alive.release()
             while exists(f"/proc/self/task/{self._native_id}") and time.monotonic() < deadline:
                 os.sched_yield()
+
+    @property
+    def _has_not_heard(self) -> bool:
+        """It was woken and has not run yet: a queue that is forked in this state wakes nobody in the child (Python 3.11)."""
+        return self._listens and not self._due.empty()
 
     def resume(self) -> None:
         """After a fork, in the parent."""
@@ -188,6 +208,14 @@ class DrainTimer:
         self._go_on = _thread.allocate_lock()
         self._go_on.acquire()
         self._paused = self.is_ticking = False
+        #: it cannot be woken in this process, and looks by itself
+        self._is_deaf = self._has_not_heard
+        self._listens = False
+
+
+def _empty(rung: Any) -> None:
+    if type(rung) is list:
+        rung.clear()
 
 
 def _threads_are_real() -> bool:

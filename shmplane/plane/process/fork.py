@@ -163,6 +163,7 @@ def _leave_parent_behind(attachment: Attachment, prepared: Prepared | None) -> N
         attachment.open_memory.discard(memory)
     for registry in list(attachment.registries.values()):
         registry.begin_again_in_child()
+    attachment.kept.forget_all()
     attachment.owed.clear()
     attachment.gone.clear()
     attachment.suspect = False
