@@ -182,7 +182,8 @@ class Plane(MutableMapping[str, Any]):
     def __setitem__(self, name: str, value: Any) -> None:
         if isinstance(value, blocks.Block):
             value = value.value()
-        self._kept.forget(name)
+        if self._kept.lists:
+            self._kept.forget(name)
         blocks.set_value(self._open(), codecs.encode_by_rank(value), blocks.Target(check_block_name(name)))
 
     def __getitem__(self, name: str) -> Any:

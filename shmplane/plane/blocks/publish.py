@@ -233,10 +233,10 @@ def _render(contents: Contents, body: Encoded) -> bytes | bytearray:
 
 def begin(attachment: Attachment, target: Target, nbytes: int, *, fresh: bool = False) -> Creation:
     """A CREATING row with a segment for ``nbytes``; ``fresh``: a new one, whose size may change."""
-    return attachment.change(_begin, attachment, target, nbytes, fresh=fresh)
+    return attachment.change(_begin, attachment, target, nbytes, fresh)
 
 
-def _begin(tx: Transaction, attachment: Attachment, target: Target, nbytes: int, *, fresh: bool) -> Creation:
+def _begin(tx: Transaction, attachment: Attachment, target: Target, nbytes: int, fresh: bool) -> Creation:
     if target.name is not None:
         tx.check_version(target.name, target.expected_version)
         tx.name_row(target.name)

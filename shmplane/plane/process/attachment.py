@@ -331,11 +331,7 @@ class Attachment:
     @property
     def is_idle(self) -> bool:
         """Nothing of this process needs the plane any more."""
-        return self.is_closed and not self._has_views
-
-    @property
-    def _has_views(self) -> bool:
-        return any(registry.has_views for registry in list(self.registries.values()))
+        return self.is_closed and not any(registry.has_views for registry in list(self.registries.values()))
 
     @property
     def is_closed(self) -> bool:
@@ -393,7 +389,7 @@ class Attachment:
         return bool(self.owed) or any(registry.ends_silently for registry in list(self.registries.values()))
 
     def leave_if_idle(self) -> None:
-        if not self.is_closed or self._has_views or self.exiting:
+        if not self.is_idle or self.exiting:
             return
         if self.lock.owned():
             self.leave_later()  # inside a transaction

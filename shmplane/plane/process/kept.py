@@ -23,37 +23,40 @@ _MOST = 256
 
 
 class KeptRoots:
+    """Attributes:
+    lists: by name, the lists that roots are kept in; for a quick look whether there are any.
+    """
+
     def __init__(self, timer: DrainTimer) -> None:
         self._timer = timer
-        self._lists: dict[str, list[Any]] = {}
+        self.lists: dict[str, list[Any]] = {}
 
     def __contains__(self, name: str) -> bool:
-        return bool(self._lists.get(name))
+        return bool(self.lists.get(name))
 
     def keep(self, name: str, root: Any) -> None:
         """Keep the root that a name's views share until the next tick."""
         if not self._timer.running:
             return
-        if len(self._lists) >= _MOST:
-            if next(iter(list(self._lists.values()))):
+        if len(self.lists) >= _MOST:
+            if next(iter(list(self.lists.values()))):
                 return  # not even the oldest was emptied
-            self._lists.clear()  # what is in younger lists stays until the tick
+            self.lists.clear()  # what is in younger lists stays until the tick
         kept = [root]
         self._timer.ring(kept)  # first: what is rung with is emptied in time
-        self._lists[name] = kept
+        self.lists[name] = kept
 
     def forget(self, name: object) -> None:
         """Its block is about to be replaced or deleted."""
-        if self._lists:
-            kept = self._lists.pop(name, None) if isinstance(name, str) else None
-            if kept is not None:
-                kept.clear()
+        kept = self.lists.pop(name, None) if isinstance(name, str) else None
+        if kept is not None:
+            kept.clear()
 
     def forget_all(self) -> None:
         """Somebody wants to know, or needs, what is not in use."""
-        while self._lists:
+        while self.lists:
             try:
-                _, kept = self._lists.popitem()
+                _, kept = self.lists.popitem()
             except own(KeyError):
                 return  # another thread did the same
             kept.clear()
