@@ -23,7 +23,7 @@ from .composed import (
 )
 from .description import Description
 from .document import SMALL_DOCUMENT_NBYTES, decode_document
-from .editing import align_column, check_labels, labels_of, lower_column, metadata_with, title_of
+from .editing import align_column, check_labels, column_to_arrow, labels_of, metadata_with, title_of
 from .kinds import (
     AS_KINDS,
     CODECS,
@@ -60,7 +60,7 @@ __all__ = [
     "align_rows",
     "check_labels",
     "labels_of",
-    "lower_column",
+    "column_to_arrow",
     "metadata_with",
     "array_over",
     "as_kind",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UnsupportedValue
 from ..system import own
-from . import array, batches, document, frames, raw
+from . import array, batches, document, origin, raw
 from .base import CAN_STORE
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def _encode_by_rank(value: Any) -> Encoded:
     if value is None or isinstance(value, (dict, list, tuple, str, int, float)):
         return document.encode_document(value)
     if _exports_arrow(value):
-        return frames.encode_arrow_like(value)
+        return origin.encode_arrow_like(value)
     if _exports_array(value):
         return array.encode_array_like(value)
     if _exports_buffer(value):
@@ -49,12 +49,12 @@ def _encode_by_rank(value: Any) -> Encoded:
 def _encode_table(value: Any) -> Encoded | None:
     """The first rows of the contract: what is a table or column by its type."""
     if _is_of(value, "pandas", "DataFrame", "Series"):
-        return frames.encode_pandas(value)
+        return origin.encode_pandas(value)
     if _is_pandas_array(value):
-        return frames.encode_pandas_array(value)
+        return origin.encode_pandas_array(value)
     if _is_of(value, "polars", "DataFrame", "Series"):
-        return frames.encode_polars(value)
-    return frames.encode_arrow(value) if "pyarrow" in sys.modules else None
+        return origin.encode_polars(value)
+    return origin.encode_arrow(value) if "pyarrow" in sys.modules else None
 
 
 def gather_rows(rows: Any) -> Any:
@@ -70,7 +70,7 @@ def encode_named_table(value: Any) -> Encoded | None:
     """Describe what can be a table; None for anything else."""
     encoded = _encode_table(value)
     if encoded is None and _exports_arrow(value):
-        return frames.encode_arrow_like(value)
+        return origin.encode_arrow_like(value)
     return encoded
 
 

@@ -23,7 +23,7 @@ from typing import Any
 from ..system import own
 from .array import present_array
 from .document import decode_document
-from .frames import TableRoot, present_table
+from .origin import TableRoot, present_table
 from .raw import present_bytes
 from .table import SERIES
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-__all__ = ["align_column", "check_labels", "labels_of", "lower_column", "metadata_with", "title_of"]
+__all__ = ["align_column", "check_labels", "labels_of", "column_to_arrow", "metadata_with", "title_of"]
 
 
 def labels_of(origin: str, schema: pa.Schema) -> list[tuple[Any, Any]]:
@@ -65,7 +65,7 @@ def align_column(origin: str, label: Any, values: Any, table: Callable[[], pa.Ta
     return values.reindex(wanted)
 
 
-def lower_column(origin: str, label: Any, values: Any, *, num_rows: int) -> tuple[pa.ChunkedArray, Any]:
+def column_to_arrow(origin: str, label: Any, values: Any, *, num_rows: int) -> tuple[pa.ChunkedArray, Any]:
     """A new column as Arrow stores it, and its pandas recipe.
 
     Args:
@@ -81,7 +81,7 @@ def lower_column(origin: str, label: Any, values: Any, *, num_rows: int) -> tupl
         if origin.startswith("pandas"):
             from . import pandas_columns
 
-            array, how = pandas_columns.lower(pandas_columns.values_of(_as_series(values, rows)), label)
+            array, how = pandas_columns.to_arrow(pandas_columns.values_of(_as_series(values, rows)), label)
         elif origin.startswith("polars"):
             array, how = _by_polars(label, values, rows), None
         else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import ShmplaneError, UnsupportedValue
 from ..system import own
-from . import array, composed, convert, document, frames, pickled, raw, table
+from . import array, composed, convert, document, origin, pickled, raw, table
 from .base import CAN_STORE
 from .choose import encode_by_rank, encode_named_array, encode_named_bytes, encode_named_table
 from .codec import Codec
@@ -74,8 +74,8 @@ CODECS = Codecs(
         Codec(
             "table",
             encode_named_table,
-            frames.open_table_root,
-            frames.present_table,
+            origin.open_table_root,
+            origin.present_table,
             _describe_table,
             convert.TABLE_FORMS,
         ),

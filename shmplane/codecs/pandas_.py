@@ -66,7 +66,7 @@ def table_from_series(series: Any) -> pa.Table:
 def _pack(series: list[Any], names: list[Any], index: Any, recipe: dict[str, Any]) -> pa.Table:
     import pyarrow as pa
 
-    lowered = [columns.lower(columns.values_of(each), name) for each, name in zip(series, names, strict=True)]
+    lowered = [columns.to_arrow(columns.values_of(each), name) for each, name in zip(series, names, strict=True)]
     recipe["how"] = [how for _, how in lowered]
     recipe["index"], index_arrays = indexes.pack_index(index)
     arrays = [array for array, _ in lowered] + index_arrays
@@ -128,7 +128,7 @@ def series_from_table(table: pa.Table) -> Any:
 
 
 def _raise_columns(table: pa.Table, said: dict[str, Any]) -> list[Any]:
-    return [columns.elevate(table.column(position), how) for position, how in enumerate(said["how"])]
+    return [columns.from_arrow(table.column(position), how) for position, how in enumerate(said["how"])]
 
 
 def _boxed(array: Any, index: Any) -> Any:

@@ -1,6 +1,6 @@
 """One pandas column as one Arrow array, and back.
 
-``lower`` gives the array and a JSON value ``how``; ``elevate`` turns both into what pandas had. ``how`` is
+``to_arrow`` gives the array and a JSON value ``how``; ``from_arrow`` turns both into what pandas had. ``how`` is
 one of ``{"numpy": dtype}``, ``{"object": "none" or "nan"}``, ``{"categories": level, "ordered": bool}``,
 ``{"interval": closed, "of": how}``, ``{"string": storage, "nan": bool}``, ``{"arrow": null}`` (the Arrow type
 is the dtype) and ``{"dtype": name}`` (with ``"zone"`` when its zone is of ``zoneinfo``). A level (the values of an
@@ -23,10 +23,10 @@ __all__ = [
     "codes_from_arrow",
     "codes_to_arrow",
     "combined",
-    "elevate",
-    "elevate_level",
-    "lower",
-    "lower_level",
+    "from_arrow",
+    "level_from_arrow",
+    "to_arrow",
+    "level_to_arrow",
     "values_of",
 ]
 
@@ -42,13 +42,13 @@ def values_of(column: Any) -> Any:
     return column.to_numpy() if isinstance(column.dtype, np.dtype) else column.array
 
 
-def lower(values: Any, name: Any) -> tuple[Any, How]:
+def to_arrow(values: Any, name: Any) -> tuple[Any, How]:
     """The Arrow array of a column and how to get back, or ``UnsupportedValue`` naming the column."""
     import numpy as np
     import pyarrow as pa
 
     try:
-        return _lower_numpy(values) if isinstance(values, np.ndarray) else _lower_extension(values)
+        return _numpy_to_arrow(values) if isinstance(values, np.ndarray) else _extension_to_arrow(values)
     except own(pa.ArrowException, TypeError, ValueError, NotImplementedError, OverflowError) as error:
         raise UnsupportedValue(
             f"column {name!r} of dtype {values.dtype} cannot be stored: {error}. "
@@ -57,13 +57,13 @@ def lower(values: Any, name: Any) -> tuple[Any, How]:
         ) from error
 
 
-def _lower_numpy(values: Any) -> tuple[Any, How]:
+def _numpy_to_arrow(values: Any) -> tuple[Any, How]:
     import numpy as np
     import pyarrow as pa
 
     how = {"numpy": values.dtype.str}
     if values.dtype == object:
-        return _lower_objects(values)
+        return _objects_to_arrow(values)
     native = values.astype(values.dtype.newbyteorder("="), copy=False)
     if native.dtype.kind == "c":
         halves = np.ascontiguousarray(native).view(f"f{native.itemsize // 2}")
@@ -71,7 +71,7 @@ def _lower_numpy(values: Any) -> tuple[Any, How]:
     return pa.array(native, from_pandas=False), how
 
 
-def _lower_objects(values: Any) -> tuple[Any, How]:
+def _objects_to_arrow(values: Any) -> tuple[Any, How]:
     """Python objects of one type that Arrow gives back as they were: text, bytes, numbers, dates, decimals,
     lists of them.
 
@@ -91,7 +91,7 @@ def _lower_objects(values: Any) -> tuple[Any, How]:
     column = pa.chunked_array(array.chunks if isinstance(array, pa.ChunkedArray) else [array])
     for start in range(0, len(values), SLICE_ROWS):
         before = values[start : start + SLICE_ROWS]
-        _compare_objects(before, _elevate_objects(column.slice(start, SLICE_ROWS), how), array.type)
+        _compare_objects(before, _objects_from_arrow(column.slice(start, SLICE_ROWS), how), array.type)
     return array, how
 
 
@@ -105,15 +105,15 @@ def _compare_objects(before: Any, after: Any, kind: Any) -> None:
         raise TypeError(f"its Python objects ({mixed}) would come back from Arrow as {kind}")
 
 
-def _lower_extension(values: Any) -> tuple[Any, How]:
+def _extension_to_arrow(values: Any) -> tuple[Any, How]:
     import pandas as pd
     import pyarrow as pa
 
     dtype = values.dtype
     if isinstance(dtype, pd.CategoricalDtype):
-        return _lower_categorical(values)
+        return _categorical_to_arrow(values)
     if isinstance(dtype, pd.IntervalDtype):
-        return _lower_interval(values)
+        return _interval_to_arrow(values)
     if isinstance(dtype, pd.StringDtype):
         return pa.array(values), {
             "string": dtype.storage,
@@ -124,7 +124,7 @@ def _lower_extension(values: Any) -> tuple[Any, How]:
     how = {"dtype": str(dtype)}
     if isinstance(dtype, pd.DatetimeTZDtype) and isinstance(dtype.tz, zoneinfo.ZoneInfo):
         how["zone"] = dtype.tz.key  # pandas 2 would make another kind of zone from the name
-    return _lower_named(values, how), how
+    return _named_to_arrow(values, how), how
 
 
 def _dtype_of(how: How) -> Any:
@@ -134,7 +134,7 @@ def _dtype_of(how: How) -> Any:
     return pd.DatetimeTZDtype(dtype.unit, zoneinfo.ZoneInfo(how["zone"])) if "zone" in how else dtype
 
 
-def _lower_named(values: Any, how: How) -> Any:
+def _named_to_arrow(values: Any, how: How) -> Any:
     """What pandas can make again from the name of its dtype."""
     import pandas as pd
     import pyarrow as pa
@@ -154,18 +154,18 @@ def _lower_named(values: Any, how: How) -> Any:
     return pa.array(values)
 
 
-def _lower_categorical(values: Any) -> tuple[Any, How]:
+def _categorical_to_arrow(values: Any) -> tuple[Any, How]:
     import pyarrow as pa
 
-    categories, how = lower_level(values.categories, "categories")
+    categories, how = level_to_arrow(values.categories, "categories")
     indices = codes_to_arrow(values.codes)
     array = pa.DictionaryArray.from_arrays(indices, categories, ordered=values.ordered, safe=False)
     return array, {"categories": how, "ordered": bool(values.ordered)}
 
 
-def lower_level(index: Any, name: Any = "index") -> tuple[Any, How]:
+def level_to_arrow(index: Any, name: Any = "index") -> tuple[Any, How]:
     """The Arrow array, in one piece, of an index that is not a MultiIndex."""
-    array, how = lower(values_of(index), name)
+    array, how = to_arrow(values_of(index), name)
     return combined(array), {"how": how, "freq": _freq_text(index)}
 
 
@@ -182,11 +182,11 @@ def _freq_text(index: Any) -> str | None:
     return index.freqstr if understood else None
 
 
-def elevate_level(array: Any, said: How) -> Any:
-    """The index that ``lower_level`` was given, without its name."""
+def level_from_arrow(array: Any, said: How) -> Any:
+    """The index that ``level_to_arrow`` was given, without its name."""
     import pandas as pd
 
-    values = elevate(array, said["how"])
+    values = from_arrow(array, said["how"])
     # Without a dtype pandas would look into the objects and choose another.
     index = pd.Index(values, dtype=values.dtype, copy=False)
     if said["freq"] is not None:
@@ -205,18 +205,18 @@ def codes_to_arrow(codes: Any) -> Any:
     return pa.Array.from_buffers(plain.type, len(plain), [present, plain.buffers()[1]])
 
 
-def _lower_interval(values: Any) -> tuple[Any, How]:
+def _interval_to_arrow(values: Any) -> tuple[Any, How]:
     import pyarrow as pa
 
-    left, how = lower(values_of(values.left), "left")
-    right, _ = lower(values_of(values.right), "right")
+    left, how = to_arrow(values_of(values.left), "left")
+    right, _ = to_arrow(values_of(values.right), "right")
     array = pa.StructArray.from_arrays([combined(left), combined(right)], names=["left", "right"])
     return array, {"interval": values.closed, "of": how}
 
 
-def elevate(column: Any, how: How) -> Any:
+def from_arrow(column: Any, how: How) -> Any:
     """What pandas had, over the column's memory where that is possible."""
-    return _ELEVATE[next(iter(how))](column, how)
+    return _FROM_ARROW[next(iter(how))](column, how)
 
 
 def combined(column: Any) -> Any:
@@ -239,7 +239,7 @@ def buffer_of(array: Any, dtype: Any) -> Any:
     return np.frombuffer(array.buffers()[1], dtype, len(array), array.offset * dtype.itemsize)
 
 
-def _elevate_numpy(column: Any, how: How) -> Any:
+def _numpy_from_arrow(column: Any, how: How) -> Any:
     import numpy as np
 
     array, dtype = combined(column), np.dtype(how["numpy"])
@@ -251,7 +251,7 @@ def _elevate_numpy(column: Any, how: How) -> Any:
     return buffer_of(array, dtype.newbyteorder("=")).astype(dtype, copy=False)
 
 
-def _elevate_objects(column: Any, how: How) -> Any:
+def _objects_from_arrow(column: Any, how: How) -> Any:
     import numpy as np
 
     objects = np.empty(len(column), object)
@@ -261,11 +261,11 @@ def _elevate_objects(column: Any, how: How) -> Any:
     return objects
 
 
-def _elevate_categorical(column: Any, how: How) -> Any:
+def _categorical_from_arrow(column: Any, how: How) -> Any:
     import pandas as pd
 
     array = combined(column)
-    dtype = pd.CategoricalDtype(elevate_level(array.dictionary, how["categories"]), how["ordered"])
+    dtype = pd.CategoricalDtype(level_from_arrow(array.dictionary, how["categories"]), how["ordered"])
     return pd.Categorical.from_codes(codes_from_arrow(array), dtype=dtype)
 
 
@@ -275,14 +275,16 @@ def codes_from_arrow(array: Any) -> Any:
     return buffer_of(indices, indices.type.to_pandas_dtype())
 
 
-def _elevate_interval(column: Any, how: How) -> Any:
+def _interval_from_arrow(column: Any, how: How) -> Any:
     import pandas as pd
 
     left, right = combined(column).flatten()
-    return pd.arrays.IntervalArray.from_arrays(elevate(left, how["of"]), elevate(right, how["of"]), how["interval"])
+    return pd.arrays.IntervalArray.from_arrays(
+        from_arrow(left, how["of"]), from_arrow(right, how["of"]), how["interval"]
+    )
 
 
-def _elevate_string(column: Any, how: How) -> Any:
+def _string_from_arrow(column: Any, how: How) -> Any:
     import numpy as np
     import pandas as pd
 
@@ -290,13 +292,13 @@ def _elevate_string(column: Any, how: How) -> Any:
     return dtype.__from_arrow__(column)
 
 
-def _elevate_arrow(column: Any, _: How) -> Any:
+def _arrow_from_arrow(column: Any, _: How) -> Any:
     import pandas as pd
 
     return pd.ArrowDtype(column.type).__from_arrow__(column)
 
 
-def _elevate_named(column: Any, how: How) -> Any:
+def _named_from_arrow(column: Any, how: How) -> Any:
     import pandas as pd
 
     dtype = _dtype_of(how)
@@ -311,12 +313,12 @@ def _elevate_named(column: Any, how: How) -> Any:
     return kind(buffer_of(array, dtype.numpy_dtype), array.is_null().to_numpy(zero_copy_only=False))
 
 
-_ELEVATE: dict[str, Callable[[Any, How], Any]] = {
-    "numpy": _elevate_numpy,
-    "object": _elevate_objects,
-    "categories": _elevate_categorical,
-    "interval": _elevate_interval,
-    "string": _elevate_string,
-    "arrow": _elevate_arrow,
-    "dtype": _elevate_named,
+_FROM_ARROW: dict[str, Callable[[Any, How], Any]] = {
+    "numpy": _numpy_from_arrow,
+    "object": _objects_from_arrow,
+    "categories": _categorical_from_arrow,
+    "interval": _interval_from_arrow,
+    "string": _string_from_arrow,
+    "arrow": _arrow_from_arrow,
+    "dtype": _named_from_arrow,
 }

@@ -74,7 +74,7 @@ def pack_index(index: Any) -> tuple[dict[str, Any], list[Any]]:
         return {"range": [index.start, index.step], **names}, []
     if isinstance(index, pd.MultiIndex):
         return _pack_levels(index, names)
-    array, level = columns.lower_level(index)
+    array, level = columns.level_to_arrow(index)
     return {**level, **names}, [array]
 
 
@@ -88,7 +88,7 @@ def _pack_levels(index: Any, names: dict[str, Any]) -> tuple[dict[str, Any], lis
         if isinstance(level.dtype, pd.CategoricalDtype):
             categories, codes = level.dtype, _codes_of_categories(level, codes)
             level = level.categories
-        values, how = columns.lower_level(level)
+        values, how = columns.level_to_arrow(level)
         if categories is not None:
             how["ordered"] = bool(categories.ordered)
         arrays.append(pa.DictionaryArray.from_arrays(columns.codes_to_arrow(codes), values, safe=False))
@@ -104,10 +104,10 @@ def _codes_of_categories(level: Any, codes: Any) -> Any:
     return within[codes]
 
 
-def _elevate_level(array: Any, said: dict[str, Any]) -> Any:
+def _level_from_arrow(array: Any, said: dict[str, Any]) -> Any:
     import pandas as pd
 
-    level = columns.elevate_level(array, said)
+    level = columns.level_from_arrow(array, said)
     if "ordered" not in said:
         return level
     return pd.CategoricalIndex(pd.Categorical.from_codes(range(len(level)), level, ordered=said["ordered"]))
@@ -123,10 +123,10 @@ def unpack_index(packed: dict[str, Any], arrays: Sequence[Any], num_rows: int) -
         num_rows = num_rows or packed.get("count", 0)
         return pd.RangeIndex(start, start + num_rows * step, step, name=names[0])
     if "levels" not in packed:
-        return columns.elevate_level(arrays[0], packed).rename(names[0])
+        return columns.level_from_arrow(arrays[0], packed).rename(names[0])
     dictionaries = [columns.combined(array) for array in arrays]
     levels = [
-        _elevate_level(array.dictionary, said) for array, said in zip(dictionaries, packed["levels"], strict=True)
+        _level_from_arrow(array.dictionary, said) for array, said in zip(dictionaries, packed["levels"], strict=True)
     ]
     return pd.MultiIndex(levels, [columns.codes_from_arrow(array) for array in dictionaries], names=names)
 

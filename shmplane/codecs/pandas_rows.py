@@ -15,10 +15,10 @@ from .pandas_recipe import recipe_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["lowered_rows"]
+__all__ = ["rows_as_arrow"]
 
 
-def lowered_rows(rows: Any, sample: pa.Table) -> pa.Table:
+def rows_as_arrow(rows: Any, sample: pa.Table) -> pa.Table:
     """The Arrow table of rows, with the columns of the table that ``sample`` has none of.
 
     Raises:
@@ -58,12 +58,12 @@ def _in_order(frame: Any, labels: Any) -> list[Any]:
 
 def _lowered(series: Any, label: Any, column: pa.ChunkedArray, how: dict[str, Any]) -> Any:
     """The column in the table's dtype, when at most its categories or its kind of text differ."""
-    array, found = columns.lower(columns.values_of(series), label)
+    array, found = columns.to_arrow(columns.values_of(series), label)
     if "categories" not in how and (found == how or ("object" in found and "object" in how)):
         return array
     import pandas as pd
 
-    dtype = columns.elevate(column, how).dtype
+    dtype = columns.from_arrow(column, how).dtype
     if series.dtype == dtype:
         return array
     if "categories" in how:
@@ -74,7 +74,7 @@ def _lowered(series: Any, label: Any, column: pa.ChunkedArray, how: dict[str, An
         raise ValueError(
             f"column {label!r} is {series.dtype} in the rows and {dtype} in the table; cast it first (astype)"
         )
-    return columns.lower(columns.values_of(series.astype(dtype)), label)[0]
+    return columns.to_arrow(columns.values_of(series.astype(dtype)), label)[0]
 
 
 def _lowered_index(index: Any, said: dict[str, Any], arrays: list[pa.ChunkedArray]) -> list[Any]:
@@ -94,6 +94,6 @@ def _lowered_index(index: Any, said: dict[str, Any], arrays: list[pa.ChunkedArra
     before, after = (each.get("levels", [each]) for each in (said, found))
     for array, old, new in zip(arrays, before, after, strict=True):
         if (old["how"], old.get("ordered")) != (new["how"], new.get("ordered")):
-            dtype = columns.elevate_level(array, old).dtype if "levels" not in said else old["how"]
+            dtype = columns.level_from_arrow(array, old).dtype if "levels" not in said else old["how"]
             raise ValueError(f"the index is {index.dtype} in the rows and {dtype} in the table")
     return lowered

@@ -189,9 +189,9 @@ def _like_pandas(rows: Any, sample: Callable[[], pa.Table], schema: pa.Schema) -
     if isinstance(rows, pd.api.extensions.ExtensionArray):
         rows = pd.Series(rows)
     if isinstance(rows, (pd.DataFrame, pd.Series)):
-        from .pandas_rows import lowered_rows
+        from .pandas_rows import rows_as_arrow
 
-        return lowered_rows(rows, sample())
+        return rows_as_arrow(rows, sample())
     table = _arrow_from(rows, schema)
     for name, how in zip(schema.names, recipe_of(schema)["how"], strict=False):
         if "numpy" in how and name in table.column_names and table[name].null_count:

@@ -232,7 +232,7 @@ class AsyncConnectionPool(BasePool[T]):
         try:
             self._decide(lambda roster, now: roster.queue(waiter, now, first=first), begins=True)
             await self._engine.sleep_until_done(waiter, deadline)
-            conn = roster.collect(waiter)
+            conn = roster.receive(waiter)
             if conn is not None:
                 return conn
             if waiter.refused or roster.closed:

@@ -318,7 +318,7 @@ class BasePool(ABC, Generic[T]):
 
     def _give_permit_back(self) -> None:
         if self._share is not None:
-            self._engine.tell_host(self._share.give_back)
+            self._engine.tell_host(self._share.release)
 
     def _look_elsewhere(self) -> None:
         share = self._share

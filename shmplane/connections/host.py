@@ -122,7 +122,7 @@ class Share:
         """How many other processes wait for a permit."""
         return self._permits.waiting_elsewhere()
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Give a permit back."""
         with ignoring(IndexError, ShmplaneError):  # all are back already, or the plane is gone, and its permits with it
             self._held.pop()
@@ -141,13 +141,13 @@ class Share:
             orphan.ended = self._orphan_died
             self._orphans[id(orphan)] = orphan
         for _ in range(len(self._held) - len(living)):
-            self.give_back()
+            self.release()
         if not self._held:
             self._permits.close()
 
     def _orphan_died(self, orphan: EndRef) -> None:
         self._orphans.pop(id(orphan), None)
-        self.give_back()
+        self.release()
 
 
 class Counted(Protocol):
@@ -327,7 +327,7 @@ class PermitSeeker:
                     time.sleep(LOOK_EVERY)
                     continue
                 if taken and not self._found():
-                    self._share.give_back()
+                    self._share.release()
         finally:
             self._running.release()
         # A caller that asked just before the lock was free was turned away; look once more for it.

@@ -24,10 +24,10 @@ PUBLISH_EVERY = 0.5  #: seconds between two times that other processes are told 
 def sweep(roster: Roster, now: float, elsewhere: int = 0) -> Plan:
     """The housekeeping that is due: lifetimes, idle times, keep-alive, leaks, other processes."""
     plan = Plan()
-    roster.retire_idle(plan, lambda member: member.expires <= now)
+    roster.plan_close_of_idle(plan, lambda member: member.expires <= now)
     oldest_to_keep = now - roster.limits.max_idle
     while roster.idle and roster.idle[0].since <= oldest_to_keep and len(roster.members) > roster.limits.min_size:
-        roster.retire(roster.idle.pop(0), plan)
+        roster.plan_close(roster.idle.pop(0), plan)
     _make_way(roster, plan, now, elsewhere)
     _keep_alive(roster, plan, now)
     for member in roster.members.values():
@@ -78,7 +78,7 @@ def _make_way(roster: Roster, plan: Plan, now: float, elsewhere: int) -> None:
         roster.starving = roster.starving and bool(roster.waiters or roster.until_ready)
         return
     for _ in range(min(elsewhere, len(roster.idle))):
-        roster.retire(roster.idle.pop(0), plan)
+        roster.plan_close(roster.idle.pop(0), plan)
     if roster.members and not plan.close and now - roster.yielded_at >= YIELD_EVERY:
         roster.owed = 1
 

@@ -119,7 +119,7 @@ class ConnectionPool(BasePool[T]):
                         pass
             except BaseException:
                 if conn is not None:
-                    self._take_back(conn, taken)
+                    self._abandon_use(conn, taken)
                 raise
             if conn is not None:
                 return conn  # type: ignore[no-any-return]
@@ -154,7 +154,7 @@ class ConnectionPool(BasePool[T]):
                 except own(RuntimeError):
                     pass
         except BaseException:
-            self._take_back(conn, taken)
+            self._abandon_use(conn, taken)
             raise
         if waiter is not None:
             waiter.wake.release()
@@ -256,10 +256,10 @@ class ConnectionPool(BasePool[T]):
                 failed_checks += 1
         except BaseException:
             if conn is not None:
-                self._take_back(conn, taken)
+                self._abandon_use(conn, taken)
             raise
 
-    def _take_back(self, conn: T, taken: Taken | None) -> None:
+    def _abandon_use(self, conn: T, taken: Taken | None) -> None:
         """An exception came before the connection reached its user, or while it was given back."""
         member = self._roster.members.get(id(conn))
         # A check may have given it to be closed.
@@ -290,7 +290,7 @@ class ConnectionPool(BasePool[T]):
             if not self._roster.closed:
                 self._engine.sleep_until_done(waiter, deadline)
             with self._lock:
-                conn = self._roster.collect(waiter)
+                conn = self._roster.receive(waiter)
             if conn is not None:
                 return conn
             if waiter.refused or self._roster.closed:
@@ -298,7 +298,7 @@ class ConnectionPool(BasePool[T]):
             raise self._timeout_error(waiter)
         except BaseException:
             if conn is not None:
-                self._take_back(conn, waiter.taken)
+                self._abandon_use(conn, waiter.taken)
                 raise
             # Timed out or interrupted: leave the queue, and pass on what came in the meantime.
             waiter.refused = True
@@ -403,7 +403,7 @@ class Borrow(Generic[T]):
                         pass
             except BaseException:
                 if conn is not None:
-                    pool._take_back(conn, taken)
+                    pool._abandon_use(conn, taken)
                 raise
             if conn is not None:
                 self._conn: T = conn

@@ -169,7 +169,7 @@ class Roster:
             self.waiters.pop(waiter, None)
         return self.plan(now)
 
-    def collect(self, waiter: Waiter) -> Any:
+    def receive(self, waiter: Waiter) -> Any:
         """The connection of a waiter that was served; from now on only the caller holds it."""
         member, waiter.member = waiter.member, None
         if member is None:
@@ -228,7 +228,7 @@ class Roster:
         """Close a member that is out or busy, because it is broken."""
         self.tally.discarded += 1
         plan = Plan()
-        self.retire(member, plan)
+        self.plan_close(member, plan)
         return self.plan(now, plan)
 
     def checked(self, member: Member, now: float) -> Plan:
@@ -288,7 +288,7 @@ class Roster:
         for member in self.members.values():
             member.expires = -math.inf
         plan = Plan()
-        self.retire_idle(plan, lambda _: True)
+        self.plan_close_of_idle(plan, lambda _: True)
         return self.plan(now, plan)
 
     def resize(self, max_size: int, now: float) -> Plan:
@@ -329,13 +329,13 @@ class Roster:
         """What follows from the state as it is: hand out, close, open, wake."""
         plan = Plan() if plan is None else plan
         for member in self.overdue:
-            self.retire(member, plan)
+            self.plan_close(member, plan)
         self.overdue.clear()
         if self.closed:
-            self.retire_idle(plan, lambda _: True)
+            self.plan_close_of_idle(plan, lambda _: True)
         self._hand_out(plan, now)
         while self.idle and self.has_surplus:
-            self.retire(self.idle.pop(0), plan)
+            self.plan_close(self.idle.pop(0), plan)
         self._open(plan, now, refused)
         self._wake_watchers(plan)
         self.needs_no_plan = self.serving and not (self.waiters or self.owed or self.has_surplus)
@@ -344,14 +344,14 @@ class Roster:
     def _hand_out(self, plan: Plan, now: float) -> None:
         # What was just opened serves somebody first, or two processes would only hand permits to each other.
         while self.owed and self.idle and not self.idle[-1].fresh:
-            self.retire(self.idle.pop(), plan)
+            self.plan_close(self.idle.pop(), plan)
             self.owed -= 1
             self.yielded_at = now
         while self.serving and self.waiters and self.idle and not self.has_surplus:
             member = self.idle.pop()
             # What was just opened is handed out however short its life is.
             if member.expires <= now and not member.fresh:
-                self.retire(member, plan)
+                self.plan_close(member, plan)
                 continue
             waiter, _ = self.waiters.popitem(last=False)
             member.state = OUT
@@ -361,7 +361,7 @@ class Roster:
             self.tally.waited(now - waiter.since)
             plan.woken.append(waiter)
         if self.idle and self.idle[-1].expires <= now and not self.idle[-1].fresh:
-            self.retire(self.idle.pop(), plan)
+            self.plan_close(self.idle.pop(), plan)
 
     def _wanted(self, now: float, refused: int = 0) -> int:
         if not self.serving or self.starving or now < self.backoff.retry_at:
@@ -392,14 +392,14 @@ class Roster:
         else:
             self.idle.append(member)
 
-    def retire(self, member: Member, plan: Plan) -> None:
+    def plan_close(self, member: Member, plan: Plan) -> None:
         """Let a member be closed."""
         member.state = BUSY
         self.members.pop(member.key, None)
         plan.close.append(member)
 
-    def retire_idle(self, plan: Plan, which: Callable[[Member], bool]) -> None:
+    def plan_close_of_idle(self, plan: Plan, which: Callable[[Member], bool]) -> None:
         """Let the idle members be closed of which this is true."""
         for member in [member for member in self.idle if which(member)]:
             self.idle.remove(member)
-            self.retire(member, plan)
+            self.plan_close(member, plan)

@@ -29,10 +29,10 @@ class Allocation(SegmentSpace):
         super().__init__(manifest)
         self._blocks, self._classes = manifest.blocks, manifest.classes
 
-    def cool(self, nbytes: int) -> int:
-        """Doom warm segments, then idle slabs, until ``nbytes`` are given back; how much that was."""
-        freed = super().cool(nbytes)
-        return freed if freed >= nbytes else freed + self.dissolve_idle_slabs()
+    def trim(self, nbytes: int) -> int:
+        """Remove warm segments, then idle slabs, until ``nbytes`` are given back; how much that was."""
+        freed = super().trim(nbytes)
+        return freed if freed >= nbytes else freed + self.remove_idle_slabs()
 
     # Block rows
 
@@ -69,7 +69,7 @@ class Allocation(SegmentSpace):
     def _steal_row(self) -> int:
         """All rows are in use or own a cell: take one from a cell, which becomes an orphan of its slab."""
         header, blocks, classes = self._header, self._blocks, self._classes
-        self.dissolve_idle_slabs()
+        self.remove_idle_slabs()
         if header.free_blocks[0]:
             return self.block_row()
         for index, following in enumerate(classes.free.tolist()):
@@ -208,7 +208,7 @@ class Allocation(SegmentSpace):
         previous = self._classes.slab[index]
         self._classes.slab[index] = segment_row + 1
         if previous:
-            # Two processes made one at once: the rest of the older stays uncut until it is dissolved.
+            # Two processes made one at once: the rest of the older stays uncut until it is removed.
             self._classes.slab[index] = previous
             self._cut_all(segment_row, CELL_NBYTES[index])
 
@@ -224,8 +224,8 @@ class Allocation(SegmentSpace):
             self.bind(row, slab, offset=start, cell=cell)
             self.free_block_row(row)
 
-    def dissolve_idle_slabs(self) -> int:
-        """Doom every slab without live cells; the bytes that gives back."""
+    def remove_idle_slabs(self) -> int:
+        """Remove every slab without live cells; the bytes that gives back."""
         segments, high = self._segments, self._manifest.segments_high
         idle = [
             slab
@@ -241,7 +241,7 @@ class Allocation(SegmentSpace):
             if self._classes.slab[index] == slab + 1:
                 self._classes.slab[index] = 0
             self._account(recycled=-segments.nbytes[slab])
-            self.doom(slab)
+            self.remove_segment(slab)
         return freed
 
     def _release_cells(self, index: int, slabs: set[int]) -> None:

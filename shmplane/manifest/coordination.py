@@ -41,7 +41,7 @@ class Coordination:
         self.slot = -1
         self.woken: set[int] = set()
         self._membership = -1
-        self._taking_part: list[tuple[int, Column, Column]] = []
+        self._rows_in_use: list[tuple[int, Column, Column]] = []
 
     # Semaphores
 
@@ -117,13 +117,13 @@ class Coordination:
         """Slot, permits and tickets of every process that uses semaphores."""
         processes, membership = self._processes, self._header.membership[0]
         if membership != self._membership:
-            self._taking_part = [
+            self._rows_in_use = [
                 (slot, *self._manifest.permit_rows(slot))
                 for slot, state in enumerate(processes.state.tolist())
                 if state and processes.coordinates[slot]
             ]
             self._membership = membership
-        return self._taking_part
+        return self._rows_in_use
 
     def holders(self, row: int) -> dict[int, int]:
         """Permits by slot, of those who hold any."""
@@ -145,7 +145,7 @@ class Coordination:
 
     # Taking and giving
 
-    def take_part(self) -> None:
+    def back_rows(self) -> None:
         """This process's rows are about to be used."""
         if not self._processes.coordinates[self.slot]:
             self._manifest.reserve_permit_rows(self.slot)

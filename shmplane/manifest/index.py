@@ -63,7 +63,7 @@ class NameIndex:
         names.length[row] = len(name)
         self.link(row, hashed)
         # Without a block it is a tombstone; if the put that wanted it fails, it stays one.
-        self.bury(row)
+        self.queue_tombstone(row)
         return row
 
     def link(self, row: int, hashed: int) -> None:
@@ -72,7 +72,7 @@ class NameIndex:
         self._names.next[row] = self._first[bucket]
         self._first[bucket] = row + 1
 
-    def bury(self, row: int) -> None:
+    def queue_tombstone(self, row: int) -> None:
         """Queue a row without a block among the tombstones, unless it is there already."""
         names, header = self._names, self._header
         if names.queued[row]:
@@ -90,7 +90,7 @@ class NameIndex:
     def _unused_row(self) -> int:
         header, names = self._header, self._names
         if header.tombstones[0] > self._most_tombstones:
-            row = self._exhume()
+            row = self._reuse_row()
             if row >= 0:
                 return row
         high = header.names_high[0]
@@ -104,7 +104,7 @@ class NameIndex:
             header.names_reserved[0] = reserved
             header.names_high[0] = high + 1
             return high
-        row = self._exhume()
+        row = self._reuse_row()
         if row < 0:
             raise self._manifest.refuse(
                 PlaneFull(
@@ -116,7 +116,7 @@ class NameIndex:
             )
         return row
 
-    def _exhume(self) -> int:
+    def _reuse_row(self) -> int:
         """Take the oldest tombstone out of the queue and the index; -1 when there is none."""
         header, names = self._header, self._names
         for _ in self._steps:

@@ -35,7 +35,7 @@ class Metering:
         self._header, self._processes, self._meters = manifest.header, manifest.processes, manifest.meters
         self._first_base = manifest.limits.max_processes
 
-    def take_part(self, slot: int) -> None:
+    def back_rows(self, slot: int) -> None:
         """This process's row is about to be used."""
         self._finish()
         if not self._processes.metered[slot]:

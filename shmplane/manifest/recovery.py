@@ -116,7 +116,7 @@ def _carry_out(tx: Transaction, alive: set[int]) -> Verdict:
     for row in verdict.warm:
         segments.state[row] = WARM
     for row in verdict.doomed:
-        tx.space.doom(row)
+        tx.space.remove_segment(row)
     _rebuild_blocks(tx, verdict)
     _rebuild_segments(tx)
     _rebuild_names(tx)
@@ -137,7 +137,7 @@ def reclaim_slot(tx: Transaction, slot: int) -> Freed:
         if segments.state[row] == MAKING:
             nbytes += space.abandon_segment(row)
         elif segments.state[row] == DOOMED:
-            space.doom(row)
+            space.remove_segment(row)
     permits = tx.coordination.clear(slot)
     tx.metering.fold(slot)
     release_slot(tx, slot)
@@ -279,5 +279,5 @@ def _rebuild_names(tx: Transaction) -> None:
             live += 1
             names.version[row] = max(names.version[row], blocks.version[row_of_name_word(word)])
         else:
-            tx.index.bury(row)
+            tx.index.queue_tombstone(row)
     header.live_names[0] = live

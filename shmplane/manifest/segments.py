@@ -143,7 +143,7 @@ class SegmentSpace:
             self._segments.state[segment_row] = USED
 
     def leave_segment(self, segment_row: int) -> int:
-        """Its block is gone: keep it warm, or doom it when it was never finished, is exported, or the list is full.
+        """Its block is gone: keep it warm, or remove it when it was never finished, is exported, or the list is full.
 
         Returns how many bytes less are used.
         """
@@ -151,11 +151,11 @@ class SegmentSpace:
         size = segments.nbytes[segment_row]
         self._account(used=-size)
         if segments.state[segment_row] != USED or segments.exported[segment_row] or size > header.recycle[0]:
-            self.doom(segment_row)
+            self.remove_segment(segment_row)
             return size
         excess = header.recycled_nbytes[0] + size - header.recycle[0]
         if excess > 0:
-            self.cool(excess)
+            self.trim(excess)
         segments.state[segment_row] = WARM
         self.keep_warm(segment_row)
         self._account(recycled=size)
@@ -168,11 +168,11 @@ class SegmentSpace:
         self._recycled.first[bucket] = segment_row + 1
 
     def make_room(self, nbytes: int) -> None:
-        """Let go of warm memory until ``nbytes`` are free; ``PlaneFull`` when that is not enough."""
+        """Remove warm memory until ``nbytes`` are free; ``PlaneFull`` when that is not enough."""
         header = self._header
         missing = nbytes - self.free_nbytes()
         if missing > 0 and missing <= header.recycled_nbytes[0]:
-            missing -= self.cool(missing)
+            missing -= self.trim(missing)
         if missing > 0:
             capacity, free = header.capacity[0], self.free_nbytes()
             raise self._manifest.refuse(
@@ -192,8 +192,8 @@ class SegmentSpace:
     def recycled_nbytes(self) -> int:
         return self._header.recycled_nbytes[0]
 
-    def cool(self, nbytes: int) -> int:
-        """Doom warm segments, largest first, until ``nbytes`` are given back; how much that was."""
+    def trim(self, nbytes: int) -> int:
+        """Remove warm segments, largest first, until ``nbytes`` are given back; how much that was."""
         segments, freed = self._segments, 0
         for bucket in reversed(range(SIZE_CLASSES)):
             while freed < nbytes and self._recycled.first[bucket]:
@@ -204,10 +204,10 @@ class SegmentSpace:
                 self._recycled.first[bucket] = segments.next[row]
                 self._account(recycled=-segments.nbytes[row])
                 freed += segments.nbytes[row]
-                self.doom(row)
+                self.remove_segment(row)
         return freed
 
-    def doom(self, segment_row: int) -> None:
+    def remove_segment(self, segment_row: int) -> None:
         """The file has to go; ours to remove from now on."""
         segments = self._segments
         segments.owner[segment_row] = self.slot + 1
@@ -220,7 +220,7 @@ class SegmentSpace:
         """A segment that was being made will not be finished. How many bytes less are used."""
         nbytes = self._segments.nbytes[segment_row]
         self._account(used=-nbytes)
-        self.doom(segment_row)
+        self.remove_segment(segment_row)
         return nbytes
 
     def forget_segment(self, segment_row: int, segment_id: int) -> None:

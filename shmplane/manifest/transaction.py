@@ -51,7 +51,7 @@ class Transaction(Reader):
         self.coordination: Coordination = Coordination(manifest)
         self.metering: Metering = Metering(manifest)
 
-    def take_part(self, slot: int) -> None:
+    def act_for(self, slot: int) -> None:
         """Act for the process of ``slot`` from now on."""
         self.slot = self.space.slot = self.coordination.slot = slot
         self._own_leases = self.manifest.lease_row(slot)
@@ -85,15 +85,15 @@ class Transaction(Reader):
     # Making blocks
 
     def begin_small(self, nbytes: int) -> int:
-        """A free row with a cell for ``nbytes``; ``NeedSlab``. Published, or ``return_small``ed."""
+        """A free row with a cell for ``nbytes``; ``NeedSlab``. Published, or abandoned by ``abandon_small``."""
         row = self.space.cell(nbytes)
         if row < 0:
             raise self.manifest.refuse(NeedSlab(nbytes))
-        # Counted at once: the search for another row dissolves slabs that count none.
+        # Counted at once: the search for another row removes slabs that count none.
         self.space.use_cell(row)
         return row
 
-    def return_small(self, row: int) -> None:
+    def abandon_small(self, row: int) -> None:
         """The cell that was begun is not published; a row that is CREATING is its owner's to abandon."""
         if self.blocks.cell[row] and not self.blocks.state[row]:
             self.space.leave_cell(row)
@@ -201,7 +201,7 @@ class Transaction(Reader):
             self.blocks.stored_nbytes[row] = start + taken
         return start, taken
 
-    def return_pages(self, row: int, start: int, nbytes: int) -> None:
+    def abandon_pages(self, row: int, start: int, nbytes: int) -> None:
         """Give room back that will not be used, if nobody took more behind it."""
         if self.blocks.stored_nbytes[row] == start + nbytes:
             self.blocks.stored_nbytes[row] = start
@@ -293,7 +293,7 @@ class Transaction(Reader):
     def _unname(self, name_row: int) -> None:
         self.names.word[name_row] = 0
         self.header.live_names[0] -= 1
-        self.index.bury(name_row)
+        self.index.queue_tombstone(name_row)
 
     def rename(self, old: bytes, new: bytes) -> None:
         """``new`` points to the block of ``old``, replacing what it had; the version counts on from the higher."""

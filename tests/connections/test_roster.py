@@ -27,14 +27,14 @@ def roster_with(*, idle: int = 0, now: float = 0.0, **options) -> Roster:
     while len(roster.idle) < idle:
         waiter = ask(roster, now)
         roster.opened(Thing(), now, 0.0)
-        give_back(roster, roster.collect(waiter), now)
+        give_back(roster, roster.receive(waiter), now)
         for member in list(roster.idle)[1:]:
             assert member.conn is not None
         if len(roster.idle) < idle:
             held = [roster.take(now, PLACE) for _ in range(len(roster.idle))]
             waiter = ask(roster, now)
             roster.opened(Thing(), now, 0.0)
-            for conn in [*held, roster.collect(waiter)]:
+            for conn in [*held, roster.receive(waiter)]:
                 give_back(roster, conn, now)
     return roster
 
@@ -61,11 +61,11 @@ def test_who_came_first_is_served_first() -> None:
     roster = roster_with(max_size=1)
     one = ask(roster)
     roster.opened(Thing(), 0, 0)
-    conn = roster.collect(one)
+    conn = roster.receive(one)
     waiters = [ask(roster, now) for now in (1, 2, 3)]
     for waiter in waiters:
         assert give_back(roster, conn, 5).woken == [waiter]
-        assert roster.collect(waiter) is conn
+        assert roster.receive(waiter) is conn
 
 
 def test_a_connection_goes_to_a_waiter_and_is_never_idle_in_between() -> None:
@@ -74,7 +74,7 @@ def test_a_connection_goes_to_a_waiter_and_is_never_idle_in_between() -> None:
     waiter = ask(roster)
     give_back(roster, conn, 1)
     assert roster.take(1, PLACE) is None
-    assert roster.collect(waiter) is conn
+    assert roster.receive(waiter) is conn
 
 
 def test_as_many_connects_are_planned_as_there_are_waiters_without_one() -> None:
@@ -282,7 +282,7 @@ def test_what_was_just_opened_serves_somebody_before_it_makes_way() -> None:
     assert roster.opened(Thing(), 1, 0).woken == [waiter]
     later = ask(roster, 2)
     sweep(roster, 2, elsewhere=1)
-    assert len(give_back(roster, roster.collect(waiter), 3).close) == 1
+    assert len(give_back(roster, roster.receive(waiter), 3).close) == 1
     roster.was_closed(3)
     assert roster.opened(Thing(), 4, 0).woken == [later]
 

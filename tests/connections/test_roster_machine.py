@@ -71,7 +71,7 @@ class RosterMachine(RuleBasedStateMachine):
                 self.queued.remove(waiter)
         served = [waiter for waiter in plan.woken if not waiter.refused]
         for waiter in served:
-            conn = self.roster.collect(waiter)
+            conn = self.roster.receive(waiter)
             assert conn is not None
             assert conn not in self.out
             self.out.append(conn)

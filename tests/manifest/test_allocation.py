@@ -74,7 +74,7 @@ def test_a_small_block_gets_a_cell_that_holds_it(tx: Transaction, nbytes: int) -
 def test_a_cell_that_was_given_back_is_taken_next(tx: Transaction) -> None:
     first, second = small(tx, 100), small(tx, 100)
     assert first != second
-    tx.return_small(first)
+    tx.abandon_small(first)
     assert small(tx, 100) == first
 
 
@@ -154,7 +154,7 @@ def test_ids_of_segments_are_never_used_again(tx: Transaction) -> None:
 
 def test_rows_that_own_cells_are_taken_from_them_when_rows_run_short(tx: Transaction) -> None:
     for row in [small(tx, 64) for _ in range(LIMITS.max_blocks - 1)]:
-        tx.return_small(row)
+        tx.abandon_small(row)
     taken = {large(tx, 4096)[0] for _ in range(LIMITS.max_blocks)}
     assert taken == set(range(LIMITS.max_blocks))
     with pytest.raises(PlaneFull, match="max_blocks="):
@@ -163,9 +163,9 @@ def test_rows_that_own_cells_are_taken_from_them_when_rows_run_short(tx: Transac
 
 def test_an_idle_slab_gives_its_memory_and_its_rows_back(tx: Transaction) -> None:
     for row in [small(tx, 1000) for _ in range(5)]:
-        tx.return_small(row)
+        tx.abandon_small(row)
     warm = tx.header.recycled_nbytes[0]
-    assert tx.space.dissolve_idle_slabs() == warm > 0
+    assert tx.space.remove_idle_slabs() == warm > 0
     assert tx.header.recycled_nbytes[0] == 0
     with pytest.raises(NeedSlab):
         tx.begin_small(1000)
@@ -174,8 +174,8 @@ def test_an_idle_slab_gives_its_memory_and_its_rows_back(tx: Transaction) -> Non
 
 def test_a_slab_with_a_live_cell_stays(tx: Transaction) -> None:
     kept, other = small(tx, 1000), small(tx, 1000)
-    tx.return_small(other)
-    assert tx.space.dissolve_idle_slabs() == 0
+    tx.abandon_small(other)
+    assert tx.space.remove_idle_slabs() == 0
     assert tx.segments.cells[tx.blocks.segment[kept] - 1] == 1
 
 
@@ -223,7 +223,7 @@ class Allocating(RuleBasedStateMachine):
     def give_back(self, row: int) -> None:
         if row in self.small:
             self.small.remove(row)
-            self.tx.return_small(row)
+            self.tx.abandon_small(row)
         elif row in self.large:
             self.large.remove(row)
             self.tx.abandon(row)
@@ -231,7 +231,7 @@ class Allocating(RuleBasedStateMachine):
     @rule(nbytes=st.integers(0, MIB))
     def trim(self, nbytes: int) -> None:
         before = self.tx.header.recycled_nbytes[0]
-        freed = self.tx.space.cool(nbytes)
+        freed = self.tx.space.trim(nbytes)
         assert before - self.tx.header.recycled_nbytes[0] == freed
         assert freed >= min(nbytes, before)
 

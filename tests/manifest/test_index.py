@@ -29,7 +29,7 @@ def publish(manifest: Manifest, row: int) -> int:
 
 def forget(manifest: Manifest, index: NameIndex, row: int) -> None:
     manifest.names.word[row] = 0
-    index.bury(row)
+    index.queue_tombstone(row)
 
 
 def test_a_name_that_was_never_added_has_no_row(index: NameIndex) -> None:
@@ -130,8 +130,8 @@ def _compare_with_a_dict(manifest: Manifest, index: NameIndex, acts: list[tuple[
 
 def test_burying_twice_is_burying_once(manifest: Manifest, index: NameIndex) -> None:
     row = index.add(b"x")
-    index.bury(row)
-    index.bury(row)
+    index.queue_tombstone(row)
+    index.queue_tombstone(row)
     assert manifest.header.tombstones[0] == 1
 
 

@@ -41,7 +41,7 @@ def manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manife
 def process(manifest: Manifest, slot: int) -> Metering:
     manifest.processes.state[slot] = 1
     made = Metering(manifest)
-    made.take_part(slot)
+    made.back_rows(slot)
     return made
 
 
@@ -97,7 +97,7 @@ def test_death_at_any_store_of_a_fold_neither_loses_nor_doubles_a_count(manifest
         metering = Metering(manifest)
         manifest.processes.state[0] = manifest.processes.state[1] = 1
         for slot, name in ((0, b"one"), (1, b"two")):
-            metering.take_part(slot)
+            metering.back_rows(slot)
             metering.write(slot, metering.open(name), [1, 2, *zeros, at, 7])
         STORES.arm(at)
         with contextlib.suppress(_Killed):
@@ -121,7 +121,7 @@ def test_death_at_any_store_of_taking_part_and_counting_does_no_harm(manifest: M
         manifest.processes.state[0] = 1
         STORES.arm(at)
         with contextlib.suppress(_Killed):
-            metering.take_part(0)
+            metering.back_rows(0)
             metering.write(0, metering.open(b"name %d" % (at % 3)), [1] * LEVEL_WORDS + [3, 3])
         stores = STORES.disarm()
         Metering(manifest).fold(0)

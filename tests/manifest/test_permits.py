@@ -13,7 +13,7 @@ def process(manifest: Manifest, slot: int) -> Coordination:
     manifest.processes.state[slot] = 1
     made = Coordination(manifest)
     made.slot = slot
-    made.take_part()
+    made.back_rows()
     return made
 
 

@@ -52,7 +52,7 @@ def begin(tx: Any, nbytes: int) -> int:
 
 def abandon(tx: Any, row: int) -> None:
     tx.abandon(row)
-    tx.return_small(row)
+    tx.abandon_small(row)
 
 
 def put(tx: Any, name: bytes, nbytes: int = 100, *, lease: bool = False, references: tuple[int, ...] = ()) -> int:

@@ -332,5 +332,5 @@ def transaction_for(manifest: Any, slot: int) -> Any:
     if manifest.header.blocks_reserved[0]:
         manifest.reserve_lease_row(slot, manifest.header.blocks_reserved[0])
     made = Transaction(manifest)
-    made.take_part(slot)
+    made.act_for(slot)
     return made

@@ -372,7 +372,7 @@ def _rows_of(tx: Transaction, attachment: Attachment, blocks: Sequence[Prepared]
             rows.append(_row_of(tx, attachment, block))  # noqa: PERF401 - those taken so far are returned
     except BaseException:
         for row in rows:
-            tx.return_small(row)
+            tx.abandon_small(row)
         raise
     return rows
 
@@ -390,7 +390,7 @@ def _row_of(tx: Transaction, attachment: Attachment, prepared: Prepared) -> int:
         mapping = attachment.memory.writable(tx.segments.id[segment], tx.segments.nbytes[segment])
         mapping.view[offset : offset + nbytes] = payload
     except BaseException:
-        tx.return_small(row)
+        tx.abandon_small(row)
         raise
     return row
 

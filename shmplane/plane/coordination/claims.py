@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..process.attachment import Attachment
     from .waiting import Closing
 
-__all__ = ["Claim", "LocalPart", "Permits", "permits_of"]
+__all__ = ["Claim", "LocalPermits", "Permits", "permits_of"]
 
 #: the longest sleep without a look at who is still alive, of those who are not the first of their process
 _SLICE_BEHIND_S = 0.5
@@ -42,12 +42,12 @@ class Line(Protocol):
 
     _attachment: Attachment
     _closing: Closing
-    _local: LocalPart
+    _local: LocalPermits
 
-    def _part(self, tx: Transaction) -> LocalPart: ...
+    def _part(self, tx: Transaction) -> LocalPermits: ...
 
 
-class LocalPart:
+class LocalPermits:
     """What this process holds of one semaphore, and who waits for it here. Changed under the host-wide lock only.
 
     Attributes:
@@ -88,7 +88,7 @@ class Permits(Registry):
     """What this process holds of each semaphore, and who waits for it here, by the semaphore's key."""
 
     def __init__(self, _: Attachment) -> None:
-        self.parts: dict[bytes, LocalPart] = {}
+        self.parts: dict[bytes, LocalPermits] = {}
 
     @property
     def is_idle(self) -> bool:
@@ -205,7 +205,7 @@ class Claim:
         attachment.timer.tick()
         return coordination.sequence()
 
-    def _take(self, part: LocalPart) -> None:
+    def _take(self, part: LocalPermits) -> None:
         # Ctrl-C comes after a call: it finds this claim listed and not taken, or all of it.
         self.listed = True
         part.ready.append(self)
@@ -236,7 +236,7 @@ class Claim:
             part.held -= 1
             tx.coordination.give(part.row)
 
-    def _leave_line(self, tx: Transaction, part: LocalPart) -> None:
+    def _leave_line(self, tx: Transaction, part: LocalPermits) -> None:
         coordination = tx.coordination
         part.waiters.remove(self)
         self.ticket = 0
@@ -262,7 +262,7 @@ class _Refusal:
 
     __slots__ = ("_attachment", "_part", "_title")
 
-    def __init__(self, attachment: Attachment, part: LocalPart, title: str) -> None:
+    def __init__(self, attachment: Attachment, part: LocalPermits, title: str) -> None:
         # Weakly: the attachment has the part, which has this.
         self._attachment, self._part, self._title = weakref.ref(attachment), weakref.ref(part), title
 

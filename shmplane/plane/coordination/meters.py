@@ -117,7 +117,7 @@ class PoolMeter:
 
     def _find(self, tx: Transaction) -> int:
         metering = tx.metering
-        metering.take_part(self._attachment.slot)
+        metering.back_rows(self._attachment.slot)
         # A row that nobody used may have gone to another name.
         if self._row < 0 or not metering.is_named(self._row, self._name):
             self._row = metering.open(self._name)

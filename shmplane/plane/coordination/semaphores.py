@@ -13,7 +13,7 @@ from ...errors import LockTimeout, PlaneFull, PlaneMismatch
 from ...system import NOT_HAD, own
 from ..process.patience import is_in_event_loop, moment, patience
 from ..process.reclaim import reclaim_dead
-from .claims import Claim, LocalPart, permits_of
+from .claims import Claim, LocalPermits, permits_of
 from .waiting import check_timeout, settle, wait_for, wait_for_async
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def _open_row(tx: Transaction, attachment: Attachment, name: bytes, permits: int
         return coordination.open(name, permits)
 
 
-def _forget_parts(tx: Transaction, attachment: Attachment, kept: LocalPart) -> None:
+def _forget_parts(tx: Transaction, attachment: Attachment, kept: LocalPermits) -> None:
     """Forget idle parts whose row has gone to another name since."""
     coordination = tx.coordination
     for name, part in list(permits_of(attachment).parts.items()):
@@ -70,7 +70,7 @@ class Semaphore:
         #: of this process, by name
         self._parts = parts = permits_of(attachment).parts
         part = parts.get(name)
-        self._use(parts.setdefault(name, LocalPart(attachment, name, title)) if part is None else part)
+        self._use(parts.setdefault(name, LocalPermits(attachment, name, title)) if part is None else part)
 
     # Taking
 
@@ -172,7 +172,7 @@ class Semaphore:
     def _check(self, tx: Transaction) -> None:
         attachment, permits = self._attachment, self._permits
         coordination = tx.coordination
-        coordination.take_part()
+        coordination.back_rows()
         row = _open_row(tx, attachment, self._name, permits)
         if coordination.permits(row) != permits and reclaim_dead(tx, attachment):
             # Whoever used it with the other count may have been killed.
@@ -188,7 +188,7 @@ class Semaphore:
             )
         self._is_checked = True
 
-    def _part(self, tx: Transaction) -> LocalPart:
+    def _part(self, tx: Transaction) -> LocalPermits:
         """This process's part; the row may have been given to another name while nobody used it."""
         if not self._is_checked:
             self._check(tx)
@@ -197,7 +197,7 @@ class Semaphore:
         if part is not self._local:
             self._use(part)  # ours was forgotten
         if not coordination.is_current(part.row, part.generation):
-            coordination.take_part()
+            coordination.back_rows()
             row = coordination.find(self._name)
             if row < 0:
                 row = _open_row(tx, attachment, self._name, self._permits)
@@ -206,7 +206,7 @@ class Semaphore:
             part.place(row, coordination.generation(row))
         return part
 
-    def _use(self, part: LocalPart) -> None:
+    def _use(self, part: LocalPermits) -> None:
         self._local = part
         self.release = part.release  # type: ignore[method-assign]
         self._release_later = part.release_later

@@ -29,7 +29,7 @@ __all__ = [
     "Closing",
     "Wait",
     "check_timeout",
-    "give_back",
+    "undo_soon",
     "settle",
     "wait_for",
     "wait_for_async",
@@ -100,7 +100,7 @@ def wait_for(wait: Wait, timeout: float | None) -> bool:
             wait_for_change(wait.attachment.wake_address(), sequence, seconds)
         is_done = wait.is_done
         if not is_done:
-            give_back(wait.attachment, wait)
+            undo_soon(wait.attachment, wait)
     except BaseException:
         # These come without a call before the append, which is C code: a second interrupt finds it done.
         wait.failed = True
@@ -119,7 +119,7 @@ async def wait_for_async(wait: Wait, timeout: float | None) -> bool:
             await wait.attachment.registry(Waker).wait(loop, sequence, seconds, wait.is_next)
         is_done = wait.is_done
         if not is_done:
-            give_back(wait.attachment, wait)
+            undo_soon(wait.attachment, wait)
     except BaseException:
         # These come without a call before the append, which is C code: a second interrupt finds it done.
         wait.failed = True
@@ -152,7 +152,7 @@ def _tries(wait: Wait, timeout: float | None, *, in_loop: bool) -> Iterator[tupl
         yield sequence, longest if deadline is None else min(left, longest)
 
 
-def give_back(attachment: Attachment, wait: Wait) -> None:
+def undo_soon(attachment: Attachment, wait: Wait) -> None:
     """Undo what a call has; now if the lock is to be had in a moment, else soon."""
     if wait.has_left:
         attachment.owed.append(wait)

@@ -4,7 +4,7 @@ from .appending import append_rows
 from .array_draft import ArrayDraft
 from .draft import Draft
 from .json_draft import JsonDraft
-from .opening import open_draft
+from .open import open_draft
 from .table_draft import TableDraft
 
 __all__ = ["ArrayDraft", "Draft", "JsonDraft", "TableDraft", "append_rows", "open_draft"]

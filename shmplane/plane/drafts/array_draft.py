@@ -54,7 +54,7 @@ class ArrayDraft(Draft):
         self._dirty_nbytes = self._image.measure(dirty)
         return self._image.publish(self._target, dirty) if self._dirty_nbytes else None
 
-    def _let_go(self) -> None:
+    def _drop_image(self) -> None:
         del self._array, self._image
 
 

@@ -163,12 +163,12 @@ class Draft(ABC):
         """Make the next version; None when nothing was touched."""
 
     @abstractmethod
-    def _let_go(self) -> None:
+    def _drop_image(self) -> None:
         """Drop the private image."""
 
     def _end(self, why: str) -> None:
         self._ended = why
-        self._let_go()
+        self._drop_image()
         # Whoever keeps the draft does not keep the old version.
         del self._base
 

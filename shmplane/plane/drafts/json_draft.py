@@ -46,5 +46,5 @@ class JsonDraft(Draft):
             return None
         return store(self._attachment, self._target, contents_of(encoded), encoded)
 
-    def _let_go(self) -> None:
+    def _drop_image(self) -> None:
         del self._value

@@ -152,7 +152,7 @@ def _part(rooms: _Rooms, plan: Plan) -> Prepared:
 
 
 def _return(tx: Transaction, row: int, rooms: _Rooms) -> None:
-    tx.return_pages(row, rooms.first * PAGE_NBYTES, rooms.pages * PAGE_NBYTES)
+    tx.abandon_pages(row, rooms.first * PAGE_NBYTES, rooms.pages * PAGE_NBYTES)
 
 
 def _write(base: Lease, plan: Plan, rooms: _Rooms, view: memoryview) -> None:

@@ -10,11 +10,11 @@ from ...codecs import (
     align_column,
     align_rows,
     check_labels,
+    column_to_arrow,
     encode_table,
     form_of,
     join_chunks,
     labels_of,
-    lower_column,
     metadata_with,
     nbytes_of,
     title_of,
@@ -122,7 +122,7 @@ class TableDraft(Draft):
             import pyarrow as pa
 
             values = align_column(self._old.said.origin, name, values, lambda: self.table)
-            array, how = lower_column(self._old.said.origin, name, values, num_rows=self._num_rows)
+            array, how = column_to_arrow(self._old.said.origin, name, values, num_rows=self._num_rows)
             if len(array) != self._num_rows and self._columns:
                 raise ValueError(f"column {name!r} has {len(array):,} values and the table {self._num_rows:,} rows")
             column = _Column(name, how, pa.field(title_of(name), array.type), (_New(len(array), array),))
@@ -237,7 +237,7 @@ class TableDraft(Draft):
             references=[sources[part].row for part in parts.used],
         )
 
-    def _let_go(self) -> None:
+    def _drop_image(self) -> None:
         self._table = None
         del self._columns, self._old
 

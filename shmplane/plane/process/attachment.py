@@ -405,7 +405,7 @@ class Attachment:
         self.slot = slot
         self.mark = slot + 1
         self._tx = Transaction(self.manifest)
-        self._tx.take_part(slot)
+        self._tx.act_for(slot)
 
     def release_slot(self, tx: Transaction) -> None:
         """Our row is free again: the last thing this process does in the plane."""

@@ -126,7 +126,7 @@ def try_join(root: str, name: str, path: str) -> Attachment | None:
         joining = Attachment(root, name, path, manifest=manifest, token=token, lock_fd=lock_fd, on_idle=leave)
         joining.forks = Forks(joining)
         try:
-            joined = joining.change(_take_part, joining)
+            joined = joining.change(_join, joining)
         except own(ClosedError):
             remove_directory(path, manifest)
             return None
@@ -142,7 +142,7 @@ def try_join(root: str, name: str, path: str) -> Attachment | None:
                 os.close(fd)
 
 
-def _take_part(tx: Transaction, joining: Attachment) -> bool:
+def _join(tx: Transaction, joining: Attachment) -> bool:
     """Under the lock: is it still the plane of that name? Then take a slot."""
     try:
         here = os.stat(f"{joining.path}/lock")

@@ -65,7 +65,7 @@ def _remove_ownerless(tx: Transaction) -> None:
     segments, slots = tx.segments, set(tx.space.slots_in_use())
     for row, state in enumerate(segments.state[: tx.manifest.segments_high].tolist()):
         if state == DOOMED and segments.owner[row] - 1 not in slots:
-            tx.space.doom(row)
+            tx.space.remove_segment(row)
 
 
 def recover(tx: Transaction, attachment: Living) -> None:
@@ -81,7 +81,7 @@ def audit(tx: Transaction, attachment: Living) -> None:
     """Give back every row of ours that no Python object stands for."""
     for row in rows_of_owner(tx.segments.owner, tx.manifest.segments_high, attachment.slot):
         if tx.segments.state[row] == DOOMED:
-            tx.space.doom(row)
+            tx.space.remove_segment(row)
     for registry in list(attachment.registries.values()):
         registry.audit(tx)
         registry.queue_garbage()

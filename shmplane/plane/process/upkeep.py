@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["reclaim", "reclaim_expired", "reclaim_for", "resize", "trim"]
 
-_SHARE_COOLED_FOR_ROWS = 8
+_SHARE_TRIMMED_FOR_ROWS = 8
 _MOST_ROWS_AT_ONCE = 3  #: that one call takes: of pages or rows, of a table's description, of the block itself
 
 
@@ -35,7 +35,7 @@ def resize(tx: Transaction, attachment: Attachment, capacity: int) -> None:
         )
     excess = used + tx.header.recycled_nbytes[0] - capacity
     if excess > 0:
-        tx.space.cool(excess)
+        tx.space.trim(excess)
     tx.set_capacity(capacity)
 
 
@@ -66,7 +66,7 @@ def _remove_again(tx: Transaction, attachment: Attachment) -> None:
     removed = {segment_id for _, segment_id in attachment.gone}
     for segment_row, segment_id in tx.space.doomed_segments():
         if tx.segments.owner[segment_row] == attachment.slot + 1 and segment_id not in removed:
-            tx.space.doom(segment_row)
+            tx.space.remove_segment(segment_row)
 
 
 def reclaim_for(tx: Transaction, attachment: Attachment, full: PlaneFull) -> None:
@@ -76,7 +76,7 @@ def reclaim_for(tx: Transaction, attachment: Attachment, full: PlaneFull) -> Non
     expire(tx)
     if "errno" in full.facts:
         # The file system is full although the capacity is not: what is warm helps more as free memory.
-        space.cool(space.recycled_nbytes())
+        space.trim(space.recycled_nbytes())
     if "max_segments" in full.facts:
         _free_segment_rows(tx, attachment)
     rows = _MOST_ROWS_AT_ONCE if "max_blocks" in full.facts else 0
@@ -90,10 +90,10 @@ def _free_segment_rows(tx: Transaction, attachment: Attachment) -> None:
         # Ids are never used again and a doomed file is never made again: one that is not there is gone for good.
         if attachment.memory.is_gone(segment_id):
             space.forget_segment(segment_row, segment_id)
-    space.cool(space.recycled_nbytes() // _SHARE_COOLED_FOR_ROWS + 1)
+    space.trim(space.recycled_nbytes() // _SHARE_TRIMMED_FOR_ROWS + 1)
 
 
 def trim(tx: Transaction, keep: int) -> int:
     """Give warm memory back until at most ``keep`` bytes are; how many bytes that was."""
     excess = tx.header.recycled_nbytes[0] - keep
-    return tx.space.cool(excess) if excess > 0 else 0
+    return tx.space.trim(excess) if excess > 0 else 0
