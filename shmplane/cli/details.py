@@ -171,13 +171,14 @@ def _block(plane: Reading, options: Namespace, out: Output) -> int:
     segment = snapshot.segments[block.segment]
     holders = [process for process in snapshot.processes if process.slot in block.holders]
     columns = [] if said.schema is None else [(field.name, str(field.type)) for field in said.schema]
-    dtype = None if said.dtype is None else str(said.dtype)
+    dtype = said.dtype_name
     if options.json:
         fields = block_fields(block, snapshot) | {
             "dtype": dtype,
             "shape": None if said.shape is None else list(said.shape),
             "schema": [{"name": name, "type": kind} for name, kind in columns] if said.schema is not None else None,
             "origin": said.origin,
+            "leaves": said.leaves,
             "segment": segment.id,
             "segment_nbytes": segment.nbytes,
             "offset": block.offset,
@@ -195,6 +196,7 @@ def _block(plane: Reading, options: Namespace, out: Output) -> int:
             "size": f"{nbytes(block.nbytes)} ({count(block.nbytes)} B)",
             "dtype": dtype,
             "shape": None if said.shape is None else " x ".join(map(count, said.shape)) or "()",
+            "leaves": None if said.leaves is None else count(said.leaves),
             "created": f"{timestamp(block.created)}, {age(block.created)} ago",
             "lies in": where + (f", at {count(block.offset)}, with others" if block.cell else ", alone"),
             "leases": _show_holders(block, holders),

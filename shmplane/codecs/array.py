@@ -5,6 +5,9 @@ Rule 1. A contiguous array is written as one buffer; any other through a bounce 
 Rule 2. Shape and item size are multiplied as Python ints and compared with the memory before NumPy sees an
         address; strides are computed, not read.
 
+Rule 3. Elements of a type that NumPy does not have may be given as plain words with the type's name, as torch tensors
+        are; then it is the name that the frame has.
+
 Subclasses of ``ndarray`` come back as plain arrays, except masked ones, which are refused since their mask
 would be lost.
 """
@@ -20,7 +23,7 @@ from ..errors import UnsupportedValue
 from ..system import own
 from .base import CAN_STORE
 from .borrow import borrow
-from .dtypes import is_storable, pack_dtype, unpack_dtype
+from .dtypes import FOREIGN_NBYTES, is_storable, pack_dtype, unpack_dtype, words_dtype
 from .envelope import HEADER_NBYTES, corrupt, seal, unseal
 
 if TYPE_CHECKING:
@@ -35,10 +38,12 @@ __all__ = [
     "encode_array",
     "encode_array_like",
     "grow_array",
+    "is_fortran",
     "open_array",
     "parse_array",
     "parse_shape",
     "present_array",
+    "words_over",
     "write_rows",
 ]
 
@@ -81,15 +86,25 @@ class EncodedArray:
             write_rows(self.array.T if _is_closer_to_fortran(self.array) else self.array, sink)
 
 
-def encode_array(array: npt.NDArray[Any]) -> EncodedArray:
-    """Describe an ``ndarray``. Cost: about 1 µs when its dtype and shape were seen before."""
+def encode_array(array: npt.NDArray[Any], name: str | None = None) -> EncodedArray:
+    """Describe an ``ndarray``. Cost: about 1 µs when its dtype and shape were seen before.
+
+    Args:
+        name: of the elements' type, when they are given as words.
+    """
     flags = array.flags
     if flags.c_contiguous:
-        return EncodedArray(array, _frame(array.dtype, array.shape, b"C"), array)
+        return EncodedArray(array, _frame(array.dtype, array.shape, b"C", name), array)
     if flags.f_contiguous:
-        return EncodedArray(array, _frame(array.dtype, array.shape, b"F"), array.T)
+        return EncodedArray(array, _frame(array.dtype, array.shape, b"F", name), array.T)
     order = b"F" if _is_closer_to_fortran(array) else b"C"
-    return EncodedArray(array, _frame(array.dtype, array.shape, order), None)
+    return EncodedArray(array, _frame(array.dtype, array.shape, order, name), None)
+
+
+def is_fortran(array: npt.NDArray[Any]) -> bool:
+    """Whether an array is written in Fortran order: it lies so, or nearly."""
+    flags = array.flags
+    return not flags.c_contiguous and (flags.f_contiguous or _is_closer_to_fortran(array))
 
 
 def encode_array_like(value: Any) -> EncodedArray:
@@ -100,6 +115,11 @@ def encode_array_like(value: Any) -> EncodedArray:
     """
     import numpy as np
 
+    tensors: Any = getattr(sys.modules.get("torch"), "Tensor", ())
+    if isinstance(value, tensors):
+        from .torch_ import elements_of
+
+        return encode_array(*elements_of(value))
     masked = sys.modules.get("numpy.ma")
     if masked is not None and isinstance(value, masked.MaskedArray):
         raise UnsupportedValue(
@@ -114,8 +134,6 @@ def encode_array_like(value: Any) -> EncodedArray:
             raise UnsupportedValue(
                 f"this {type(value).__name__} cannot be read through DLPack: {error}", type=type(value).__name__
             ) from error
-    for put_off in ("resolve_conj", "resolve_neg"):  # of torch, which carries these out in a copy
-        value = getattr(value, put_off)() if hasattr(type(value), put_off) else value
     return encode_array(_as_array(value))
 
 
@@ -140,7 +158,7 @@ def _is_closer_to_fortran(array: npt.NDArray[Any]) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _frame(dtype: np.dtype[Any], shape: tuple[int, ...], order: bytes) -> bytes:
+def _frame(dtype: np.dtype[Any], shape: tuple[int, ...], order: bytes, name: str | None = None) -> bytes:
     if not is_storable(dtype):
         raise UnsupportedValue(
             f"an array of dtype {dtype} cannot be stored: its elements are not plain bytes of a fixed size. "
@@ -149,11 +167,14 @@ def _frame(dtype: np.dtype[Any], shape: tuple[int, ...], order: bytes) -> bytes:
         )
     if len(shape) > MAX_NDIM:
         raise UnsupportedValue(f"an array of {len(shape)} dimensions cannot be stored; at most {MAX_NDIM}", shape=shape)
-    packed = pack_dtype(dtype)
+    packed = pack_dtype(dtype) if name is None else name.encode()
     if len(packed) > 0xFFFF:
         raise UnsupportedValue(f"the dtype is too large to describe: {len(packed):,} bytes; use fewer fields")
-    head = _HEAD.pack(order[0], len(shape), len(packed))
-    return seal(b"A", head + struct.pack(f"<{len(shape)}Q", *shape) + packed)
+    return seal(b"A", _pack(packed, shape, order[0]))
+
+
+def _pack(packed: bytes, shape: tuple[int, ...], order: int) -> bytes:
+    return _HEAD.pack(order, len(shape), len(packed)) + struct.pack(f"<{len(shape)}Q", *shape) + packed
 
 
 def write_rows(array: npt.NDArray[Any], sink: Sink) -> None:
@@ -201,7 +222,7 @@ def _complete(dtype: np.dtype[Any], shape: tuple[int, ...], *, fortran: bool) ->
     if extent > MAX_NBYTES:
         corrupt(f"its frame claims an array of shape {shape}")
     nbytes = 0 if 0 in shape else extent if dtype.itemsize else 0
-    view_as = dtype if dtype.names is not None else None
+    view_as = dtype if dtype.names is not None or dtype.isbuiltin == 2 else None
     typestr = f"|V{dtype.itemsize}" if view_as else dtype.str
     return ArrayFrame(dtype, shape, tuple(strides) if fortran else None, nbytes, typestr, view_as)
 
@@ -227,6 +248,15 @@ def array_over(frame: bytes, buffer: memoryview) -> npt.NDArray[Any]:
     if claim.nbytes > buffer.nbytes:
         corrupt(f"its frame claims {claim.nbytes:,} bytes of {buffer.nbytes:,}")
     return np.ndarray(claim.shape, claim.dtype, buffer=buffer, strides=claim.strides)
+
+
+def words_over(frame: bytes, buffer: memoryview) -> tuple[npt.NDArray[Any], str | None]:
+    """The same, but for elements of a type that is stored by its name: these as words, and the name. Takes no library."""
+    shape, packed = parse_shape(frame)
+    name = packed.decode("ascii", "replace")
+    if name not in FOREIGN_NBYTES:
+        return array_over(frame, buffer), None
+    return array_over(seal(b"A", _pack(words_dtype(name).str.encode(), shape, frame[HEADER_NBYTES])), buffer), name
 
 
 def grow_array(frame: bytes, rows: Any, name: str) -> tuple[npt.NDArray[Any], bytes | None]:

@@ -26,8 +26,9 @@ __all__ = ["CAN_STORE", "Encoded", "Memory", "Sink", "warn_user"]
 
 #: what the refusal of a value ends with
 CAN_STORE = (
-    "Values that can be stored: NumPy arrays and scalars of fixed-size dtypes; Arrow, pandas and Polars "
-    "tables and columns; bytes and other buffers; JSON values (dict, list, tuple, str, int, float, bool, None); "
+    "Values that can be stored: NumPy arrays and scalars of fixed-size dtypes; CPU tensors; Arrow, pandas and Polars "
+    "tables and columns; bytes and other buffers; JSON values (dict, list, tuple, str, int, float, bool, None), also with "
+    "all of these within them; "
     'and any object with codec="pickle".'
 )
 
@@ -68,7 +69,7 @@ class Encoded(Protocol):
 
     @property
     def kind(self) -> str:
-        """``array``, ``table``, ``bytes``, ``json`` or ``pickle``."""
+        """``array``, ``table``, ``bytes``, ``json``, ``tree`` or ``pickle``."""
 
     @property
     def frame(self) -> bytes: ...

@@ -17,7 +17,14 @@ from .base import CAN_STORE
 if TYPE_CHECKING:
     from .base import Encoded
 
-__all__ = ["encode_by_rank", "encode_named_array", "encode_named_bytes", "encode_named_table", "gather_rows"]
+__all__ = [
+    "encode_by_rank",
+    "encode_named_array",
+    "encode_named_bytes",
+    "encode_named_table",
+    "encode_named_tree",
+    "gather_rows",
+]
 
 
 def encode_by_rank(value: Any) -> Encoded:
@@ -35,8 +42,8 @@ def _encode_by_rank(value: Any) -> Encoded:
         return encoded
     if _is_of(value, "numpy", "ndarray", "generic"):
         return array.encode_array_like(value)
-    if value is None or isinstance(value, (dict, list, tuple, str, int, float)):
-        return document.encode_document(value)
+    if isinstance(value, (dict, list, tuple)) or document.is_text_or_number(value):
+        return _encode_json_or_tree(value)
     if _exports_arrow(value):
         return origin.encode_arrow_like(value)
     if _exports_array(value):
@@ -44,6 +51,24 @@ def _encode_by_rank(value: Any) -> Encoded:
     if _exports_buffer(value):
         return raw.encode_buffer(value)
     raise UnsupportedValue(f"{type(value).__name__} cannot be stored. {CAN_STORE}", type=type(value).__name__)
+
+
+def _encode_json_or_tree(value: Any) -> Encoded:
+    """JSON where nothing else is in it; else a tree, whose refusals say where something is."""
+    if document.is_document(value, document.is_leaf):
+        return document.encode_checked(value)
+    from .tree import encode_tree
+
+    return encode_tree(value, encode_by_rank)
+
+
+def encode_named_tree(value: Any) -> Encoded | None:
+    """Describe containers, also when JSON would do; None for anything else."""
+    if not isinstance(value, (dict, list, tuple)):
+        return None
+    from .tree import encode_tree
+
+    return encode_tree(value, encode_by_rank)
 
 
 def _encode_table(value: Any) -> Encoded | None:

@@ -33,6 +33,7 @@ class Codec(NamedTuple):
             code: the caller checks trust first.
         describe: what the frame alone says.
         forms: by ``as_``, what makes it of a root.
+        tensors: of frame, memory and a private, writable copy of the body, what ``as_="torch"`` gives; None: nothing.
     """
 
     kind: str
@@ -41,3 +42,9 @@ class Codec(NamedTuple):
     present: Callable[[Any], Any]
     describe: Callable[[bytes], Description]
     forms: Mapping[str, Callable[[Any], Any]]
+    tensors: Callable[[bytes, Memory, memoryview], Any] | None = None
+
+    @property
+    def possible(self) -> list[str]:
+        """Each ``as_`` that there is."""
+        return [*self.forms, "torch"] if self.tensors is not None else list(self.forms)

@@ -6,12 +6,16 @@ Rule 2. What has no natural counterpart is refused, saying what is possible; not
 
 ``numpy`` is another name for ``array``.
 
+``torch`` of arrays, bytes and trees is made of a private copy of the body, by pages that the kernel copies when they are
+written (``as_tensors`` of ``kinds``); of a table of one column it is a copy.
+
 * array: ``array`` itself; ``arrow`` an Array (1-d) or Table (records); ``pandas``, ``polars`` a Series (1-d) or
   DataFrame (2-d, records); ``bytes`` as they lie in memory; ``python`` nested lists.
-* table: ``array`` of a single column; ``arrow`` a Table or ChunkedArray; ``pandas``, ``polars`` a DataFrame or
+* table: ``array`` and ``torch`` of a single column; ``arrow`` a Table or ChunkedArray; ``pandas``, ``polars`` a DataFrame or
   Series; ``python`` a list of rows as dicts, or of values.
 * bytes: ``array`` of ``uint8``; ``arrow`` a Buffer; ``bytes`` itself; ``python`` private ``bytes``.
 * json: ``bytes`` of the text; ``python`` a value of one's own, which can be changed.
+* tree: ``python`` plain containers, with each leaf as ``python``; ``torch`` plain containers of tensors.
 * pickle: ``python`` the object.
 """
 
@@ -23,15 +27,12 @@ from typing import Any
 from ..system import own
 from .array import present_array
 from .document import decode_document
+from .form import NoForm
 from .origin import TableRoot, present_table
 from .raw import present_bytes
 from .table import SERIES
 
 __all__ = ["ARRAY_FORMS", "BYTES_FORMS", "JSON_FORMS", "TABLE_FORMS", "NoForm", "table_of"]
-
-
-class NoForm(Exception):
-    """This very value has no such form, though others of its kind may."""
 
 
 def _array_as_arrow(root: Any) -> Any:
@@ -151,6 +152,12 @@ def _table_as_python(root: Any) -> Any:
     return values.to_pylist()
 
 
+def _table_as_torch(root: Any) -> Any:
+    from .torch_ import tensor_of
+
+    return tensor_of(_table_as_array(root).copy())
+
+
 def _bytes_as_array(root: Any) -> Any:
     import numpy as np
 
@@ -181,6 +188,7 @@ TABLE_FORMS: dict[str, Callable[[Any], Any]] = {
     "pandas": _table_as_pandas,
     "polars": _table_as_polars,
     "python": _table_as_python,
+    "torch": _table_as_torch,
 }
 BYTES_FORMS: dict[str, Callable[[Any], Any]] = {
     "array": _bytes_as_array,

@@ -22,16 +22,18 @@ class Description:
     """The metadata of one block.
 
     Attributes:
-        shape: of an array its lengths, of a table rows and columns, of bytes the length; None for JSON and
+        shape: of an array its lengths, of a table rows and columns, of bytes the length; None for JSON, trees and
         pickles.
         origin: what a table came from: ``arrow``, ``column``, ``pandas``, ``pandas-series``, ``polars``,
         ``polars-series``.
+        leaves: of a tree, how many arrays, tables and buffers it has.
     """
 
     kind: str
     shape: tuple[int, ...] | None = None
     origin: str | None = None
     _packed: bytes = field(default=b"", repr=False)
+    leaves: int | None = None
 
     @property
     def dtype(self) -> np.dtype[Any] | None:
@@ -41,6 +43,16 @@ class Description:
         from .dtypes import unpack_dtype
 
         return unpack_dtype(self._packed)
+
+    @property
+    def dtype_name(self) -> str | None:
+        """The dtype as text, for which no library of its own is needed."""
+        if self.kind != "array":
+            return None
+        from .dtypes import FOREIGN_NBYTES
+
+        name = self._packed.decode("ascii", "replace")
+        return name if name in FOREIGN_NBYTES else str(self.dtype)
 
     @property
     def schema(self) -> pa.Schema | None:

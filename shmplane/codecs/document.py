@@ -10,6 +10,8 @@ The text is copied out of shared memory when a block is opened; a document needs
 from __future__ import annotations
 
 import json
+import math
+import sys
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -18,24 +20,34 @@ from ..system import own
 from .envelope import corrupt
 from .raw import EncodedBytes, read_bytes
 from .read_only import ReadOnlyDict, ReadOnlyList, freeze
+from .where import find
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from .base import Memory
 
 __all__ = [
+    "MAX_DEPTH",
     "SMALL_DOCUMENT_NBYTES",
     "Document",
     "decode_document",
+    "dump",
+    "encode_checked",
     "encode_document",
+    "is_document",
+    "is_leaf",
     "open_document",
+    "is_text_or_number",
     "present_document",
+    "too_deep",
 ]
 
 SMALL_DOCUMENT_NBYTES = 16 * 1024  #: of text that is remembered with its value, whether somebody has it or not
 
 MAX_DEPTH = 200  #: of lists and dicts within each other
+
+_LONGEST_INT_BITS = 14_000  #: Python writes and reads integers of at most 4,300 digits
 
 _LEAVES = frozenset((str, int, float, bool, type(None)))
 
@@ -69,55 +81,114 @@ class Document:
 
 
 def encode_document(value: Any) -> EncodedBytes:
-    """Describe a JSON value, or raise ``UnsupportedValue`` saying what in it is none."""
-    _check(value)
+    """Describe a JSON value, or raise ``UnsupportedValue`` saying what in it is none, and where."""
+    if not is_document(value, is_text_or_number):
+        raise UnsupportedValue(
+            f"{find(value, _is_foreign, _is_no_key)} is no JSON value: a JSON value is made of dict (whose keys are str), "
+            f"list, tuple, str, int, float, bool and None. Put values with arrays or tables in them without codec=."
+        )
+    return encode_checked(value)
+
+
+def encode_checked(value: Any) -> EncodedBytes:
+    """Describe what ``is_document`` says is one."""
+    text = dump(value, value)
+    return EncodedBytes(text, len(text), "json", b"J")
+
+
+def dump(value: Any, whole: Any) -> bytes:
+    """The text of a value that stands for ``whole``, in which the place of what has no text is looked for."""
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":"))
-        encoded = text.encode()
+        return text.encode()
     except own(UnicodeEncodeError) as error:
-        raise UnsupportedValue(f"the text is not valid Unicode (it has a lone surrogate): {error.reason}") from error
+        raise UnsupportedValue(
+            f"{find(whole, _is_no_text, _is_no_text)}: the text is not valid Unicode (it has a lone surrogate): {error.reason}"
+        ) from error
     except own(ValueError) as error:
-        raise UnsupportedValue(f"JSON has no such number: {error}; replace it, for example by None") from error
+        raise UnsupportedValue(
+            f"{find(whole, _is_no_number)}: JSON has no such number: {error}; replace it, for example by None"
+        ) from error
     except own(RecursionError) as error:
         raise UnsupportedValue("the value is nested too deeply to be written from here") from error
-    return EncodedBytes(encoded, len(encoded), "json", b"J")
 
 
-def _check(value: Any) -> None:
-    """Look at one level of nesting at a time, so that neither depth nor a cycle can exhaust the stack."""
+def _is_no_text(leaf: Any) -> bool:
+    return isinstance(leaf, str) and any("\ud800" <= character <= "\udfff" for character in leaf)
+
+
+def _is_no_number(leaf: Any) -> bool:
+    if isinstance(leaf, float):
+        return not math.isfinite(leaf)
+    return isinstance(leaf, int) and leaf.bit_length() > _LONGEST_INT_BITS
+
+
+def is_document(value: Any, is_leaf: Callable[[Any], bool]) -> bool:
+    """Whether a value is made of what JSON has; ``UnsupportedValue`` when it is nested too deeply, or contains itself.
+
+    Looks at one level of nesting at a time, so that neither depth nor a cycle can exhaust the stack.
+
+    Args:
+        is_leaf: is asked of what is no container and of no plain type.
+    """
     level = [value]
     for _ in range(MAX_DEPTH + 1):
         # By identity, or a list that contains itself twice would double with each level.
-        level = list({id(child): child for container in level for child in _containers(container)}.values())
-        if not level:
-            return
-    raise UnsupportedValue(
+        found: dict[int, Any] = {}
+        for item in level:
+            children = _to_look_into(item, is_leaf)
+            if children is None:
+                return False
+            if children:
+                found |= zip(map(id, children), children, strict=True)
+        if not found:
+            return True
+        level = list(found.values())
+    raise too_deep()
+
+
+def too_deep() -> UnsupportedValue:
+    """What is raised for more levels than can be read everywhere."""
+    return UnsupportedValue(
         f"the value is nested more than {MAX_DEPTH} deep, or contains itself; flatten it or put it in parts",
         max_depth=MAX_DEPTH,
     )
 
 
-def _containers(value: Any) -> Iterable[Any]:
-    """The children of ``value`` that have to be looked into; ``value`` itself must be of JSON."""
+def _to_look_into(value: Any, is_leaf: Callable[[Any], bool]) -> Sequence[Any] | None:
+    """The children of ``value`` that may be none of JSON; None when it is none itself, or the first of them."""
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str):
-                raise UnsupportedValue(f"JSON keys are str; found {key!r} of type {type(key).__name__}", key=repr(key))
+                return None
         children: Iterable[Any] = value.values()
     elif isinstance(value, (list, tuple)):
         children = value
-    elif isinstance(value, (str, int, float)) or value is None:
-        return ()
     else:
-        raise UnsupportedValue(
-            f"a JSON value is made of dict, list, tuple, str, int, float, bool and None; "
-            f"found {type(value).__name__}. Put arrays and tables as blocks of their own, "
-            f'or use codec="pickle".',
-            type=type(value).__name__,
-        )
+        return () if is_leaf(value) else None
     if _LEAVES.issuperset(map(type, children)):
         return ()
-    return [child for child in children if type(child) not in _LEAVES]
+    rest = [child for child in children if type(child) not in _LEAVES]
+    return rest if isinstance(rest[0], (dict, list, tuple)) or is_leaf(rest[0]) else None
+
+
+def is_text_or_number(value: Any) -> bool:
+    """Whether it is a leaf of JSON, or of a type made from one: an enum's member, a ``float64`` of NumPy."""
+    return isinstance(value, (str, int, float)) or value is None
+
+
+def is_leaf(value: Any) -> bool:
+    """The same without the scalars of NumPy, which are arrays."""
+    numpy = sys.modules.get("numpy")
+    return is_text_or_number(value) and (numpy is None or not isinstance(value, getattr(numpy, "generic", ())))
+
+
+def _is_foreign(leaf: Any) -> bool:
+    return not is_text_or_number(leaf)
+
+
+def _is_no_key(key: Any) -> bool:
+    return not isinstance(key, str)
 
 
 def open_document(frame: bytes, memory: Memory, _: object = ()) -> Document:

@@ -11,7 +11,13 @@ from ..errors import ShmplaneError, UnsupportedValue
 from ..system import own
 from . import array, composed, convert, document, origin, pickled, raw, table
 from .base import CAN_STORE
-from .choose import encode_by_rank, encode_named_array, encode_named_bytes, encode_named_table
+from .choose import (
+    encode_by_rank,
+    encode_named_array,
+    encode_named_bytes,
+    encode_named_table,
+    encode_named_tree,
+)
 from .codec import Codec
 from .description import Description
 from .envelope import corrupt
@@ -19,7 +25,7 @@ from .libraries import with_cure
 from .rows import rows_from
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import pyarrow as pa
 
@@ -32,6 +38,7 @@ __all__ = [
     "CODECS",
     "as_kind",
     "as_table",
+    "as_tensors",
     "check_as",
     "describe",
     "encode",
@@ -40,7 +47,7 @@ __all__ = [
     "present",
 ]
 
-AS_KINDS = ("array", "numpy", "arrow", "pandas", "polars", "bytes", "python")
+AS_KINDS = ("array", "numpy", "arrow", "pandas", "polars", "bytes", "python", "torch")
 
 
 def _describe_array(frame: bytes) -> Description:
@@ -51,6 +58,50 @@ def _describe_array(frame: bytes) -> Description:
 def _describe_table(frame: bytes) -> Description:
     said = composed.composition_of(frame)
     return Description("table", (said.num_rows, len(said.columns)), said.origin, said.schema)
+
+
+def _describe_tree(frame: bytes) -> Description:
+    from .tree import parse_tree
+
+    return Description("tree", leaves=parse_tree(frame).leaves)
+
+
+def _open_tree(frame: bytes, memory: Memory, _: Sequence[Part] = ()) -> Any:
+    from .tree_reading import open_tree
+
+    return open_tree(frame, memory)
+
+
+def _present_tree(root: Any) -> Any:
+    from .tree_reading import present_tree
+
+    return present_tree(root)
+
+
+def _tree_as_python(root: Any) -> Any:
+    from .tree_reading import tree_as_python
+
+    return tree_as_python(root)
+
+
+def _tensors_of_tree(frame: bytes, memory: Memory, body: memoryview) -> Any:
+    from .tree_reading import open_tree, tree_of_tensors
+
+    return tree_of_tensors(open_tree(frame, memory), body)
+
+
+def _tensor_of_array(frame: bytes, _: Memory, body: memoryview) -> Any:
+    from .torch_ import tensor_of_words
+
+    return tensor_of_words(*array.words_over(frame, body))
+
+
+def _tensor_of_bytes(frame: bytes, _: Memory, body: memoryview) -> Any:
+    import numpy as np
+
+    from .torch_ import tensor_of
+
+    return tensor_of(np.frombuffer(body, np.uint8, raw.parse_length(frame)))
 
 
 class Codecs(dict[str, Codec]):
@@ -70,6 +121,7 @@ CODECS = Codecs(
             array.present_array,
             _describe_array,
             convert.ARRAY_FORMS,
+            _tensor_of_array,
         ),
         Codec(
             "table",
@@ -86,6 +138,7 @@ CODECS = Codecs(
             raw.present_bytes,
             lambda frame: Description("bytes", (raw.parse_length(frame),)),
             convert.BYTES_FORMS,
+            _tensor_of_bytes,
         ),
         Codec(
             "json",
@@ -103,6 +156,15 @@ CODECS = Codecs(
             lambda _: Description("pickle"),
             {"python": pickled.present_pickle},
         ),
+        Codec(
+            "tree",
+            encode_named_tree,
+            _open_tree,
+            _present_tree,
+            _describe_tree,
+            {"python": _tree_as_python},
+            _tensors_of_tree,
+        ),
     )
 )
 KINDS = tuple(CODECS)
@@ -113,7 +175,7 @@ def encode(value: Any, codec: str | None = None) -> Encoded:
 
     Args:
         value: any of the kinds in the public contract.
-        codec: ``"array"``, ``"table"``, ``"bytes"``, ``"json"`` or ``"pickle"``; None chooses any but pickle.
+        codec: ``"array"``, ``"table"``, ``"bytes"``, ``"json"``, ``"tree"`` or ``"pickle"``; None chooses any but pickle.
 
     Raises:
         UnsupportedValue: no codec takes it, or not the one named; the message says which kinds there are.
@@ -180,6 +242,22 @@ def as_kind(kind: str, root: Any, as_: str) -> Any:
     form = CODECS[kind].forms.get("array" if as_ == "numpy" else as_)
     if form is None:
         _refuse(kind, as_, "it has no such form")
+    return _converted(kind, as_, form, root)
+
+
+def as_tensors(kind: str, frame: bytes, memory: Memory, body: Callable[[], memoryview]) -> Any:
+    """What ``as_="torch"`` gives of a block whose elements can be shown by tensors; None: its root may have such a form.
+
+    Args:
+        body: gives a private, writable copy of the body, which the tensors keep.
+    """
+    tensors = CODECS[kind].tensors
+    if tensors is None:
+        return None
+    return _converted(kind, "torch", lambda private: tensors(frame, memory, private), body())
+
+
+def _converted(kind: str, as_: str, form: Callable[[Any], Any], root: Any) -> Any:
     try:
         return form(root)
     except own(convert.NoForm) as error:
@@ -208,7 +286,7 @@ def as_table(kind: str, root: Any) -> pa.Table:
 
 
 def _refuse(kind: str, as_: str, why: str, cause: Exception | None = None) -> NoReturn:
-    possible = ", ".join(CODECS[kind].forms)
+    possible = ", ".join(CODECS[kind].possible)
     raise UnsupportedValue(
         f"a block of kind {kind!r} cannot be had as_={as_!r}: {why}. Possible: {possible}.", kind=kind, as_=as_
     ) from cause

@@ -28,7 +28,7 @@ BLOCK_STATES = {FREE: "free", CREATING: "creating", LIVE: "live", DEAD: "dead"}
 SEGMENT_STATES = {FREE: "free", MAKING: "making", USED: "used", WARM: "warm", DOOMED: "doomed"}
 
 #: "pages" are what edits of arrays changed: they have no name, and only other blocks show them
-KINDS = {1: "array", 2: "table", 3: "bytes", 4: "json", 5: "pickle", 6: "mutable", 7: "pages"}
+KINDS = {1: "array", 2: "table", 3: "bytes", 4: "json", 5: "pickle", 6: "mutable", 7: "pages", 8: "tree"}
 KIND_CODES = {name: code for code, name in KINDS.items()}
 #: which codec reads the bytes of a kind
 CODECS = {code: "array" if name == "mutable" else name for code, name in KINDS.items()}

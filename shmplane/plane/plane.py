@@ -157,8 +157,9 @@ class Plane(MutableMapping[str, Any]):
         Args:
             name: 1 to 120 bytes of UTF-8 without control characters; None: an anonymous block, which outlives its last
                 lease by ``linger`` seconds, so that a handle in a queue arrives, also when its maker was killed.
-            value: ndarray of any shape and fixed-size dtype, Arrow table, DataFrame, buffer or JSON value. Batches of an
-                Arrow reader are written while they are read, so what they come from is never held twice.
+            value: ndarray of any shape and fixed-size dtype, tensor, Arrow table, DataFrame, buffer, JSON value, or dicts,
+                lists and tuples of all these (a tree). Batches of an Arrow reader are written while they are read, so what
+                they come from is never held twice.
             codec: force a kind; ``"pickle"`` stores any object, readable only with ``trust_pickle=True``.
             evictable: may be deleted when the plane is full and nobody leases it.
             expected_version: ``Conflict`` unless the name is at it; 0: absent.
@@ -215,12 +216,12 @@ class Plane(MutableMapping[str, Any]):
     @overload
     def get(self, name: str, default: None = None, *, as_: Literal["arrow"]) -> pa.Table | None: ...
     @overload
-    def get(self, name: str, default: Any = None, *, as_: Literal["pandas", "polars", "python"]) -> Any: ...
+    def get(self, name: str, default: Any = None, *, as_: Literal["pandas", "polars", "torch", "python"]) -> Any: ...
     def get(self, name: str, default: Any = None, *, as_: str | None = None) -> Any:
         """The current version, as the kind that was put, or ``default``.
 
         Args:
-            as_: ``array`` (or ``numpy``), ``arrow``, ``pandas``, ``polars``, ``bytes`` or ``python`` converts;
+            as_: ``array`` (or ``numpy``), ``arrow``, ``pandas``, ``polars``, ``torch``, ``bytes`` or ``python`` converts;
                 ``UnsupportedValue`` when the kind cannot be shown like that.
 
         Cost: one comparison and a new view while this process holds the block; else a short hold of the lock.
@@ -231,7 +232,7 @@ class Plane(MutableMapping[str, Any]):
             if lease is None:
                 return default
             with blocks.Block(lease, trust_pickle=self._trust_pickle) as block:
-                return codecs.as_kind(block._facts.codec, block._root(), as_)
+                return block.to_torch() if as_ == "torch" else codecs.as_kind(block._facts.codec, block._root(), as_)
         if name not in self._recent:
             return blocks.find(self._open(), self._recent, name, default, trust_pickle=self._trust_pickle)
         try:

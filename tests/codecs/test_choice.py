@@ -99,7 +99,7 @@ def test_a_named_codec_refuses_what_it_cannot_take(value: Any, codec: str) -> No
 
 
 def test_an_unknown_codec_is_a_bad_argument() -> None:
-    with pytest.raises(ValueError, match="array, table, bytes, json, pickle"):
+    with pytest.raises(ValueError, match="array, table, bytes, json, pickle, tree"):
         codecs.encode(1, "zip")
 
 

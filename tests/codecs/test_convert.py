@@ -121,5 +121,5 @@ def test_nothing_converted_can_be_written(value: Any) -> None:
 
 
 def test_an_unknown_kind_is_a_bad_argument() -> None:
-    with pytest.raises(ValueError, match="array, numpy, arrow, pandas, polars, bytes, python"):
+    with pytest.raises(ValueError, match="array, numpy, arrow, pandas, polars, bytes, python, torch"):
         convert(b"abc", "xarray")

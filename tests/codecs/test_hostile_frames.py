@@ -22,6 +22,10 @@ VALUES: dict[str, tuple[Any, str | None]] = {
     "bytes": (b"some bytes", None),
     "json": ([1, {"a": 2}], None),
     "pickle": ([1, np.arange(9)], "pickle"),
+    "tree": (
+        {"a": np.arange(12.0), "t": (1, [np.asfortranarray(np.ones((2, 3))), b"bytes"]), "s": np.zeros(2, "S0")},
+        None,
+    ),
 }
 STORED = pytest.mark.parametrize(("value", "codec"), VALUES.values(), ids=VALUES.keys())
 
@@ -47,6 +51,19 @@ def mutate(random_: random.Random, data: bytes) -> bytes:
     return bytes(changed)
 
 
+def read_leaves(item: Any, memory: LeasedMemory) -> None:
+    """Read all bytes of a tree, and see that they lie in its memory."""
+    if isinstance(item, (dict, list, tuple)):
+        for child in item.values() if isinstance(item, dict) else item:
+            read_leaves(child, memory)
+    elif isinstance(item, (np.ndarray, memoryview)):
+        array = np.asarray(item)
+        assert not array.dtype.hasobject
+        start = array.__array_interface__["data"][0] - memory.address
+        assert 0 <= start <= memory.nbytes - array.nbytes or not array.nbytes
+        array.tobytes()
+
+
 def use(kind: str, frame: bytes, memory: LeasedMemory) -> None:
     """Read all that can be read through ``frame``."""
     said = codecs.describe(kind, frame)
@@ -57,6 +74,8 @@ def use(kind: str, frame: bytes, memory: LeasedMemory) -> None:
         [part.tobytes() for part in root.parts]
         return
     value = codecs.present(kind, root)
+    if kind == "tree":
+        read_leaves(value, memory)
     if isinstance(value, np.ndarray):
         assert not value.dtype.hasobject
         assert value.nbytes <= memory.nbytes

@@ -12,7 +12,7 @@ from ...system import ignoring, own
 from .claims import Lease, claims_of
 from .export import export
 from .handles import held_attachment
-from .private import private_array
+from .private import private_array, tensors_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,7 +61,7 @@ class Block:
 
     @property
     def kind(self) -> str:
-        """``array``, ``table``, ``bytes``, ``json`` or ``pickle``."""
+        """``array``, ``table``, ``bytes``, ``json``, ``tree`` or ``pickle``; ``mutable`` for an array without versions."""
         return KINDS[self._facts.kind]
 
     @property
@@ -115,6 +115,8 @@ class Block:
         """The value as the kind that was put: zero-copy and read-only where the kind allows it."""
         return present(self._facts.codec, self._root())
 
+    __shmplane_value__ = value
+
     def array(self) -> npt.NDArray[Any]:
         """The value as a read-only ndarray."""
         return as_kind(self._facts.codec, self._root(), "array")  # type: ignore[no-any-return]
@@ -143,10 +145,21 @@ class Block:
         """The value as a polars DataFrame."""
         return as_kind(self._facts.codec, self._root(), "polars")
 
+    def to_torch(self) -> Any:
+        """The value as a tensor, that of a tree as plain containers of tensors; needs torch.
+
+        Arrays, bytes and trees are shown by private pages: no copy, and writing reaches neither the block nor others.
+        """
+        self._check_trust()
+        return tensors_of(self._open())
+
     def _root(self) -> Any:
+        self._check_trust()
+        return self._open().root()
+
+    def _check_trust(self) -> None:
         if self.kind == "pickle" and not self._trust_pickle:
             raise unsafe(self.name)
-        return self._open().root()
 
     def _open(self) -> Lease:
         lease = self._lease  # once: another thread may close the handle at any moment

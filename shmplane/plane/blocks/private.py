@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ...codecs import array_over, open_body
+from ...codecs import array_over, as_kind, as_tensors, open_body
 from ...errors import PlaneFull
+from ...manifest import KINDS
 from ...system import Mapping, own, reserve
 from ..memory.extents import extents_of, lay_extents
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from ..memory.extents import Extent
     from .claims import Lease
 
-__all__ = ["copy_body", "has_pages", "map_private", "private_array"]
+__all__ = ["copy_body", "has_pages", "map_private", "private_array", "tensors_of"]
 
 
 def has_pages(lease: Lease) -> bool:
@@ -66,9 +67,20 @@ def private_array(lease: Lease) -> npt.NDArray[Any]:
     """A private, writable array over an array's or bytes' body; the latter as ``uint8``."""
     import numpy as np
 
-    if has_pages(lease):
-        mapping = map_private(lease, extents_of(lease.attachment.memory, lease.facts))
-        body = mapping.view[: lease.facts.body_nbytes]
-    else:
-        body = copy_body(lease)
+    body = private_body(lease)
     return array_over(lease.frame(), body) if lease.facts.codec == "array" else np.frombuffer(body, np.uint8)
+
+
+def private_body(lease: Lease) -> memoryview:
+    """A private, writable image of the body; of what changes in place a copy, which does not."""
+    if not has_pages(lease) or KINDS[lease.facts.kind] == "mutable":
+        return copy_body(lease)
+    mapping = map_private(lease, extents_of(lease.attachment.memory, lease.facts))
+    return mapping.view[: lease.facts.body_nbytes]
+
+
+def tensors_of(lease: Lease) -> Any:
+    """The value as tensors of torch; what shows pages is private and can be written, and keeps the lease."""
+    lease.open()
+    found = as_tensors(lease.facts.codec, lease.frame(), lease, lambda: private_body(lease))
+    return as_kind(lease.facts.codec, lease.root(), "torch") if found is None else found
