@@ -33,6 +33,7 @@ CALLS = {
     "Plane.semaphore": "name, permits",
     "Plane.buffer": "nbytes",
     "Plane.stats": "",
+    "Plane.health": "",
     "Plane.gc": "",
     "Plane.trim": "nbytes=0",
     "Plane.resize": "capacity",

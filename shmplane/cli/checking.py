@@ -1,4 +1,4 @@
-"""``shmplane doctor``: what can be wrong with the host and the planes, and the cure; or the binary format."""
+"""``shmplane doctor``: what can be wrong with the host and the planes, and the cure; ``shmplane health``: planes alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,19 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from ..manifest import FORMAT, fingerprint_of_format
-from ..observe import Check, Health, TableFacts, check_host, check_planes, count, describe_format, nbytes, reading
+from ..observe import (
+    Check,
+    Health,
+    TableFacts,
+    check_host,
+    check_planes,
+    count,
+    describe_format,
+    nbytes,
+    plane_checks,
+    reading,
+    snapshot_of,
+)
 from .exits import OK, PROBLEMS
 from .output import printable
 from .users import as_every_user, check_all_users
@@ -18,7 +30,7 @@ if TYPE_CHECKING:
 
     from .output import Output
 
-__all__ = ["doctor"]
+__all__ = ["doctor", "health"]
 
 
 def doctor(options: Namespace, out: Output) -> int:
@@ -40,6 +52,25 @@ def doctor(options: Namespace, out: Output) -> int:
         counts = [f"{sum(check.status == kind for check in checks)} {kind}" for kind in ("fail", "warn")]
         out.message(f"problems found: {', '.join(counts)}")
     return OK if status == "pass" else PROBLEMS
+
+
+def health(options: Namespace, out: Output) -> int:
+    """One plane, check by check, or a line each for all."""
+    if options.plane is None:
+        checks = list(check_planes(options.root))
+    else:
+        checks = list(plane_checks(snapshot_of(options.plane, options.root)))
+    found = Health.of(checks)
+    if options.json:
+        out.json(
+            root=options.root, plane=options.plane, status=found.status, checks=[asdict(check) for check in checks]
+        )
+    else:
+        for check in checks:
+            _show(check, out)
+        if not checks:
+            out.message(f"no planes in {options.root}")
+    return OK if found.status == "pass" else PROBLEMS
 
 
 def _check_planes(options: Namespace, out: Output) -> Iterator[Check]:

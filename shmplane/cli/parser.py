@@ -35,7 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
     where = "where the planes lie (default: $SHMPLANE_ROOT or /dev/shm)"
     parser.add_argument("--root", default=default_root(), metavar="DIR", help=where)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    for add in (_ls, _info, _gc, _doctor, _rm, _demo, _bench):
+    for add in (_ls, _info, _health, _gc, _doctor, _rm, _demo, _bench):
         add(commands)
     return parser
 
@@ -113,6 +113,20 @@ def _info(commands: Commands) -> None:
     )
     command.add_argument("plane", metavar="PLANE", help="a plane's name")
     command.add_argument("block", nargs="?", metavar="BLOCK", help="a block's name")
+
+
+def _health(commands: Commands) -> None:
+    command = _command(
+        commands,
+        "health",
+        "check planes, for probes and alerts",
+        run="checking:health",
+        examples=[
+            ("shmplane health market", "exit code 1 when anything is to be done"),
+            ("shmplane health --json", "every plane of this user, check by check"),
+        ],
+    )
+    command.add_argument("plane", nargs="?", metavar="PLANE", help="a plane's name; without it: all of them")
 
 
 def _gc(commands: Commands) -> None:

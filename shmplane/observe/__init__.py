@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .layout import ColumnFacts, TableFacts, describe_format
     from .open import Reading, reading, snapshot_of, summary_of
     from .places import Leftover, leftovers
-    from .planes import check_planes
+    from .planes import check_planes, plane_checks
     from .reclaiming import Reclaimable, parts_of, reclaimable
     from .units import count, nbytes, seconds, some
 
@@ -44,6 +44,7 @@ _HOMES = {
     "leftovers": ".places",
     "nbytes": ".units",
     "parts_of": ".reclaiming",
+    "plane_checks": ".planes",
     "plane_names": "..manifest",
     "reading": ".open",
     "reclaimable": ".reclaiming",
@@ -76,6 +77,7 @@ __all__ = [
     "leftovers",
     "nbytes",
     "parts_of",
+    "plane_checks",
     "plane_names",
     "reading",
     "reclaimable",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..errors import PlaneNotFound, PlaneSecurityError, ShmplaneError
@@ -16,7 +17,7 @@ from .units import count, nbytes, some
 if TYPE_CHECKING:
     from ..manifest import Snapshot, Summary
 
-__all__ = ["check_planes"]
+__all__ = ["check_planes", "plane_checks"]
 
 _NEARLY = 0.9
 
@@ -43,7 +44,7 @@ def _plane(name: str, root: str) -> Iterator[Check]:
     except (ShmplaneError, OSError, ValueError) as error:
         yield Check(label, "fail", str(error), f"shmplane rm {name} --plane --force")
         return
-    problems = list(_problems(label, snapshot))
+    problems = [replace(check, name=label) for check in plane_checks(snapshot) if check.status != "pass"]
     yield from problems or [Check(label, "pass", _describe(snapshot.summary))]
 
 
@@ -54,26 +55,37 @@ def _describe(summary: Summary) -> str:
     )
 
 
-def _problems(label: str, snapshot: Snapshot) -> Iterator[Check]:
+def plane_checks(snapshot: Snapshot) -> Iterator[Check]:
+    """What can be wrong in a plane, one after the other, well or not."""
     summary, name = snapshot.summary, snapshot.summary.name
-    if summary.approximate:
-        cure = "Look for a stopped process: kill -CONT, or end it."
-        yield Check(label, "warn", "its lock has been held for over a second", cure)
-    if summary.stale:
-        yield Check(label, "warn", str(reclaimable(snapshot)), f"shmplane gc {name}")
-    elif summary.dirty and not summary.approximate:
-        yield Check(label, "warn", "a call was left unfinished; the next one recovers", f"shmplane gc {name}")
+    yield _lock(summary)
+    yield _ended(snapshot, f"shmplane gc {name}")
+    if summary.dirty and not (summary.approximate or summary.stale):
+        cure = f"shmplane gc {name}"
+        yield Check("unfinished", "warn", "a call was left unfinished; the next one recovers", cure)
     for what, used, most in (
         ("blocks", summary.blocks, summary.max_blocks),
         ("processes", len(summary.processes), summary.max_processes),
     ):
-        if used > _NEARLY * most:
-            cure = f"Make the plane with a larger max_{what}=."
-            yield Check(label, "warn", f"{count(used)} of {count(most)} {what}", cure)
-    if summary.used_nbytes > _NEARLY * summary.capacity:
-        yield Check(
-            label,
-            "warn",
-            f"{nbytes(summary.used_nbytes)} of {nbytes(summary.capacity)} in use",
-            "Delete blocks, or plane.resize(capacity).",
-        )
+        cure = f"Make the plane with a larger max_{what}="
+        yield _share(what, used, most, f"{count(used)} of {count(most)} {what}", cure=cure)
+    found = f"{nbytes(summary.used_nbytes)} of {nbytes(summary.capacity)} in use"
+    cure = "Delete blocks, or plane.resize(capacity)"
+    yield _share("memory", summary.used_nbytes, summary.capacity, found, cure=cure)
+
+
+def _lock(summary: Summary) -> Check:
+    if summary.approximate:
+        cure = "Look for a stopped process: kill -CONT, or end it."
+        return Check("lock", "warn", "its lock has been held for over a second", cure)
+    return Check("lock", "pass", "its lock is to be had")
+
+
+def _ended(snapshot: Snapshot, cure: str) -> Check:
+    if snapshot.summary.stale:
+        return Check("ended processes", "warn", str(reclaimable(snapshot)), cure)
+    return Check("ended processes", "pass", "nothing is left of them")
+
+
+def _share(what: str, used: int, most: int, found: str, *, cure: str) -> Check:
+    return Check(what, "warn", found, f"{cure}.") if used > _NEARLY * most else Check(what, "pass", found)

@@ -21,12 +21,15 @@ from ..manifest import (
     read_summary,
     timestamp,
 )
+from ..observe import Health, plane_checks
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..manifest import Block, SemaphoreUse, Summary, TableCopy, Transaction
     from .process.attachment import Attachment
 
-__all__ = ["block_infos", "statistics"]
+__all__ = ["block_infos", "health", "statistics"]
 
 #: of so many block rows all can be looked at under the lock
 _FEW_BLOCKS = 1024
@@ -36,6 +39,16 @@ def block_infos(attachment: Attachment) -> list[BlockInfo]:
     """A row per block that is not free, or only because nobody came by since its time. Cost: a tenth is under the lock."""
     snapshot = checked(attachment.name, read_snapshot, attachment.name, attachment.root, _copy(attachment, True))
     return [checked(attachment.name, _block_info, block) for block in snapshot.blocks.values() if not _is_over(block)]
+
+
+def health(attachment: Attachment) -> Health:
+    """Whether anything is to be done about the plane. Blocks are copied only when a process has ended without giving back."""
+    return checked(attachment.name, _health, attachment)
+
+
+def _health(attachment: Attachment) -> Health:
+    snapshot = read_snapshot(attachment.name, attachment.root, _copy(attachment, False, attachment.token.is_held))
+    return Health.of(plane_checks(snapshot))
 
 
 def statistics(attachment: Attachment) -> PlaneStatistics:
@@ -78,12 +91,12 @@ def _small_statistics(tx: Transaction) -> PlaneStatistics | None:
     )
 
 
-def _copy(attachment: Attachment, with_blocks: bool) -> TableCopy:
-    return attachment.look(_copy_tables, TableCopier(attachment.manifest, with_blocks=with_blocks))
+def _copy(attachment: Attachment, with_blocks: bool, is_alive: Callable[[int], bool] | None = None) -> TableCopy:
+    return attachment.look(_copy_tables, TableCopier(attachment.manifest, with_blocks=with_blocks), is_alive)
 
 
-def _copy_tables(_: Transaction, copier: TableCopier) -> TableCopy:
-    return copier.copy()
+def _copy_tables(_: Transaction, copier: TableCopier, is_alive: Callable[[int], bool] | None) -> TableCopy:
+    return copier.copy() if is_alive is None else copier.copy(is_alive)
 
 
 def _is_over(block: Block) -> bool:

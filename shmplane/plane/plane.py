@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from .. import codecs
     from ..manifest import BlockInfo, PlaneStatistics, Reclaimed
+    from ..observe import Health
     from . import blocks, drafts, inventory, shown
     from .blocks import Block, Buffer, Builder
     from .blocks.claims import Lease
@@ -531,6 +532,14 @@ class Plane(MutableMapping[str, Any]):
         """Totals over all processes."""
         self._kept.forget_all()
         return inventory.statistics(self._open())
+
+    def health(self) -> Health:
+        """Is anything to be done about the plane, and what: memory, tables, what ended processes left, its lock.
+
+        A fresh plane passes whatever the host's limits are; for those there is ``shmplane doctor``.
+        """
+        self._kept.forget_all()
+        return inventory.health(self._open())
 
     def resize(self, capacity: int | str) -> None:
         """Change the capacity live; ``PlaneFull`` when more than that is in use."""

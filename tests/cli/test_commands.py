@@ -291,6 +291,33 @@ def test_a_stale_process_is_mentioned_by_all_that_look(stale: str, run: Run) -> 
     assert "shmplane gc stale" in out
 
 
+# health
+
+
+def test_health_says_check_by_check_what_is_well(market: shmplane.Plane, run: Run) -> None:
+    code, out, err = run("health", "market")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0].split()[:2] == ["pass", "lock"]
+    fields = parsed(run, "health")
+    assert (fields["status"], [check["name"] for check in fields["checks"]]) == ("pass", ["plane market"])
+
+
+def test_health_of_a_plane_that_needs_something_is_a_problem(plane_root: Path, run: Run) -> None:
+    killed.leave_stale("stale", plane_root)
+    code, out, _ = run("health", "stale")
+    assert code == 1
+    assert "shmplane gc stale" in out
+    assert run("health")[0] == 1
+    killed.remove("stale", plane_root)
+
+
+def test_health_of_no_plane_is_not_found(plane_root: Path, run: Run) -> None:
+    assert run("health", "nothing")[0] == 3
+    code, out, err = run("health")
+    assert (code, out) == (0, "")
+    assert "no planes" in err
+
+
 # rm
 
 
