@@ -162,6 +162,13 @@ def test_a_store_is_seen_however_it_is_written() -> None:
     assert len(list(_stores(ast.parse(text)))) == 3
 
 
+@pytest.mark.parametrize(("module", "reader"), [("reading", "Reader"), ("index", "NameLookup")])
+def test_who_only_reads_the_manifest_cannot_write_it(module: str, reader: str) -> None:
+    code = tree(PACKAGE / "manifest" / f"{module}.py")
+    (found,) = [node for node in code.body if isinstance(node, ast.ClassDef) and node.name == reader]
+    assert list(_stores(ast.Module([found], []))) == []
+
+
 def _stores(module: ast.Module) -> Iterator[str]:
     """Assignments to a row of what is called like a column."""
     for node in ast.walk(module):

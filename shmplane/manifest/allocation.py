@@ -59,12 +59,9 @@ class Allocation(SegmentSpace):
 
     def _reserve_blocks(self, rows: int) -> None:
         self._manifest.reserve(self._blocks, rows)
-        for slot in self.slots_in_use():
+        for slot in self._manifest.slots_in_use():
             self._manifest.reserve_lease_row(slot, rows)
         self._header.blocks_reserved[0] = rows
-
-    def slots_in_use(self) -> list[int]:
-        return [slot for slot, state in enumerate(self._manifest.processes.state.tolist()) if state]
 
     def _steal_row(self) -> int:
         """All rows are in use or own a cell: take one from a cell, which becomes an orphan of its slab."""

@@ -12,10 +12,12 @@ from zlib import crc32
 from ..errors import PlaneCorrupt, PlaneFull
 from .store import Manifest
 
-__all__ = ["NameIndex"]
+__all__ = ["NameIndex", "NameLookup"]
 
 
-class NameIndex:
+class NameLookup:
+    """Finds rows of names. Stores nothing."""
+
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest
         self._header, self._names = manifest.header, manifest.names
@@ -24,7 +26,6 @@ class NameIndex:
         self._bytes, self._start, self._step, self._room = text.memory, text.start, text.step, text.room
         # A scribbled chain may loop; no lookup takes more steps than there are rows.
         self._steps = range(manifest.names.rows + 1)
-        self._most_tombstones = max(4096, manifest.limits.max_blocks // 8)
 
     def find(self, name: bytes) -> int:
         """The row of a name, which may be a tombstone; -1 when there is none."""
@@ -50,6 +51,14 @@ class NameIndex:
         start = self._start + row * self._step
         length = min(self._names.length[row], self._room)
         return str(self._bytes[start : start + length], errors="replace")
+
+
+class NameIndex(NameLookup):
+    """Also makes rows for names, and uses them again."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        super().__init__(manifest)
+        self._most_tombstones = max(4096, manifest.limits.max_blocks // 8)
 
     def add(self, name: bytes) -> int:
         """A row for a name that has none."""

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import BlockNotFound, PlaneCorrupt
 from ..system import PAGE_NBYTES, own
-from .allocation import Allocation
-from .index import NameIndex
+from .index import NameLookup
 from .roots import reach
 from .schema import MAX_REFERENCES
 from .segments import Doomed
@@ -64,18 +63,17 @@ class BlockFacts(NamedTuple):
 
 
 class Reader:
-    """What can be asked of a manifest. Nothing here stores a word."""
+    """What can be asked of a manifest: it stores no word, and owns nothing that does."""
 
     header: Header
     blocks: Blocks
     names: Names
 
-    def __init__(self, manifest: Manifest) -> None:
+    def __init__(self, manifest: Manifest, index: NameLookup | None = None) -> None:
+        self.index: NameLookup = index or NameLookup(manifest)
         self.manifest = manifest
         self.header, self.blocks, self.names = manifest.header, manifest.blocks, manifest.names
         self.segments: Segments = manifest.segments
-        self.index: NameIndex = NameIndex(manifest)
-        self.space: Allocation = Allocation(manifest)
         self._membership = -1
         self._lease_rows: list[tuple[int, Column]] = []
 
@@ -188,7 +186,7 @@ class Reader:
         """Slot and lease row of every process in use."""
         membership = self.header.membership[0]
         if membership != self._membership:
-            self._lease_rows = [(slot, self.manifest.lease_row(slot)) for slot in self.space.slots_in_use()]
+            self._lease_rows = [(slot, self.manifest.lease_row(slot)) for slot in self.manifest.slots_in_use()]
             self._membership = membership
         return self._lease_rows
 

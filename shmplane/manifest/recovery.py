@@ -84,7 +84,7 @@ def _check_unused(column: Column, high: int, reserved: int) -> None:
 
 def rebuild(tx: Transaction, alive: set[int]) -> Freed:
     """Carry out the verdict and build everything derived again; the dead have nothing then. What they gave back."""
-    dead = [slot for slot in tx.space.slots_in_use() if slot not in alive]
+    dead = [slot for slot in tx.manifest.slots_in_use() if slot not in alive]
     leases = permits = 0
     for slot in dead:
         leases += _clear_leases(tx, slot)

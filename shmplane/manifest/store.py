@@ -190,6 +190,10 @@ class Manifest:
         for counter in ("blocks_high", "segments_high", "names_high", "semaphores_high", "meters_high"):
             getattr(self, counter)
 
+    def slots_in_use(self) -> list[int]:
+        """Rows of processes that somebody took and nobody gave back."""
+        return [slot for slot, state in enumerate(self.processes.state.tolist()) if state]
+
     def lease_row(self, slot: int) -> Column:
         """The words of one process; only those below ``blocks_reserved`` may be touched, while the slot is in use."""
         row = self._lease_rows.get(slot)

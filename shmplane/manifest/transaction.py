@@ -15,8 +15,10 @@ import time
 from typing import TYPE_CHECKING
 
 from ..errors import Conflict, ShmplaneError
+from .allocation import Allocation
 from .coordination import Coordination
 from .freed import NOTHING, Freed
+from .index import NameIndex
 from .metering import Metering
 from .reading import Contents, Reader, not_found
 from .roots import is_rooted
@@ -46,8 +48,10 @@ class Transaction(Reader):
     """What one process changes; ``slot`` is its own, -1 while it is joining."""
 
     def __init__(self, manifest: Manifest) -> None:
-        super().__init__(manifest)
+        self.index: NameIndex = NameIndex(manifest)
+        super().__init__(manifest, self.index)
         self.slot: int = -1
+        self.space: Allocation = Allocation(manifest)
         self.coordination: Coordination = Coordination(manifest)
         self.metering: Metering = Metering(manifest)
 

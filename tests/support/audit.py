@@ -230,7 +230,7 @@ def _lost_cells(tx: Any, owned: Counter[int]) -> Iterator[str]:
 
 def _wrong_processes(tx: Any, plane: Any) -> Iterator[str]:
     header = tx.header
-    for slot in tx.space.slots_in_use():
+    for slot in tx.manifest.slots_in_use():
         if not token_of(plane).is_held(slot):
             yield f"slot {slot} is in use and its process is dead"
     for row in _leased_rows(tx):

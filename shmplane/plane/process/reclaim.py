@@ -41,7 +41,7 @@ class Living(Protocol):
 
 def dead_slots(tx: Transaction, attachment: Living) -> list[int]:
     """Slots in use whose token nobody holds."""
-    return [slot for slot in tx.space.slots_in_use() if not attachment.token.is_held(slot)]
+    return [slot for slot in tx.manifest.slots_in_use() if not attachment.token.is_held(slot)]
 
 
 def reclaim_dead(tx: Transaction, attachment: Living) -> int:
@@ -62,7 +62,7 @@ def reclaim_due(tx: Transaction, attachment: Living) -> None:
 
 def _remove_ownerless(tx: Transaction) -> None:
     """Doomed segments whose remover has no row: killed when it had recovered and not yet joined, or gone too early."""
-    segments, slots = tx.segments, set(tx.space.slots_in_use())
+    segments, slots = tx.segments, set(tx.manifest.slots_in_use())
     for row, state in enumerate(segments.state[: tx.manifest.segments_high].tolist()):
         if state == DOOMED and segments.owner[row] - 1 not in slots:
             tx.space.remove_segment(row)
@@ -71,7 +71,7 @@ def _remove_ownerless(tx: Transaction) -> None:
 def recover(tx: Transaction, attachment: Living) -> None:
     """Bring a plane whose last transaction was left unfinished to a state that every fact agrees with."""
     dead = dead_slots(tx, attachment)
-    freed = rebuild(tx, set(tx.space.slots_in_use()) - set(dead))
+    freed = rebuild(tx, set(tx.manifest.slots_in_use()) - set(dead))
     attachment.reclaimed = Freed.total([attachment.reclaimed, freed])
     if attachment.slot >= 0:
         audit(tx, attachment)
