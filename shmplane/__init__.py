@@ -41,7 +41,7 @@ if TYPE_CHECKING:
         PoolStatistics,
     )
     from .files import BufferPool, BufferPoolStatistics, MappedFile, PooledBuffer, map_file
-    from .observe import Check, Health
+    from .observe import Check, Health, Layout
     from .plane import (
         ArrayDraft,
         Block,
@@ -72,6 +72,7 @@ _LAZY = {
     "map_file": "files",
     "Check": "observe",
     "Health": "observe",
+    "Layout": "observe",
     "Histogram": "connections",
     "Measurement": "connections",
     "PoolStatistics": "connections",
@@ -116,6 +117,7 @@ __all__ = [
     "Histogram",
     "ItemTooLarge",
     "JsonDraft",
+    "Layout",
     "LockTimeout",
     "MappedFile",
     "Measurement",

@@ -35,7 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
     where = "where the planes lie (default: $SHMPLANE_ROOT or /dev/shm)"
     parser.add_argument("--root", default=default_root(), metavar="DIR", help=where)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    for add in (_ls, _info, _health, _gc, _doctor, _rm, _demo, _bench):
+    for add in (_ls, _info, _map, _health, _gc, _doctor, _rm, _demo, _bench):
         add(commands)
     return parser
 
@@ -127,6 +127,20 @@ def _health(commands: Commands) -> None:
         ],
     )
     command.add_argument("plane", nargs="?", metavar="PLANE", help="a plane's name; without it: all of them")
+
+
+def _map(commands: Commands) -> None:
+    command = _command(
+        commands,
+        "map",
+        "show the memory of a plane: a bar a segment, and who leases what",
+        run="mapped:map_plane",
+        examples=[
+            ("shmplane map market", "segments, blocks and processes, what versions share"),
+            ("shmplane map market --json", "the same for programs"),
+        ],
+    )
+    command.add_argument("plane", metavar="PLANE", help="a plane's name")
 
 
 def _gc(commands: Commands) -> None:

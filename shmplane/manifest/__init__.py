@@ -51,8 +51,11 @@ if TYPE_CHECKING:
         Snapshot,
         Summary,
         checked,
+        read_blocks,
+        read_published_name,
         read_snapshot,
         read_summary,
+        read_superseded,
     )
 
 __getattr__ = late_names(
@@ -60,7 +63,8 @@ __getattr__ = late_names(
     {
         ".copying": "TableCopier TableCopy",
         ".records": "BlockInfo PlaneStatistics Reclaimed SemaphoreInfo timestamp",
-        ".snapshot": "Block Process Segment SemaphoreUse Snapshot Summary checked read_snapshot read_summary",
+        ".snapshot": "Block Process Segment SemaphoreUse Snapshot Summary "
+        "checked read_blocks read_published_name read_snapshot read_summary read_superseded",
     },
 )
 
@@ -132,8 +136,11 @@ __all__ = [
     "open_files",
     "plane_names",
     "reach",
+    "read_blocks",
+    "read_published_name",
     "read_snapshot",
     "read_summary",
+    "read_superseded",
     "rebuild",
     "reclaim_slot",
     "release_slot",

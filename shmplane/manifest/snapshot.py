@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeVar
 
@@ -40,8 +40,11 @@ __all__ = [
     "SemaphoreUse",
     "Snapshot",
     "Summary",
+    "read_blocks",
+    "read_published_name",
     "read_snapshot",
     "read_summary",
+    "read_superseded",
 ]
 
 P = ParamSpec("P")
@@ -241,17 +244,10 @@ def read_summary(name: str, root: str, tables: TableCopy) -> Summary:
 def read_snapshot(name: str, root: str, tables: TableCopy) -> Snapshot:
     """Everything. Cost: some 8 µs a block."""
     summary, segments = read_summary(name, root, tables), tables.segments
-    holders: dict[int, list[int]] = {}
-    for process in summary.processes:
-        for row in process.leases:
-            holders.setdefault(row, []).append(process.slot)
+    rows = [row for row, state in enumerate(tables.blocks.state.tolist()) if state != FREE]
     return Snapshot(
         summary,
-        {
-            row: _block(tables, row, BLOCK_STATES.get(state, "unknown"), tuple(holders.get(row, ())))
-            for row, state in enumerate(tables.blocks.state.tolist())
-            if state != FREE
-        },
+        read_blocks(tables, rows, summary.processes),
         {
             row: Segment(
                 row, segments.id[row], SEGMENT_STATES.get(state, "unknown"), segments.nbytes[row], segments.slab[row]
@@ -260,6 +256,33 @@ def read_snapshot(name: str, root: str, tables: TableCopy) -> Snapshot:
             if state != FREE
         },
     )
+
+
+def read_blocks(tables: TableCopy, rows: Iterable[int], processes: Iterable[Process]) -> dict[int, Block]:
+    """Some rows of blocks, by row number."""
+    holders: dict[int, list[int]] = {}
+    for process in processes:
+        for row in process.leases:
+            holders.setdefault(row, []).append(process.slot)
+    states = tables.blocks.state
+    return {
+        row: _block(tables, row, BLOCK_STATES.get(states[row], "unknown"), tuple(holders.get(row, ()))) for row in rows
+    }
+
+
+def read_published_name(tables: TableCopy, row: int) -> str | None:
+    """The name that a block was published under, also when another version has it by now; for display."""
+    names, name_row = tables.names, tables.blocks.name[row] - 1
+    if not 0 <= name_row < names.rows or not names.length[name_row]:
+        return None
+    return names.text.read(name_row, names.length[name_row]).decode(errors="replace")
+
+
+def read_superseded(tables: TableCopy, rows: Iterable[int]) -> list[int]:
+    """Those of some rows that were published under a name which does not point to them any more."""
+    words, published = tables.names.word.tolist(), tables.blocks.name.tolist()
+    pointed_to = [row_of_name_word(word) for word in words]
+    return [row for row in rows if 0 < published[row] <= len(words) and pointed_to[published[row] - 1] != row]
 
 
 def _process(tables: TableCopy, slot: int) -> Process:

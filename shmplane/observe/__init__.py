@@ -16,21 +16,29 @@ if TYPE_CHECKING:
     from .host import check_host
     from .layout import ColumnFacts, TableFacts, describe_format
     from .open import Reading, reading, snapshot_of, summary_of
+    from .picture import Layout, read_layout
+    from .picture_parts import Advice, ShownBlock, ShownSegment
     from .places import Leftover, leftovers
     from .planes import check_planes, plane_checks
     from .reclaiming import Reclaimable, parts_of, reclaimable
+    from .sharing import Share
     from .units import count, nbytes, seconds, some
 
 _HOMES = {
+    "Advice": ".picture_parts",
     "Block": "..manifest",
     "Check": ".checks",
     "ColumnFacts": ".layout",
     "Health": ".checks",
+    "Layout": ".picture",
     "Leftover": ".places",
     "Process": "..manifest",
     "Reading": ".open",
     "Reclaimable": ".reclaiming",
     "Segment": "..manifest",
+    "Share": ".sharing",
+    "ShownBlock": ".picture_parts",
+    "ShownSegment": ".picture_parts",
     "Snapshot": "..manifest",
     "Summary": "..manifest",
     "TableFacts": ".layout",
@@ -46,6 +54,7 @@ _HOMES = {
     "parts_of": ".reclaiming",
     "plane_checks": ".planes",
     "plane_names": "..manifest",
+    "read_layout": ".picture",
     "reading": ".open",
     "reclaimable": ".reclaiming",
     "seconds": ".units",
@@ -55,15 +64,20 @@ _HOMES = {
 }
 
 __all__ = [
+    "Advice",
     "Block",
     "Check",
     "ColumnFacts",
     "Health",
+    "Layout",
     "Leftover",
     "Process",
     "Reading",
     "Reclaimable",
     "Segment",
+    "Share",
+    "ShownBlock",
+    "ShownSegment",
     "Snapshot",
     "Summary",
     "TableFacts",
@@ -79,6 +93,7 @@ __all__ = [
     "parts_of",
     "plane_checks",
     "plane_names",
+    "read_layout",
     "reading",
     "reclaimable",
     "seconds",

@@ -28,6 +28,8 @@ from ..manifest import (
 )
 from ..names import check_plane_name
 from ..system import NOT_HAD, HostLock, Token, check_directory
+from .picture import Layout, read_layout
+from .picture_parts import Advice
 
 __all__ = ["Reading", "reading", "snapshot_of", "summary_of"]
 
@@ -57,6 +59,15 @@ class Reading:
         tables, approximate = self._copy(with_blocks=True)
         found = checked(self.name, read_snapshot, self.name, self.root, tables)
         return replace(found, summary=replace(found.summary, approximate=approximate))
+
+    def layout(self) -> Layout:
+        """What is where, who leases it, and what is to be seen to."""
+        tables, approximate = self._copy(with_blocks=True)
+        found = checked(self.name, read_layout, self.name, self.root, tables, segment_path=self.segment_path)
+        if not approximate:
+            return found
+        stopped = Advice("somebody has held the plane's lock for over a second", "this is approximate; look again")
+        return replace(found, advice=(*found.advice, stopped))
 
     def segment_path(self, segment_id: int) -> str:
         return f"{self.path}/s{segment_id}"

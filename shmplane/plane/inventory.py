@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .. import observe
+
 # What reads the tables is loaded with the first plane: it is asked when there are no descriptors left to load it with.
 from ..manifest import (
     USED,
@@ -22,14 +24,16 @@ from ..manifest import (
     timestamp,
 )
 from ..observe import Health, plane_checks
+from ..system import NotHad
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..manifest import Block, SemaphoreUse, Summary, TableCopy, Transaction
+    from ..observe import Layout
     from .process.attachment import Attachment
 
-__all__ = ["block_infos", "health", "statistics"]
+__all__ = ["block_infos", "health", "layout", "statistics", "try_layout"]
 
 #: of so many block rows all can be looked at under the lock
 _FEW_BLOCKS = 1024
@@ -49,6 +53,32 @@ def health(attachment: Attachment) -> Health:
 def _health(attachment: Attachment) -> Health:
     snapshot = read_snapshot(attachment.name, attachment.root, _copy(attachment, False, attachment.token.is_held))
     return Health.of(plane_checks(snapshot))
+
+
+def layout(attachment: Attachment) -> Layout:
+    """What is where. Cost: the copy of the tables is made under the lock, all else after it."""
+    return _read_layout(attachment, attachment.look(_copy_with_tokens, attachment, _copier(attachment)))
+
+
+def try_layout(attachment: Attachment, seconds: float) -> Layout | None:
+    """The same; None when the lock is not to be had in that time."""
+    tables = attachment.try_look(seconds, _copy_with_tokens, attachment, _copier(attachment))
+    return None if isinstance(tables, NotHad) else _read_layout(attachment, tables)
+
+
+def _copier(attachment: Attachment) -> TableCopier:
+    return TableCopier(attachment.manifest, with_blocks=True)
+
+
+def _copy_with_tokens(_: Transaction, attachment: Attachment, copier: TableCopier) -> TableCopy:
+    return copier.copy(attachment.token.is_held)
+
+
+def _read_layout(attachment: Attachment, tables: TableCopy) -> Layout:
+    name, path = attachment.name, attachment.memory.path
+    return checked(
+        name, observe.read_layout, name, attachment.root, tables, segment_path=path, own_slot=attachment.slot
+    )
 
 
 def statistics(attachment: Attachment) -> PlaneStatistics:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from .. import codecs
     from ..manifest import BlockInfo, PlaneStatistics, Reclaimed
-    from ..observe import Health
+    from ..observe import Health, Layout
     from . import blocks, drafts, inventory, shown
     from .blocks import Block, Buffer, Builder
     from .blocks.claims import Lease
@@ -541,6 +541,14 @@ class Plane(MutableMapping[str, Any]):
         self._kept.forget_all()
         return inventory.health(self._open())
 
+    def layout(self) -> Layout:
+        """What is where in the plane's memory, who leases it, and what is to be seen to: a picture of one moment.
+
+        It has ``text()``, ``html()``, ``to_arrow()`` and ``to_pandas()``, and a notebook shows it.
+        """
+        self._kept.forget_all()
+        return inventory.layout(self._open())
+
     def resize(self, capacity: int | str) -> None:
         """Change the capacity live; ``PlaneFull`` when more than that is in use."""
         attachment = self._open()
@@ -616,6 +624,11 @@ class Plane(MutableMapping[str, Any]):
         if self.closed:
             return f"<Plane {self.name!r} in {self.root}: closed>"
         return shown.text_of(self._attachment, self.name, self.root)
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        if self.closed:
+            return {"text/plain": repr(self)}
+        return shown.mimebundle_of(self._attachment, self.name, self.root, inventory.try_layout)
 
     def _ipython_key_completions_(self) -> list[str]:
         """What ``plane["`` and the tabulator key offer in IPython and Jupyter."""

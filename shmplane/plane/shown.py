@@ -15,9 +15,12 @@ from ..system import NOT_HAD, own
 from .process.patience import patience
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..observe import Layout
     from .process.attachment import Attachment
 
-__all__ = ["names_now", "text_of"]
+__all__ = ["mimebundle_of", "names_now", "text_of"]
 
 _MOST_NAMES = 6
 _LONGEST_NAME = 40
@@ -41,6 +44,20 @@ def text_of(attachment: Attachment, name: str, root: str) -> str:
     count = f"{found.names:,} name{'s' * (found.names != 1)}"
     used = f"{found.used_nbytes:,} of {found.capacity:,} B used"
     return f"<Plane {name!r} in {root}: {used}, {count}{': ' * bool(names)}{names}>"
+
+
+def mimebundle_of(
+    attachment: Attachment, name: str, root: str, try_layout: Callable[[Attachment, float], Layout | None]
+) -> dict[str, str]:
+    """For notebooks: the line, and the layout as HTML when the plane can be read at once."""
+    bundle = {"text/plain": text_of(attachment, name, root)}
+    try:
+        layout = try_layout(attachment, patience(attachment))
+        if layout is not None:
+            bundle["text/html"] = layout.html()
+    except own(Exception):
+        pass  # the line says why
+    return bundle
 
 
 def names_now(attachment: Attachment) -> list[str]:

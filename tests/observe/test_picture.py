@@ -1,0 +1,271 @@
+"""The layout of a plane's memory: what is shown, what is left out, and that nothing shown can do harm."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from shmplane import ClosedError, Layout, Plane
+from tests.support.inside import look
+from tests.support.processes import Child
+
+MIB = 1 << 20
+
+
+class Page(HTMLParser):
+    """What a front end that trusts nobody leaves of HTML."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.styles: list[str] = []
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.open.append(tag)
+        self.attributes |= {name for name, _ in attrs}
+        self.styles += [value or "" for name, value in attrs if name == "style"]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.words)
+
+
+def page_of(layout: Layout) -> Page:
+    page = Page(layout.html())
+    assert page.tags <= {"div", "table", "tr", "td", "th"}
+    assert page.attributes <= {"style"}
+    assert "max-width:760px" in page.styles[0]
+    assert not any("url(" in style or "font-family" in style or "flex" in style for style in page.styles)
+    return page
+
+
+def test_a_plane_shows_its_segments_blocks_and_who_leases_them(plane: Plane) -> None:
+    plane["prices"] = np.zeros(MIB)
+    plane["config"] = {"limit": 5}
+    view = plane["prices"]
+    layout = plane.layout()
+    assert layout.used_nbytes + layout.recycled_nbytes + layout.free_nbytes == layout.capacity
+    assert [(block.label, block.kind, len(block.holders)) for block in layout.blocks] == [
+        ("prices", "array", 1), ("config", "json", 0),
+    ]  # fmt: skip
+    assert layout.segments[0].what == "prices version 1"
+    assert any("small blocks: 1 of" in segment.what for segment in layout.segments)
+    for text in (layout.text(), page_of(layout).text):
+        assert "prices" in text
+        assert "8.00 MiB" in text
+        assert str(layout.processes[0].pid) in text
+    assert view.shape == (MIB,)
+
+
+def test_an_empty_plane_has_a_layout(plane: Plane) -> None:
+    layout = plane.layout()
+    assert [*layout.blocks, *layout.segments, *layout.advice] == []
+    assert "no blocks" in page_of(layout).text
+    assert layout.to_arrow().num_rows == 0
+
+
+def test_an_edited_array_shows_which_pages_come_from_where(plane: Plane) -> None:
+    plane["grid"] = np.zeros(MIB)
+    with plane.edit("grid") as draft:
+        draft.array[5 * 512] = 1.0
+    shares = next(block.shares for block in plane.layout().blocks if block.version == 2)
+    assert {(share.source, share.amount, share.runs) for share in shares} == {
+        ("grid version 1", 2047, (5, -1, 2042)),
+        ("edits", 1, (-5, 1, -2042)),
+    }
+    assert "2,047 pages from grid version 1" in plane.layout().text()
+    assert "1 page from edits" in page_of(plane.layout()).text
+
+
+def test_an_edited_table_shows_which_columns_come_from_where(plane: Plane) -> None:
+    plane["flights"] = pa.table({"a": np.arange(50_000), "b": np.arange(50_000.0), "fee": np.arange(50_000)})
+    with plane.edit("flights") as draft:
+        draft["fee"] = np.zeros(50_000)
+    shares = next(block.shares for block in plane.layout().blocks if block.version == 2)
+    assert [(share.source, share.columns) for share in shares] == [
+        ("flights version 1", ("a", "b")),
+        ("what edits and appends added", ("fee",)),
+    ]
+
+
+def holds_and_makes(name: str, root: str):
+    plane = Plane(name, root=root)
+    held = plane["held"]
+    with plane.create("half made", 200_000, "u1"):
+        yield held.shape
+
+
+def test_what_an_ended_process_left_comes_first_with_the_cure(plane_root: Path) -> None:
+    with Plane("p", root=str(plane_root)) as plane:
+        plane["held"] = np.zeros(10_000)
+        for number in range(20):
+            plane[f"large {number}"] = np.zeros(100_000)
+        with Child(holds_and_makes, "p", str(plane_root)) as child:
+            child.next()
+            child.kill()
+        layout = plane.layout()
+        assert {block.label for block in layout.blocks if block.is_stale} == {"held", "(being made)"}
+        assert all(block.is_stale for block in layout.blocks[:2])
+        assert (len(layout.blocks), layout.more_blocks) == (8, 14)
+        assert not layout.processes[0].alive
+        assert "1 process ended and left 1 lease" in layout.text()
+        text = page_of(layout).text
+        assert "Warning: 1 process ended" in text
+        assert "shmplane gc p" in text
+        assert "ended" in text
+        plane.gc()
+        assert not any(block.is_stale for block in plane.layout().blocks)
+        plane.destroy()
+
+
+def test_old_versions_that_are_kept_here_are_told_of(plane: Plane) -> None:
+    plane["x"] = np.zeros(10_000)
+    old = plane["x"]
+    plane["x"] = np.ones(10_000)
+    layout = plane.layout()
+    assert any("keeps 1 old version" in advice.what and "%reset" in advice.cure for advice in layout.advice)
+    assert {(block.version, block.state) for block in layout.blocks} == {(1, "superseded"), (2, "live")}
+    del old
+
+
+def test_a_plane_that_is_nearly_full_is_told_of() -> None:
+    with Plane.temporary(capacity=MIB) as plane:
+        plane["x"] = np.zeros(MIB - 40_000, "u1")
+        assert any("of the capacity" in advice.what for advice in plane.layout().advice)
+
+
+@pytest.mark.parametrize(
+    "name", ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "a&b", "é" * 60, "x" * 120]
+)
+def test_names_are_text_whatever_is_in_them(plane: Plane, name: str) -> None:
+    plane[name] = {"a": 1}
+    plane["table"] = pa.table({name: np.zeros(20_000), "other": np.zeros(20_000)})
+    with plane.edit("table") as draft:
+        draft["other"] = np.ones(20_000)
+    layout = plane.layout()
+    assert name[:20] in page_of(layout).text
+    assert all(len(line) <= 100 for line in layout.text().splitlines())
+
+
+def test_all_blocks_are_in_the_table(plane: Plane) -> None:
+    for number in range(30):
+        plane[f"b{number:02}"] = {"n": number}
+    view = plane["b07"]
+    plane["array"] = held = np.zeros(20_000)
+    held = plane["array"]
+    table = plane.layout().to_arrow()
+    rows = {row["name"]: row for row in table.to_pylist()}
+    assert len(rows) == 31
+    assert (rows["array"]["leases"], rows["array"]["nbytes"], rows["array"]["kind"]) == (1, 160_000, "array")
+    assert rows["b07"]["version"] == 1
+    frame = plane.layout().to_pandas()
+    assert frame.shape == (31, table.num_columns)
+    del view, held
+
+
+def test_a_plane_with_many_blocks_has_a_small_page() -> None:
+    with Plane.temporary(capacity="64MiB") as plane:
+        for number in range(5_000):
+            plane[f"block <{number}> " + "x" * 90] = number
+        layout = plane.layout()
+        assert layout.more_blocks == 4_992
+        assert len(layout.html().encode()) < 60_000
+        page_of(layout)
+
+
+def test_a_layout_is_of_its_moment_also_when_the_plane_is_gone() -> None:
+    plane = Plane.temporary()
+    plane["x"] = np.zeros(10_000)
+    layout = plane.layout()
+    plane.destroy()
+    assert "x" in page_of(layout).text
+    assert layout.to_arrow().num_rows == 1
+    with pytest.raises(ClosedError):
+        plane.layout()
+
+
+def test_planes_show_their_memory_in_notebooks_and_never_raise(plane: Plane) -> None:
+    plane["x"] = np.zeros(10_000)
+    bundle = plane._repr_mimebundle_(include=None, exclude=None)
+    assert bundle["text/plain"] == repr(plane)
+    assert "x version 1" in Page(bundle["text/html"]).text
+    # The same thread holds the lock: nobody may wait here.
+    assert set(look(plane, lambda _: plane._repr_mimebundle_())) == {"text/plain"}
+    shown = plane.layout()._repr_mimebundle_()
+    assert shown["text/html"] == plane.layout().html()
+    plane.close()
+    assert plane._repr_mimebundle_() == {"text/plain": repr(plane)}
+
+
+def test_to_look_leases_nothing(plane: Plane) -> None:
+    plane["x"] = np.zeros(10_000)
+    with plane.edit("x") as draft:
+        draft.array[0] = 1
+    leases = plane.stats().leases
+    layouts = [plane.layout() for _ in range(3)]
+    assert plane.stats().leases == leases
+    assert len({layout.html() for layout in layouts}) == 1
+
+
+def test_the_command_shows_the_same(plane_root: Path) -> None:
+    with Plane("market", root=str(plane_root)) as plane:
+        plane["prices"] = np.zeros(10_000)
+        with plane.edit("prices") as draft:
+            draft.array[0] = 1
+        shown = run("map", "market")
+        assert "prices" in shown
+        assert re.search(r"pages? from prices version 1", shown)
+        said = json.loads(run("map", "market", "--json"))
+        assert said["schema_version"] == 1
+        assert [block["label"] for block in said["blocks"]] == ["prices", "prices"]
+        plane.destroy()
+
+
+def run(*arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "shmplane", *arguments], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_hostile_table_of_extents_is_not_believed(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    from shmplane.observe import sharing
+
+    plane["x"] = np.zeros(100_000)
+    with plane.edit("x") as draft:
+        draft.array[0] = 1
+    read = sharing._read
+    forgeries: list[Any] = [
+        lambda stored, frame: (stored, frame[:-1] + b"\0"),
+        lambda stored, frame: (stored[:-1], frame),
+        lambda stored, frame: (b"\xff" * len(stored), frame),
+        lambda stored, frame: (b"", frame),
+    ]
+    for forge in forgeries:
+        monkeypatch.setattr(sharing, "_read", lambda path, block, forge=forge: forge(*read(path, block)))
+        for block in plane.layout().blocks:
+            assert block.shares == ()
+        page_of(plane.layout())
