@@ -67,8 +67,23 @@ def test_what_was_copied_is_read_without_the_lock(plane: shmplane.Plane, monkeyp
             patch.setattr(snapshot, name, read)
             patch.setattr(inventory, name, read)
         plane.blocks()
-        plane.stats()
+        with plane.lock("held"):  # or the totals of so small a plane would be read where they are
+            plane.stats()
     assert taken == [False, False, False]
+
+
+def test_totals_of_a_small_plane_are_the_same_without_a_copy(
+    plane: shmplane.Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plane["small"] = 1
+    plane["large"] = bytes(200_000)
+    views = [plane["large"], plane.attach("small"), plane.put(None, b"anonymous")]
+    plane["gone"] = bytes(300_000)
+    del plane["gone"]
+    quick = plane.stats()
+    monkeypatch.setattr(inventory, "_FEW_BLOCKS", 0)
+    assert plane.stats() == quick
+    assert quick.leases == len(views)
 
 
 def test_impossible_words_are_an_error_that_says_so() -> None:
