@@ -1,6 +1,7 @@
 """What does a put cost once memory is warm, beyond the copy itself?
 
-Ours: ``plane.put`` and ``plane.delete`` of one name in a loop, from its fifth turn on.
+Ours: ``plane.put`` and ``plane.delete`` of one name in a loop, from its fifth turn on; 100 MB on two threads when a
+core is idle.
 Baseline: ``np.copyto`` into warm mapped shared memory, which nobody can beat.
 Peers: the standard library's create, copy, close, unlink; LMDB's put and delete in two transactions.
 """
@@ -19,7 +20,7 @@ MB = 1_000_000
 
 
 def run(scale: Scale) -> Iterator[Row]:
-    yield _measure("put 100 MB, steady", 100 * MB, scale=scale, number=1, target=1.15)
+    yield _measure("put 100 MB, steady", 100 * MB, scale=scale, number=1, target=1.0)
     yield _measure("put 1 MB, steady", MB, scale=scale, number=scale.pick(200, 50), target=1.3)
 
 

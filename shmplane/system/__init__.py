@@ -32,7 +32,7 @@ from .handlers import ignoring, is_from_handler, own
 from .hostlock import NOT_HAD, Busy, HostLock, Lost, NotHad
 from .immortal import immortalise
 from .imports import is_loaded
-from .mapping import Mapping, Pages, Window, reserve, round_to_pages
+from .mapping import Mapping, Pages, Window, populate, reserve, round_to_pages
 from .modules import late, late_names, load_late
 from .room import MemoryLimit, free_nbytes, memory_limit
 from .sizes import SIZE_CLASSES, class_nbytes, fits, size_class_of
@@ -41,6 +41,8 @@ from .waiting import wait_for_change, wake_all
 from .witness import ForkWitness
 
 if TYPE_CHECKING:
+    from .beside import can_run_beside, run_beside
+    from .cores import has_idle_core
     from .datafiles import DataFile, grow_data_file, make_data_file, open_data_file, size_of_data_file
     from .residency import (
         ADVICE,
@@ -58,6 +60,8 @@ if TYPE_CHECKING:
 __getattr__ = late_names(
     __name__,
     {
+        ".beside": "can_run_beside run_beside",
+        ".cores": "has_idle_core",
         ".datafiles": "DataFile grow_data_file make_data_file open_data_file size_of_data_file",
         ".residency": "ADVICE advise drop_cached drop_pages is_half_of_memory is_readable scratch_pages write_back",
         ".standard": "attach_untracked",
@@ -86,6 +90,7 @@ __all__ = [
     "advise",
     "allocate",
     "backed_nbytes",
+    "can_run_beside",
     "check_directory",
     "class_nbytes",
     "close_own",
@@ -98,6 +103,7 @@ __all__ = [
     "fits",
     "free_nbytes",
     "grow_data_file",
+    "has_idle_core",
     "identity_of",
     "ignoring",
     "immortalise",
@@ -116,6 +122,7 @@ __all__ = [
     "open_data_file",
     "open_file",
     "own",
+    "populate",
     "punch",
     "remove_entry",
     "remove_tree",
@@ -125,6 +132,7 @@ __all__ = [
     "reserve",
     "round_to_pages",
     "run_as",
+    "run_beside",
     "run_in_forked_child",
     "scratch_pages",
     "set_size",

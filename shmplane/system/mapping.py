@@ -18,15 +18,16 @@ from typing import Any, TypeVar, overload
 from ..errors import PlaneFull
 from . import libc
 from .capabilities import PAGE_NBYTES
-from .handlers import own
+from .handlers import ignoring, own
 
-__all__ = ["Mapping", "Pages", "Window", "reserve", "round_to_pages"]
+__all__ = ["Mapping", "Pages", "Window", "populate", "reserve", "round_to_pages"]
 
 AnyPages = TypeVar("AnyPages", bound="Pages")
 
 MAP_FAILED = 2**64 - 1
 _MAP_FIXED = 0x10
 _NORESERVE = 0x4000
+_POPULATE_WRITE = 23
 _READ = mmap.PROT_READ
 _WRITE = mmap.PROT_READ | mmap.PROT_WRITE
 
@@ -185,6 +186,13 @@ class Mapping:
     def words(self) -> memoryview:
         """The range as unsigned 8-byte words."""
         return self.view.cast("Q")
+
+
+def populate(mapping: Mapping) -> None:
+    """Have the kernel enter all pages of a writable mapping at once, which costs a fraction of faulting each (Linux 5.14)."""
+    with ignoring(OSError):
+        # Safety: exactly this object's own range; what is read from it stays the same.
+        libc.madvise(mapping.address, mapping.nbytes, _POPULATE_WRITE)
 
 
 def _out_of_mappings(nbytes: int, error: OSError) -> PlaneFull:

@@ -1,7 +1,6 @@
 """How much shared memory there is to have: what the file system has free, and what the memory cgroup lets us use of it.
 
-At a cgroup's limit no call fails: the kernel kills the writer. Both versions are understood; the tightest limit on the way
-up counts.
+At a cgroup's limit no call fails: the kernel kills the writer. The tightest limit on the way up counts.
 """
 
 from __future__ import annotations
@@ -9,11 +8,11 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
+from .cgroups import MOUNT, cgroups_of, read_text
 from .handlers import own
 
 __all__ = ["MemoryLimit", "free_nbytes", "memory_limit"]
 
-_MOUNT = "/sys/fs/cgroup"
 #: version 1 says "no limit" with a number near 2**63
 _UNLIMITED = 1 << 60
 
@@ -39,35 +38,18 @@ def free_nbytes(directory: str) -> int:
     return free if limit is None else min(free, limit.room_nbytes)
 
 
-def memory_limit(mount: str | os.PathLike[str] = _MOUNT, said: str | None = None) -> MemoryLimit | None:
+def memory_limit(mount: str | os.PathLike[str] = MOUNT, said: str | None = None) -> MemoryLimit | None:
     """The limit with the least room, or None; ``said`` is what ``/proc/self/cgroup`` says."""
-    if said is None:
-        try:
-            said = _read_text("/proc/self/cgroup")
-        except own(OSError):
-            return None
-    found = [limit for line in said.splitlines() for limit in _limits_of(os.fspath(mount), line)]
+    groups = cgroups_of("memory", mount, said)
+    found = [limit for group, is_unified in groups if (limit := _read(group, is_unified)) is not None]
     return min(found, key=lambda limit: limit.room_nbytes, default=None)
 
 
-def _limits_of(mount: str, line: str) -> list[MemoryLimit]:
-    _, controllers, group = line.split(":", 2)
-    if controllers == "":
-        top, names = mount, ("memory.max", "memory.current")
-    elif "memory" in controllers.split(","):
-        top, names = f"{mount}/memory", ("memory.limit_in_bytes", "memory.usage_in_bytes")
-    else:
-        return []
-    # A container sees its own group as the top, whatever the path says.
-    steps = [step for step in group.split("/") if step]
-    groups = ["/".join([top, *steps[:depth]]) for depth in range(len(steps), -1, -1)]
-    return [limit for path in groups if (limit := _read(path, *names)) is not None]
-
-
-def _read(group: str, limit_name: str, used_name: str) -> MemoryLimit | None:
+def _read(group: str, is_unified: bool) -> MemoryLimit | None:
+    names = ("memory.max", "memory.current") if is_unified else ("memory.limit_in_bytes", "memory.usage_in_bytes")
     try:
-        limit = _read_text(f"{group}/{limit_name}").strip()
-        used = int(_read_text(f"{group}/{used_name}"))
+        limit = read_text(f"{group}/{names[0]}").strip()
+        used = int(read_text(f"{group}/{names[1]}"))
     except own(OSError, ValueError):
         return None
     if not limit.isdigit() or int(limit) >= _UNLIMITED:
@@ -78,14 +60,9 @@ def _read(group: str, limit_name: str, used_name: str) -> MemoryLimit | None:
 def _read_cached(group: str) -> int:
     """Pages of files on disk; those of shared memory are on other lists of the kernel."""
     try:
-        said = dict(line.split() for line in _read_text(f"{group}/memory.stat").splitlines())
+        said = dict(line.split() for line in read_text(f"{group}/memory.stat").splitlines())
         # Version 1 has both its own and those with all groups below.
         prefix = "total_" if "total_inactive_file" in said else ""
         return int(said[f"{prefix}inactive_file"]) + int(said[f"{prefix}active_file"])
     except own(OSError, ValueError, KeyError):
         return 0
-
-
-def _read_text(path: str) -> str:
-    with open(path, encoding="utf-8") as file:
-        return file.read()

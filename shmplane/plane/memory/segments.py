@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -29,6 +28,7 @@ from ...system import (
     link_file,
     open_file,
     own,
+    populate,
     punch,
     remove_entry,
     set_size,
@@ -36,6 +36,7 @@ from ...system import (
     unlink_second_name,
     write_all,
 )
+from .copying import copy_bytes
 from .failures import fail, translate, translated
 
 if TYPE_CHECKING:
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
 __all__ = ["FileSink", "MappedSink", "SegmentMemory"]
 
 _MOST_MAPPINGS = 512
-_COPY_WITHOUT_GIL_NBYTES = 128 * 1024
 
 
 class FileSink:
@@ -83,15 +83,8 @@ class MappedSink:
         source = memoryview(data)
         if not source.nbytes:
             return
-        source = source.cast("B")
         begin = self._start + offset
-        target = self._view[begin : begin + source.nbytes]
-        numpy = sys.modules.get("numpy") if source.nbytes >= _COPY_WITHOUT_GIL_NBYTES else None
-        # One that another thread is just importing has no functions yet.
-        if numpy is None or not hasattr(numpy, "frombuffer"):
-            target[:] = source
-        else:
-            numpy.copyto(numpy.frombuffer(target, "u1"), numpy.frombuffer(source, "u1"))
+        copy_bytes(self._view[begin : begin + source.nbytes], source.cast("B"))
 
 
 class SegmentMemory:
@@ -259,7 +252,7 @@ class SegmentMemory:
         """Map a warm segment for the next time that it is filled, if there is room for that."""
         with ignoring(PlaneFull):
             self.back(place)
-            self.writable(place.segment_id, place.nbytes)
+            populate(self.writable(place.segment_id, place.nbytes))
 
     def open_for_filling(self, place: Place) -> int:
         """The file of a warm segment that this process has not mapped."""
