@@ -75,6 +75,11 @@ def _encode_table(value: Any) -> Encoded | None:
     """The first rows of the contract: what is a table or column by its type."""
     if _is_of(value, "pandas", "DataFrame", "Series"):
         return origin.encode_pandas(value)
+    if _is_of(value, "pandas", "MultiIndex"):
+        raise UnsupportedValue(
+            "a MultiIndex without a frame cannot be stored; put index.to_frame(index=False), or a frame that has it",
+            type="MultiIndex",
+        )
     if _is_pandas_array(value):
         return origin.encode_pandas_array(value)
     if _is_of(value, "polars", "DataFrame", "Series"):

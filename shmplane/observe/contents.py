@@ -7,6 +7,7 @@ that happened.
 from __future__ import annotations
 
 import os
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 from zlib import crc32
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["describe_block"]
 
 _MOST_TRIES = 5
+_MOST_COMPARED = 2_000  #: names; all of them take some 20 ms
 
 
 def describe_block(plane: Reading, name: str) -> tuple[Snapshot, Block, codecs.Description]:
@@ -34,9 +36,14 @@ def describe_block(plane: Reading, name: str) -> tuple[Snapshot, Block, codecs.D
         snapshot = plane.snapshot()
         block = snapshot.named(name)
         if block is None:
+            names = [block.name for block in snapshot.blocks.values() if block.name is not None]
+            near = next(iter(get_close_matches(name, names[:_MOST_COMPARED], n=1)), None)
+            meant = "" if near is None else f" did you mean {near!r}?"
             raise BlockNotFound(
-                f"no block is named {name!r} in plane {plane.name!r}; `shmplane ls {plane.name}` lists those there are",
+                f"no block is named {name!r} in plane {plane.name!r};{meant} `shmplane ls {plane.name}` lists those there "
+                f"are",
                 name=name,
+                near=near,
             )
         frame = _read_frame(plane, snapshot, block)
         # Another checksum: damaged, or it was deleted and its memory used again meanwhile; then there is news.

@@ -16,6 +16,7 @@ the kernel removes only an empty one.
 from __future__ import annotations
 
 import atexit
+import errno
 import os
 import secrets
 import stat
@@ -24,7 +25,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from shmplane.errors import PlaneSecurityError
+from shmplane.errors import PlaneFull, PlaneSecurityError
 from shmplane.system import create_file_into, ignoring, open_file, own, run_in_forked_child, try_flock
 
 __all__ = ["reclaim_orphans", "keep", "new_path", "remove", "try_make"]
@@ -89,7 +90,10 @@ def new_path(prefix: str, suffix: str = "") -> Path:
     if os.path.basename(suffix) != suffix or "\0" in suffix:
         raise ValueError(f"suffix is the end of a file's name, not {suffix!r}")
     with _mutex:
-        return _our_nest().path / f"{prefix}{secrets.token_hex(8)}{suffix}"
+        try:
+            return _our_nest().path / f"{prefix}{secrets.token_hex(8)}{suffix}"
+        except own(OSError) as error:
+            raise _translate(error) from error
 
 
 def try_make(path: Path, *, directory: bool) -> bool:
@@ -105,7 +109,19 @@ def try_make(path: Path, *, directory: bool) -> bool:
                 os.mknod(path, 0o600 | stat.S_IFREG)
         except own(FileNotFoundError):
             return False
+        except own(OSError) as error:
+            raise _translate(error) from error
         return True
+
+
+def _translate(error: OSError) -> Exception:
+    """The library's error for a system call that failed."""
+    if isinstance(error, PlaneSecurityError):
+        return error
+    tried = f"making a temporary file: {error}"
+    if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+        return PlaneSecurityError(f"{tried}. Choose another directory by TMPDIR.", errno=error.errno)
+    return PlaneFull(f"{tried}. Free room or descriptors, or choose another directory by TMPDIR.", errno=error.errno)
 
 
 def remove(path: Path) -> None:

@@ -142,6 +142,13 @@ def test_info_shows_what_a_block_holds(market: shmplane.Plane, run: Run, name: s
     assert name in run("info", "market", name)[1]
 
 
+def test_a_misspelt_block_is_answered_with_the_name_that_was_meant(market: shmplane.Plane, run: Run) -> None:
+    code, _, err = run("info", "market", "price")
+    assert code == 3
+    assert "did you mean 'prices'?" in err
+    assert "did you mean" not in run("info", "market", "zzz")[2]
+
+
 # gc
 
 

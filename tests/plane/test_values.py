@@ -519,3 +519,11 @@ def test_a_very_long_linger_is_no_error(plane: Plane) -> None:
 def test_an_anonymous_block_has_no_version_to_expect(plane: Plane) -> None:
     with pytest.raises(ValueError, match="anonymous"):
         plane.put(None, 1, expected_version=0)
+
+
+def test_an_index_of_several_levels_alone_is_refused_with_what_to_put(plane: shmplane.Plane) -> None:
+    index = pd.MultiIndex.from_tuples([("a", 1), ("b", 2)])
+    with pytest.raises(UnsupportedValue, match=r"index\.to_frame"):
+        plane["x"] = index
+    plane["x"] = index.to_frame(index=False)
+    assert list(plane["x"].itertuples(index=False, name=None)) == [("a", 1), ("b", 2)]

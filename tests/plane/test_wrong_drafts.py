@@ -14,7 +14,7 @@ from shmplane import ArrayDraft, Draft, JsonDraft, Plane, TableDraft, Unsupporte
 
 VALUES: dict[str, tuple[Any, type[Draft], str]] = {
     "array": (np.zeros(3), ArrayDraft, "is an array: use draft.array"),
-    "bytes": (b"xyz", ArrayDraft, "is an array: use draft.array"),
+    "bytes": (b"xyz", ArrayDraft, "is bytes: use draft.array"),
     "table": (pa.table({"a": [1]}), TableDraft, "is a table: use draft.table"),
     "json": ({"a": 1}, JsonDraft, "is a JSON value: use draft.value"),
 }

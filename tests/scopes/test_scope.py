@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 
@@ -42,6 +43,34 @@ def test_an_interrupt_of_a_cleanup_does_not_stop_the_others(caplog) -> None:
         scope.own(Resource(log, "b", KeyboardInterrupt()))
     assert log == ["b", "a"]
     assert "disk" in caplog.text
+
+
+@pytest.mark.usefixtures("own_temporary_files")
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (errno.ENOSPC, shmplane.PlaneFull),
+        (errno.EDQUOT, shmplane.PlaneFull),
+        (errno.EMFILE, shmplane.PlaneFull),
+        (errno.EACCES, shmplane.PlaneSecurityError),
+        (errno.EROFS, shmplane.PlaneSecurityError),
+    ],
+)
+@pytest.mark.parametrize("call", ["mknod", "mkdir"])
+def test_a_temporary_file_that_cannot_be_made_is_a_typed_error(
+    monkeypatch: pytest.MonkeyPatch, number: int, expected: type[Exception], call: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with Scope() as scope:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, fail)
+            with pytest.raises(expected, match=os.strerror(number)) as raised:
+                scope.temporary_file()
+        assert isinstance(raised.value, shmplane.ShmplaneError)
+        assert raised.value.facts["errno"] == number
+        assert scope.temporary_file().exists()  # and it works again
 
 
 def _makes_files():

@@ -114,8 +114,9 @@ class Draft(ABC):
     __iter__ = None
 
     def _refuse(self, what: str) -> NoReturn:
+        called = "bytes" if self._kind == "bytes" else self._called
         raise UnsupportedValue(
-            f"{what.rstrip()}: block {self._name!r} is {self._called}: use {self._use}",
+            f"{what.rstrip()}: block {self._name!r} is {called}: use {self._use}",
             name=self._name,
             kind=self._kind,
         )
