@@ -32,7 +32,7 @@ from .handlers import ignoring, is_from_handler, own
 from .hostlock import NOT_HAD, Busy, HostLock, Lost, NotHad
 from .immortal import immortalise
 from .imports import is_loaded
-from .mapping import Mapping, Pages, Window, populate, reserve, round_to_pages
+from .mapping import Mapping, Pages, Window, lend, populate, reserve, round_to_pages
 from .modules import late, late_names, load_late
 from .room import MemoryLimit, free_nbytes, memory_limit
 from .sizes import SIZE_CLASSES, class_nbytes, fits, size_class_of
@@ -114,6 +114,7 @@ __all__ = [
     "join_forks",
     "late",
     "late_names",
+    "lend",
     "link_file",
     "load_late",
     "make_data_file",

@@ -24,9 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from .mapping import Mapping
-
-    Runs = npt.NDArray[np.int64]
+    from .mapping import Mapping, Runs
 
 __all__ = ["DIRTY_METHODS", "dirty_runs"]
 

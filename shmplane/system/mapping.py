@@ -13,14 +13,20 @@ from __future__ import annotations
 import ctypes
 import errno
 import mmap
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from ..errors import PlaneFull
 from . import libc
 from .capabilities import PAGE_NBYTES
 from .handlers import ignoring, own
 
-__all__ = ["Mapping", "Pages", "Window", "populate", "reserve", "round_to_pages"]
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Runs = npt.NDArray[np.int64]  #: first page and number of pages of each run, ascending
+
+__all__ = ["Mapping", "Pages", "Window", "lend", "populate", "reserve", "round_to_pages"]
 
 AnyPages = TypeVar("AnyPages", bound="Pages")
 
@@ -28,6 +34,8 @@ MAP_FAILED = 2**64 - 1
 _MAP_FIXED = 0x10
 _NORESERVE = 0x4000
 _POPULATE_WRITE = 23
+_TABLE_NBYTES = 2 << 20  #: what one page of a page table covers
+_MOST_FORGOTTEN_APART = 64
 _READ = mmap.PROT_READ
 _WRITE = mmap.PROT_READ | mmap.PROT_WRITE
 
@@ -144,6 +152,12 @@ def reserve(nbytes: int, *, writable: bool, kind: type[Pages] = Pages) -> Pages:
         raise _out_of_mappings(nbytes, error) from error
 
 
+def lend(pages: Pages) -> object:
+    """Another exporter of all the bytes. It is garbage when nobody can reach them any more through it."""
+    # Safety: it holds the buffer of the pages for as long as it lives.
+    return (ctypes.c_ubyte * len(pages)).from_buffer(pages)
+
+
 class Mapping:
     """A range of addresses with pieces of files laid over it.
 
@@ -182,6 +196,31 @@ class Mapping:
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE
         # Safety: exactly this object's own range.
         map_fixed(self.address, self.nbytes, _WRITE if self.writable else _READ, flags=flags)
+
+    @property
+    def pages(self) -> Pages:
+        """What the range is made of."""
+        pages: Pages = self.view.obj  # type: ignore[assignment]
+        return pages
+
+    def forget_written(self, runs: Runs | None) -> None:
+        """Of a private mapping: give back the copies of these pages, which then show the file again.
+
+        The tables around them go as well, so that whoever looks for written pages next finds nothing to walk.
+
+        Args:
+            runs: first page and number of pages of each. None: all pages.
+        """
+        pages = self.pages
+        if runs is None or len(runs) > _MOST_FORGOTTEN_APART:
+            pages.madvise(mmap.MADV_DONTNEED)
+            return
+        for first, count in runs.tolist():
+            # Safety: only this object's own range, of which no page is left out that was written.
+            start = self.address + first * PAGE_NBYTES & -_TABLE_NBYTES
+            stop = -(-(self.address + (first + count) * PAGE_NBYTES) // _TABLE_NBYTES) * _TABLE_NBYTES
+            start, stop = max(start - self.address, 0), min(stop - self.address, self.nbytes)
+            pages.madvise(mmap.MADV_DONTNEED, start, stop - start)
 
     def words(self) -> memoryview:
         """The range as unsigned 8-byte words."""

@@ -279,31 +279,32 @@ def test_whatever_moves_a_name_is_a_conflict(plane: shmplane.Plane, array: Any, 
     draft.discard()
 
 
-@pytest.mark.parametrize("touched", [2, 40])
+@pytest.mark.parametrize(("touched", "every"), [(2, 1), (5, 2), (40, 1)])
 def test_a_name_that_moves_on_while_the_pages_are_written_gives_the_room_back(
-    plane: shmplane.Plane, array: Any, touched: int
+    plane: shmplane.Plane, array: Any, touched: int, every: int
 ) -> None:
-    """Room at the end of the youngest block of pages, and for the larger edit also a new block."""
+    """Room at the end of the youngest block of pages: for a short edit, a planned one, and one that has a new block too."""
     plane["x"] = array
     with edit(plane, "x") as draft:
         draft.array[0] = 1.0
     keeper = plane.attach("x")  # keeps the block of pages
     draft, before = edit(plane, "x"), settle(plane)
-    draft.array[: touched * ITEMS : ITEMS] = 2.0
+    draft.array[: touched * every * ITEMS : every * ITEMS] = 2.0
     module: Any = pages
-    write = module._write
+    prepare = module.prepare
 
-    def moved_meanwhile(*args: Any) -> None:
-        module._write = write
-        write(*args)
+    def moved_meanwhile(*args: Any) -> Any:
+        module.prepare = prepare
+        prepared = prepare(*args)
         plane["x"] = b"moved"
+        return prepared
 
-    module._write = moved_meanwhile
+    module.prepare = moved_meanwhile
     try:
         with pytest.raises(shmplane.Conflict):
             draft.commit()
     finally:
-        module._write = write
+        module.prepare = prepare
     assert bytes(plane["x"]) == b"moved"
     taken = look(plane, lambda tx: [tx.blocks.stored_nbytes[row] for row in tx.references(row_of(keeper))])
     assert taken[-1] == PAGE, "only the first edit's page is taken"

@@ -256,10 +256,32 @@ def references_of(block: Any) -> Any:
 
 
 def extents_of(block: Any) -> Any:
-    from shmplane.plane.memory import extents
-
     lease = block._open()
-    return extents.extents_of(lease.attachment.memory, lease.facts)
+    return lease.attachment.compositions.extents_of(lease.facts).listed()
+
+
+def compare_taken_over(patch: pytest.MonkeyPatch, every: int) -> list[int]:
+    """From now on one in ``every`` ranges that are taken over is compared with one that is laid anew.
+
+    Returns:
+        How many pieces there were each time, to be looked at later.
+    """
+    from shmplane.plane.memory import compositions
+    from shmplane.system import Mapping
+
+    take_over: Any = compositions.Compositions._take_over
+    pieces: list[int] = []
+
+    def checked(self: Any, mapping: Any, facts: Any, shown: Any, extents: Any, *, private: bool = False) -> None:
+        take_over(self, mapping, facts, shown, extents, private=private)
+        pieces.append(len(compositions.difference(shown, extents)))
+        if len(pieces) % every == 0:
+            fresh = Mapping(mapping.nbytes)
+            self._lay(fresh, facts, extents.pieces())
+            assert fresh.view[: facts.body_nbytes] == mapping.view[: facts.body_nbytes], "shows something else"
+
+    patch.setattr(compositions.Compositions, "_take_over", checked)
+    return pieces
 
 
 # Pools

@@ -9,26 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ...codecs import array_over, as_kind, as_tensors, open_body
-from ...errors import PlaneFull
 from ...manifest import KINDS
-from ...system import Mapping, own, reserve
-from ..memory.extents import extents_of, lay_extents
+from ..memory.compositions import has_pages
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy.typing as npt
 
-    from ..memory.extents import Extent
     from .claims import Lease
 
-__all__ = ["copy_body", "has_pages", "map_private", "private_array", "tensors_of"]
-
-
-def has_pages(lease: Lease) -> bool:
-    """Whether the body begins a page; small ones lie among others, and are copied whole."""
-    facts = lease.facts
-    return bool(facts.body_nbytes) and (not facts.in_slab or bool(facts.references))
+__all__ = ["copy_body", "private_array", "tensors_of"]
 
 
 def copy_body(lease: Lease) -> memoryview:
@@ -37,30 +26,6 @@ def copy_body(lease: Lease) -> memoryview:
 
     lease.open()
     return np.frombuffer(open_body(lease), np.uint8).copy().data
-
-
-def map_private(lease: Lease, extents: Sequence[Extent], *, nbytes: int | None = None) -> Mapping:
-    """A private mapping over the body's pages. Cost: about 10 µs, and the kernel's copy of each page that is written.
-
-    Args:
-        nbytes: of a longer range; behind the body it shows anything.
-    """
-    memory, nbytes = lease.attachment.memory, nbytes or lease.facts.body_nbytes
-    try:
-        return _map(lease, extents, nbytes)
-    except own(PlaneFull):
-        # Out of mappings: let go of those that nobody uses and try once more.
-        memory.drop()
-        return _map(lease, extents, nbytes)
-
-
-def _map(lease: Lease, extents: Sequence[Extent], nbytes: int) -> Mapping:
-    pages = reserve(nbytes, writable=True)
-    mapping = Mapping(nbytes, writable=True, pages=pages)
-    lay_extents(lease.attachment.memory, mapping, lease.facts, extents, private=True)
-    # The array keeps the pages, and they keep the lease.
-    pages.kept = lease
-    return mapping
 
 
 def private_array(lease: Lease) -> npt.NDArray[Any]:
@@ -73,10 +38,10 @@ def private_array(lease: Lease) -> npt.NDArray[Any]:
 
 def private_body(lease: Lease) -> memoryview:
     """A private, writable image of the body; of what changes in place a copy, which does not."""
-    if not has_pages(lease) or KINDS[lease.facts.kind] == "mutable":
+    facts = lease.facts
+    if not has_pages(facts) or KINDS[facts.kind] == "mutable":
         return copy_body(lease)
-    mapping = map_private(lease, extents_of(lease.attachment.memory, lease.facts))
-    return mapping.view[: lease.facts.body_nbytes]
+    return lease.attachment.compositions.private(facts, kept=lease).view[: facts.body_nbytes]
 
 
 def tensors_of(lease: Lease) -> Any:

@@ -45,6 +45,7 @@ __all__ = [
     "prepare",
     "publish",
     "publish_in",
+    "publish_within",
     "put",
     "put_unleased",
     "retry_after_reclaim",
@@ -187,7 +188,7 @@ def _store_once(  # noqa: PLR0917 - of ``put`` and ``store``, passed on
             prepared.append(prepare(attachment, contents_of(part), part))  # noqa: PERF401 - what is there is abandoned
         block = prepare(attachment, contents, body, target, own_segment=own_segment)
         prepared.append(block)
-        return with_slabs(attachment, _publish, attachment, target, block, prepared[:-1], references, wants_lease)
+        return with_slabs(attachment, publish_within, attachment, target, block, prepared[:-1], references, wants_lease)
     except BaseException:
         abandon(attachment, *prepared)
         raise
@@ -287,7 +288,7 @@ def publish(
 
     The caller leases what keeps the rows of ``references``.
     """
-    lease = with_slabs(attachment, _publish, attachment, target, block, parts, references)
+    lease = with_slabs(attachment, publish_within, attachment, target, block, parts, references)
     return cast("Lease", lease)
 
 
@@ -302,7 +303,7 @@ def with_slabs(attachment: Attachment, operation: Callable[[Transaction, *Ts], R
                 _make_slab(attachment, need.nbytes)
 
 
-def _publish(  # noqa: PLR0917 - an operation, called by position: this is in every put
+def publish_within(  # noqa: PLR0917 - an operation, called by position: this is in every put
     tx: Transaction,
     attachment: Attachment,
     target: Target,

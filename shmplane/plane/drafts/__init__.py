@@ -2,9 +2,8 @@
 
 from .appending import append_rows
 from .array_draft import ArrayDraft
-from .draft import Draft
+from .draft import Draft, open_draft
 from .json_draft import JsonDraft
-from .open import open_draft
 from .table_draft import TableDraft
 
 __all__ = ["ArrayDraft", "Draft", "JsonDraft", "TableDraft", "append_rows", "open_draft"]

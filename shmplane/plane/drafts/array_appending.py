@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 from ...codecs import encode, grow_array, open_body, present
 from ...errors import Conflict
 from ...system import PAGE_NBYTES, own
-from ..blocks.private import has_pages, map_private
 from ..blocks.publish import StoredBytes, Target, contents_of, store
-from ..memory.extents import Extent, extents_of, pages_of
+from ..memory.compositions import has_pages
+from ..memory.extents import Extent, pages_of
 from .pages import Body, publish_pages
 
 if TYPE_CHECKING:
@@ -43,7 +43,9 @@ def append_to_array(base: Lease, name: bytes, rows: Any) -> Lease | None:
         if frame is None:
             return _rewrite(base, target, array)
         return (
-            _append_pages(base, target, array, frame) if has_pages(base) else _append_copy(base, target, array, frame)
+            _append_pages(base, target, array, frame)
+            if has_pages(base.facts)
+            else _append_copy(base, target, array, frame)
         )
     except own(Conflict):
         return None
@@ -57,8 +59,9 @@ def wait_for_turn(attempts: int) -> None:
 def _append_pages(base: Lease, target: Target, rows: npt.NDArray[Any], frame: bytes) -> Lease:
     old_nbytes = base.facts.body_nbytes
     nbytes = old_nbytes + rows.nbytes
-    extents = extents_of(base.attachment.memory, base.facts)
-    view = map_private(base, extents, nbytes=nbytes).view
+    compositions = base.attachment.compositions
+    extents = compositions.extents_of(base.facts).listed()
+    view = compositions.private(base.facts, nbytes=nbytes, kept=base).view
     view[old_nbytes:nbytes] = rows.reshape(-1).view("u1").data
     full, pages = old_nbytes // PAGE_NBYTES, pages_of(nbytes)
     # What the last extent shows is written in any case: it only says that there are so many pages.

@@ -1,4 +1,4 @@
-"""What every draft is: a lease on the version it began with, and one end, by commit or discard.
+"""What every draft is: a lease on the version it began with, and one end, by commit or discard; and which kind has which.
 
 Nothing of a draft is in shared memory before its commit, so there is nothing to be left behind. A commit that fails leaves
 the draft open: after ``PlaneFull`` it can be repeated, after ``Conflict`` only a new edit helps.
@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 from ...errors import ClosedError, UnsupportedValue
 from ...manifest import KINDS
+from ...names import check_block_name
 from ..blocks.block import Block
+from ..blocks.claims import lease_current
+from ..blocks.missing import no_such_block
 from ..blocks.publish import Target
 
 if TYPE_CHECKING:
@@ -26,7 +29,14 @@ if TYPE_CHECKING:
     from ..blocks.claims import Lease
     from ..process.attachment import Attachment
 
-__all__ = ["Draft"]
+__all__ = ["Draft", "open_draft"]
+
+#: which draft edits which kind of block
+_DRAFTS: dict[str, type[Draft]] = {}
+_INSTEAD = {
+    "mutable": "it changes in place: plane.mutable(name), guarded by plane.lock",
+    "pickle": "get it, change it and put it again",
+}
 
 
 class Draft(ABC):
@@ -40,6 +50,10 @@ class Draft(ABC):
     _called: ClassVar[str] = "a block"
     _use: ClassVar[str] = "another call"
 
+    def __init_subclass__(cls, *, kinds: tuple[str, ...], **options: Any) -> None:
+        super().__init_subclass__(**options)
+        _DRAFTS.update(dict.fromkeys(kinds, cls))
+
     def __init__(self, attachment: Attachment, name: str, base: Lease) -> None:
         self._attachment = attachment
         self._name = name
@@ -50,6 +64,8 @@ class Draft(ABC):
         self._pid = os.getpid()
         self._mutex = threading.RLock()
         self._ended: str | None = None
+        #: of the committed version, and its block once somebody asks for it
+        self._lease: Lease | None = None
         self._block: Block | None = None
 
     @property
@@ -124,12 +140,15 @@ class Draft(ABC):
     @property
     def block(self) -> Block:
         """The new version, after a commit; the old one, when nothing was touched."""
-        if self._block is None:
-            raise ClosedError(
-                f"the edit of {self._name!r} is not committed{', ' + self._ended if self._ended else ''}",
-                name=self._name,
-            )
-        return self._block
+        with self._mutex:
+            if self._lease is None:
+                raise ClosedError(
+                    f"the edit of {self._name!r} is not committed{', ' + self._ended if self._ended else ''}",
+                    name=self._name,
+                )
+            if self._block is None:
+                self._block = Block(self._lease)
+            return self._block
 
     def commit(self) -> Block:
         """Publish the changes as the next version; without changes, nothing is published.
@@ -139,6 +158,10 @@ class Draft(ABC):
             PlaneFull: no room; nothing was changed.
             ClosedError: committed or discarded already, or in a process forked from the one that began the edit.
         """
+        self._commit()
+        return self.block
+
+    def _commit(self) -> None:
         with self._mutex:
             self._check_open()
             if os.getpid() != self._pid:
@@ -147,14 +170,13 @@ class Draft(ABC):
                     name=self._name,
                 )
             lease = self._publish()
-            self._block = Block(self._base if lease is None else lease)
+            self._lease = self._base if lease is None else lease
             self._end("it was committed")
-            return self._block
 
     def discard(self) -> None:
         """Throw the changes away. Idempotent."""
         with self._mutex:
-            if self._block is not None:
+            if self._lease is not None:
                 self._check_open()
             if self._ended is None:
                 self._end("it was discarded")
@@ -188,7 +210,7 @@ class Draft(ABC):
             return
         try:
             if kind is None:
-                self.commit()
+                self._commit()
         finally:
             if self._ended is None:
                 self.discard()
@@ -196,3 +218,19 @@ class Draft(ABC):
     def __repr__(self) -> str:
         state = self._ended or "open"
         return f"<{type(self).__name__} of {self._name!r}, version {self._version}: {state}>"
+
+
+def open_draft(attachment: Attachment, name: str) -> Draft:
+    """A draft of the current version of a name; ``BlockNotFound``."""
+    encoded = check_block_name(name)
+    found = attachment.look(lease_current, attachment, encoded)
+    if found is None:
+        raise no_such_block(attachment, encoded)
+    base = found[0]
+    kind = KINDS[base.facts.kind]
+    draft = _DRAFTS.get(kind)
+    if draft is None:
+        raise UnsupportedValue(
+            f"block {name!r} is of kind {kind}, which has no drafts; {_INSTEAD.get(kind, 'put it again')}", kind=kind
+        )
+    return draft(attachment, name, base)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["JsonDraft"]
 
 
-class JsonDraft(Draft):
+class JsonDraft(Draft, kinds=("json",)):
     """A private copy of a JSON value: change ``draft.value`` in place, or assign another value to it."""
 
     _called = "a JSON value"

@@ -1,5 +1,8 @@
 """Committing the changed pages of an array: take room, write the pages there, publish what shows them.
 
+A few runs that fit into the room of the youngest block are copied there, under the lock, by the transaction that publishes
+the version. For all else:
+
 Room is taken under the lock, first at the end of the youngest block of pages that the base shows, where there are pages
 that nobody has seen yet, then in a new one. It is written outside the lock. A commit gives its room back only when it is
 sure that nothing was published; otherwise, and when its process is killed, the room is lost until its block of pages goes.
@@ -12,8 +15,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import Conflict, PlaneFull, ShmplaneError
-from ...manifest import KIND_CODES, MAX_REFERENCES, PAGES
-from ...system import PAGE_NBYTES, ignoring, is_from_handler
+from ...manifest import KIND_CODES, MAX_REFERENCES, PAGES, NeedSlab
+from ...system import PAGE_NBYTES, ignoring, is_from_handler, own
 from ..blocks.claims import abandon_creation, claims_of
 from ..blocks.publish import (
     Prepared,
@@ -23,20 +26,34 @@ from ..blocks.publish import (
     describe_contents,
     prepare,
     publish,
+    publish_within,
     retry_after_reclaim,
     store,
+    with_slabs,
 )
-from ..memory.extents import Extent, pack_extents, pages_of
+from ..memory.extents import MAX_EXTENTS, Extent, pack_extents, pages_of
 from ..memory.segments import FileSink
 from .planning import Room, pages_for_new_block, place, plan_pages
 
 if TYPE_CHECKING:
     from ...manifest import BlockFacts, Transaction
+    from ...system import Mapping
     from ..blocks.claims import Creation, Lease
     from ..blocks.publish import Target
+    from ..memory.compositions import Image
+    from ..memory.extents import Extents
+    from ..memory.extents import Integers as Runs
     from .planning import Plan
 
-__all__ = ["Body", "publish_pages"]
+__all__ = ["Body", "publish_edit", "publish_pages"]
+
+#: at most so many runs, and so many pages in all, are copied under the lock
+_FEW_RUNS = 4
+_FEW_PAGES = 16
+#: when there would be many extents, runs with fewer clean pages between them are copied as one: an extent is a mapping in
+#: every reader, which costs more than that
+_MANY_EXTENTS = 256
+_CLOSE_PAGES = 4
 
 
 class Body(NamedTuple):
@@ -46,8 +63,101 @@ class Body(NamedTuple):
     nbytes: int
 
 
+def publish_edit(target: Target, base: Lease, image: Image, dirty: Runs) -> Lease:
+    """Publish ``base`` with the dirty pages of its image, of which there are some."""
+    runs = dirty if len(image.extents) + 2 * len(dirty) <= _MANY_EXTENTS else _join_close(dirty)
+    view = image.mapping.view
+    found = None
+    if len(runs) <= _FEW_RUNS and (few := _fit_into_room(base, image.extents, runs)) is not None:
+        found = _publish_in_room(target, base, few, view)
+    return found or publish_pages(target, base, image.extents.listed(), view=view, dirty=runs)
+
+
+def _join_close(runs: Runs) -> Runs:
+    import numpy as np
+
+    if len(runs) < 2:
+        return runs
+    ends = runs[:, 0] + runs[:, 1]
+    is_apart = runs[1:, 0] - ends[:-1] >= _CLOSE_PAGES
+    firsts = runs[np.concatenate(([True], is_apart)), 0]
+    return np.stack((firsts, ends[np.concatenate((is_apart, [True]))] - firsts), axis=1)
+
+
+# A few runs into the room that is there
+
+
+class _Few(NamedTuple):
+    """What a version becomes when its runs fill the room from ``start`` on, as its base saw it."""
+
+    extents: Extents
+    runs: list[list[int]]
+    youngest: BlockFacts
+    start: int
+    nbytes: int
+
+
+def _fit_into_room(base: Lease, extents: Extents, runs: Runs) -> _Few | None:
+    """None: they do not fit, or the version needs a plan."""
+    sources = base.facts.references
+    pages = int(runs[:, 1].sum())
+    number = max((index for index, source in enumerate(sources) if source.kind == PAGES), default=-1)
+    if number < 0 or pages > _FEW_PAGES or 2 * pages > extents.pages:
+        return None
+    youngest = sources[number]
+    first, last = youngest.stored_nbytes // PAGE_NBYTES, youngest.body_nbytes // PAGE_NBYTES
+    if first + pages > last or len(extents) + 2 * len(runs) > MAX_EXTENTS - 2:
+        return None
+    listed, page = runs.tolist(), first
+    for at, count in listed:
+        extents = extents.spliced(at, Extent(number, page, count))
+        page += count
+    if not extents.shows_all_sources():
+        return None
+    return _Few(extents, listed, youngest, youngest.stored_nbytes, pages * PAGE_NBYTES)
+
+
+def _publish_in_room(target: Target, base: Lease, few: _Few, view: memoryview) -> Lease | None:
+    """The new version; None when the room was taken."""
+    attachment, facts, youngest = base.attachment, base.facts, few.youngest
+    mapping = attachment.memory.room(youngest.segment_id, youngest.segment_nbytes, few.start + few.nbytes)
+    stored = few.extents.pack()
+    body = StoredBytes(facts.codec, base.frame(), stored)
+    contents = describe_contents(KIND_CODES[facts.codec], facts.body_nbytes, body.frame, stored_nbytes=len(stored))
+    block = prepare(attachment, contents, body)
+    lease = with_slabs(attachment, _fill_and_publish, base, target, block, few, mapping, view)
+    if lease is not None:
+        lease.keep_frame(body.frame)
+        attachment.compositions.remember(lease.facts, few.extents)
+    return lease
+
+
+def _fill_and_publish(
+    tx: Transaction, base: Lease, target: Target, block: Prepared, few: _Few, mapping: Mapping, view: memoryview
+) -> Lease | None:
+    row, nbytes = few.youngest.row, few.nbytes
+    if tx.blocks.stored_nbytes[row] != few.start or tx.blocks.body_nbytes[row] - few.start < nbytes:
+        return None
+    position = few.start
+    for at, pages in few.runs:
+        pages_ = view[at * PAGE_NBYTES : (at + pages) * PAGE_NBYTES]
+        mapping.view[position : position + len(pages_)] = pages_
+        position += pages * PAGE_NBYTES
+    tx.take_pages(row, nbytes)
+    try:
+        references = [source.row for source in base.facts.references]
+        return publish_within(tx, base.attachment, target, block, (), references)
+    except own(Conflict, PlaneFull, NeedSlab):
+        # Raised before anything is published. After any other it may have been, so the room stays taken.
+        tx.return_pages(row, few.start, nbytes)
+        raise
+
+
+# Any number of runs, planned
+
+
 def publish_pages(
-    target: Target, base: Lease, extents: list[Extent], *, view: memoryview, dirty: Any, body: Body | None = None
+    target: Target, base: Lease, extents: list[Extent], *, view: memoryview, dirty: Runs, body: Body | None = None
 ) -> Lease:
     """Publish ``base`` with the dirty pages of ``view``, or the whole of it when that pays."""
     body = body or Body(base.frame(), base.facts.body_nbytes)

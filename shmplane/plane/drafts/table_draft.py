@@ -59,7 +59,7 @@ class _Column:
     is_index: bool = field(default=False, kw_only=True)
 
 
-class TableDraft(Draft):
+class TableDraft(Draft, kinds=("table",)):
     """Private changes to a table: its columns by name, and rows at its end.
 
     ``draft["fee"] = column`` replaces or adds, ``del draft["fee"]``, ``draft.append(rows)``, ``draft.rename({"a": "b"})``.

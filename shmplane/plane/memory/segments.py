@@ -14,7 +14,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...errors import ClosedError, PlaneCorrupt, PlaneFull, ShmplaneError
 from ...system import (
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 __all__ = ["FileSink", "MappedSink", "SegmentMemory"]
 
 _MOST_MAPPINGS = 512
+_BACKED_AHEAD_NBYTES = 256 * 1024
 
 
 class FileSink:
@@ -98,8 +99,10 @@ class SegmentMemory:
         self._link_prefix = link_prefix
         self._readable: OrderedDict[int, Mapping] = OrderedDict()
         self._writable: OrderedDict[int, Mapping] = OrderedDict()
+        #: up to where blocks of pages surely have memory behind them
+        self._backed: OrderedDict[int, int] = OrderedDict()
         #: what else is kept of mappings, to be forgotten with them
-        self.kept: list[OrderedDict[tuple[int, int], Mapping]] = []
+        self.kept: list[OrderedDict[Any, Any]] = [self._backed]
         self._mutex = threading.RLock()
         #: whether this process may only read: a forked child without a part
         self.barred: bool = False
@@ -137,6 +140,22 @@ class SegmentMemory:
         """A writable mapping of a slab, or of a segment that a block is being written to."""
         found = self._writable.get(segment_id)
         return found if found is not None else self._map(self._writable, segment_id, nbytes, writable=True)
+
+    def room(self, segment_id: int, nbytes: int, until: int) -> Mapping:
+        """A writable mapping of a block of pages, in which at least those before ``until`` have memory behind them."""
+        mapping = self.writable(segment_id, nbytes)
+        if self._backed.get(segment_id, 0) < until:
+            start, stop = self._backed.get(segment_id, 0), min(nbytes, until + _BACKED_AHEAD_NBYTES)
+            fd = self.open_segment(segment_id, nbytes, writable=True)
+            try:
+                with self.translated(f"reserving {stop - start:,} B"):
+                    allocate(fd, stop - start, offset=start)
+            finally:
+                os.close(fd)
+            self._backed[segment_id] = stop
+            if len(self._backed) > _MOST_MAPPINGS:
+                self._backed.popitem(last=False)
+        return mapping
 
     def warm(self, segment_id: int) -> Mapping | None:
         """The writable mapping of a segment that this process has filled before."""

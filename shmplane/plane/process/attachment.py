@@ -22,7 +22,7 @@ from typing import Any, Protocol, TypeVar, TypeVarTuple
 from ...errors import ClosedError, ShmplaneError
 from ...manifest import NOTHING, Freed, Manifest, Transaction, leave, link_prefix
 from ...system import NOT_HAD, Busy, HostLock, Lost, NotHad, Token, ignoring, is_from_handler, own, wake_all
-from ..memory.extents import Compositions
+from ..memory.compositions import Compositions
 from ..memory.failures import is_impossible, written_over
 from ..memory.open_memory import OpenMemories
 from ..memory.segments import SegmentMemory

@@ -156,7 +156,6 @@ def _leave_parent_behind(attachment: Attachment, prepared: Prepared | None) -> N
     if prepared is None or attachment.lock.fd != prepared.lock_fd:
         attachment.lock.close()
     attachment.memory.after_fork()
-    attachment.compositions.after_fork()
     for memory in attachment.open_memory.living():
         memory.make_private(attachment.memory.path(memory.place.segment_id))
         # Once: a child of this child has its copy from here.
