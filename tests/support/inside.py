@@ -266,21 +266,22 @@ def compare_taken_over(patch: pytest.MonkeyPatch, every: int) -> list[int]:
     Returns:
         How many pieces there were each time, to be looked at later.
     """
-    from shmplane.plane.memory import compositions
+    from shmplane.plane.memory.compositions import Compositions
+    from shmplane.plane.memory.extents import difference
     from shmplane.system import Mapping
 
-    take_over: Any = compositions.Compositions._take_over
+    take_over: Any = Compositions._take_over
     pieces: list[int] = []
 
     def checked(self: Any, mapping: Any, facts: Any, shown: Any, extents: Any, *, private: bool = False) -> None:
         take_over(self, mapping, facts, shown, extents, private=private)
-        pieces.append(len(compositions.difference(shown, extents)))
+        pieces.append(len(difference(shown, extents)))
         if len(pieces) % every == 0:
             fresh = Mapping(mapping.nbytes)
             self._lay(fresh, facts, extents.pieces())
             assert fresh.view[: facts.body_nbytes] == mapping.view[: facts.body_nbytes], "shows something else"
 
-    patch.setattr(compositions.Compositions, "_take_over", checked)
+    patch.setattr(Compositions, "_take_over", checked)
     return pieces
 
 

@@ -11,7 +11,8 @@ sure that nothing was published; otherwise, and when its process is killed, the 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import Conflict, PlaneFull, ShmplaneError
@@ -37,7 +38,6 @@ from .planning import Room, pages_for_new_block, place, plan_pages
 
 if TYPE_CHECKING:
     from ...manifest import BlockFacts, Transaction
-    from ...system import Mapping
     from ..blocks.claims import Creation, Lease
     from ..blocks.publish import Target
     from ..memory.compositions import Image
@@ -91,10 +91,17 @@ class _Few(NamedTuple):
     """What a version becomes when its runs fill the room from ``start`` on, as its base saw it."""
 
     extents: Extents
-    runs: list[list[int]]
+    runs: list[list[int]]  #: first page in the body, and number of pages, of each
     youngest: BlockFacts
     start: int
     nbytes: int
+
+    def copy(self, image: memoryview, room: memoryview) -> None:
+        position = self.start
+        for at, pages in self.runs:
+            run = image[at * PAGE_NBYTES : (at + pages) * PAGE_NBYTES]
+            room[position : position + len(run)] = run
+            position += pages * PAGE_NBYTES
 
 
 def _fit_into_room(base: Lease, extents: Extents, runs: Runs) -> _Few | None:
@@ -125,24 +132,21 @@ def _publish_in_room(target: Target, base: Lease, few: _Few, view: memoryview) -
     body = StoredBytes(facts.codec, base.frame(), stored)
     contents = describe_contents(KIND_CODES[facts.codec], facts.body_nbytes, body.frame, stored_nbytes=len(stored))
     block = prepare(attachment, contents, body)
-    lease = with_slabs(attachment, _fill_and_publish, base, target, block, few, mapping, view)
+    copy = partial(few.copy, view, mapping.view)
+    lease = with_slabs(attachment, _fill_and_publish, base, target, block, few, copy)
     if lease is not None:
         lease.keep_frame(body.frame)
         attachment.compositions.remember(lease.facts, few.extents)
     return lease
 
 
-def _fill_and_publish(
-    tx: Transaction, base: Lease, target: Target, block: Prepared, few: _Few, mapping: Mapping, view: memoryview
+def _fill_and_publish(  # noqa: PLR0917 - an operation, called by position
+    tx: Transaction, base: Lease, target: Target, block: Prepared, few: _Few, copy: Callable[[], None]
 ) -> Lease | None:
     row, nbytes = few.youngest.row, few.nbytes
     if tx.blocks.stored_nbytes[row] != few.start or tx.blocks.body_nbytes[row] - few.start < nbytes:
         return None
-    position = few.start
-    for at, pages in few.runs:
-        pages_ = view[at * PAGE_NBYTES : (at + pages) * PAGE_NBYTES]
-        mapping.view[position : position + len(pages_)] = pages_
-        position += pages * PAGE_NBYTES
+    copy()
     tx.take_pages(row, nbytes)
     try:
         references = [source.row for source in base.facts.references]
