@@ -135,7 +135,7 @@ def _publish_in_room(target: Target, base: Lease, few: _Few, view: memoryview) -
     copy = partial(few.copy, view, mapping.view)
     lease = with_slabs(attachment, _fill_and_publish, base, target, block, few, copy)
     if lease is not None:
-        lease.keep_frame(body.frame)
+        lease.known_frame = body.frame
         attachment.compositions.remember(lease.facts, few.extents)
     return lease
 
@@ -153,7 +153,7 @@ def _fill_and_publish(  # noqa: PLR0917 - an operation, called by position
         return publish_within(tx, base.attachment, target, block, (), references)
     except own(Conflict, PlaneFull, NeedSlab):
         # Raised before anything is published. After any other it may have been, so the room stays taken.
-        tx.return_pages(row, few.start, nbytes)
+        tx.abandon_pages(row, few.start, nbytes)
         raise
 
 
