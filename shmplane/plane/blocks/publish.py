@@ -288,8 +288,7 @@ def publish(
 
     The caller leases what keeps the rows of ``references``.
     """
-    lease = with_slabs(attachment, publish_within, attachment, target, block, parts, references)
-    return cast("Lease", lease)
+    return cast("Lease", with_slabs(attachment, publish_within, attachment, target, block, parts, references))
 
 
 def with_slabs(attachment: Attachment, operation: Callable[[Transaction, *Ts], R], *args: *Ts) -> R:
