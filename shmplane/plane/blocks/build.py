@@ -16,9 +16,10 @@ from ...manifest import KIND_CODES, SMALL_NBYTES
 from ...names import check_count
 from ...system import Mapping, Pages, class_nbytes, own, reserve
 from ..memory.open_memory import OpenMemory
+from .backed import begin_backed
 from .block import Block
 from .claims import abandon_creation
-from .publish import Prepared, Target, begin, contents_of, describe_contents, publish, put, retry_after_reclaim
+from .publish import Prepared, Target, contents_of, describe_contents, publish, put, retry_after_reclaim
 from .shapes import model_of
 
 if TYPE_CHECKING:
@@ -41,15 +42,12 @@ class _Writing:
     def __init__(self, attachment: Attachment, target: Target, nbytes: int, pages: Pages | None) -> None:
         self.attachment = attachment
         self.pid = attachment.lock.pid
-        self.creation: Creation | None = retry_after_reclaim(attachment, begin, attachment, target, nbytes)
+        self.creation: Creation | None = retry_after_reclaim(attachment, begin_backed, attachment, target, nbytes)
         place = self.creation.place
         try:
             if place.fresh:
-                attachment.memory.create_backed(place)
                 # The file is whole: what is discarded stays warm, as for buffers that come and go.
                 attachment.change(_finish_segment, place.segment_row)
-            else:
-                attachment.memory.back(place)
             self.pages = pages if pages is not None else reserve(place.nbytes, writable=True)
             self.mapping = Mapping(min(len(self.pages), place.nbytes), writable=True, pages=self.pages)
             self.memory = OpenMemory(place, self.pages, self.mapping.nbytes, keeps=self.creation)

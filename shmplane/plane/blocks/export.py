@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import UnsupportedValue
 from ...manifest import Transaction
-from .publish import ANYWHERE, StoredBytes, describe_contents, store
+from .publish import ANYWHERE, StoredBytes, describe_contents, retry_after_reclaim, store
 
 if TYPE_CHECKING:
     from .claims import Lease
@@ -39,7 +39,7 @@ def export(lease: Lease) -> tuple[Lease, str]:
         lease = _copy(lease)
     facts = lease.facts
     attachment.change(Transaction.mark_exported, facts.row)
-    return lease, os.path.basename(attachment.memory.make_link(facts.segment_id))
+    return lease, os.path.basename(retry_after_reclaim(attachment, attachment.memory.make_link, facts.segment_id))
 
 
 def _copy(lease: Lease) -> Lease:

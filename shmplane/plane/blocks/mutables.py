@@ -15,9 +15,10 @@ from ...manifest import KIND_CODES, KINDS
 from ...names import check_block_name
 from ...system import Mapping, ignoring, reserve
 from ..memory.segments import FileSink
+from .backed import begin_backed
 from .claims import abandon_creation, claims_of
 from .missing import no_such_block
-from .publish import Prepared, Target, begin, contents_of, publish, retry_after_reclaim
+from .publish import Prepared, Target, contents_of, publish, retry_after_reclaim
 from .shapes import model_of
 
 if TYPE_CHECKING:
@@ -90,11 +91,9 @@ def _create(attachment: Attachment, name: bytes, shape: Any, dtype: Any) -> npt.
     encoded = encode(model_of(shape, "f8" if dtype is None else dtype))
     contents = contents_of(encoded)._replace(kind=KIND_CODES["mutable"])
     target = Target(name, expected_version=0)
-    creation = retry_after_reclaim(attachment, begin, attachment, target, contents.nbytes)
+    creation = retry_after_reclaim(attachment, begin_backed, attachment, target, contents.nbytes)
     place = creation.place
     try:
-        if place.fresh:
-            attachment.memory.create_backed(place)
         _fill(attachment, place.segment_id, contents, fresh=place.fresh)
         pages, array = _map(attachment, place.segment_id, place.nbytes, describe("array", contents.frame))
         pages.kept = publish(attachment, target, Prepared(contents, None, creation))

@@ -19,13 +19,12 @@ from operator import index
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, TypeVarTuple, cast
 from zlib import crc32
 
-from ...errors import PlaneFull
 from ...manifest import EVICTABLE, KIND_CODES, SMALL_NBYTES, Contents, NeedSlab, expire_names
 from ...names import check_block_name
 from ...system import own
 from ..memory.segments import FileSink, MappedSink
-from ..process.upkeep import reclaim_for
 from .claims import abandon_creation, claims_of
+from .room import retry_after_reclaim
 
 if TYPE_CHECKING:
     from ...codecs import Encoded, Sink
@@ -192,16 +191,6 @@ def _store_once(  # noqa: PLR0917 - of ``put`` and ``store``, passed on
     except BaseException:
         abandon(attachment, *prepared)
         raise
-
-
-def retry_after_reclaim(attachment: Attachment, attempt: Callable[..., R], *args: Any) -> R:
-    """Once more when the plane is full, after what dead processes held has come back."""
-    try:
-        return attempt(*args)
-    except own(PlaneFull) as full:
-        attachment.kept.forget_all()
-        attachment.change(reclaim_for, attachment, full)
-        return attempt(*args)
 
 
 # Preparing, outside the lock

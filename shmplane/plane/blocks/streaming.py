@@ -16,7 +16,6 @@ from ...errors import PlaneFull
 from ...manifest import KIND_CODES, SMALL_NBYTES
 from ...system import own, set_size
 from ..memory.segments import FileSink
-from ..process.upkeep import reclaim_for
 from .claims import abandon_creation, claims_of
 from .publish import Prepared, begin, describe_contents, publish, put, put_unleased, retry_after_reclaim
 
@@ -92,15 +91,7 @@ class _GrowingFile:
         end = offset + memoryview(data).nbytes
         if end > self.nbytes:
             self._grow(end)
-        self._write(offset, data)
-
-    def _write(self, offset: int, data: Buffer) -> None:
-        try:
-            self._sink.write(offset, data)
-        except own(PlaneFull) as full:
-            # The file system is full although the capacity is not.
-            self._attachment.change(reclaim_for, self._attachment, full)
-            self._sink.write(offset, data)
+        retry_after_reclaim(self._attachment, self._sink.write, offset, data)
 
     def _grow(self, needed: int) -> None:
         """By an eighth, so that there are few steps; when that is too much, to what is needed."""
@@ -114,9 +105,7 @@ class _GrowingFile:
 
     def finish(self, contents: Contents) -> None:
         """Write the frame behind the body; from now on the file has the size that its row says."""
-        if contents.nbytes > self.nbytes:
-            self._grow(contents.nbytes)
-        self._write(contents.stored_nbytes, contents.tail())
+        self.write(contents.stored_nbytes, contents.tail())
         self._resize(contents.nbytes)
         with self._attachment.memory.translated("cutting a segment to its size"):
             set_size(self._fd, self.nbytes)

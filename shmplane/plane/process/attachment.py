@@ -17,9 +17,9 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple
 
-from ...errors import ClosedError, ShmplaneError
+from ...errors import ClosedError, PlaneFull, ShmplaneError
 from ...manifest import NOTHING, Freed, Manifest, Transaction, leave, link_prefix
 from ...system import NOT_HAD, Busy, HostLock, Lost, NotHad, Token, ignoring, is_from_handler, own, wake_all
 from ..memory.compositions import Compositions
@@ -30,7 +30,7 @@ from .drain import DrainTimer
 from .kept import KeptRoots
 from .patience import REFUSED_FOR_S
 from .reclaim import reclaim_dead, reclaim_due, recover
-from .registry import Registry
+from .registry import Garbage, Owed, Registry
 
 __all__ = ["Attachment", "Opened"]
 
@@ -47,20 +47,6 @@ _SCAN_INTERVAL_NS = 1_000_000_000
 #: pieces of garbage that a small put leaves to others
 _SPARED = 64
 _clock = time.monotonic_ns
-
-
-class Owed(Protocol):
-    """What a call has left to be undone."""
-
-    def undo(self, tx: Transaction) -> None:
-        """Give it back. Again: does nothing."""
-
-
-class Garbage(Protocol):
-    """What stood for an object that is garbage."""
-
-    def free(self, tx: Transaction) -> None:
-        """Give its row back. Again: does nothing."""
 
 
 class Opened:
@@ -106,6 +92,8 @@ class Attachment:
         self.open_memory: OpenMemories = OpenMemories()
         self.opens: set[weakref.ref[Opened]] = set()
         self._on_idle = on_idle
+        #: called when the file system is full, with no lock in hand: whether there may be room now (see ``open``)
+        self.make_room: Callable[[str, PlaneFull], bool] = lambda *_: False
         self.suspect: bool = False
         self.ended: str | None = None
         self.exiting = False
@@ -171,6 +159,10 @@ class Attachment:
             if result is NOT_HAD:
                 self.refused_until = time.monotonic() + REFUSED_FOR_S
             return result
+        except own(PlaneFull) as full:
+            if not self.make_room(self.root, full):
+                raise
+            return self._attempt(seconds, writes, operation, args, spared)
         except own(Lost) as lost:
             if self.ended is None:
                 self.end(f"plane {self.name!r}: this process lost its part in it, since {lost}. Open the plane again.")

@@ -2,9 +2,9 @@
 
 * A plane is made under a private name, its maker's token taken, then renamed into place: it is there whole or not at all,
   and a newborn temporary plane is never taken for an orphan.
-* A joiner takes the lock and then looks whether the files it opened are still the plane of that name, and whether the
-  plane was destroyed meanwhile; if so it starts again.
-* Who destroys does it in an order (see ``ending``) that whoever comes next can go on with. So a name never means two planes.
+* A joiner (see ``join``) starts again when what it opened is not the plane of that name any more.
+* Who destroys does it in an order (see ``close``) that whoever comes next can go on with. So a name never means two planes.
+* Before a plane is made, and when the file system is full, the planes go in which nobody lives any more (see ``orphans``).
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ import errno
 import os
 import time
 
-from ...errors import ClosedError, PlaneCorrupt, PlaneMismatch, PlaneNotFound, PlaneSecurityError, ShmplaneError
-from ...manifest import Manifest, Transaction, directory_of, open_files, take_slot
-from ...system import (
-    Token,
-    check_directory,
-    create_file,
-    free_nbytes,
-    ignoring,
-    make_directory,
-    own,
-    require_platform,
+from ...errors import (
+    ClosedError,
+    PlaneCorrupt,
+    PlaneFull,
+    PlaneMismatch,
+    PlaneNotFound,
+    PlaneSecurityError,
+    ShmplaneError,
 )
+from ...manifest import Manifest, Transaction, directory_of, take_slot
+from ...system import Token, create_file, free_nbytes, ignoring, make_directory, own, require_platform
 from ..memory.failures import translate
 from .attachment import Attachment, Opened
-from .close import attached, finish_leaving, leave, opening, remove_directory
+from .close import attached, finish_leaving, leave, opening
 from .fork import Forks
+from .join import try_join
 from .options import Options, check_options
-from .reclaim import reclaim_dead
+from .orphans import remove_for_room, remove_in_passing
 
-__all__ = ["open_attachment", "try_join"]
+__all__ = ["open_attachment"]
 
 _MOST_TRIES = 100
 
@@ -48,7 +48,8 @@ def open_attachment(root: str, name: str, *, create: bool, options: Options) -> 
         if known is not None and known.memory.opened_as == os.geteuid() and _still_there(known):
             check_options(known, options)
         else:
-            known = _join_or_create(root, name, create=create, options=options)
+            known = _join_or_make_room(root, name, create=create, options=options)
+            known.make_room = remove_for_room
         return known, known.open()
 
 
@@ -61,6 +62,15 @@ def _still_there(known: Attachment) -> bool:
 
 def _nothing(_: Transaction) -> None:
     """Finds out whether the plane was destroyed."""
+
+
+def _join_or_make_room(root: str, name: str, *, create: bool, options: Options) -> Attachment:
+    try:
+        return _join_or_create(root, name, create=create, options=options)
+    except own(PlaneFull) as full:
+        if not remove_for_room(root, full):
+            raise
+    return _join_or_create(root, name, create=create, options=options)
 
 
 def _join_or_create(root: str, name: str, *, create: bool, options: Options) -> Attachment:
@@ -83,6 +93,8 @@ def _join_or_create(root: str, name: str, *, create: bool, options: Options) -> 
                     name=name,
                     root=root,
                 )
+            if not attempt:
+                remove_in_passing(root)  # before the capacity is chosen by what is free
             created = _try_create(root, name, path, options)
             if created is not None:
                 return created
@@ -106,58 +118,6 @@ def _opening_failed(root: str, name: str, error: OSError) -> Exception:
     if isinstance(error, NotADirectoryError):
         return PlaneSecurityError(f"{directory_of(root)} should be a directory: {error}", path=root)
     return translate(error, f"opening the plane {name!r} in {root}")
-
-
-# Joining
-
-
-def try_join(root: str, name: str, path: str) -> Attachment | None:
-    """Join what is there; None when nothing is, or when it went away meanwhile."""
-    descriptors: list[int] = []
-    try:
-        try:
-            check_directory(directory_of(root))
-            check_directory(path)
-            token, lock_fd, manifest_fd = open_files(path, descriptors)
-        except own(FileNotFoundError):
-            _remove_if_empty(path)
-            return None
-        manifest = Manifest.open(manifest_fd, f"{path}/manifest")
-        joining = Attachment(root, name, path, manifest=manifest, token=token, lock_fd=lock_fd, on_idle=leave)
-        joining.forks = Forks(joining)
-        try:
-            joined = joining.change(_join, joining)
-        except own(ClosedError):
-            remove_directory(path, manifest)
-            return None
-        if joined:
-            # Known first, then no longer ours to close: Ctrl-C in between leaves one that has lost its descriptors.
-            attached[root, name] = joining
-            descriptors.clear()
-            return joining
-        return None
-    finally:
-        for fd in descriptors:
-            with ignoring(OSError):
-                os.close(fd)
-
-
-def _join(tx: Transaction, joining: Attachment) -> bool:
-    """Under the lock: is it still the plane of that name? Then take a slot."""
-    try:
-        here = os.stat(f"{joining.path}/lock")
-    except own(FileNotFoundError):
-        return False
-    if (here.st_ino, here.st_dev) != joining.lock.identity:
-        return False
-    reclaim_dead(tx, joining)
-    joining.take_slot(take_slot(tx, joining.token))
-    return True
-
-
-def _remove_if_empty(path: str) -> None:
-    with ignoring(OSError):
-        os.rmdir(path)
 
 
 # Creating

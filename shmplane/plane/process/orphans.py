@@ -1,54 +1,100 @@
-"""What killed processes left beside the planes: temporary planes, half-made and half-removed ones, dead links."""
+"""What killed processes left beside the planes: temporary planes, half-made and half-removed ones, dead links.
+
+They go when somebody asks (``gc``), before a plane is made, and when the file system is full: so who was killed does not
+stand in the way of whoever comes next. Named planes stay, as directories do; so does whatever a living process needs or is
+making (see ``why_left_over``), and what other users have.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+import time
+from math import inf
+from typing import TYPE_CHECKING
 
 from ...errors import ShmplaneError
 from ...manifest import TEMPORARY_PREFIX, directory_of, why_left_over
-from ...scopes import reclaim_orphans
-from ...system import check_directory, ignoring, own, remove_tree
+from ...system import check_directory, ignoring, late, own, remove_tree
 from ..memory.failures import translate
 from .close import attached, finish_leaving, leave
-from .open import try_join
+from .join import try_join
+from .patience import is_in_event_loop
 
-__all__ = ["remove_orphaned_files", "remove_orphans"]
+if TYPE_CHECKING:
+    from ... import scopes
+    from ...errors import PlaneFull
+else:
+    scopes = late("shmplane.scopes")
+
+__all__ = ["remove_for_room", "remove_in_passing", "remove_orphaned_files", "remove_orphans"]
+
+#: how long the search may go on where nobody asked for it, and in an event loop; a removal that has begun is finished
+_IN_PASSING_S, _FOR_ROOM_S = 0.1, 2.0
 
 
-def remove_orphans(root: str) -> int:
+def remove_orphans(root: str, *, seconds: float = inf) -> int:
     """Remove what killed processes left in a root; how many planes that were. It needs no plane."""
     finish_leaving()
-    removed = 0
+    removed, deadline = 0, time.monotonic() + seconds
     base = directory_of(root)
-    try:
-        check_directory(base)  # before anything in it is believed to be ours
-        entries = os.listdir(base)
-    except own(FileNotFoundError):
-        return 0
-    except own(OSError) as error:
-        raise translate(error, f"looking for planes in {base}") from error
-    for entry in entries:
-        path = f"{base}/{entry}"
-        if (root, entry) in attached or why_left_over(path) is None:
-            continue
-        if not entry.startswith(TEMPORARY_PREFIX):
-            removed += remove_tree(path)
-        else:
-            # Joining and leaving alone in it is what destroys a temporary plane, with all checks on the way.
-            with ignoring(OSError, ShmplaneError):
-                joined = try_join(root, entry, path)
-                if joined is not None:
-                    leave(joined)
-                    removed += 1
+    for entry in _entries(base):
+        removed += _remove_if_left_over(root, entry, f"{base}/{entry}")
+        if time.monotonic() > deadline:
+            return removed
     _remove_dead_links(root)
     return removed
+
+
+def _remove_if_left_over(root: str, entry: str, path: str) -> int:
+    """How many planes that were: one or none."""
+    if (root, entry) in attached or why_left_over(path) is None:
+        return 0
+    if not entry.startswith(TEMPORARY_PREFIX):
+        return remove_tree(path)
+    # Joining and leaving alone in it is what destroys a temporary plane, with all checks on the way.
+    with ignoring(OSError, ShmplaneError):
+        joined = try_join(root, entry, path)
+        if joined is not None:
+            leave(joined)
+            return 1
+    return 0
+
+
+def _entries(base: str) -> list[str]:
+    """What may be left over: in turns, so that a search that ends early comes to all of it in the end."""
+    try:
+        check_directory(base)  # before anything in it is believed to be ours
+        entries = [entry for entry in os.listdir(base) if entry.startswith((".", TEMPORARY_PREFIX))]
+    except own(FileNotFoundError):
+        return []
+    except own(OSError) as error:
+        raise translate(error, f"looking for planes in {base}") from error
+    first = time.monotonic_ns() % max(1, len(entries))
+    return entries[first:] + entries[:first]
+
+
+def remove_in_passing(root: str) -> None:
+    """Before a plane is made: a moment's worth of it."""
+    with ignoring(OSError, ShmplaneError):
+        remove_orphans(root, seconds=_IN_PASSING_S)
+
+
+def remove_for_room(root: str, full: PlaneFull) -> bool:
+    """When the file system was full: remove what nobody needs; whether it is worth to try again."""
+    if full.facts.get("errno") not in {errno.ENOSPC, errno.EDQUOT}:
+        return False
+    with ignoring(OSError, ShmplaneError):
+        planes = remove_orphans(root, seconds=_IN_PASSING_S if is_in_event_loop() else _FOR_ROOM_S)
+        return planes + remove_orphaned_files() > 0
+    return False
 
 
 def remove_orphaned_files() -> int:
     """Remove the temporary files and directories of scopes whose process was killed."""
     try:
-        return reclaim_orphans()
+        return scopes.reclaim_orphans()
     except own(OSError):
         return 0  # the directory for temporary files is somebody else's, or went away meanwhile
 

@@ -6,12 +6,26 @@ kind joins without an edit of the attachment, of forks, of closing or of the aud
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from ...manifest import Transaction
 
-__all__ = ["Registry"]
+__all__ = ["Garbage", "Owed", "Registry"]
+
+
+class Owed(Protocol):
+    """What a call has left to be undone."""
+
+    def undo(self, tx: Transaction) -> None:
+        """Give it back. Again: does nothing."""
+
+
+class Garbage(Protocol):
+    """What stood for an object that is garbage."""
+
+    def free(self, tx: Transaction) -> None:
+        """Give its row back. Again: does nothing."""
 
 
 class Registry:
