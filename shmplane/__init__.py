@@ -33,6 +33,7 @@ from .errors import (
 if TYPE_CHECKING:
     from . import connections as connections
     from . import scopes as scopes
+    from .cache import Cache, CacheStatistics, TierStatistics
     from .connections import (
         AsyncConnectionPool,
         ConnectionPool,
@@ -62,6 +63,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = {
+    "Cache": "cache",
+    "CacheStatistics": "cache",
+    "TierStatistics": "cache",
     "AsyncScope": "scopes",
     "OpenResource": "scopes",
     "Scope": "scopes",
@@ -107,6 +111,8 @@ __all__ = [
     "BufferPool",
     "BufferPoolStatistics",
     "Builder",
+    "Cache",
+    "CacheStatistics",
     "Check",
     "ClosedError",
     "Conflict",
@@ -140,6 +146,7 @@ __all__ = [
     "ShmplaneError",
     "StaleHandle",
     "TableDraft",
+    "TierStatistics",
     "TooManyWaiters",
     "UnsafeCodec",
     "UnsupportedPlatform",

@@ -23,7 +23,9 @@ from .units import count, nbytes
 
 __all__ = ["check_host"]
 
-LIBRARIES = ("numpy", "pyarrow", "psutil", "filelock", "diskcache")
+LIBRARIES = ("numpy", "pyarrow", "psutil", "filelock")
+#: what extras bring; nothing is wrong without
+_OPTIONAL = ("diskcache",)
 _PAGEMAP_SCAN_SINCE = (6, 7)
 _FEW_DESCRIPTORS = 1024
 _USUAL_MAPPINGS = 65_530
@@ -69,7 +71,14 @@ def _libraries() -> Iterator[Check]:
     if missing:
         yield Check("libraries", "fail", f"not installed: {', '.join(missing)}", f"pip install {' '.join(missing)}")
     else:
-        yield Check("libraries", "pass", ", ".join(versions))
+        yield Check("libraries", "pass", ", ".join([*versions, *map(_say_optional, _OPTIONAL)]))
+
+
+def _say_optional(name: str) -> str:
+    try:
+        return f"{name} {metadata.version(name)}"
+    except metadata.PackageNotFoundError:
+        return f"no {name} (pip install 'shmplane[cache]' for Cache)"
 
 
 def _root(root: str) -> Check:

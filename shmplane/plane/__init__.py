@@ -7,8 +7,12 @@ from ..system import late_names
 if TYPE_CHECKING:
     from ..manifest import BlockInfo, PlaneStatistics, Reclaimed, SemaphoreInfo
     from .blocks import Block, Buffer, Builder
+    from .coordination.in_threads import call_in_loop, call_in_thread
+    from .coordination.loading import loading, refuse_own
+    from .coordination.meters import PoolMeter
     from .coordination.semaphores import Semaphore
     from .drafts import ArrayDraft, Draft, JsonDraft, TableDraft
+    from .hot import MISSING, HotTier, open_shared_plane
     from .plane import Plane
     from .process.orphans import remove_orphans
 
@@ -17,7 +21,11 @@ __getattr__ = late_names(
     {
         "..manifest": "BlockInfo PlaneStatistics Reclaimed SemaphoreInfo",
         ".blocks": "Block Buffer Builder",
+        ".coordination.in_threads": "call_in_loop call_in_thread",
+        ".coordination.loading": "loading refuse_own",
+        ".coordination.meters": "PoolMeter",
         ".coordination.semaphores": "Semaphore",
+        ".hot": "MISSING HotTier open_shared_plane",
         ".drafts": "ArrayDraft Draft JsonDraft TableDraft",
         ".plane": "Plane",
         ".process.orphans": "remove_orphans",
@@ -31,12 +39,20 @@ __all__ = [
     "Buffer",
     "Builder",
     "Draft",
+    "HotTier",
     "JsonDraft",
+    "MISSING",
     "Plane",
     "PlaneStatistics",
+    "PoolMeter",
     "Reclaimed",
     "Semaphore",
     "SemaphoreInfo",
     "TableDraft",
+    "call_in_loop",
+    "call_in_thread",
+    "loading",
+    "open_shared_plane",
+    "refuse_own",
     "remove_orphans",
 ]

@@ -74,6 +74,10 @@ class Child:
         self.process.join(self._deadline)
         return value
 
+    def has_said(self) -> bool:
+        """Whether there is something to receive, or it has ended."""
+        return self._ours.poll()
+
     def kill(self, sig: int = signal.SIGKILL) -> None:
         """Send a signal; after SIGKILL, also wait for the end."""
         os.kill(self.pid, sig)

@@ -131,4 +131,5 @@ def totals(attachment: Attachment) -> dict[str, list[int]]:
 
 def _totals(tx: Transaction) -> dict[str, list[int]]:
     metering = tx.metering
-    return {name.decode(): metering.total(row) for name, row in metering.names().items()}
+    # What begins with a zero is not of pools.
+    return {name.decode(): metering.total(row) for name, row in metering.names().items() if not name.startswith(b"\0")}

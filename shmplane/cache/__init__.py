@@ -1,0 +1,6 @@
+"""A cache of two tiers, blocks of a plane in front of a directory, with limits that hold and no pickle."""
+
+from .cache import Cache
+from .tally import CacheStatistics, TierStatistics
+
+__all__ = ["Cache", "CacheStatistics", "TierStatistics"]

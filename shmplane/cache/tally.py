@@ -1,0 +1,118 @@
+"""What happened in a cache, counted by every process and summed over the host; what a killed one had counted stays.
+
+A process says what it has counted when something happens that takes its time anyway, and of hits in memory at most every
+50 ms, since one of those takes less than saying so.
+"""
+
+from __future__ import annotations
+
+import atexit
+import time
+import weakref
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..errors import ShmplaneError
+from ..plane import PoolMeter
+from ..system import ignoring
+
+if TYPE_CHECKING:
+    from ..plane import Plane
+
+__all__ = ["CacheStatistics", "Tally", "TierStatistics"]
+
+_LEVELS = 16
+_EVENTS = (
+    "memory_hits", "disk_hits", "misses", "computes", "computes_alone", "stale_hits", "sets", "promotions",
+    "disk_evictions", "damaged", "past_memory", "past_disk",
+)  # fmt: skip
+_EVERY_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class TierStatistics:
+    """One tier of a cache."""
+
+    hits: int
+    evictions: int
+    nbytes: int  #: B in use
+    limit_nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStatistics:
+    """A cache, over all processes that had or have it open since its plane was made.
+
+    Attributes:
+        hits: of both tiers.
+        computes: how often a value was computed.
+        computes_alone: of these, how many without a lock, because no semaphore was free.
+        stale_hits: values handed out after their time, within their grace.
+        promotions: values that went from disk to memory.
+        damaged: rows and files that were refused.
+        past_memory, past_disk: values that went past a tier that had no room for them.
+    """
+
+    hits: int
+    misses: int
+    computes: int
+    evictions: int
+    memory: TierStatistics
+    disk: TierStatistics
+    computes_alone: int = 0
+    stale_hits: int = 0
+    sets: int = 0
+    promotions: int = 0
+    damaged: int = 0
+    past_memory: int = 0
+    past_disk: int = 0
+
+
+class Tally:
+    """One process's counts."""
+
+    def __init__(self, plane: Plane, prefix: str) -> None:
+        self._meter = PoolMeter(plane._open(), b"\0cache " + prefix.encode())
+        self._words = dict.fromkeys(_EVENTS, 0)
+        self._said = 0.0
+        _living.add(self)
+
+    def hit(self) -> None:
+        """A hit in memory."""
+        self._words["memory_hits"] += 1
+        if time.monotonic() - self._said > _EVERY_S:
+            self.say()
+
+    def count(self, event: str, number: int = 1) -> None:
+        """Anything else."""
+        self._words[event] += number
+        self.say()
+
+    def say(self) -> None:
+        """Let others know."""
+        self._said = time.monotonic()
+        with ignoring(ShmplaneError):
+            self._meter.publish([*[0] * _LEVELS, *self._words.values()])
+
+    def totals(self) -> dict[str, int]:
+        """Over all processes, by event."""
+        self.say()
+        return dict(zip(_EVENTS, self._meter.total()[_LEVELS:], strict=False))
+
+    def close(self) -> None:
+        """This process will count no more."""
+        self.say()
+        with ignoring(ShmplaneError):
+            self._meter.close()
+        _living.discard(self)
+
+
+_living: weakref.WeakSet[Tally] = weakref.WeakSet()
+
+
+def _say_all() -> None:
+    for tally in list(_living):
+        tally.say()
+
+
+atexit.register(_say_all)

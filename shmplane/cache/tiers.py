@@ -1,0 +1,331 @@
+"""Both tiers together: where a value is put, where it is found, and what keeps old ones from coming back.
+
+Rule 1. Of each key there is one truth, its row. What is in memory has a row, or goes with it.
+Rule 2. Under the key's lock ``set`` drops the block, writes to disk and publishes; nobody promotes meanwhile, since a promotion
+takes that lock, without waiting, and reads the row again. So no reader of memory ever sees a value older than a ``set`` that
+has returned.
+Rule 3. Locks are shared by keys of one stripe. Who holds one waits for no other, but to take them all, in order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ItemTooLarge, PlaneCorrupt, PlaneSecurityError
+from ..plane import MISSING
+from ..system import ignoring, own
+from .keys import digest_of
+from .records import IN_FILE, IN_MEMORY, IN_ROW, Record, file_nbytes, pack_record, unpack_record
+from .tally import Tally
+from .values import Rendered, map_body, render, show_file, show_row, write_file
+
+if TYPE_CHECKING:
+    from ..codecs import Encoded
+    from ..plane import HotTier, Plane, Semaphore
+    from .database import Database, Row
+
+__all__ = ["Item", "Tiers", "check_seconds"]
+
+_STRIPES = 64
+#: values up to this stand in their row
+_ROW_NBYTES = 8 << 10
+_MOST_SEEN = 16_384
+
+
+class Item:
+    """What is to be stored beside the value."""
+
+    __slots__ = ("cost_us", "grace", "tag", "until")
+
+    def __init__(self, ttl: float | None, *, grace: float = 0.0, tag: str | None = None, cost: float = 0.0) -> None:
+        self.until: float | None = None if ttl is None else time.time() + ttl
+        self.grace: float = grace
+        self.tag: str | None = tag
+        self.cost_us: int = min(int(cost * 1e6), 1 << 40)
+
+
+class Tiers:
+    """The hot tier, which is blocks of a plane, and the cold one, which is rows and files of a directory."""
+
+    def __init__(self, database: Database, hot: HotTier, plane: Plane, *, prefix: str, memory_nbytes: int) -> None:
+        self.database, self.hot, self.memory_nbytes = database, hot, memory_nbytes
+        self.tally: Tally = Tally(plane, prefix)
+        self._plane, self._prefix = plane, prefix
+        self._locks: dict[int, Semaphore] = {}
+        #: names that were found on disk once, lately
+        self._seen: OrderedDict[str, None] = OrderedDict()
+
+    # Finding
+
+    def find(self, key: bytes, name: str) -> Any:
+        """The value, or ``MISSING``."""
+        value = self.hot.find(name)
+        if value is not MISSING:
+            self.tally.hit()
+            return value
+        value = self.find_on_disk(key, name)
+        self.tally.count("misses" if value is MISSING else "disk_hits")
+        return value
+
+    def find_again(self, key: bytes, name: str, *, counted: bool = True) -> Any:
+        """The value that may have come meanwhile, or ``MISSING``, which is counted already."""
+        value = self.hot.find(name)
+        if value is not MISSING:
+            if counted:
+                self.tally.hit()
+            return value
+        value = self.find_on_disk(key, name)
+        if counted and value is not MISSING:
+            self.tally.count("disk_hits")
+        return value
+
+    def find_on_disk(self, key: bytes, name: str) -> Any:
+        """The value by its row, or ``MISSING``; at the second time it is promoted."""
+        row = self.database.find(key)
+        if row is None or not is_fresh(row):
+            return MISSING
+        value, rendered = self.show(row, name)
+        if rendered is not None and value is not MISSING and self._is_second(name):
+            self._promote(row, name, rendered)
+        return value
+
+    def find_stale(self, key: bytes, name: str) -> Any:
+        """The value although it is out of date, within its grace; or ``MISSING``."""
+        row = self.database.find(key)
+        if row is None or row.fresh_until is None:
+            return MISSING
+        with ignoring(PlaneCorrupt):
+            if time.time() < row.fresh_until + unpack_record(row.value).grace:
+                return self.show(row, name)[0]
+        return MISSING
+
+    def show(self, row: Row, name: str) -> tuple[Any, Rendered | None]:
+        """The value of a row; what is damaged or gone is taken out and counts as missing."""
+        try:
+            record = unpack_record(row.value)
+            if record.place == IN_ROW:
+                return show_row(record), Rendered(record.kind, record.frame, record.body)
+            if record.place == IN_MEMORY:
+                value = self.hot.find(name)
+                if value is not MISSING:
+                    return value, None
+                raise FileNotFoundError(name)
+            path = self.database.path_of(row)
+            if path is None:
+                raise PlaneCorrupt("a row of the cache names a file that is none of its own")
+            return show_file(record, path)
+        except own(FileNotFoundError):
+            pass  # it was evicted or replaced at this moment, or somebody removed the file
+        except own(PlaneCorrupt, PlaneSecurityError):
+            self.tally.count("damaged")
+        self.database.delete(row.key, only=row)
+        return MISSING, None
+
+    def contains(self, key: bytes, name: str) -> bool:
+        """Whether there is a fresh value; nothing is read of it."""
+        row = self.database.find(key)
+        if row is None or not is_fresh(row):
+            return False
+        try:
+            return unpack_record(row.value).place != IN_MEMORY or self.hot.contains(name)
+        except own(PlaneCorrupt):
+            return False
+
+    def _is_second(self, name: str) -> bool:
+        if self._seen.pop(name, MISSING) is None:
+            return True
+        self._seen[name] = None
+        if len(self._seen) > _MOST_SEEN:
+            with ignoring(KeyError):  # another thread was faster
+                self._seen.popitem(last=False)
+        return False
+
+    def _promote(self, row: Row, name: str, rendered: Rendered) -> None:
+        if rendered.nbytes > self.memory_nbytes:
+            return
+        lock = self._lock_of(name)
+        if not lock.try_acquire():
+            return
+        try:
+            if self.database.find(row.key) == row:
+                self.tally.count("promotions")
+                self.hot.put(name, rendered, until=row.fresh_until)
+        finally:
+            lock.release()
+        self.database.touch(row.rowid)
+
+    # Storing
+
+    def store(self, key: bytes, name: str, encoded: Encoded, item: Item) -> None:
+        """Store a value on disk, where there is room for it, and in memory; ``ItemTooLarge``."""
+        total = (encoded.nbytes + 7 & ~7) + len(encoded.frame)
+        is_small = total <= _ROW_NBYTES
+        row_nbytes = len(key) + len(encoded.frame) + (encoded.nbytes if is_small else 0) + 256
+        file_size = 0 if is_small else total
+        fits_disk = self.database.could_hold(file_size, row_nbytes)
+        if not fits_disk and total > self.memory_nbytes:
+            raise self._too_large(total)
+        if is_small:
+            encoded = render(encoded)
+        with self._lock_of(name):
+            self.hot.drop(name)
+            if fits_disk and self._store_on_disk(key, name, encoded, item, row_nbytes=row_nbytes, is_small=is_small):
+                self.tally.count("sets")
+                return
+            self._store_in_memory(key, name, encoded, item, total=total)
+            self.tally.count("sets")
+
+    def _store_on_disk(
+        self, key: bytes, name: str, encoded: Encoded, item: Item, *, row_nbytes: int, is_small: bool
+    ) -> bool:
+        place = IN_ROW if is_small else IN_FILE
+        body = bytes(encoded.body) if isinstance(encoded, Rendered) and is_small else b""
+        record = Record(encoded.kind, place, encoded.frame, body, encoded.nbytes, item.cost_us, item.grace)
+        size = 0 if is_small else file_nbytes(record)
+        database = self.database
+        file = database.reserve(size, row_nbytes, _Going(self, name))
+        if file is None:
+            return False
+        rendered = encoded
+        try:
+            if not is_small:
+                path = database.write(file, encoded, write_file)
+                rendered = Rendered(encoded.kind, encoded.frame, map_body(path, encoded.nbytes))
+            self._put_row(key, record, item, file=file, file_size=size)
+        except BaseException:
+            database.abandon(file)
+            raise
+        if encoded.nbytes <= self.memory_nbytes and not self.hot.put(name, rendered, until=item.until):
+            self.tally.count("past_memory")
+        return True
+
+    def _store_in_memory(self, key: bytes, name: str, encoded: Encoded, item: Item, *, total: int) -> None:
+        """What does not fit the disk: its row says so, and it goes when memory needs the room."""
+        record = Record(encoded.kind, IN_MEMORY, encoded.frame, b"", encoded.nbytes, item.cost_us, item.grace)
+        file = self.database.reserve(0, len(key) + len(encoded.frame) + 256, _Going(self, name))
+        if file is None:
+            raise self._too_large(total)
+        try:
+            self._put_row(key, record, item, file=file, file_size=0)
+        except BaseException:
+            self.database.abandon(file)
+            raise
+        self.tally.count("past_disk")
+        if total > self.memory_nbytes or not self.hot.put(name, encoded, until=item.until):
+            self.database.delete(key)
+            raise self._too_large(total)
+
+    def _put_row(self, key: bytes, record: Record, item: Item, *, file: str, file_size: int) -> None:
+        gone_at = None if item.until is None else item.until + item.grace
+        self.database.put(
+            key,
+            pack_record(record),
+            name=file,
+            file_nbytes=file_size,
+            fresh_until=item.until,
+            gone_at=gone_at,
+            tag=item.tag,
+        )
+
+    def _too_large(self, nbytes: int) -> ItemTooLarge:
+        return ItemTooLarge(
+            f"the item takes {nbytes:,} B; the memory of the cache has {self.memory_nbytes:,} and its disk "
+            f"{self.database.limit_nbytes:,}. Open it with larger limits, or store the item in parts.",
+            nbytes=nbytes,
+            memory=self.memory_nbytes,
+            disk=self.database.limit_nbytes,
+        )
+
+    # Taking out
+
+    def delete(self, key: bytes, name: str) -> bool:
+        """Take an item out of both tiers; whether there was one."""
+        with self._lock_of(name):
+            self.hot.drop(name)
+            return self.database.delete(key)
+
+    def delete_all(self, tag: str | None = None) -> int:
+        """Take all items out, or those of a tag; how many there were."""
+        with self._all_locks():
+            for key in self.database.keys_of(tag):
+                self.hot.drop(digest_of(key))
+            return len(self.database.delete_all(tag=tag))
+
+    # Locks
+
+    def lock_of(self, stripe: int) -> Semaphore:
+        """The lock of all keys of a stripe."""
+        found = self._locks.get(stripe)
+        if found is None:
+            found = self._locks[stripe] = self._plane.lock(f"{self._prefix}keys/{stripe}")
+        return found
+
+    def _lock_of(self, name: str) -> Semaphore:
+        return self.lock_of(stripe_of(name))
+
+    @contextlib.contextmanager
+    def _all_locks(self) -> Iterator[None]:
+        held: list[Semaphore] = []
+        try:
+            for stripe in range(_STRIPES):
+                lock = self.lock_of(stripe)
+                lock.acquire()
+                held.append(lock)
+            yield
+        finally:
+            while held:
+                held.pop().release()
+
+
+class _Going:
+    """Items that go from the disk for want of room: out of memory as well, and not back in until their rows are gone."""
+
+    def __init__(self, tiers: Tiers, name: str) -> None:
+        self._tiers, self._ours = tiers, stripe_of(name)
+        self._held: dict[int, Semaphore] = {}
+        self._count = 0
+
+    def may_go(self, key: bytes) -> bool:
+        name = digest_of(key)
+        stripe = stripe_of(name)
+        if stripe != self._ours and stripe not in self._held:
+            lock = self._tiers.lock_of(stripe)
+            if not lock.try_acquire():
+                return False
+            self._held[stripe] = lock
+        self._tiers.hot.drop(name)
+        self._count += 1
+        return True
+
+    def gone(self) -> None:
+        while self._held:
+            self._held.popitem()[1].release()
+        if self._count:
+            self._tiers.tally.count("disk_evictions", self._count)
+            self._count = 0
+
+
+def check_seconds(seconds: float | None, what: str) -> float | None:
+    """A time of 0 or more; None and an endless ttl are None."""
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise TypeError(f"{what} is a number of seconds, not {type(seconds).__name__}")
+    if not seconds >= 0:
+        raise ValueError(f"{what} is 0 or more seconds, not {seconds}")
+    return None if math.isinf(seconds) and what == "ttl" else float(seconds)
+
+
+def stripe_of(name: str) -> int:
+    """Which lock a name has."""
+    return int(name[:2], 16) % _STRIPES
+
+
+def is_fresh(row: Row) -> bool:
+    """Whether its time has not come."""
+    return row.fresh_until is None or time.time() < row.fresh_until

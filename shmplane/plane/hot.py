@@ -1,0 +1,186 @@
+"""The plane's side of a cache: blocks of one group under names of their own, got without leaving a lease behind.
+
+What is small is copied out when it is first got, and remembered with its name's word: while the word stands, getting it again
+takes neither lock nor lease, so it can be evicted at once. What is large is a view, which leases the block for as long as
+somebody has it. What is remembered is forgotten by clock: a hand goes round, and what was not got since it came by goes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..codecs import open_root, presenter
+from ..errors import PlaneFull, PlaneMismatch
+from ..manifest import EVICTABLE, TEMPORARY_PREFIX, default_root
+from ..names import check_block_name
+from ..system import ignoring, own
+from .blocks import Target, find, held, lease_current
+from .blocks.publish import put_unleased
+from .plane import Plane
+from .process.options import DEFAULT_LIMITS, parse_options
+from .process.orphans import remove_orphans
+
+if TYPE_CHECKING:
+    from ..codecs import Encoded
+    from .blocks.claims import Lease
+
+__all__ = ["MISSING", "HotTier", "open_shared_plane"]
+
+#: what ``find`` returns for nothing
+MISSING: Any = object()
+
+_COPIED_NBYTES = 16 << 10
+_MOST_REMEMBERED = 16_384
+
+
+class _Copied(NamedTuple):
+    """A small value as bytes of this process: what codecs call a ``Memory``."""
+
+    data: bytes
+
+    @property
+    def address(self) -> int:
+        import numpy as np
+
+        return int(np.frombuffer(self.data, "u1").__array_interface__["data"][0]) if self.data else 0
+
+    @property
+    def nbytes(self) -> int:
+        return len(self.data)
+
+    @property
+    def lease(self) -> object:
+        return self
+
+    def copy(self, nbytes: int) -> bytes:
+        return self.data[:nbytes]
+
+    def window(self, nbytes: int) -> None:  # noqa: ARG002 - it lies on no pages of its own
+        return None
+
+
+class _Known:
+    """A value that is remembered."""
+
+    __slots__ = ("name_row", "present", "root", "used", "word")
+
+    def __init__(self, name_row: int, word: int, root: Any, present: Any) -> None:
+        self.name_row, self.word, self.root, self.present = name_row, word, root, present
+        self.used = False
+
+
+class HotTier:
+    """What a cache has in a plane.
+
+    Args:
+        plane: where.
+        prefix: of the blocks' names.
+    """
+
+    def __init__(self, plane: Plane, prefix: str) -> None:
+        self.plane, self._prefix = plane, prefix
+        self._known: dict[str, _Known] = {}
+        self._clock: deque[str] = deque()
+
+    def find(self, name: str) -> Any:
+        """The value, or ``MISSING``.
+
+        Cost: below 1 µs when a small value is got again; else a short hold of the plane's lock.
+        """
+        known = self._known.get(name)
+        if known is not None:
+            if self.plane._words[known.name_row] == known.word:
+                known.used = True
+                return known.present(known.root)
+            del self._known[name]
+        return self._look(name)
+
+    def find_known(self, name: str) -> Any:
+        """The value if it is remembered or held here: without any lock. Else ``MISSING``, whatever the plane has."""
+        known = self._known.get(name)
+        if known is not None and self.plane._words[known.name_row] == known.word:
+            known.used = True
+            return known.present(known.root)
+        return held(self.plane._open(), self.plane._recent, self._prefix + name, MISSING)
+
+    def _look(self, name: str) -> Any:
+        full = self._prefix + name
+        if full in self.plane._recent:
+            return self.plane.get(full, MISSING)
+        attachment = self.plane._open()
+        found = attachment.look(lease_current, attachment, check_block_name(full))
+        if found is None:
+            return MISSING
+        lease, _, name_row, word = found
+        if lease.nbytes > _COPIED_NBYTES or lease.facts.codec == "table":
+            del found, lease
+            return find(attachment, self.plane._recent, full, MISSING, trust_pickle=False)
+        root, present = _copy(lease), presenter(lease.facts.codec)
+        if word >= 0:
+            self._remember(name, _Known(name_row, word, root, present))
+        return present(root)
+
+    def _remember(self, name: str, known: _Known) -> None:
+        if name not in self._known:
+            self._clock.append(name)
+        self._known[name] = known
+        while len(self._clock) > _MOST_REMEMBERED:
+            oldest = self._clock.popleft()
+            entry = self._known.get(oldest)
+            if entry is not None and entry.used:
+                entry.used = False
+                self._clock.append(oldest)
+            else:
+                self._known.pop(oldest, None)
+
+    def contains(self, name: str) -> bool:
+        """Whether it is there now."""
+        return self._prefix + name in self.plane
+
+    def put(self, name: str, encoded: Encoded, *, until: float | None = None) -> bool:
+        """Publish a value; False when there is no room for it. ``until``: time.time() at which it goes."""
+        ttl_ns = None if until is None else max(0, int((until - time.time()) * 1e9))
+        target = Target(check_block_name(self._prefix + name), ttl_ns=ttl_ns, group=EVICTABLE)
+        try:
+            put_unleased(self.plane._open(), encoded, target)
+        except own(PlaneFull):
+            return False
+        return True
+
+    def drop(self, name: str) -> None:
+        """It is gone; who has a view keeps it."""
+        self._known.pop(name, None)
+        with ignoring(KeyError):
+            self.plane.delete(self._prefix + name)
+
+    def evictions(self) -> int:
+        """How many blocks were evicted for want of room."""
+        return 0
+
+    def used_nbytes(self) -> int:
+        """B of segments in use."""
+        return self.plane.stats().used_nbytes
+
+
+def _copy(lease: Lease) -> Any:
+    lease.open()
+    return open_root(lease.facts.codec, lease.frame(), _Copied(lease.copy(lease.nbytes)))
+
+
+def open_shared_plane(name: str, capacity: int) -> Plane:
+    """A plane that all who know the name share, gone with its last process; ``PlaneMismatch`` for another capacity."""
+    try:
+        return _open_shared(name, capacity)
+    except own(PlaneMismatch):
+        # It may be left over from processes that were killed, and had asked for something else.
+        remove_orphans(default_root())
+        return _open_shared(name, capacity)
+
+
+def _open_shared(name: str, capacity: int) -> Plane:
+    options = parse_options(capacity, None, DEFAULT_LIMITS.max_blocks, DEFAULT_LIMITS.max_processes, temporary=True)
+    plane = Plane.__new__(Plane)
+    plane._join(TEMPORARY_PREFIX + name, None, options, create=True, trust_pickle=False)
+    return plane
