@@ -33,7 +33,7 @@ def translated(what: str, directory: str, timeout: float) -> Iterator[None]:
     except own(sqlite3.Error) as error:
         raise _of_sqlite(f"{what} the cache {directory}: {error}", error, directory) from error
     except own(OSError) as error:
-        if isinstance(error, ShmplaneError):
+        if isinstance(error, (ShmplaneError, FileNotFoundError)):
             raise
         raise _of_system(f"{what} the cache {directory}: {error.strerror or error}", error, directory) from error
 

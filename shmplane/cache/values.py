@@ -10,7 +10,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
-from ..codecs import check_table, encode, open_root, presenter
+from ..codecs import CODECS, TableStream, check_values, encode
 from ..errors import PlaneCorrupt, ShmplaneError
 from ..system import Mapping, Window, ignoring, open_file, write_all
 from .records import Record, file_nbytes
@@ -38,6 +38,10 @@ class Rendered:
         self.frame: bytes = frame
         self.body = memoryview(body)
         self.nbytes: int = self.body.nbytes
+
+    @property
+    def whole(self) -> Buffer:
+        return self.body
 
     def write_to(self, sink: Any) -> None:
         if self.nbytes:
@@ -131,10 +135,10 @@ class _FileMemory:
 
 def show_row(record: Record) -> Any:
     """The value of a record that has it; ``PlaneCorrupt`` when the frame does not fit it."""
-    root = open_root(record.kind, record.frame, _RowMemory(record.body))
-    if record.kind == "table":
-        check_table(root)
-    return presenter(record.kind)(root)
+    codec = CODECS[record.kind]
+    root = codec.open(record.frame, _RowMemory(record.body), ())
+    check_values(record.kind, root)
+    return codec.present(root)
 
 
 def show_file(record: Record, path: str) -> tuple[Any, Rendered]:
@@ -148,16 +152,17 @@ def show_file(record: Record, path: str) -> tuple[Any, Rendered]:
         mapping.lay(fd, mapping.nbytes)
     finally:
         os.close(fd)
-    root = open_root(record.kind, record.frame, _FileMemory(mapping, path, record.body_nbytes))
-    if record.kind == "table":
-        _check_once(root, (found.st_ino, found.st_dev, found.st_size, found.st_mtime_ns))
-    return presenter(record.kind)(root), Rendered(record.kind, record.frame, mapping.view[: record.body_nbytes])
+    codec = CODECS[record.kind]
+    root = codec.open(record.frame, _FileMemory(mapping, path, record.body_nbytes), ())
+    if record.kind in {"table", "tree"}:
+        _check_once(record.kind, root, (found.st_ino, found.st_dev, found.st_size, found.st_mtime_ns))
+    return codec.present(root), Rendered(record.kind, record.frame, mapping.view[: record.body_nbytes])
 
 
-def _check_once(table: Any, file: tuple[int, int, int, int]) -> None:
+def _check_once(kind: str, root: Any, file: tuple[int, int, int, int]) -> None:
     if file in _checked:
         return
-    check_table(getattr(table, "table", table))
+    check_values(kind, root)
     with _mutex:
         if len(_checked) >= _MOST_CHECKED:
             _checked.pop(next(iter(_checked)))
@@ -178,7 +183,7 @@ def map_body(path: str, nbytes: int) -> memoryview:
 def encode_value(value: Any) -> Encoded:
     """Describe a value for storing; ``UnsupportedValue`` when no kind takes it."""
     encoded = encode(value)
-    if hasattr(encoded, "write_to"):
+    if not isinstance(encoded, TableStream):
         return encoded
     import pyarrow as pa  # what comes in batches is gathered: a cache has to know how much it is
 

@@ -40,6 +40,7 @@ __all__ = [
     "as_table",
     "as_tensors",
     "check_as",
+    "check_values",
     "describe",
     "encode",
     "encode_rows",
@@ -205,6 +206,17 @@ def encode_rows(rows: Any) -> Encoded:
 def present(kind: str, root: Any) -> Any:
     """A view or decoded value for one reader. ``pickle`` runs code: the caller checks trust first."""
     return CODECS[kind].present(root)
+
+
+def check_values(kind: str, root: Any) -> None:
+    """Read every value of the tables in a root of doubtful origin; ``PlaneCorrupt`` when one is out of bounds."""
+    tables = [root] if kind == "table" else []
+    if kind == "tree":
+        from .tree_reading import tables_of_tree
+
+        tables = tables_of_tree(root)
+    for found in tables:
+        table.check_table(getattr(found, "table", found))
 
 
 def describe(kind: str, frame: bytes) -> Description:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .base import Memory
     from .tree import TreeFrame
 
-__all__ = ["TreeRoot", "open_tree", "present_tree", "tree_as_python", "tree_of_tensors", "tree_over"]
+__all__ = ["TreeRoot", "open_tree", "present_tree", "tables_of_tree", "tree_as_python", "tree_of_tensors", "tree_over"]
 
 _NONE: Any = object()
 _KIND_OF_CODE = {code: kind for kind, code in FRAMED.items()}
@@ -224,6 +224,12 @@ def tree_as_python(root: TreeRoot) -> Any:
         return forms["python"](_open_framed(root, leaf))
 
     return _assemble(root.skeleton, map(converted, _arrays(root, _bytes_of(root), dtypes)), dict, list)
+
+
+def tables_of_tree(root: TreeRoot) -> list[Any]:
+    """The roots of the tables among the leaves."""
+    leaves = [leaf for leaf in root.leaves if isinstance(leaf, FramedLeaf) and leaf.kind == "table"]
+    return [_open_framed(root, leaf) for leaf in leaves]
 
 
 def _name_of(dtype: bytes) -> str | None:

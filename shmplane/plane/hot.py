@@ -11,7 +11,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..codecs import open_root, presenter
+from ..codecs import CODECS
 from ..errors import PlaneFull, PlaneMismatch
 from ..manifest import EVICTABLE, TEMPORARY_PREFIX, default_root
 from ..names import check_block_name
@@ -117,7 +117,7 @@ class HotTier:
         if lease.nbytes > _COPIED_NBYTES or lease.facts.codec == "table":
             del found, lease
             return find(attachment, self.plane._recent, full, MISSING, trust_pickle=False)
-        root, present = _copy(lease), presenter(lease.facts.codec)
+        root, present = _copy(lease), CODECS[lease.facts.codec].present
         if word >= 0:
             self._remember(name, _Known(name_row, word, root, present))
         return present(root)
@@ -166,7 +166,7 @@ class HotTier:
 
 def _copy(lease: Lease) -> Any:
     lease.open()
-    return open_root(lease.facts.codec, lease.frame(), _Copied(lease.copy(lease.nbytes)))
+    return CODECS[lease.facts.codec].open(lease.frame(), _Copied(lease.copy(lease.nbytes)), ())
 
 
 def open_shared_plane(name: str, capacity: int) -> Plane:

@@ -31,6 +31,8 @@ VALUES = {
     "empty array": np.zeros((0, 3)),
     "table": pa.table({"x": [1, None, 3], "y": ["a", "b", None]}),
     "large table": pa.table({"x": np.arange(200_000), "y": [f"row {i % 7}" for i in range(200_000)]}),
+    "tree": {"a": np.arange(5), "b": [1, b"x"]},
+    "large tree": {"a": np.arange(50_000), "b": [1, pa.table({"x": [1]})]},
     "none": None,
     "number": 3.5,
 }
@@ -41,6 +43,10 @@ def same(found: Any, value: Any) -> bool:
         return found.dtype == value.dtype and np.array_equal(found, value)
     if isinstance(value, pa.Table):
         return bool(found.equals(value))
+    if isinstance(value, dict):
+        return list(found) == list(value) and all(same(found[key], value[key]) for key in value)
+    if isinstance(value, list):
+        return len(found) == len(value) and all(map(same, found, value))
     return bytes(found) == value if isinstance(value, bytes) else bool(found == value)
 
 
