@@ -30,6 +30,7 @@ class TableCopy:
         leases: by slot in use, a word per block row.
         permits: by slot that uses semaphores, permits held and oldest tickets, a word per semaphore row.
         has_blocks: False: ``blocks`` and ``names`` have no rows.
+        own: made inside a transaction of this process, which has recovered what others left: a dirty word is its own.
     """
 
     header: Header
@@ -40,8 +41,8 @@ class TableCopy:
     names: Names
     has_blocks: bool
 
-    def __init__(self, alive: dict[int, bool]) -> None:
-        self.alive = alive
+    def __init__(self, alive: dict[int, bool], own: bool) -> None:
+        self.alive, self.own = alive, own
         self.leases: dict[int, Column] = {}
         self.permits: dict[int, tuple[Column, Column]] = {}
 
@@ -51,10 +52,11 @@ class TableCopier:
 
     Args:
         with_blocks: copy the rows of blocks and names as well, and not only when a process has ended.
+        own: the copies will be made inside transactions of this process.
     """
 
-    def __init__(self, manifest: Manifest, *, with_blocks: bool) -> None:
-        self._manifest, self._with_blocks = manifest, with_blocks
+    def __init__(self, manifest: Manifest, *, with_blocks: bool, own: bool = False) -> None:
+        self._manifest, self._with_blocks, self._own = manifest, with_blocks, own
         self._room = memoryview(b"").cast("Q")
         if manifest.blocks_high > _FEW_BLOCKS:
             # Once without the lock: so the pages of the copy are there when the lock is held.
@@ -66,7 +68,7 @@ class TableCopier:
         Args:
             is_held: whether the token of a slot is held; left out by those to whom all processes are the same.
         """
-        processes, made = self._manifest.processes, TableCopy({})
+        processes, made = self._manifest.processes, TableCopy({}, self._own)
         slots = [slot for slot, state in enumerate(processes.state.tolist()) if state]
         made.alive = {slot: is_held(slot) for slot in slots}
         made.has_blocks = self._with_blocks or not all(made.alive.values())

@@ -235,7 +235,7 @@ def read_summary(name: str, root: str, tables: TableCopy) -> Summary:
         max_blocks=header.max_blocks[0],
         max_processes=header.max_processes[0],
         processes=processes,
-        dirty=bool(header.dirty[0]),
+        dirty=bool(header.dirty[0]) and not tables.own,
         segments=sum(state in (USED, WARM) for state in segments.state.tolist()),
         semaphores=_semaphores(tables),
     )

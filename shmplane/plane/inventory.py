@@ -67,7 +67,7 @@ def try_layout(attachment: Attachment, seconds: float) -> Layout | None:
 
 
 def _copier(attachment: Attachment) -> TableCopier:
-    return TableCopier(attachment.manifest, with_blocks=True)
+    return TableCopier(attachment.manifest, with_blocks=True, own=True)
 
 
 def _copy_with_tokens(_: Transaction, attachment: Attachment, copier: TableCopier) -> TableCopy:
@@ -122,7 +122,7 @@ def _small_statistics(tx: Transaction) -> PlaneStatistics | None:
 
 
 def _copy(attachment: Attachment, with_blocks: bool, is_alive: Callable[[int], bool] | None = None) -> TableCopy:
-    return attachment.look(_copy_tables, TableCopier(attachment.manifest, with_blocks=with_blocks), is_alive)
+    return attachment.look(_copy_tables, TableCopier(attachment.manifest, with_blocks=with_blocks, own=True), is_alive)
 
 
 def _copy_tables(_: Transaction, copier: TableCopier, is_alive: Callable[[int], bool] | None) -> TableCopy:

@@ -20,6 +20,18 @@ def test_a_fresh_plane_passes(plane: shmplane.Plane) -> None:
     assert all(check.found and not check.cure for check in health.checks)
 
 
+def test_a_call_that_gives_garbage_back_in_passing_is_no_unfinished_one(plane: shmplane.Plane) -> None:
+    def make_garbage() -> None:
+        plane["x"] = bytes(100_000)
+        assert len(plane["x"]) == 100_000
+
+    for _ in range(5):
+        make_garbage()
+        assert plane.health().status == "pass"
+        make_garbage()
+        assert plane.layout().advice == ()
+
+
 def test_a_plane_that_is_nearly_full_says_how_to_make_room(plane_root: Path) -> None:
     with shmplane.Plane("p", capacity="8MiB", max_blocks=64, max_processes=4) as plane:
         plane["most"] = bytes(7_700_000)
