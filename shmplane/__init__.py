@@ -42,7 +42,7 @@ if TYPE_CHECKING:
         PoolStatistics,
     )
     from .files import BufferPool, BufferPoolStatistics, MappedFile, PooledBuffer, map_file
-    from .observe import Check, Health, Layout
+    from .observe import Check, Health, Layout, Watch
     from .plane import (
         ArrayDraft,
         Block,
@@ -77,6 +77,7 @@ _LAZY = {
     "Check": "observe",
     "Health": "observe",
     "Layout": "observe",
+    "Watch": "observe",
     "Histogram": "connections",
     "Measurement": "connections",
     "PoolStatistics": "connections",
@@ -151,6 +152,7 @@ __all__ = [
     "UnsafeCodec",
     "UnsupportedPlatform",
     "UnsupportedValue",
+    "Watch",
     "__version__",
     "map_file",
 ]
@@ -165,6 +167,16 @@ def __getattr__(name: str) -> Any:
     value = getattr(importlib.import_module(f".{package}", __name__), name)
     globals()[name] = value
     return value
+
+
+def load_ipython_extension(ipython: Any) -> None:
+    """What ``%load_ext shmplane`` calls: brings ``%%keep NAME...``, whose variables survive the kernel's restart."""
+    importlib.import_module(".notebook", __name__).load(ipython)
+
+
+def unload_ipython_extension(ipython: Any) -> None:
+    """What ``%unload_ext shmplane`` calls."""
+    importlib.import_module(".notebook", __name__).unload(ipython)
 
 
 def __dir__() -> list[str]:

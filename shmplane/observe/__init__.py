@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .contents import describe_block
     from .host import check_host
     from .layout import ColumnFacts, TableFacts, describe_format
+    from .live import Watch, watch
     from .open import Reading, reading, snapshot_of, summary_of
     from .picture import Layout, read_layout
     from .picture_parts import Advice, ShownBlock, ShownSegment
@@ -42,6 +43,7 @@ _HOMES = {
     "Snapshot": "..manifest",
     "Summary": "..manifest",
     "TableFacts": ".layout",
+    "Watch": ".live",
     "check_host": ".host",
     "check_planes": ".planes",
     "count": ".units",
@@ -61,6 +63,7 @@ _HOMES = {
     "snapshot_of": ".open",
     "some": ".units",
     "summary_of": ".open",
+    "watch": ".live",
 }
 
 __all__ = [
@@ -81,6 +84,7 @@ __all__ = [
     "Snapshot",
     "Summary",
     "TableFacts",
+    "Watch",
     "check_host",
     "check_planes",
     "count",
@@ -100,6 +104,7 @@ __all__ = [
     "snapshot_of",
     "some",
     "summary_of",
+    "watch",
 ]
 
 

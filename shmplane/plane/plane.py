@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
-from .. import manifest
+from .. import manifest, observe
 from ..errors import BlockNotFound, ClosedError, StaleHandle
 from ..manifest import TEMPORARY_PREFIX, Transaction, default_root
 from ..names import check_block_name, check_plane_name, parse_nbytes
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from .. import codecs
     from ..manifest import BlockInfo, PlaneStatistics, Reclaimed
-    from ..observe import Health, Layout
+    from ..observe import Health, Layout, Watch
     from . import blocks, drafts, inventory, shown
     from .blocks import Block, Buffer, Builder
     from .blocks.claims import Lease
@@ -548,6 +548,21 @@ class Plane(MutableMapping[str, Any]):
         """
         self._kept.forget_all()
         return inventory.layout(self._open())
+
+    def watch(self, seconds: float = 1.0) -> Watch:
+        """Show the layout in a notebook and draw it anew every ``seconds``, until ``stop()`` or the end of plane or kernel.
+
+        Returns at once. The picture of an earlier ``watch`` of this object stops.
+
+        Raises:
+            RuntimeError: this is no notebook and no IPython.
+        """
+        self._open()
+        return observe.watch(self, Plane._draw, seconds)
+
+    def _draw(self) -> dict[str, str] | None:
+        layout = inventory.try_layout(self._open(), 0.1)
+        return None if layout is None else layout._repr_mimebundle_()
 
     def resize(self, capacity: int | str) -> None:
         """Change the capacity live; ``PlaneFull`` when more than that is in use."""
