@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         Semaphore,
         SemaphoreInfo,
         TableDraft,
+        TreeDraft,
     )
     from .scopes import AsyncScope, OpenResource, Scope
 
@@ -96,6 +97,7 @@ _LAZY = {
     "Semaphore": "plane",
     "SemaphoreInfo": "plane",
     "TableDraft": "plane",
+    "TreeDraft": "plane",
 }
 
 #: packages that are reached as attributes
@@ -149,6 +151,7 @@ __all__ = [
     "TableDraft",
     "TierStatistics",
     "TooManyWaiters",
+    "TreeDraft",
     "UnsafeCodec",
     "UnsupportedPlatform",
     "UnsupportedValue",

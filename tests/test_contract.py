@@ -60,10 +60,13 @@ CALLS = {
     "Block.buffer": "",
     "Block.to_pandas": "",
     "Block.to_polars": "",
+    "Block.to_torch": "",
     "Block.shared_memory": "",
     "Block.close": "",
     "ArrayDraft.commit": "",
     "ArrayDraft.discard": "",
+    "TreeDraft.commit": "",
+    "TreeDraft.discard": "",
     "TableDraft.append": "rows",
     "TableDraft.rename": "names",
     "Semaphore.acquire": "timeout=None",
@@ -117,6 +120,7 @@ PROPERTIES = {
     "ArrayDraft": "array dirty_nbytes block",
     "TableDraft": "table block",
     "JsonDraft": "value block",
+    "TreeDraft": "tree dirty_nbytes block",
     "Builder": "array",
 }
 

@@ -38,6 +38,7 @@ from .kinds import (
     encode_rows,
     open_table,
     present,
+    tree_over,
 )
 from .raw import open_body
 from .rows import TableForm, align_rows, form_of
@@ -93,5 +94,6 @@ __all__ = [
     "parse_schema",
     "present",
     "read_pieces",
+    "tree_over",
     "title_of",
 ]

@@ -46,6 +46,7 @@ __all__ = [
     "encode_rows",
     "open_table",
     "present",
+    "tree_over",
 ]
 
 AS_KINDS = ("array", "numpy", "arrow", "pandas", "polars", "bytes", "python", "torch")
@@ -267,6 +268,13 @@ def as_tensors(kind: str, frame: bytes, memory: Memory, body: Callable[[], memor
     if tensors is None:
         return None
     return _converted(kind, "torch", lambda private: tensors(frame, memory, private), body())
+
+
+def tree_over(root: Any, buffer: memoryview) -> Any:
+    """The containers of a tree, with arrays over ``buffer``, which has the bytes of its body; they are written in place."""
+    from . import tree_reading
+
+    return tree_reading.tree_over(root, buffer)
 
 
 def _converted(kind: str, as_: str, form: Callable[[Any], Any], root: Any) -> Any:

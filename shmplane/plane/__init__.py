@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from .coordination.loading import loading, refuse_own
     from .coordination.meters import PoolMeter
     from .coordination.semaphores import Semaphore
-    from .drafts import ArrayDraft, Draft, JsonDraft, TableDraft
+    from .drafts import ArrayDraft, Draft, JsonDraft, TableDraft, TreeDraft
     from .hot import MISSING, HotTier, open_shared_plane
     from .plane import Plane
     from .process.orphans import remove_orphans
@@ -26,7 +26,7 @@ __getattr__ = late_names(
         ".coordination.meters": "PoolMeter",
         ".coordination.semaphores": "Semaphore",
         ".hot": "MISSING HotTier open_shared_plane",
-        ".drafts": "ArrayDraft Draft JsonDraft TableDraft",
+        ".drafts": "ArrayDraft Draft JsonDraft TableDraft TreeDraft",
         ".plane": "Plane",
         ".process.orphans": "remove_orphans",
     },
@@ -49,6 +49,7 @@ __all__ = [
     "Semaphore",
     "SemaphoreInfo",
     "TableDraft",
+    "TreeDraft",
     "call_in_loop",
     "call_in_thread",
     "loading",

@@ -341,8 +341,8 @@ class Plane(MutableMapping[str, Any]):
     def edit(self, name: str) -> Draft:
         """A private copy-on-write draft of the current version; leaving its ``with`` block publishes the next one.
 
-        It is an ``ArrayDraft`` (``draft.array``), ``TableDraft`` (``draft.table``, ``draft["column"] = values``) or
-        ``JsonDraft`` (``draft.value``), as the block is.
+        It is an ``ArrayDraft`` (``draft.array``), ``TableDraft`` (``draft.table``, ``draft["column"] = values``),
+        ``JsonDraft`` (``draft.value``) or ``TreeDraft`` (``draft.tree["leaf"][...] = values``), as the block is.
 
         Cost: a mapping for an array of any size; the commit costs what was touched. Readers of the old version see nothing.
 

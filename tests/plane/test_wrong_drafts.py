@@ -10,13 +10,14 @@ import pyarrow as pa
 import pytest
 
 import shmplane
-from shmplane import ArrayDraft, Draft, JsonDraft, Plane, TableDraft, UnsupportedValue
+from shmplane import ArrayDraft, Draft, JsonDraft, Plane, TableDraft, TreeDraft, UnsupportedValue
 
 VALUES: dict[str, tuple[Any, type[Draft], str]] = {
     "array": (np.zeros(3), ArrayDraft, "is an array: use draft.array"),
     "bytes": (b"xyz", ArrayDraft, "is bytes: use draft.array"),
     "table": (pa.table({"a": [1]}), TableDraft, "is a table: use draft.table"),
     "json": ({"a": 1}, JsonDraft, "is a JSON value: use draft.value"),
+    "tree": ({"a": np.zeros(3)}, TreeDraft, "is a tree: use draft.tree"),
 }
 
 
@@ -24,9 +25,13 @@ def assign_value(draft: Draft) -> None:
     draft.value = 3
 
 
+def assign_tree(draft: Draft) -> None:
+    draft.tree = {}
+
+
 USES: dict[str, tuple[Callable[[Draft], object], set[str]]] = {
     "array": (lambda draft: draft.array, {"array", "bytes"}),
-    "dirty_nbytes": (lambda draft: draft.dirty_nbytes, {"array", "bytes"}),
+    "dirty_nbytes": (lambda draft: draft.dirty_nbytes, {"array", "bytes", "tree"}),
     "table": (lambda draft: draft.table, {"table"}),
     "column_names": (lambda draft: draft.column_names, {"table"}),
     "append": (lambda draft: draft.append([{"a": 2}]), {"table"}),
@@ -37,7 +42,8 @@ USES: dict[str, tuple[Callable[[Draft], object], set[str]]] = {
     "ask for a column": (lambda draft: "a" in draft, {"table"}),
     "value": (lambda draft: draft.value, {"json"}),
     "assign a value": (assign_value, {"json"}),
-    "tree": (lambda draft: draft.tree, set()),
+    "tree": (lambda draft: draft.tree, {"tree"}),
+    "assign a tree": (assign_tree, set()),
 }
 
 
@@ -53,7 +59,9 @@ def test_the_wrong_use_of_a_draft_names_the_right_one(plane: Plane, use: str, ki
     if kind in right:
         do(draft)
     else:
-        with pytest.raises(UnsupportedValue, match=message) as raised:
+        with pytest.raises(
+            UnsupportedValue, match=message if use != "assign a tree" or kind != "tree" else "anew"
+        ) as raised:
             do(draft)
         assert raised.value.name == "x"
         assert raised.value.kind == kind

@@ -104,6 +104,11 @@ class Block:
         """Of a table; else None."""
         return self._described().schema
 
+    @property
+    def _leaves(self) -> int | None:
+        """Of a tree, how many arrays, tables and buffers it has."""
+        return self._described().leaves  # type: ignore[no-any-return]
+
     def _described(self) -> Any:
         if self._kept is None:
             self._kept = describe(self._facts.codec, self._open().frame())

@@ -47,6 +47,8 @@ class Described(Protocol):
     @property
     def leases(self) -> int: ...
     @property
+    def _leaves(self) -> int | None: ...
+    @property
     def closed(self) -> bool: ...
 
 
@@ -63,6 +65,8 @@ def _what(block: Described) -> str:
     shape, dtype = block.shape, block.dtype
     if dtype is not None:
         return f" {_cut(str(dtype))} {shape}"
+    if block._leaves is not None:
+        return f" of {block._leaves:,} {'leaf' if block._leaves == 1 else 'leaves'}"
     if block.schema is None or shape is None:
         return ""
     names = [_cut(str(name)) for name in block.schema.names[:_MOST_IN_TEXT]]
@@ -92,6 +96,8 @@ def _facts(block: Described) -> Iterator[tuple[str, str]]:
         yield "dtype", str(block.dtype)
     if block.shape is not None:
         yield "shape", " x ".join(f"{length:,}" for length in block.shape) or "()"
+    if block._leaves is not None:
+        yield "leaves", f"{block._leaves:,}"
     if block.schema is not None:
         yield "columns", "\n".join(_columns(block))
     yield "created", f"{block.created:%Y-%m-%d %H:%M:%S}"

@@ -5,5 +5,6 @@ from .array_draft import ArrayDraft
 from .draft import Draft, open_draft
 from .json_draft import JsonDraft
 from .table_draft import TableDraft
+from .tree_draft import TreeDraft
 
-__all__ = ["ArrayDraft", "Draft", "JsonDraft", "TableDraft", "append_rows", "open_draft"]
+__all__ = ["ArrayDraft", "Draft", "JsonDraft", "TableDraft", "TreeDraft", "append_rows", "open_draft"]

@@ -1,13 +1,14 @@
 """``ArrayDraft``: an array whose pages are copied by the kernel when they are first written.
 
-Its image is private pages over the body, taken over from an earlier draft where that can be; or, for what shares a slab, a
-copy. When it is committed, the draft first lets go of its array. If nobody else has kept it, then whatever was written is
-found, and the image can serve the next draft.
+``ImageDraft`` is what the drafts of arrays and of trees have in common. Its image is private pages over the body, taken over
+from an earlier draft where that can be; or, for what shares a slab, a copy. When it is committed, the draft first lets go of
+its arrays. If nobody else has kept one, then whatever was written is found, and the image can serve the next draft.
 """
 
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ...codecs import array_over, open_body
@@ -26,13 +27,53 @@ if TYPE_CHECKING:
     from ..blocks.publish import Target
     from ..process.attachment import Attachment
 
-__all__ = ["ArrayDraft"]
+__all__ = ["ArrayDraft", "ImageDraft"]
 
 #: finding what was written takes longer when much was read or written: then all of the image's page tables are given back
 _SLOW_S = 0.001
 
 
-class ArrayDraft(Draft, kinds=("array", "bytes")):
+class ImageDraft(Draft, kinds=()):
+    """A draft that is written in place: its commit costs the pages of the image that were touched."""
+
+    def __init__(self, attachment: Attachment, name: str, base: Lease) -> None:
+        super().__init__(attachment, name, base)
+        self._image: _Image = _Paged(base) if has_pages(base.facts) else _Copied(base)
+        self._shown: Any = self._show(self._image.lend())
+        self._dirty_nbytes = 0
+
+    @abstractmethod
+    def _show(self, body: memoryview) -> Any:
+        """What users write to, over the bytes of the image, which it keeps."""
+
+    def _writable(self) -> Any:
+        """What users write to."""
+        with self._mutex:
+            self._check_open()
+            if self._shown is None:  # a commit failed
+                self._shown = self._show(self._image.lend())
+            return self._shown
+
+    @property
+    def dirty_nbytes(self) -> int:
+        """Bytes of the pages that were touched so far; after the end, of those that had been when it was committed."""
+        with self._mutex:
+            if self._ended is None:
+                self._dirty_nbytes = self._image.find_changes()
+            return self._dirty_nbytes
+
+    def _publish(self) -> Lease | None:
+        self._shown = None
+        self._dirty_nbytes = self._image.find_changes()
+        return self._image.publish(self._target) if self._dirty_nbytes else None
+
+    def _drop_image(self) -> None:
+        self._shown = None
+        self._image.end(committed=self._lease is not None)
+        del self._image
+
+
+class ArrayDraft(ImageDraft, kinds=("array", "bytes")):
     """A private, writable image of an array (or of bytes, as ``uint8``), of the same dtype, shape and order.
 
     Beginning one costs a mapping, whatever its size; writing costs a copy of each touched page (4 KiB); committing
@@ -44,45 +85,24 @@ class ArrayDraft(Draft, kinds=("array", "bytes")):
     _called = "an array"
     _use = "draft.array"
 
-    def __init__(self, attachment: Attachment, name: str, base: Lease) -> None:
-        super().__init__(attachment, name, base)
-        self._image: _Image = _Paged(base) if has_pages(base.facts) else _Copied(base)
-        self._array: Any = self._image.array()
-        self._dirty_nbytes = 0
-
     @property
     def array(self) -> npt.NDArray[Any]:
         """Writable and private."""
-        with self._mutex:
-            self._check_open()
-            if self._array is None:  # a commit failed
-                self._array = self._image.array()
-            return self._array  # type: ignore[no-any-return]
+        return self._writable()  # type: ignore[no-any-return]
 
-    @property
-    def dirty_nbytes(self) -> int:
-        """Bytes of the pages that were touched so far; after the end, of those that had been when it was committed."""
-        with self._mutex:
-            if self._ended is None:
-                self._dirty_nbytes = self._image.find_changes()
-            return self._dirty_nbytes
+    def _show(self, body: memoryview) -> npt.NDArray[Any]:
+        import numpy as np
 
-    def _publish(self) -> Lease | None:
-        self._array = None
-        self._dirty_nbytes = self._image.find_changes()
-        return self._image.publish(self._target) if self._dirty_nbytes else None
-
-    def _drop_image(self) -> None:
-        self._array = None
-        self._image.end(committed=self._lease is not None)
-        del self._image
+        if self._base.facts.codec == "array":
+            return array_over(self._base.frame(), body)
+        return np.frombuffer(body, np.uint8)
 
 
 class _Image(Protocol):
     """A private, writable copy of a body, which finds out what was changed."""
 
-    def array(self) -> npt.NDArray[Any]:
-        """Over the image."""
+    def lend(self) -> memoryview:
+        """Its bytes, for who writes."""
 
     def find_changes(self) -> int:
         """Bytes of what was changed; 0: nothing."""
@@ -101,8 +121,8 @@ class _Copied:
         self._base = base
         self._copy: memoryview = copy_body(base)
 
-    def array(self) -> npt.NDArray[Any]:
-        return _array_over(self._base, self._copy)
+    def lend(self) -> memoryview:
+        return self._copy
 
     def find_changes(self) -> int:
         return self._copy.nbytes if self._copy != open_body(self._base) else 0
@@ -126,8 +146,8 @@ class _Paged:
         self._loans = -1
         self._was_slow = False
 
-    def array(self) -> npt.NDArray[Any]:
-        return _array_over(self._base, self._image.lend())
+    def lend(self) -> memoryview:
+        return self._image.lend()
 
     def find_changes(self) -> int:
         self._loans = -1 if self._image.is_lent else self._image.loans
@@ -151,9 +171,3 @@ class _Paged:
         if committed and self._loans == self._image.loans:
             written = None if self._was_slow else self._written
             self._base.attachment.compositions.keep(self._base.facts, self._image, written)
-
-
-def _array_over(base: Lease, buffer: memoryview) -> npt.NDArray[Any]:
-    import numpy as np
-
-    return array_over(base.frame(), buffer) if base.facts.codec == "array" else np.frombuffer(buffer, np.uint8)

@@ -42,8 +42,8 @@ _INSTEAD = {
 class Draft(ABC):
     """A private image of one version of a block. ``with plane.edit(name) as draft:`` commits it on a clean exit.
 
-    It is an ``ArrayDraft``, ``TableDraft`` or ``JsonDraft``, as the block is. What the other kinds have is declared here,
-    for type checkers, and raises ``UnsupportedValue`` that names what this one has.
+    It is an ``ArrayDraft``, ``TableDraft``, ``JsonDraft`` or ``TreeDraft``, as the block is. What the other kinds have is
+    declared here, for type checkers, and raises ``UnsupportedValue`` that names what this one has.
     """
 
     #: how this kind is called, and what it has instead of the others
@@ -89,12 +89,16 @@ class Draft(ABC):
 
     @property
     def tree(self) -> Any:
-        """Of a tree: its containers, with writable arrays. No block is a tree yet."""
+        """Of a ``TreeDraft``: its containers, with writable arrays."""
+        self._refuse("draft.tree")
+
+    @tree.setter
+    def tree(self, tree: Any) -> None:  # noqa: ARG002 - another kind has one
         self._refuse("draft.tree")
 
     @property
     def dirty_nbytes(self) -> int:
-        """Of an ``ArrayDraft``: bytes of the pages that were touched."""
+        """Of an ``ArrayDraft`` or ``TreeDraft``: bytes of the pages that were touched."""
         self._refuse("draft.dirty_nbytes")
 
     @property
