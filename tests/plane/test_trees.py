@@ -142,7 +142,7 @@ def test_get_converts_a_tree(plane: Plane) -> None:
     assert plane.get("x", as_="python") == {"a": [0, 1, 2], "t": (1, b"xy"), "table": TABLE.to_pylist()}
     for as_ in ("array", "arrow", "pandas", "polars", "bytes"):
         with pytest.raises(UnsupportedValue, match="Possible: python, torch"):
-            plane.get("x", as_=as_)  # type: ignore[call-overload]
+            plane.get("x", as_=as_)
     with pytest.raises(UnsupportedValue, match="is no table"):
         plane.attach("x").table()
     with pytest.raises(UnsupportedValue, match="append adds rows"):
