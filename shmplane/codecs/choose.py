@@ -1,7 +1,7 @@
 """Which codec stores a value: one ordered table, the order of the public contract.
 
 Rule 1. Nothing is imported to ask: a value of a library's type cannot exist before the library is loaded.
-Rule 2. The fast paths (``ndarray``, ``bytes``) are exact types that no earlier row could claim.
+Rule 2. The fast paths (``ndarray``, ``bytes``, what JSON is made of) are exact types that no earlier row could claim.
 """
 
 from __future__ import annotations
@@ -27,13 +27,18 @@ __all__ = [
 ]
 
 
+_OF_JSON = frozenset((dict, list, tuple, str, int, float, bool, type(None)))
+
+
 def encode_by_rank(value: Any) -> Encoded:
     """Describe ``value`` by the first codec that takes it."""
     kind = type(value)
     # A module that another thread is just importing has no classes yet.
     if kind is getattr(sys.modules.get("numpy"), "ndarray", None):
         return array.encode_array(value)
-    return raw.encode_bytes(value) if kind is bytes else _encode_by_rank(value)
+    if kind is bytes:
+        return raw.encode_bytes(value)
+    return _encode_json_or_tree(value) if kind in _OF_JSON else _encode_by_rank(value)
 
 
 def _encode_by_rank(value: Any) -> Encoded:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from .states import CREATING, LIVE
 
-__all__ = ["Keepers", "emptied_segments", "is_rooted", "reach"]
+__all__ = ["Keepers", "emptied_segments", "is_needed", "is_rooted", "reach"]
 
 
 class Keepers(Protocol):
@@ -38,11 +38,14 @@ class Keepers(Protocol):
 
 
 def is_rooted(known: Keepers, row: int) -> bool:
-    """Whether a block lives by itself. What costs least is asked first."""
+    """Whether a block lives by itself."""
     state = known.state_of(row)
-    if state == LIVE:
-        return known.is_named(row) or known.is_lingering(row) or known.is_kept(row) or known.is_leased(row)
-    return state == CREATING and known.is_being_made(row)
+    return is_needed(known, row) if state == LIVE else state == CREATING and known.is_being_made(row)
+
+
+def is_needed(known: Keepers, row: int) -> bool:
+    """Whether a LIVE block lives by itself. What costs least is asked first."""
+    return known.is_named(row) or known.is_lingering(row) or known.is_kept(row) or known.is_leased(row)
 
 
 def reach(roots: Iterable[int], references: Callable[[int], Iterable[int]]) -> set[int]:

@@ -21,7 +21,7 @@ from .freed import NOTHING, Freed
 from .index import NameIndex
 from .metering import Metering
 from .reading import Contents, Reader, not_found
-from .roots import is_rooted
+from .roots import is_needed, is_rooted
 from .states import CREATING, DEAD, FREE, KEPT, LIVE, ROW_MASK, VERSION_MASK, kept_for
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["NeedSlab", "Transaction"]
 
 _clock = time.monotonic_ns
+#: what most blocks free: a cell of a slab that others use
+_ONE_CELL = Freed(blocks=1)
 _wall = time.time_ns
 
 
@@ -334,7 +336,7 @@ class Transaction(Reader):
     def free_unless_kept(self, row: int) -> Freed:
         """Free a block that no name, lease, reference or linger time keeps any more."""
         blocks = self.blocks
-        if blocks.state[row] != LIVE or blocks.referenced[row] or is_rooted(self, row):
+        if blocks.state[row] != LIVE or blocks.referenced[row] or is_needed(self, row):
             return NOTHING
         return self._free(row)
 
@@ -344,7 +346,7 @@ class Transaction(Reader):
         while pending:
             row = pending.pop()
             blocks.state[row] = DEAD
-            referred = self.references(row)
+            referred = self.references(row) if blocks.references[row] else []
             if blocks.linger[row]:
                 self.header.lingering[0] -= 1
             if blocks.until[row]:
@@ -362,7 +364,7 @@ class Transaction(Reader):
                 blocks.referenced[other] -= 1
                 if not blocks.referenced[other] and not is_rooted(self, other):
                     pending.append(other)
-        return Freed(blocks=freed, nbytes=nbytes)
+        return _ONE_CELL if freed == 1 and not nbytes else Freed(blocks=freed, nbytes=nbytes)
 
     def expire_name(self, row: int) -> Freed:
         """The time of the name of a live block has come. Again: does nothing more."""
@@ -383,7 +385,8 @@ class Transaction(Reader):
         return bool(self.blocks.linger[row]) and self.blocks.expires[row] > _clock()
 
     def is_kept(self, row: int) -> bool:
-        slot = kept_for(self.blocks.owner[row])
+        owner = self.blocks.owner[row]
+        slot = kept_for(owner) if owner > KEPT else -1
         return 0 <= slot < self.manifest.limits.max_processes and bool(self.manifest.processes.state[slot])
 
     def is_being_made(self, _: int) -> bool:

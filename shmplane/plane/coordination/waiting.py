@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ...manifest import Transaction
+    from ...system import NotHad
     from ..process.attachment import Attachment
 
 __all__ = [
@@ -96,8 +97,11 @@ def check_timeout(timeout: float | None) -> None:
 def wait_for(wait: Wait, timeout: float | None) -> bool:
     """Wait until it is done; False, with nothing held, when time is over or ``wait.closing`` was closed."""
     try:
-        for sequence, seconds in _tries(wait, timeout, in_loop=False):
-            wait_for_change(wait.attachment.wake_address(), sequence, seconds)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        found = wait.attachment.try_change(SLICE_S if timeout is None else _slice_of(timeout), wait.look)
+        if not wait.is_done:
+            for sequence, seconds in _more_tries(wait, found, timeout, deadline, in_loop=False):
+                wait_for_change(wait.attachment.wake_address(), sequence, seconds)
         is_done = wait.is_done
         if not is_done:
             undo_soon(wait.attachment, wait)
@@ -115,8 +119,11 @@ async def wait_for_async(wait: Wait, timeout: float | None) -> bool:
     """The same for asyncio; a cancelled one leaves nothing behind."""
     loop = running_loop()
     try:
-        for sequence, seconds in _tries(wait, timeout, in_loop=True):
-            await wait.attachment.registry(Waker).wait(loop, sequence, seconds, wait.is_next)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        found = wait.attachment.try_change(patience(wait.attachment), wait.look)
+        if not wait.is_done:
+            for sequence, seconds in _more_tries(wait, found, timeout, deadline, in_loop=True):
+                await wait.attachment.registry(Waker).wait(loop, sequence, seconds, wait.is_next)
         is_done = wait.is_done
         if not is_done:
             undo_soon(wait.attachment, wait)
@@ -129,27 +136,34 @@ async def wait_for_async(wait: Wait, timeout: float | None) -> bool:
     return is_done
 
 
-def _tries(wait: Wait, timeout: float | None, *, in_loop: bool) -> Iterator[tuple[int, float]]:
-    """Try until it is done, its time is over or its object closed; between two tries the wake word and for how long at most."""
+def _more_tries(
+    wait: Wait, found: int | NotHad, timeout: float | None, deadline: float | None, *, in_loop: bool
+) -> Iterator[tuple[int, float]]:
+    """Try until it is done, its time is over or its object closed; between two tries the wake word and for how long at most.
+
+    Args:
+        found: by the first try, which most often is the only one.
+    """
     attachment = wait.attachment
-    deadline = None if timeout is None else time.monotonic() + timeout
     left, pause = SLICE_S if timeout is None else timeout, _PAUSE_S
-    while True:
-        seconds = patience(attachment) if in_loop else SLICE_S if left >= SLICE_S else max(PATIENCE_S, left)
-        sequence = attachment.try_change(seconds, wait.look)
-        # Closing is looked at after the word: who closes changes it afterwards.
-        if wait.is_done or wait.closing.closed:
-            return
+    # Closing is looked at after the word: who closes changes it afterwards.
+    while not (wait.is_done or wait.closing.closed):
         if deadline is not None:
             left = deadline - time.monotonic()
             if left <= 0:
                 return
-        if sequence is NOT_HAD:
+        if found is NOT_HAD:
             sequence, longest = attachment.wake_sequence(), pause
             pause = min(2 * pause, _LONGEST_PAUSE_S)
         else:
-            longest, pause = wait.slice(), _PAUSE_S
+            sequence, longest, pause = found, wait.slice(), _PAUSE_S
         yield sequence, longest if deadline is None else min(left, longest)
+        found = attachment.try_change(patience(attachment) if in_loop else _slice_of(left), wait.look)
+
+
+def _slice_of(left: float) -> float:
+    """How long a thread waits for the plane's lock at once."""
+    return max(PATIENCE_S, min(left, SLICE_S))
 
 
 def undo_soon(attachment: Attachment, wait: Wait) -> None:

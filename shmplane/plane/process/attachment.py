@@ -342,7 +342,7 @@ class Attachment:
     def settle(self, seconds: float) -> None:
         """Undo what is owed, now if the lock is to be had within ``seconds``, else soon."""
         try:
-            if self.lock.owned() or self.try_look(seconds, _nothing) is NOT_HAD:
+            if self.lock.owned() or self._attempt(seconds, False, _nothing, ()) is NOT_HAD:
                 self.timer.start()
         except own(ClosedError):
             if self.ended is None:
@@ -381,7 +381,7 @@ class Attachment:
         return bool(self.owed) or any(registry.ends_silently for registry in list(self.registries.values()))
 
     def leave_if_idle(self) -> None:
-        if not self.is_idle or self.exiting:
+        if not self.is_closed or self.exiting or not self.is_idle:  # most often it is not closed
             return
         if self.lock.owned():
             self.leave_later()  # inside a transaction
