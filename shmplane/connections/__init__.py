@@ -7,14 +7,25 @@ Everything is imported when it is first asked for.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..system import late_names
 
 if TYPE_CHECKING:
     from .async_pool import AsyncConnectionPool
     from .host import HostPermits, host_statistics
     from .pool import ConnectionPool
     from .statistics import Histogram, Measurement, PoolStatistics
+else:
+    __getattr__ = late_names(
+        __name__,
+        {
+            ".async_pool": "AsyncConnectionPool",
+            ".host": "host_statistics HostPermits",
+            ".pool": "ConnectionPool",
+            ".statistics": "Histogram Measurement PoolStatistics",
+        },
+    )
 
 __all__ = [
     "AsyncConnectionPool",
@@ -25,20 +36,3 @@ __all__ = [
     "PoolStatistics",
     "host_statistics",
 ]
-
-_HOMES = {
-    "AsyncConnectionPool": "async_pool",
-    "ConnectionPool": "pool",
-    "host_statistics": "host",
-    "Histogram": "statistics",
-    "HostPermits": "host",
-    "Measurement": "statistics",
-    "PoolStatistics": "statistics",
-}
-
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{home}"), name)

@@ -6,8 +6,9 @@ for.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..system import late_names
 
 if TYPE_CHECKING:
     from ..manifest import Block, Process, Segment, Snapshot, Summary, default_root, directory_of, plane_names
@@ -25,91 +26,30 @@ if TYPE_CHECKING:
     from .sharing import Share
     from .units import count, nbytes, seconds, some
 
-_HOMES = {
-    "Advice": ".picture_parts",
-    "Block": "..manifest",
-    "Check": ".checks",
-    "ColumnFacts": ".layout",
-    "Health": ".checks",
-    "Layout": ".picture",
-    "Leftover": ".places",
-    "Process": "..manifest",
-    "Reading": ".open",
-    "Reclaimable": ".reclaiming",
-    "Segment": "..manifest",
-    "Share": ".sharing",
-    "ShownBlock": ".picture_parts",
-    "ShownSegment": ".picture_parts",
-    "Snapshot": "..manifest",
-    "Summary": "..manifest",
-    "TableFacts": ".layout",
-    "Watch": ".live",
-    "check_host": ".host",
-    "check_planes": ".planes",
-    "count": ".units",
-    "default_root": "..manifest",
-    "describe_block": ".contents",
-    "describe_format": ".layout",
-    "directory_of": "..manifest",
-    "leftovers": ".places",
-    "nbytes": ".units",
-    "parts_of": ".reclaiming",
-    "plane_checks": ".planes",
-    "plane_names": "..manifest",
-    "read_layout": ".picture",
-    "reading": ".open",
-    "reclaimable": ".reclaiming",
-    "seconds": ".units",
-    "snapshot_of": ".open",
-    "some": ".units",
-    "summary_of": ".open",
-    "watch": ".live",
-}
+__getattr__ = late_names(
+    __name__,
+    {
+        "..manifest": "Block Process Segment Snapshot Summary default_root directory_of plane_names",
+        ".checks": "Check Health",
+        ".contents": "describe_block",
+        ".host": "check_host",
+        ".layout": "ColumnFacts TableFacts describe_format",
+        ".live": "Watch watch",
+        ".open": "Reading reading snapshot_of summary_of",
+        ".picture": "Layout read_layout",
+        ".picture_parts": "Advice ShownBlock ShownSegment",
+        ".places": "Leftover leftovers",
+        ".planes": "check_planes plane_checks",
+        ".reclaiming": "Reclaimable parts_of reclaimable",
+        ".sharing": "Share",
+        ".units": "count nbytes seconds some",
+    },
+)
 
 __all__ = [
-    "Advice",
-    "Block",
-    "Check",
-    "ColumnFacts",
-    "Health",
-    "Layout",
-    "Leftover",
-    "Process",
-    "Reading",
-    "Reclaimable",
-    "Segment",
-    "Share",
-    "ShownBlock",
-    "ShownSegment",
-    "Snapshot",
-    "Summary",
-    "TableFacts",
-    "Watch",
-    "check_host",
-    "check_planes",
-    "count",
-    "default_root",
-    "describe_block",
-    "describe_format",
-    "directory_of",
-    "leftovers",
-    "nbytes",
-    "parts_of",
-    "plane_checks",
-    "plane_names",
-    "read_layout",
-    "reading",
-    "reclaimable",
-    "seconds",
-    "snapshot_of",
-    "some",
-    "summary_of",
-    "watch",
-]
-
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(home, __name__), name)
+    "Advice", "Block", "Check", "check_host", "check_planes", "ColumnFacts", "count", "default_root",
+    "describe_block", "describe_format", "directory_of", "Health", "Layout", "Leftover", "leftovers", "nbytes",
+    "parts_of", "plane_checks", "plane_names", "Process", "read_layout", "Reading", "reading", "Reclaimable",
+    "reclaimable", "seconds", "Segment", "Share", "ShownBlock", "ShownSegment", "Snapshot", "snapshot_of", "some",
+    "Summary", "summary_of", "TableFacts", "Watch", "watch",
+]  # fmt: skip

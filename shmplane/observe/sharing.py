@@ -13,13 +13,15 @@ from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
-from .. import codecs
 from ..errors import ShmplaneError
 from ..manifest import PAGES
-from ..system import ignoring, open_file
+from ..system import ignoring, late, open_file
 
 if TYPE_CHECKING:
+    from .. import codecs
     from ..manifest import Block, TableCopy
+else:
+    codecs = late("shmplane.codecs")
 
 __all__ = ["Share", "read_shares"]
 

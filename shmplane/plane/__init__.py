@@ -33,27 +33,7 @@ __getattr__ = late_names(
 )
 
 __all__ = [
-    "ArrayDraft",
-    "Block",
-    "BlockInfo",
-    "Buffer",
-    "Builder",
-    "Draft",
-    "HotTier",
-    "JsonDraft",
-    "MISSING",
-    "Plane",
-    "PlaneStatistics",
-    "PoolMeter",
-    "Reclaimed",
-    "Semaphore",
-    "SemaphoreInfo",
-    "TableDraft",
-    "TreeDraft",
-    "call_in_loop",
-    "call_in_thread",
-    "loading",
-    "open_shared_plane",
-    "refuse_own",
-    "remove_orphans",
-]
+    "ArrayDraft", "Block", "BlockInfo", "Buffer", "Builder", "call_in_loop", "call_in_thread", "Draft", "HotTier",
+    "JsonDraft", "loading", "MISSING", "open_shared_plane", "Plane", "PlaneStatistics", "PoolMeter", "Reclaimed",
+    "refuse_own", "remove_orphans", "Semaphore", "SemaphoreInfo", "TableDraft", "TreeDraft",
+]  # fmt: skip

@@ -10,21 +10,6 @@ from .streaming import put_value, set_value
 from .views import find, held, revive, show
 
 __all__ = [
-    "Block",
-    "Buffer",
-    "Builder",
-    "Target",
-    "check_target",
-    "find",
-    "held",
-    "lease_current",
-    "make_buffer",
-    "make_builder",
-    "no_such_block",
-    "open_mutable",
-    "put_value",
-    "revive",
-    "set_value",
-    "show",
-    "unwrapped",
-]
+    "Block", "Buffer", "Builder", "check_target", "find", "held", "lease_current", "make_buffer", "make_builder",
+    "no_such_block", "open_mutable", "put_value", "revive", "set_value", "show", "Target", "unwrapped",
+]  # fmt: skip
