@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..observe import Layout, reading
+from ..observe import Layout, layout_of, reading
 from .exits import OK
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ __all__ = ["map_plane"]
 
 def map_plane(options: Namespace, out: Output) -> int:
     with reading(options.plane, options.root) as plane:
-        layout = plane.layout()
+        layout = layout_of(plane)
     if options.json:
         out.json(root=options.root, plane=layout.name, **_fields(layout))
     else:

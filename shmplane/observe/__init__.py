@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .layout import ColumnFacts, TableFacts, describe_format
     from .live import Watch, watch
     from .open import Reading, reading, snapshot_of, summary_of
-    from .picture import Layout, read_layout
+    from .picture import Layout, layout_of, read_layout
     from .picture_parts import Advice, ShownBlock, ShownSegment
     from .places import Leftover, leftovers
     from .planes import check_planes, plane_checks
@@ -36,7 +36,7 @@ __getattr__ = late_names(
         ".layout": "ColumnFacts TableFacts describe_format",
         ".live": "Watch watch",
         ".open": "Reading reading snapshot_of summary_of",
-        ".picture": "Layout read_layout",
+        ".picture": "Layout layout_of read_layout",
         ".picture_parts": "Advice ShownBlock ShownSegment",
         ".places": "Leftover leftovers",
         ".planes": "check_planes plane_checks",
@@ -48,7 +48,7 @@ __getattr__ = late_names(
 
 __all__ = [
     "Advice", "Block", "Check", "check_host", "check_planes", "ColumnFacts", "count", "default_root",
-    "describe_block", "describe_format", "directory_of", "Health", "Layout", "Leftover", "leftovers", "nbytes",
+    "describe_block", "describe_format", "directory_of", "Health", "Layout", "layout_of", "Leftover", "leftovers", "nbytes",
     "parts_of", "plane_checks", "plane_names", "Process", "read_layout", "Reading", "reading", "Reclaimable",
     "reclaimable", "seconds", "Segment", "Share", "ShownBlock", "ShownSegment", "Snapshot", "snapshot_of", "some",
     "Summary", "summary_of", "TableFacts", "Watch", "watch",

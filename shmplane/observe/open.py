@@ -28,8 +28,6 @@ from ..manifest import (
 )
 from ..names import check_plane_name
 from ..system import NOT_HAD, HostLock, Token, check_directory
-from .picture import Layout, read_layout
-from .picture_parts import Advice
 
 __all__ = ["Reading", "reading", "snapshot_of", "summary_of"]
 
@@ -50,29 +48,20 @@ class Reading:
 
     def summary(self) -> Summary:
         """Totals and processes."""
-        tables, approximate = self._copy(with_blocks=False)
+        tables, approximate = self.tables(with_blocks=False)
         found = checked(self.name, read_summary, self.name, self.root, tables)
         return replace(found, approximate=approximate)
 
     def snapshot(self) -> Snapshot:
         """Every row in use."""
-        tables, approximate = self._copy(with_blocks=True)
+        tables, approximate = self.tables(with_blocks=True)
         found = checked(self.name, read_snapshot, self.name, self.root, tables)
         return replace(found, summary=replace(found.summary, approximate=approximate))
-
-    def layout(self) -> Layout:
-        """What is where, who leases it, and what is to be seen to."""
-        tables, approximate = self._copy(with_blocks=True)
-        found = checked(self.name, read_layout, self.name, self.root, tables, segment_path=self.segment_path)
-        if not approximate:
-            return found
-        stopped = Advice("somebody has held the plane's lock for over a second", "this is approximate; look again")
-        return replace(found, advice=(*found.advice, stopped))
 
     def segment_path(self, segment_id: int) -> str:
         return f"{self.path}/s{segment_id}"
 
-    def _copy(self, *, with_blocks: bool) -> tuple[TableCopy, bool]:
+    def tables(self, *, with_blocks: bool) -> tuple[TableCopy, bool]:
         """The tables, and whether they were copied while somebody else held the lock."""
         copier = TableCopier(self.manifest, with_blocks=with_blocks)
         found = self._lock.run(LOCK_PATIENCE_S, self._copy_tables, copier)

@@ -9,7 +9,7 @@ frame's checksum still fits afterwards.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import nlargest
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +20,15 @@ from ..manifest import (
     LIVE,
     SEGMENT_STATES,
     WARM,
+    Snapshot,
+    checked,
     read_blocks,
     read_published_name,
     read_summary,
     read_superseded,
 )
 from .picture_parts import Advice, Picture, ShownBlock, ShownSegment
+from .planes import plane_checks
 from .sharing import read_shares
 from .units import nbytes as show_nbytes
 from .units import some
@@ -35,13 +38,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ..manifest import Block, Process, Summary, TableCopy
+    from .open import Reading
 
-__all__ = ["Layout", "read_layout"]
+__all__ = ["Layout", "layout_of", "read_layout"]
 
 MOST_BLOCKS = 8
 MOST_PROCESSES = 5
 MOST_SEGMENTS = 10
-_NEARLY_FULL = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +100,25 @@ class _Columns:
 
 
 def read_layout(
-    name: str, root: str, tables: TableCopy, *, segment_path: Callable[[int], str], own_slot: int = -1
+    name: str,
+    root: str,
+    tables: TableCopy,
+    *,
+    segment_path: Callable[[int], str],
+    own_slot: int = -1,
+    approximate: bool = False,
 ) -> Layout:
     """The layout that a copy of the tables shows.
 
     Args:
         segment_path: where a segment's file lies, by its id.
         own_slot: of the process that asks, if it has one.
+        approximate: the copy was made without the lock, which somebody holds for too long.
 
     Cost: about 1 µs a block row.
     """
-    summary, columns = read_summary(name, root, tables), _Columns(tables)
+    summary = replace(read_summary(name, root, tables), approximate=approximate)
+    columns = _Columns(tables)
     processes = sorted(summary.processes, key=lambda process: (not process.is_stale, -len(process.leases)))
     shown = [process for process in processes if process.alive or process.is_stale]
     blocks, more_blocks = _shown_blocks(tables, columns, summary, segment_path)
@@ -130,6 +141,13 @@ def read_layout(
         _tables=tables,
         _all_processes=summary.processes,
     )
+
+
+def layout_of(plane: Reading) -> Layout:
+    """The layout of a plane that is looked at from outside."""
+    tables, approximate = plane.tables(with_blocks=True)
+    path = plane.segment_path
+    return checked(plane.name, read_layout, plane.name, plane.root, tables, segment_path=path, approximate=approximate)
 
 
 def _shown_blocks(
@@ -239,24 +257,10 @@ def _shown_segment(tables: TableCopy, row: int, block: Block | None) -> ShownSeg
 
 
 def _advice(summary: Summary, tables: TableCopy, columns: _Columns, own_slot: int) -> Iterable[Advice]:
-    if summary.stale:
-        leases = sum(len(process.leases) for process in summary.stale)
-        permits = sum(process.permits for process in summary.stale)
-        what = f"{some(len(summary.stale), 'process')} ended and left {some(leases, 'lease')}"
-        what += f" and {some(permits, 'permit')}" if permits else ""
-        yield Advice(what, f"plane.gc(), or `shmplane gc {summary.name}`")
-    if summary.dirty:
-        yield Advice("a process was killed inside of a change", "the next call recovers; nothing is to be done")
-    if summary.used_nbytes > _NEARLY_FULL * summary.capacity:
-        yield Advice(
-            f"{summary.used_nbytes / summary.capacity:.0%} of the capacity is used",
-            "delete blocks, close leases on old versions, or plane.resize(...)",
-        )
-    if summary.blocks > _NEARLY_FULL * summary.max_blocks:
-        yield Advice(
-            f"{summary.blocks:,} of {summary.max_blocks:,} block rows are used",
-            "delete blocks; make it with max_blocks=",
-        )
+    """What ``plane.health()`` finds, without the rows of blocks; then what concerns who asks."""
+    for check in plane_checks(Snapshot(summary, {}, {})):
+        if check.status != "pass":
+            yield Advice(check.found, check.cure)
     yield from _advice_on_old_versions(summary, tables, columns, own_slot)
 
 

@@ -15,8 +15,10 @@ import pyarrow as pa
 import pytest
 
 from shmplane import ClosedError, Layout, Plane
+from shmplane.observe import layout_of, reading
 from tests.support.inside import look
 from tests.support.processes import Child
+from tests.support.stuck import lock_taken
 
 MIB = 1 << 20
 
@@ -153,7 +155,9 @@ def test_old_versions_that_are_kept_here_are_told_of(plane: Plane) -> None:
 def test_a_plane_that_is_nearly_full_is_told_of() -> None:
     with Plane.temporary(capacity=MIB) as plane:
         plane["x"] = np.zeros(MIB - 40_000, "u1")
-        assert any("of the capacity" in advice.what for advice in plane.layout().advice)
+        told = plane.layout().advice
+        assert any("in use" in advice.what and "plane.resize" in advice.cure for advice in told)
+        assert {advice.what for advice in told} == {check.found for check in plane.health().checks if check.cure}
 
 
 @pytest.mark.parametrize(
@@ -227,6 +231,23 @@ def test_to_look_leases_nothing(plane: Plane) -> None:
     layouts = [plane.layout() for _ in range(3)]
     assert plane.stats().leases == leases
     assert len({layout.html() for layout in layouts}) == 1
+
+
+def test_a_plane_whose_lock_is_held_for_long_is_shown_as_it_is_and_says_so(plane_root: Path) -> None:
+    with Plane("market", root=str(plane_root)) as plane:
+        plane["prices"] = np.zeros(10_000)
+        with lock_taken(plane) as neighbour:
+            assert set(plane._repr_mimebundle_()) == {"text/plain"}
+            shown = layout_from_outside("market", plane_root)
+            assert neighbour.has_it
+        assert "prices" in shown.text()
+        assert any("held for over a second" in advice.what for advice in shown.advice)
+        plane.destroy()
+
+
+def layout_from_outside(name: str, root: Path) -> Layout:
+    with reading(name, str(root)) as plane:
+        return layout_of(plane)
 
 
 def test_the_command_shows_the_same(plane_root: Path) -> None:
