@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..system import late_names
 from .coordination import NO_TICKET, Coordination, watch_bit
-from .expiry import expire, expire_lingering, expire_names
+from .expiry import expire_all, expire_some
 from .freed import NOTHING, Freed
 from .limits import FORMAT, MAX_METERS, METER_WORDS, Limits, fingerprint_of_format
 from .membership import copy_leases, destroy, destroy_unread, release_slot, say_pid, take_slot
@@ -42,6 +42,9 @@ from .transaction import NeedSlab, Transaction
 
 if TYPE_CHECKING:
     from .copying import TableCopier, TableCopy
+    from .eviction import Evicted, Need, evict, evict_in_group, group_room
+    from .groups import open_group
+    from .policies import STEPS
     from .records import BlockInfo, PlaneStatistics, Reclaimed, SemaphoreInfo, timestamp
     from .snapshot import (
         Block,
@@ -62,6 +65,9 @@ __getattr__ = late_names(
     __name__,
     {
         ".copying": "TableCopier TableCopy",
+        ".eviction": "Evicted Need evict evict_in_group group_room",
+        ".groups": "open_group",
+        ".policies": "STEPS",
         ".records": "BlockInfo PlaneStatistics Reclaimed SemaphoreInfo timestamp",
         ".snapshot": "Block Process Segment SemaphoreUse Snapshot Summary "
         "checked read_blocks read_published_name read_snapshot read_summary read_superseded",
@@ -71,13 +77,13 @@ __getattr__ = late_names(
 __all__ = [
     "Block", "BLOCK_STATES", "BlockFacts", "BlockInfo", "CELL_NBYTES", "checked", "Contents", "Coordination",
     "copy_leases", "CREATING", "default_root", "destroy", "destroy_unread", "directory_of", "DOOMED", "Doomed",
-    "emptied_segments", "EVICTABLE", "expire", "expire_lingering", "expire_names", "fingerprint_of_format",
-    "FORMAT", "FREE", "Freed", "held_rows", "is_rooted", "KEPT", "KIND_CODES", "KINDS", "leave", "LEVEL_WORDS",
+    "emptied_segments", "EVICTABLE", "evict", "evict_in_group", "Evicted", "expire_all", "expire_some", "fingerprint_of_format",
+    "FORMAT", "FREE", "Freed", "group_room", "held_rows", "is_rooted", "KEPT", "KIND_CODES", "KINDS", "leave", "LEVEL_WORDS",
     "Limits", "link_prefix", "LIVE", "MAKING", "Manifest", "MAX_METERS", "MAX_REFERENCES", "METER_WORDS",
-    "Metering", "NeedSlab", "NO_TICKET", "not_found", "NOTHING", "open_files", "PAGES", "Place", "plane_names",
-    "PlaneStatistics", "Process", "reach", "read_blocks", "read_published_name", "read_snapshot", "read_summary",
+    "Metering", "Need", "NeedSlab", "NO_TICKET", "not_found", "NOTHING", "open_files", "open_group", "PAGES", "Place",
+    "plane_names", "PlaneStatistics", "Process", "reach", "read_blocks", "read_published_name", "read_snapshot", "read_summary",
     "read_superseded", "Reader", "rebuild", "reclaim_slot", "Reclaimed", "release_slot", "rows_of_owner", "say_pid",
-    "Segment", "SEGMENT_STATES", "SemaphoreInfo", "SemaphoreUse", "SMALL_NBYTES", "Snapshot", "Summary",
+    "Segment", "SEGMENT_STATES", "SemaphoreInfo", "SemaphoreUse", "SMALL_NBYTES", "Snapshot", "STEPS", "Summary",
     "TableCopier", "TableCopy", "take_slot", "TEMPORARY_PREFIX", "timestamp", "Transaction", "USED", "WARM",
     "watch_bit", "why_left_over",
 ]  # fmt: skip

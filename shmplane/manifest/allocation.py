@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import PlaneCorrupt, PlaneFull
-from ..system import own, round_to_pages
+from ..system import round_to_pages
 from .segments import Place, SegmentSpace
 from .space import CELL_NBYTES, CLASS_BY_LINES, LARGEST_SLAB_NBYTES, class_of, slab_nbytes
 from .states import FREE, USED
@@ -122,6 +122,10 @@ class Allocation(SegmentSpace):
         self.bind(row, slab - 1, offset=start, cell=cell)
         return row
 
+    def has_cell(self, index: int) -> bool:
+        """Whether a block of a class finds a cell without another slab."""
+        return bool(self._classes.free[index] or self._classes.slab[index])
+
     def bind(self, row: int, segment_row: int, *, offset: int, cell: int) -> None:
         """Give a free row a cell."""
         blocks = self._blocks
@@ -187,11 +191,9 @@ class Allocation(SegmentSpace):
         index = class_of(nbytes)
         cell = CELL_NBYTES[index]
         nbytes = slab_nbytes(cell, self._classes.slabs[index])
-        try:
-            self.make_room(nbytes)
-        except own(PlaneFull):
+        if nbytes > self.free_nbytes() + self.recycled_nbytes():
             nbytes = round_to_pages(cell)
-            self.make_room(nbytes)
+        self.make_room(nbytes, cell=index)
         place = self._new_segment(nbytes)
         self._segments.slab[place.segment_row] = index + 1
         return place

@@ -15,43 +15,44 @@ from .states import LIVE
 if TYPE_CHECKING:
     from .transaction import Transaction
 
-__all__ = ["expire", "expire_lingering", "expire_names"]
+__all__ = ["expire_all", "expire_some"]
 
-_ROWS_AT_ONCE = 256
-_MOST_AT_ONCE = 64
-
-
-def expire(tx: Transaction) -> tuple[Freed, bool]:
-    """Whatever goes at a time, as far as one transaction may take; whether there are more such names."""
-    tx.header.expiry_hand[0] = 0
-    names = expire_names(tx, rows=tx.manifest.blocks_high)
-    has_more = tx.header.expiry_hand[0] < tx.manifest.blocks_high and tx.header.expiring[0] > 0
-    return Freed.total((expire_lingering(tx), names)), has_more
+_ROWS_AT_ONCE = 64
+_MOST_NAMES_AT_ONCE = 64
 
 
-def expire_names(tx: Transaction, *, rows: int = _ROWS_AT_ONCE, most: int = _MOST_AT_ONCE) -> Freed:
-    """Remove names whose time has come: ``most`` of those among the next ``rows`` rows."""
-    header, blocks = tx.header, tx.blocks
-    if not header.expiring[0]:
+def expire_some(tx: Transaction, rows: int = _ROWS_AT_ONCE) -> Freed:
+    """Remove what is over of the next ``rows`` rows, and 64 names at most."""
+    header = tx.header
+    if not (header.expiring[0] or header.lingering[0]):
         return NOTHING
-    high, hand, now = tx.manifest.blocks_high, header.expiry_hand[0], time.monotonic_ns()
+    high, hand = tx.manifest.blocks_high, header.expiry_hand[0]
     start = hand if hand < high else 0
-    end = min(start + rows, high)
-    due = [row for row, until in enumerate(blocks.until[start:end].tolist(), start) if 0 < until <= now]
-    if len(due) > most:
-        end = due[most]
-        del due[most:]
+    return _expire(tx, start, min(start + rows, high))
+
+
+def expire_all(tx: Transaction) -> tuple[Freed, bool]:
+    """Remove what is over, as far as one transaction may; whether there is more."""
+    header, high = tx.header, tx.manifest.blocks_high
+    if not (header.expiring[0] or header.lingering[0]):
+        return NOTHING, False
+    freed = _expire(tx, 0, high)
+    return freed, header.expiry_hand[0] < high
+
+
+def _expire(tx: Transaction, start: int, end: int) -> Freed:
+    header, blocks, now = tx.header, tx.blocks, time.monotonic_ns()
+    parts: list[Freed] = []
+    if header.expiring[0]:
+        times = blocks.until[start:end].tolist()
+        due = [row for row, until in enumerate(times, start) if 0 < until <= now and blocks.state[row] == LIVE]
+        if len(due) > _MOST_NAMES_AT_ONCE:
+            end = due[_MOST_NAMES_AT_ONCE]
+            del due[_MOST_NAMES_AT_ONCE:]
+        parts += [tx.expire_name(row) for row in due]
+    if header.lingering[0]:
+        waiting = [row for row, linger in enumerate(blocks.linger[start:end].tolist(), start) if linger]
+        over = [row for row in waiting if blocks.state[row] == LIVE and blocks.expires[row] <= now]
+        parts += [tx.free_unless_kept(row) for row in over]
     header.expiry_hand[0] = end
-    return Freed.total(tx.expire_name(row) for row in due if blocks.state[row] == LIVE)
-
-
-def expire_lingering(tx: Transaction) -> Freed:
-    """Free blocks whose linger time has passed."""
-    if not tx.header.lingering[0]:
-        return NOTHING
-    blocks, high, now = tx.blocks, tx.manifest.blocks_high, time.monotonic_ns()
-    return Freed.total(
-        tx.free_unless_kept(row)
-        for row, linger in enumerate(blocks.linger[:high].tolist())
-        if linger and blocks.state[row] == LIVE and blocks.expires[row] <= now
-    )
+    return Freed.total(parts)

@@ -21,6 +21,7 @@ from .states import (
     DOOMED,
     FREE,
     KEPT,
+    LIVE,
     MAKING,
     USED,
     WARM,
@@ -200,8 +201,21 @@ def _rebuild_blocks(tx: Transaction, verdict: Verdict) -> None:
         tx.space.free_block_row(row)
     header.live_blocks[0] = high - sum(state == FREE for state in states)
     header.lingering[0] = sum(1 for row in verdict.living if blocks.linger[row])
+    _rebuild_queues(tx, verdict)
     header.kept[0] = sum(1 for row in verdict.living if blocks.owner[row] > KEPT)
     header.expiring[0] = sum(1 for row in verdict.living if blocks.until[row])
+
+
+def _rebuild_queues(tx: Transaction, verdict: Verdict) -> None:
+    blocks, groups = tx.blocks, tx.manifest.groups
+    evictable: list[int] = []
+    for row in range(tx.manifest.blocks_high):
+        group = blocks.group[row]
+        if row in verdict.living and blocks.state[row] == LIVE and 0 < group <= groups.rows and groups.state[group - 1]:
+            evictable.append(row)
+        elif group or blocks.queue[row]:
+            blocks.group[row] = blocks.queue[row] = 0
+    tx.eviction.rebuild(evictable)
 
 
 def _rebuild_slabs(tx: Transaction, verdict: Verdict, free: list[int]) -> list[int]:

@@ -121,7 +121,7 @@ class Blocks(Table):
     group: Column = column("group row + 1: it may be deleted when the group or the plane is full; 0: it stays")
     cost: Column = column("what it took to compute, in µs; 0: not known")
     seen: Column = column(
-        "1: hit since the policy looked last; stored without the lock, so at worst it lives a round more"
+        "hits since the policy looked last; stored without the lock, so at worst it lives a round more"
     )
     queue: Column = column(
         "derived: queue + 1 of its group that it is in, 0: none; recovery keeps the queue, not the order"
@@ -224,13 +224,14 @@ class Groups(Table):
     state: Column = column("1: in use; stored last")
     hash: Column = column("crc32 of the name")
     length: Column = column("B of the name")
-    policy: Column = column("Policy")
+    policy: Column = column("how its blocks are chosen: position in POLICIES")
     limit_nbytes: Column = column("B that its blocks may take; 0: as much as the plane has")
     used_nbytes: Column = column("derived: B of the cells and segments of its blocks")
     blocks: Column = column("derived: how many they are")
     small_nbytes: Column = column("derived: B of those in queue 0")
-    clock: Column = column("the policy's: what the rank of a block that is queued now starts from")
-    evictions: Column = column("blocks that the policy let go; orders the ghosts")
+    clock: Column = column("derived: the policy's own, what ranks start from or where its hand is")
+    evictions: Column = column("blocks that the policy chose, ever")
+    evicted_nbytes: Column = column("B that it chose in queue 0, ever; says how old a ghost is")
     text: Text = text(15, "UTF-8 of the name")
     heads: tuple[Column, ...] = columns(QUEUES, "derived: youngest of each queue, row + 1; 0: none")
     tails: tuple[Column, ...] = columns(QUEUES, "derived: oldest of each queue, row + 1; 0: none")
@@ -239,7 +240,7 @@ class Groups(Table):
 class Ghosts(Table):
     """What was evicted lately; a place by hash, whoever comes last has it. A wrong word is one bad guess."""
 
-    word: Column = column("fingerprint of group and key, and the group's evictions then, packed; 0: empty")
+    word: Column = column("fingerprint of group and key, and the group's evicted_nbytes then, packed; 0: empty")
 
 
 class Leases(Table):

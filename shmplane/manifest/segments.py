@@ -167,8 +167,12 @@ class SegmentSpace:
         self._segments.next[segment_row] = self._recycled.first[bucket]
         self._recycled.first[bucket] = segment_row + 1
 
-    def make_room(self, nbytes: int) -> None:
-        """Remove warm memory until ``nbytes`` are free; ``PlaneFull`` when that is not enough."""
+    def make_room(self, nbytes: int, *, cell: int = -1) -> None:
+        """Remove warm memory until ``nbytes`` are free; ``PlaneFull`` when that is not enough.
+
+        Args:
+            cell: the class of cells that they are for; -1: for one block.
+        """
         header = self._header
         missing = nbytes - self.free_nbytes()
         if missing > 0 and missing <= header.recycled_nbytes[0]:
@@ -182,6 +186,7 @@ class SegmentSpace:
                     needed=nbytes,
                     free=free,
                     capacity=capacity,
+                    cell=cell,
                 )
             )
 

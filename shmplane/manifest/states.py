@@ -14,7 +14,6 @@ __all__ = [
     "BLOCK_STATES",
     "KINDS",
     "KIND_CODES",
-    "POLICY_CODES",
     "SEGMENT_STATES",
     "kept_for",
     "pack_name_word",
@@ -34,11 +33,11 @@ KIND_CODES = {name: code for code, name in KINDS.items()}
 CODECS = {code: "array" if name == "mutable" else name for code, name in KINDS.items()}
 PAGES = KIND_CODES["pages"]
 
-#: how a group of blocks decides what goes
-POLICY_CODES = {"s3fifo": 1, "lru": 2, "lfu": 3, "fifo": 4, "sieve": 5}
-
 #: the group, row + 1, of what is put as evictable
 EVICTABLE = 1
+
+#: their policy: position in ``POLICIES``
+LRU = 1
 
 #: marks the owner of a live block: not who made it, but for whom it is kept
 KEPT = 1 << 32

@@ -39,7 +39,7 @@ from .schema import (
     Semaphores,
     Wakes,
 )
-from .states import POLICY_CODES
+from .states import LRU
 
 __all__ = ["Manifest"]
 
@@ -92,7 +92,7 @@ class Manifest:
         allocate(fd, starts[Blocks] * WORD_NBYTES)
         made = cls(fd, limits)
         header, groups = made.header, made.groups
-        groups.policy[0] = POLICY_CODES["lru"]
+        groups.policy[0] = LRU
         groups.state[0] = 1
         values = {
             "format": FORMAT,

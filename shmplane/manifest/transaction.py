@@ -20,6 +20,7 @@ from .coordination import Coordination
 from .freed import NOTHING, Freed
 from .index import NameIndex
 from .metering import Metering
+from .queues import EvictionQueues
 from .reading import Contents, Reader, not_found
 from .roots import is_needed, is_rooted
 from .states import CREATING, DEAD, FREE, KEPT, LIVE, ROW_MASK, VERSION_MASK, kept_for
@@ -56,6 +57,7 @@ class Transaction(Reader):
         self.space: Allocation = Allocation(manifest)
         self.coordination: Coordination = Coordination(manifest)
         self.metering: Metering = Metering(manifest)
+        self.eviction: EvictionQueues = EvictionQueues(manifest)
 
     def act_for(self, slot: int) -> None:
         """Act for the process of ``slot`` from now on."""
@@ -86,6 +88,8 @@ class Transaction(Reader):
         if linger:
             blocks.expires[row] = now + linger
         self.manifest.lease_row(slot)[row] = 0
+        if blocks.queue[row]:
+            self.eviction.released(row)
         return self.free_unless_kept(row)
 
     # Making blocks
@@ -131,7 +135,7 @@ class Transaction(Reader):
         blocks.expires[row] = 0
         blocks.until[row] = 0
 
-    def fill(self, row: int, contents: Contents, group: int = 0) -> None:
+    def fill(self, row: int, contents: Contents, group: int = 0, cost: int = 0) -> None:
         """Describe what has been, or is about to be, written; not visible before LIVE."""
         blocks = self.blocks
         blocks.body_nbytes[row] = contents.body_nbytes
@@ -142,6 +146,8 @@ class Transaction(Reader):
         blocks.created[row] = _wall()
         blocks.used[row] = _clock()
         blocks.group[row] = group
+        if group:
+            blocks.cost[row] = cost
 
     def check_version(self, name: bytes, expected: int | None) -> None:
         """``Conflict`` unless the name is at the expected version."""
@@ -259,6 +265,8 @@ class Transaction(Reader):
         # Publish last: whoever sees the name word must see all of the block.
         previous = self._point(name_row, row)
         names.version[name_row] = version
+        if blocks.group[row]:
+            self.eviction.admit(row, names.hash[name_row])
         if previous >= 0:
             self.free_unless_kept(previous)
 
@@ -319,19 +327,11 @@ class Transaction(Reader):
         if previous >= 0:
             self.free_unless_kept(previous)
 
-    def evict(self, nbytes: int, rows: int = 0) -> None:
-        """Delete evictable blocks that nobody leases, oldest first, until ``nbytes`` and ``rows`` are given back."""
-        blocks, high = self.blocks, self.manifest.blocks_high
-        if nbytes <= 0 and rows <= 0:
-            return
-        evictable = [row for row, group in enumerate(blocks.group[:high].tolist()) if group]
-        most_nbytes, most_rows = self.header.used_nbytes[0] - nbytes, self.header.live_blocks[0] - rows
-        for row in sorted(evictable, key=lambda row: blocks.created[row]):
-            if self.header.used_nbytes[0] <= most_nbytes and self.header.live_blocks[0] <= most_rows:
-                return
-            if blocks.state[row] == LIVE and self.is_named(row) and not self.is_leased(row):
-                self._unname(blocks.name[row] - 1)
-                self.free_unless_kept(row)
+    def drop_name(self, row: int) -> Freed:
+        """A block's name goes, and the block unless something else keeps it. What that freed."""
+        if self.is_named(row):
+            self._unname(self.blocks.name[row] - 1)
+        return self.free_unless_kept(row)
 
     def free_unless_kept(self, row: int) -> Freed:
         """Free a block that no name, lease, reference or linger time keeps any more."""
@@ -347,9 +347,12 @@ class Transaction(Reader):
             row = pending.pop()
             blocks.state[row] = DEAD
             referred = self.references(row) if blocks.references[row] else []
+            if blocks.queue[row]:
+                self.eviction.forget(row)
             if blocks.linger[row]:
                 self.header.lingering[0] -= 1
             if blocks.until[row]:
+                blocks.until[row] = 0
                 self.header.expiring[0] -= 1
             if blocks.cell[row]:
                 nbytes += self.space.leave_cell(row)
@@ -368,13 +371,11 @@ class Transaction(Reader):
 
     def expire_name(self, row: int) -> Freed:
         """The time of the name of a live block has come. Again: does nothing more."""
-        blocks = self.blocks
-        if self.is_named(row):
-            self._unname(blocks.name[row] - 1)
-        if blocks.until[row]:
-            blocks.until[row] = 0
+        freed = self.drop_name(row)
+        if self.blocks.until[row]:
+            self.blocks.until[row] = 0
             self.header.expiring[0] -= 1
-        return self.free_unless_kept(row)
+        return freed
 
     # What keeps a block
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from .coordination.pools import PoolPermits
     from .coordination.semaphores import Semaphore
     from .drafts import Draft
-    from .process import orphans, upkeep
+    from .process import evicting, orphans, upkeep
     from .process.attachment import Attachment, Opened
 else:
     codecs = late("shmplane.codecs")
@@ -56,6 +56,7 @@ else:
     semaphores = late("shmplane.plane.coordination.semaphores")
     watching = late("shmplane.plane.coordination.watching")
     orphans = late("shmplane.plane.process.orphans")
+    evicting = late("shmplane.plane.process.evicting")
     upkeep = late("shmplane.plane.process.upkeep")
 
 __all__ = ["Plane"]
@@ -568,7 +569,7 @@ class Plane(MutableMapping[str, Any]):
         """Change the capacity live; ``PlaneFull`` when more than that is in use."""
         attachment = self._open()
         self._kept.forget_all()
-        attachment.change(upkeep.resize, attachment, parse_nbytes(capacity, "capacity"))
+        evicting.shrink(attachment, parse_nbytes(capacity, "capacity"))
 
     def gc(self) -> Reclaimed:
         """Reclaim what dead processes held: in this plane, temporary planes nobody lives in, temporary files of scopes."""

@@ -10,8 +10,10 @@ from typing import Any
 
 import shmplane
 from shmplane.codecs import encode
-from shmplane.manifest import directory_of, places
+from shmplane.manifest import EVICTABLE, directory_of, open_group, places
 from shmplane.plane.blocks.kept import put_kept, take_kept
+from shmplane.plane.blocks.publish import put
+from shmplane.plane.blocks.target import Target
 from tests.support.crashing import INTERRUPTED, InChild, Names, Scenario, World
 from tests.support.inside import (
     attachment_of,
@@ -303,6 +305,35 @@ def _fill_up(world: World) -> None:
     world.plane.resize(stats.used_nbytes + 50_000)
 
 
+def _make_evictable(*names: str, group: str = "") -> Any:
+    """Put what is there again, evictable; in a group of its own when that has a name."""
+
+    def arrange(world: World) -> None:
+        for name in names:
+            value = bytes(world.plane[name])
+            world.plane.delete(name)
+            _put_in_group(name, value, group)(world, None)
+
+    return arrange
+
+
+def _put_in_group(name: str, value: bytes, policy: str) -> Any:
+    def operate(world: World, context: Any) -> None:
+        attachment = attachment_of(world.plane)
+        group = attachment.change(open_group, policy.encode(), policy, 140_000) if policy else EVICTABLE
+        put(attachment, encode(value), Target(name.encode(), group=group, cost=5))
+
+    return operate
+
+
+def _many_in_group(world: World) -> None:
+    """A group that is full; what it evicts last is the target of before."""
+    _make_evictable("target", group="s3fifo")(world)
+    attachment = attachment_of(world.plane)
+    for row in attachment.look(lambda tx: [tx.current(b"target")[1]]):
+        attachment.look(lambda tx, row: tx.eviction.of(tx.blocks.group[row] - 1).hit(row), row)
+
+
 def _give_room(world: World, finished: bool) -> list[str]:
     world.plane.resize(world.options["capacity"])
     return []
@@ -515,6 +546,50 @@ SCENARIOS = [
         between=lambda found: not found,
         arrange=_fill_up,
         inspect=_give_room,
+    ),
+    Scenario("put an evictable block", _put("target", SMALL, evictable=True), {}, {"target": SMALL}),
+    Scenario(
+        "replace an evictable block",
+        _put("target", OTHER, evictable=True),
+        {"target": SMALL, "other": SMALL},
+        {"target": OTHER, "other": SMALL},
+        arrange=_make_evictable("target", "other"),
+    ),
+    Scenario(
+        "delete an evictable block between two",
+        _plane(lambda plane: plane.delete("target")),
+        {"a": SMALL, "target": SMALL, "b": SMALL},
+        {"a": SMALL, "b": SMALL},
+        arrange=_make_evictable("a", "target", "b"),
+    ),
+    Scenario(
+        "end the lease on an evictable block",
+        _let_go,
+        {"a": SMALL, "target": SMALL, "b": SMALL},
+        arrange=_make_evictable("a", "target", "b"),
+        begin=_hold("target"),
+    ),
+    Scenario(
+        "put into a group with a limit",
+        _put_in_group("target", SMALL, "s3fifo"),
+        {},
+        {"target": SMALL},
+    ),
+    Scenario(
+        "put into a group that is full",
+        _put_in_group("new", LARGE, "s3fifo"),
+        {"target": LARGE},
+        {"new": LARGE},
+        between=lambda found: not found,
+        arrange=_make_evictable("target", group="s3fifo"),
+    ),
+    Scenario(
+        "put into a group in which what was hit moves on",
+        _put_in_group("new", LARGE, "s3fifo"),
+        {"target": LARGE},
+        {"new": LARGE},
+        between=lambda found: not found,
+        arrange=_many_in_group,
     ),
     Scenario("put until the tables grow", _put_more, MANY, {**MANY, **MORE}, between=_some_more, fresh=True),
     Scenario("make a mutable array", _share, {}, {"target": LARGE}, between=_shared),

@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from shmplane import BlockNotFound, Conflict, PlaneFull
+from shmplane import BlockNotFound, Conflict, PlaneFull, PlaneMismatch
 from shmplane.manifest import (
     CELL_NBYTES,
     KIND_CODES,
@@ -21,12 +21,18 @@ from shmplane.manifest import (
     Contents,
     Limits,
     Manifest,
+    Need,
     NeedSlab,
-    expire_lingering,
+    evict,
+    evict_in_group,
+    expire_all,
+    open_group,
     rebuild,
     reclaim_slot,
 )
+from shmplane.manifest.policies import POLICIES
 from tests.manifest.conftest import MIB, make
+from tests.support.audit import wrong_groups
 from tests.support.inside import transaction_for
 
 LARGE = CELL_NBYTES[-1] + 1
@@ -55,14 +61,22 @@ def abandon(tx: Any, row: int) -> None:
     tx.abandon_small(row)
 
 
-def put(tx: Any, name: bytes, nbytes: int = 100, *, lease: bool = False, references: tuple[int, ...] = ()) -> int:
+def put(
+    tx: Any,
+    name: bytes,
+    nbytes: int = 100,
+    *,
+    lease: bool = False,
+    references: tuple[int, ...] = (),
+    group: int = 0,
+) -> int:
     row = begin(tx, nbytes)
     try:
         name_row = tx.name_row(name)
     except PlaneFull:
         abandon(tx, row)
         raise
-    tx.fill(row, contents(nbytes))
+    tx.fill(row, contents(nbytes), group=group)
     tx.publish(row, name_row, lease=lease, references=references)
     return row
 
@@ -142,9 +156,9 @@ def test_a_block_without_a_name_lives_as_long_as_its_lease(tx: Any) -> None:
 def test_a_block_that_lingers_outlives_its_lease_for_that_long(tx: Any) -> None:
     row = put_without_a_name(tx, linger_ns=10**12)
     tx.release(row)
-    assert expire_lingering(tx).blocks == 0
+    assert expire_all(tx)[0].blocks == 0
     tx.blocks.expires[row] = 1  # long ago
-    assert expire_lingering(tx).blocks == 1
+    assert expire_all(tx)[0].blocks == 1
     assert tx.header.live_blocks[0] == tx.header.lingering[0] == 0
 
 
@@ -160,15 +174,82 @@ def test_a_part_lives_as_long_as_a_block_shows_it(tx: Any) -> None:
     assert tx.header.live_blocks[0] == 0
 
 
+def _there(tx: Any, names: int = 4) -> list[bool]:
+    return [tx.current(b"%d" % number)[1] >= 0 for number in range(names)]
+
+
 def test_eviction_takes_the_oldest_that_nobody_leases(tx: Any) -> None:
-    rows = [put(tx, b"%d" % number, lease=number == 0) for number in range(4)]
-    for row in rows[:3]:
-        tx.blocks.group[row] = 1
-        tx.blocks.created[row] = row + 1
-    tx.evict(0, 1)
-    assert [tx.current(b"%d" % number)[1] >= 0 for number in range(4)] == [True, False, True, True]
-    tx.evict(0, 9)
-    assert [tx.current(b"%d" % number)[1] >= 0 for number in range(4)] == [True, False, False, True]
+    for number in range(4):
+        put(tx, b"%d" % number, lease=number == 0, group=int(number < 3))
+    rows = tx.blocks.rows
+    assert evict(tx, Need(rows=rows - 3)).blocks == 1
+    assert _there(tx) == [True, False, True, True]
+    found = evict(tx, Need(rows=rows))
+    assert (found.blocks, found.is_enough, found.left) == (1, False, 1)
+    assert _there(tx) == [True, False, False, True]
+
+
+def test_eviction_takes_the_least_recently_used(tx: Any) -> None:
+    rows = [put(tx, b"%d" % number, group=1) for number in range(4)]
+    tx.lease(rows[0])
+    tx.release(rows[0])
+    evict(tx, Need(rows=tx.blocks.rows - 3))
+    assert _there(tx) == [True, False, True, True]
+
+
+def test_what_is_referred_to_kept_or_without_a_name_is_not_evicted(tx: Any) -> None:
+    shown, kept, deleted = (put(tx, name, group=1) for name in (b"0", b"1", b"2"))
+    put(tx, b"3", references=(shown,))
+    tx.keep_for(kept, 0)
+    tx.lease(deleted)
+    tx.delete(b"2")
+    assert evict(tx, Need(rows=tx.blocks.rows)).blocks == 0
+    assert _there(tx) == [True, True, False, True]
+    tx.release(deleted)
+    tx.release_kept(kept, 0)
+    tx.delete(b"3")
+    assert evict(tx, Need(rows=tx.blocks.rows)) == (2, True, 0)
+
+
+def test_a_cell_of_the_class_is_room_enough(tx: Any) -> None:
+    for number in range(4):
+        put(tx, b"%d" % number, 1000, group=1)
+    row = tx.current(b"0")[1]
+    index = CELL_NBYTES.index(tx.blocks.cell[row])
+    tx.manifest.classes.slab[index] = 0  # as if it were full
+    found = evict(tx, Need(nbytes=1 << 40, cell=index))
+    assert (found.blocks, found.is_enough) == (1, True)
+    assert _there(tx) == [False, True, True, True]
+
+
+def test_a_group_keeps_its_limit(tx: Any) -> None:
+    group = open_group(tx, b"cache", "lru", 3000)
+    assert open_group(tx, b"cache", "lru", 3000) == group
+    for number in range(4):
+        evict_in_group(tx, group - 1, 1024)
+        put(tx, b"%d" % number, 1000, group=group)
+    assert _there(tx) == [False, False, True, True]
+    assert tx.manifest.groups.used_nbytes[group - 1] == 2 * tx.blocks.cell[tx.current(b"3")[1]] <= 3000
+    assert tx.manifest.groups.evictions[group - 1] == 2
+
+
+def test_a_group_in_use_is_opened_with_its_own_limit_and_policy(tx: Any) -> None:
+    group = open_group(tx, b"cache", "s3fifo", 3000)
+    assert open_group(tx, b"cache", "lru", 4000) == group
+    put(tx, b"x", group=group)
+    for policy, limit in (("lru", 5000), ("fifo", 4000)):
+        with pytest.raises(PlaneMismatch, match="cache"):
+            open_group(tx, b"cache", policy, limit)
+    with pytest.raises(ValueError, match="s3fifo"):
+        open_group(tx, b"cache", "mru", 4000)
+
+
+def test_there_are_so_many_groups_and_no_more(tx: Any) -> None:
+    for number in range(31):
+        open_group(tx, b"%d" % number, "lru", 3000)
+    with pytest.raises(PlaneFull, match="groups"):
+        open_group(tx, b"one more", "lru", 3000)
+    assert open_group(tx, b"30", "lru", 3000) == 32
 
 
 NAMES = [b"a", b"b", b"c", b"d"]
@@ -190,6 +271,8 @@ class Changing(RuleBasedStateMachine):
         self.versions = Counter[bytes]()
         self.leased: list[set[int]] = [set(), set()]
         self.shown: dict[int, tuple[int, ...]] = {}
+        self.groups: dict[int, int] = {}
+        self.group_words = [0, 1, *(open_group(self.processes[0], name.encode(), name, MIB) for name in POLICIES)]
 
     def teardown(self) -> None:
         self.manifest.close()
@@ -200,15 +283,16 @@ class Changing(RuleBasedStateMachine):
         roots = {*self.named.values(), *self.leased[0], *self.leased[1]}
         return roots.union(*(self.shown.get(row, ()) for row in roots))
 
-    @rule(slot=slots, name=names, nbytes=sizes, lease=st.booleans(), shows=st.booleans())
-    def put(self, slot: int, name: bytes, nbytes: int, lease: bool, shows: bool) -> None:
+    @rule(slot=slots, name=names, nbytes=sizes, lease=st.booleans(), shows=st.booleans(), which=st.integers(0, 6))
+    def put(self, slot: int, name: bytes, nbytes: int, lease: bool, shows: bool, which: int) -> None:
         plain = sorted(row for row in self.living if not self.shown.get(row))
         references = tuple(plain[:2]) if shows else ()
         try:
-            row = put(self.processes[slot], name, nbytes, lease=lease, references=references)
+            group = self.group_words[which]
+            row = put(self.processes[slot], name, nbytes, lease=lease, references=references, group=group)
         except (PlaneFull, NeedSlab):
             return
-        self.named[name], self.shown[row] = row, references
+        self.named[name], self.shown[row], self.groups[row] = row, references, group
         self.versions[name] += 1
         if lease:
             self.leased[slot].add(row)
@@ -220,7 +304,7 @@ class Changing(RuleBasedStateMachine):
         except (PlaneFull, NeedSlab):
             return
         self.leased[slot].add(row)
-        self.shown[row] = ()
+        self.shown[row], self.groups[row] = (), 0
 
     @rule(slot=slots, name=names)
     def delete(self, slot: int, name: bytes) -> None:
@@ -252,6 +336,21 @@ class Changing(RuleBasedStateMachine):
             row = sorted(self.leased[slot])[which % len(self.leased[slot])]
             self.leased[slot].remove(row)
             self.processes[slot].release(row)
+
+    @rule(slot=slots, which=st.integers(1, 6), nbytes=st.sampled_from([1, LARGE, 2 * MIB]))
+    def evict(self, slot: int, which: int, nbytes: int) -> None:
+        """What goes is in that group and in use by nobody; when it was not enough, nothing more could go."""
+        tx, group = self.processes[slot], self.group_words[which]
+        in_use = {*self.leased[0], *self.leased[1], *(row for rows in self.shown.values() for row in rows)}
+        could = {name for name, row in self.named.items() if self.groups[row] == group and row not in in_use}
+        before = {name: self.groups[row] for name, row in self.named.items()}
+        for _ in range(3):
+            is_enough = evict_in_group(tx, group - 1, nbytes).is_enough
+        gone = {name for name in self.named if tx.current(name)[1] < 0}
+        assert gone <= could, before
+        assert is_enough or gone == could
+        for name in gone:
+            del self.named[name]
 
     @rule(half_made=st.booleans(), carefully=st.booleans())
     def one_dies(self, half_made: bool, carefully: bool) -> None:
@@ -286,6 +385,17 @@ class Changing(RuleBasedStateMachine):
         states = self.manifest.blocks.state[: self.manifest.blocks_high].tolist() if self.manifest.blocks_high else []
         assert {row for row, state in enumerate(states) if state == LIVE} == self.living
         assert self.manifest.header.live_blocks[0] == len(self.living)
+
+    @invariant()
+    def queues_have_what_is_of_their_group(self) -> None:
+        groups, blocks = self.manifest.groups, self.manifest.blocks
+        for group in self.group_words[1:]:
+            members = {row for row in self.living if self.groups[row] == group}
+            assert groups.blocks[group - 1] == len(members)
+            taken = sum(blocks.cell[row] or self.manifest.segments.nbytes[blocks.segment[row] - 1] for row in members)
+            assert groups.used_nbytes[group - 1] == taken
+            assert all(blocks.queue[row] for row in members)
+        assert not wrong_groups(self.processes[0])
 
     @invariant()
     def names_point_to_their_blocks(self) -> None:

@@ -33,6 +33,7 @@ def _recount(tx: Any, plane: Any) -> list[str]:
         *_wrong_segments(tx),
         *_wrong_chains(tx),
         *_wrong_processes(tx, plane),
+        *wrong_groups(tx),
         *_wrong_files(tx, directory_of(plane)),
     ]
 
@@ -226,6 +227,56 @@ def _lost_cells(tx: Any, owned: Counter[int]) -> Iterator[str]:
         slab = classes.slab[index] - 1
         if slab >= 0 and (segments.state[slab] != USED or segments.slab[slab] != index + 1):
             yield f"the open slab of class {index} is not one"
+
+
+def wrong_groups(tx: Any) -> list[str]:
+    """Every evictable block is in one queue of its group, and what the group counts is what they are."""
+    return list(_wrong_groups(tx))
+
+
+def _wrong_groups(tx: Any) -> Iterator[str]:
+    blocks, segments, groups = tx.blocks, tx.segments, tx.manifest.groups
+    members: dict[int, set[int]] = {}
+    for row in range(tx.header.blocks_high[0]):
+        if blocks.state[row] == LIVE and blocks.group[row]:
+            members.setdefault(blocks.group[row] - 1, set()).add(row)
+        elif blocks.queue[row]:
+            yield f"block row {row} is in a queue, in state {blocks.state[row]} and of group {blocks.group[row]}"
+    for group, state in enumerate(groups.state.tolist()):
+        expected = members.pop(group, set())
+        if expected and not state:
+            yield f"{len(expected)} blocks are of group {group}, which there is not"
+        if not state:
+            continue
+        found: Counter[int] = Counter()
+        small = 0
+        for queue, (heads, tails) in enumerate(zip(groups.heads, groups.tails, strict=True)):
+            if not heads[group] and not tails[group]:
+                continue
+            rows = list(_chain(heads[group], blocks.after, blocks.rows))
+            if list(reversed(rows)) != list(_chain(tails[group], blocks.before, blocks.rows)):
+                yield f"queue {queue} of group {group} is not the same from both ends"
+            if any(blocks.queue[row] != queue + 1 for row in rows):
+                yield f"queue {queue} of group {group} has rows that say otherwise"
+            small += sum(_taken(blocks, segments, row) for row in rows) if not queue else 0
+            found.update(rows)
+        if set(found) != expected or any(count > 1 for count in found.values()):
+            yield f"group {group} has the blocks {sorted(expected)}, its queues {sorted(found.elements())}"
+        taken = sum(_taken(blocks, segments, row) for row in expected)
+        if (groups.blocks[group], groups.used_nbytes[group]) != (len(expected), taken):
+            yield (
+                f"group {group} counts {groups.blocks[group]} blocks and {groups.used_nbytes[group]:,} B, there are "
+                f"{len(expected)} and {taken:,}"
+            )
+        if groups.policy[group] == 0 and state and groups.small_nbytes[group] != small:
+            yield f"group {group} counts {groups.small_nbytes[group]:,} B in its small queue, there are {small:,}"
+    for group, strangers in members.items():
+        yield f"blocks {sorted(strangers)} are of group {group}, which cannot be"
+
+
+def _taken(blocks: Any, segments: Any, row: int) -> int:
+    nbytes: int = blocks.cell[row] or segments.nbytes[blocks.segment[row] - 1]
+    return nbytes
 
 
 def _wrong_processes(tx: Any, plane: Any) -> Iterator[str]:

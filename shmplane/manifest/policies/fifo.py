@@ -42,6 +42,10 @@ class LruQueues(Queues):
     def hit(self, row: int) -> None:
         self._rows.used[row] = self._now()
 
+    def released(self, row: int) -> None:
+        self._unlink(row)
+        self._insert(row, self._rows.used[row])
+
     def victim(self, may_go: Callable[[int], bool]) -> int | None:
         rows = self._rows
         passed: int | None = None

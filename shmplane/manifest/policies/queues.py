@@ -47,6 +47,9 @@ class Queues:
         if not seen[row]:
             seen[row] = 1
 
+    def released(self, row: int) -> None:
+        """A use of it that took a while is over, at the time in ``used``. Under the lock, and right where it matters."""
+
     def victim(self, may_go: Callable[[int], bool]) -> int | None:
         """The item to evict next, or None when none of those looked at may go: ask again, or give up.
 

@@ -5,8 +5,8 @@ from .build import Buffer, Builder, make_buffer, make_builder
 from .claims import lease_current
 from .missing import no_such_block
 from .mutables import open_mutable
-from .publish import Target, check_target
 from .streaming import put_value, set_value
+from .target import Target, check_target
 from .views import find, held, revive, show
 
 __all__ = [

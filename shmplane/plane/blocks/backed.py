@@ -10,7 +10,7 @@ from .publish import begin
 if TYPE_CHECKING:
     from ..process.attachment import Attachment
     from .claims import Creation
-    from .publish import Target
+    from .target import Target
 
 __all__ = ["begin_backed"]
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from ...errors import UnsupportedValue
 from ...manifest import Transaction
-from .publish import ANYWHERE, StoredBytes, describe_contents, retry_after_reclaim, store
+from .publish import StoredBytes, describe_contents, retry_after_reclaim, store
+from .target import ANYWHERE
 
 if TYPE_CHECKING:
     from .claims import Lease

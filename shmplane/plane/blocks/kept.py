@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from ...errors import StaleHandle
 from .claims import claims_of
-from .publish import Target, put
+from .publish import put
+from .target import Target
 
 if TYPE_CHECKING:
     from ...codecs import Encoded

@@ -18,8 +18,9 @@ from ..memory.segments import FileSink
 from .backed import begin_backed
 from .claims import abandon_creation, claims_of
 from .missing import no_such_block
-from .publish import Prepared, Target, contents_of, publish, retry_after_reclaim
+from .publish import Prepared, contents_of, publish, retry_after_reclaim
 from .shapes import model_of
+from .target import Target
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -14,17 +14,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from math import inf
-from operator import index
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, TypeVarTuple, cast
 from zlib import crc32
 
-from ...manifest import EVICTABLE, KIND_CODES, SMALL_NBYTES, Contents, NeedSlab, expire_names
-from ...names import check_block_name
+from ...manifest import KIND_CODES, SMALL_NBYTES, Contents, NeedSlab, expire_some
 from ...system import own
 from ..memory.segments import FileSink, MappedSink
 from .claims import abandon_creation, claims_of
 from .room import retry_after_reclaim
+from .target import ANYWHERE, Target
 
 if TYPE_CHECKING:
     from ...codecs import Encoded, Sink
@@ -35,10 +33,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Prepared",
     "StoredBytes",
-    "Target",
     "abandon",
     "begin",
-    "check_target",
     "contents_of",
     "describe_contents",
     "prepare",
@@ -56,22 +52,6 @@ __all__ = [
 R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
 _GAPS = [bytes(nbytes) for nbytes in range(8)]  #: between body and frame
-_LONGEST_LINGER_S = 1e9  #: thirty years, which fit a word
-
-
-class Target(NamedTuple):
-    """Under which name to publish, and on which condition."""
-
-    name: bytes | None  #: None: anonymous
-    expected_version: int | None = None  #: which the name has to be at; 0: absent
-    base: int = -1  #: row of the block that the name has to point to still; -1: any
-    linger_ns: int = 0
-    ttl_ns: int | None = None  #: after which the name goes; None: never
-    kept_for: int = -1  #: slot of the process that an anonymous block is kept for; -1: for none
-    group: int = 0  #: row + 1 of the group that it is evicted with; 0: it stays
-
-
-ANYWHERE = Target(None)
 
 
 class Prepared(NamedTuple):
@@ -96,30 +76,6 @@ class StoredBytes:
     def write_to(self, sink: Sink) -> None:
         if self.nbytes:
             sink.write(0, self.whole)
-
-
-def check_target(
-    name: str | None, *, expected_version: int | None, linger: float, evictable: bool, ttl: float | None = None
-) -> Target:
-    """What a caller of ``put`` asks for, or ``TypeError`` or ``ValueError``."""
-    encoded_name = None if name is None else check_block_name(name)
-    if not 0 <= linger < inf:
-        raise ValueError(f"linger is a finite time of 0 or more seconds, not {linger}")
-    if expected_version is not None:
-        if name is None:
-            raise ValueError("an anonymous block has no version to expect; give it a name, or no expected_version")
-        expected_version = index(expected_version)
-        if expected_version < 0:
-            raise ValueError(f"versions count from 1, and 0 means absent; expected_version is {expected_version}")
-    if ttl is not None:
-        if not ttl >= 0:
-            raise ValueError(f"ttl is a time of 0 or more seconds, not {ttl}")
-        if name is None:
-            raise ValueError("an anonymous block has no name to go after a ttl; say linger= for how long it waits")
-    linger_ns = int(min(linger, _LONGEST_LINGER_S) * 1e9) if name is None else 0
-    ttl_ns = None if ttl is None or ttl > _LONGEST_LINGER_S else int(ttl * 1e9)
-    group = EVICTABLE if evictable and name is not None else 0
-    return Target(encoded_name, expected_version, linger_ns=linger_ns, ttl_ns=ttl_ns, group=group)
 
 
 def describe_contents(kind: int, body_nbytes: int, frame: bytes, *, stored_nbytes: int | None = None) -> Contents:
@@ -230,6 +186,8 @@ def _begin(tx: Transaction, attachment: Attachment, target: Target, nbytes: int,
     if target.name is not None:
         tx.check_version(target.name, target.expected_version)
         tx.name_row(target.name)
+    if target.group:
+        tx.eviction.check_room(target.group - 1, nbytes)
     return claims_of(attachment).new_creation(*tx.begin_large(nbytes, fresh=fresh))
 
 
@@ -300,7 +258,7 @@ def publish_within(  # noqa: PLR0917 - an operation, called by position: this is
     references: Sequence[int] = (),
     wants_lease: bool = True,
 ) -> Lease | None:
-    name, expected_version, base, linger_ns, ttl_ns, kept_for, group = target
+    name, expected_version, base, linger_ns, ttl_ns, kept_for, group, cost = target
     until = 0 if ttl_ns is None else time.monotonic_ns() + ttl_ns
     if name is None:
         name_row = -1
@@ -311,7 +269,7 @@ def publish_within(  # noqa: PLR0917 - an operation, called by position: this is
         if expected_version is not None:
             tx.check_version(name, expected_version)
         name_row = tx.name_row(name)
-    row = publish_in(tx, attachment, name_row, block, parts, references, wants_lease, group, linger_ns, until)
+    row = publish_in(tx, attachment, name_row, block, parts, references, wants_lease, group, linger_ns, until, cost)
     if kept_for >= 0:
         tx.keep_for(row, kept_for)
     return claims_of(attachment).new_lease(attachment, tx.facts(row)) if wants_lease else None
@@ -328,8 +286,12 @@ def publish_in(  # noqa: PLR0917 - as above
     group: int = 0,
     linger_ns: int = 0,
     until: int = 0,
+    cost: int = 0,
 ) -> int:
     """Within a transaction: everything goes live; ``NeedSlab`` before anything has changed. Returns the block's row."""
+    if group:
+        nbytes = block.creation.place.nbytes if block.creation is not None else block.contents.nbytes
+        tx.eviction.check_room(group - 1, nbytes)
     if parts:
         *part_rows, row = _rows_of(tx, attachment, [*parts, block])
         for part_row, part in zip(part_rows, parts, strict=True):
@@ -338,7 +300,7 @@ def publish_in(  # noqa: PLR0917 - as above
         references = [*references, *part_rows]
     else:
         row = _row_of(tx, attachment, block)
-    tx.fill(row, block.contents, group)
+    tx.fill(row, block.contents, group, cost)
     if name_row < 0:
         tx.publish_anonymous(row, linger_ns)
     else:
@@ -348,8 +310,8 @@ def publish_in(  # noqa: PLR0917 - as above
             claims_of(attachment).finish(tx, part.creation)
     if block.creation is not None:
         claims_of(attachment).finish(tx, block.creation)
-    if tx.header.expiring[0]:
-        expire_names(tx)  # last: what this very transaction goes by must not be removed in it
+    if tx.header.expiring[0] or tx.header.lingering[0]:
+        expire_some(tx)  # last: what this very transaction goes by must not be removed in it
     return row
 
 

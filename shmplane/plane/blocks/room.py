@@ -10,11 +10,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...errors import PlaneFull
-from ...system import own
-from ..process.upkeep import reclaim_for
+from ...system import late, own
 
 if TYPE_CHECKING:
+    from ..process import evicting
     from ..process.attachment import Attachment
+else:
+    evicting = late("shmplane.plane.process.evicting")
 
 __all__ = ["retry_after_reclaim"]
 
@@ -22,7 +24,7 @@ R = TypeVar("R")
 
 
 def retry_after_reclaim(attachment: Attachment, attempt: Callable[..., R], *args: Any) -> R:
-    """What ``attempt(*args)`` returns, which is called up to three times."""
+    """What ``attempt(*args)`` returns, which is called again after each thing that may have made room."""
     try:
         return attempt(*args)
     except own(PlaneFull) as full:
@@ -36,5 +38,4 @@ def retry_after_reclaim(attachment: Attachment, attempt: Callable[..., R], *args
 
 def _after_reclaim(attachment: Attachment, full: PlaneFull, attempt: Callable[..., R], args: tuple[Any, ...]) -> R:
     attachment.kept.forget_all()
-    attachment.change(reclaim_for, attachment, full)
-    return attempt(*args)
+    return evicting.once_there_is_room(attachment, full, attempt, args)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ...manifest import Contents, Transaction
     from ..process.attachment import Attachment
     from .claims import Creation, Lease
-    from .publish import Target
+    from .target import Target
 
 __all__ = ["put_value", "set_value"]
 

@@ -31,7 +31,6 @@ from ...system import own
 from ..blocks.claims import claims_of, lease_current, read_frame
 from ..blocks.publish import (
     Prepared,
-    Target,
     abandon,
     contents_of,
     prepare,
@@ -41,6 +40,7 @@ from ..blocks.publish import (
     store,
     with_slabs,
 )
+from ..blocks.target import Target
 from .array_appending import append_to_array, wait_for_turn
 from .versions import TableVersion, contents_of_composition, store_composition
 

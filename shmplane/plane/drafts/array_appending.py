@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from ...codecs import encode, grow_array, open_body, present
 from ...errors import Conflict
 from ...system import PAGE_NBYTES, own
-from ..blocks.publish import StoredBytes, Target, contents_of, store
+from ..blocks.publish import StoredBytes, contents_of, store
+from ..blocks.target import Target
 from ..memory.compositions import has_pages
 from ..memory.extents import Extent, pages_of
 from .pages import Body, publish_pages

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ..blocks.claims import Lease
-    from ..blocks.publish import Target
+    from ..blocks.target import Target
     from ..process.attachment import Attachment
 
 __all__ = ["ArrayDraft", "ImageDraft"]

@@ -17,7 +17,7 @@ from ...names import check_block_name
 from ..blocks.block import Block
 from ..blocks.claims import lease_current
 from ..blocks.missing import no_such_block
-from ..blocks.publish import Target
+from ..blocks.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -39,7 +39,7 @@ from .planning import Room, pages_for_new_block, place, plan_pages
 if TYPE_CHECKING:
     from ...manifest import BlockFacts, Transaction
     from ..blocks.claims import Creation, Lease
-    from ..blocks.publish import Target
+    from ..blocks.target import Target
     from ..memory.compositions import Image
     from ..memory.extents import Extents
     from ..memory.extents import Integers as Runs

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ...codecs import Composition, Encoded, Piece
     from ...manifest import BlockFacts, Contents
     from ..blocks.claims import Lease
-    from ..blocks.publish import Target
+    from ..blocks.target import Target
     from ..process.attachment import Attachment
 
 __all__ = ["TableVersion", "contents_of_composition", "store_composition"]

@@ -13,8 +13,7 @@ from ...manifest import (
     DOOMED,
     Freed,
     Transaction,
-    expire_lingering,
-    expire_names,
+    expire_some,
     rebuild,
     reclaim_slot,
     rows_of_owner,
@@ -26,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["audit", "dead_slots", "reclaim_dead", "reclaim_due", "recover"]
 
-#: that are looked at for names whose time has come
-_ROWS_A_SECOND = 16_384
+#: that are looked at for what goes at a time
+_ROWS_A_SECOND = 65_536
 
 
 class Living(Protocol):
@@ -56,8 +55,7 @@ def reclaim_dead(tx: Transaction, attachment: Living) -> int:
 def reclaim_due(tx: Transaction, attachment: Living) -> None:
     """What somebody does once a second: give back what the dead held, and what goes at a time."""
     reclaim_dead(tx, attachment)
-    expire_lingering(tx)
-    expire_names(tx, rows=_ROWS_A_SECOND)
+    expire_some(tx, _ROWS_A_SECOND)
 
 
 def _remove_ownerless(tx: Transaction) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...errors import PlaneFull
-from ...manifest import NOTHING, Freed, expire
+from ...manifest import NOTHING, Freed, expire_all, expire_some
 from .reclaim import reclaim_dead
 
 if TYPE_CHECKING:
@@ -15,15 +15,14 @@ if TYPE_CHECKING:
 __all__ = ["reclaim", "reclaim_expired", "reclaim_for", "resize", "trim"]
 
 _SHARE_TRIMMED_FOR_ROWS = 8
-_MOST_ROWS_AT_ONCE = 3  #: that one call takes: of pages or rows, of a table's description, of the block itself
+_ROWS_LOOKED_AT = 4096  #: of a full plane, for what goes at a time
 
 
 def resize(tx: Transaction, attachment: Attachment, capacity: int) -> None:
-    """Warm memory goes first, then what the dead held and what is evictable; ``PlaneFull`` when more is in use."""
+    """Warm memory goes first, then what the dead held; ``PlaneFull`` when more is in use."""
     if capacity < tx.header.used_nbytes[0]:
         reclaim_dead(tx, attachment)
-        expire(tx)
-        tx.evict(tx.header.used_nbytes[0] - capacity)
+        expire_all(tx)
     used = tx.header.used_nbytes[0]
     if capacity < used:
         raise tx.manifest.refuse(
@@ -49,14 +48,14 @@ def reclaim(tx: Transaction, attachment: Attachment) -> Freed:
     attachment.free_garbage(tx)
     _remove_again(tx, attachment)
     reclaim_dead(tx, attachment)
-    (expired, _), reclaimed = expire(tx), attachment.reclaimed
+    (expired, _), reclaimed = expire_all(tx), attachment.reclaimed
     attachment.reclaimed = NOTHING
     return Freed.total([reclaimed, expired])
 
 
 def reclaim_expired(tx: Transaction, attachment: Attachment) -> bool:
     """More of what goes at a time; whether there is more still."""
-    expired, has_more = expire(tx)
+    expired, has_more = expire_all(tx)
     attachment.reclaimed = Freed.total([attachment.reclaimed, expired])
     return has_more
 
@@ -70,17 +69,14 @@ def _remove_again(tx: Transaction, attachment: Attachment) -> None:
 
 
 def reclaim_for(tx: Transaction, attachment: Attachment, full: PlaneFull) -> None:
-    """Make room for what was refused: by what dead processes held, warm memory, and evictable blocks."""
-    space, needed = tx.space, full.facts.get("needed", 0)
+    """Make room for what was refused by giving back what nobody needs: what dead processes held, what is over, warm memory."""
     reclaim_dead(tx, attachment)
-    expire(tx)
+    expire_some(tx, _ROWS_LOOKED_AT)
     if "errno" in full.facts:
         # The file system is full although the capacity is not: what is warm helps more as free memory.
-        space.trim(space.recycled_nbytes())
+        tx.space.trim(tx.space.recycled_nbytes())
     if "max_segments" in full.facts:
         _free_segment_rows(tx, attachment)
-    rows = _MOST_ROWS_AT_ONCE if "max_blocks" in full.facts else 0
-    tx.evict(needed - space.free_nbytes() - space.recycled_nbytes(), rows)
 
 
 def _free_segment_rows(tx: Transaction, attachment: Attachment) -> None:
