@@ -34,6 +34,8 @@ Policy = Literal["s3fifo", "lru", "lfu", "fifo", "sieve"]
 
 _POLICIES = ("s3fifo", "lru", "lfu", "fifo", "sieve")
 _DEFAULT: Any = object()
+#: keys of these types are the same when type and value are, so a dict can have them
+_PLAIN = {str, bytes, int, float, bool, type(None)}
 
 
 class Cache:
@@ -126,9 +128,19 @@ class Cache:
         Cost: about 1 µs for what is small and was got before; a short hold of the plane's lock else; a look into the database
         when it is not in memory.
         """
+        tiers, is_plain = self._open(), key.__class__ in _PLAIN
+        if is_plain:
+            value = tiers.find_nicknamed((key.__class__, key))
+            if value is not MISSING:
+                return value
         encoded = encode_key(key)
-        value = self._open().find(encoded, digest_of(encoded))
-        return default if value is MISSING else value
+        name = digest_of(encoded)
+        value = tiers.find(encoded, name)
+        if value is MISSING:
+            return default
+        if is_plain:
+            tiers.hot.give_nickname(name, (key.__class__, key))
+        return value
 
     def set(
         self, key: Key, value: Any, *, ttl: float | None = _DEFAULT, tag: str | None = None, cost: float | None = None

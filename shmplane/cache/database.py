@@ -217,13 +217,22 @@ class Database:
         *,
         name: str,
         file_nbytes: int,
+        row_nbytes: int,
         fresh_until: float | None,
         gone_at: float | None,
         tag: str | None,
-    ) -> None:
-        """Write an item's row in place of any other; its reservation ends. ``file_nbytes``: 0 when it has no file."""
+    ) -> bool:
+        """Write an item's row in place of any other; its reservation ends.
+
+        Args:
+            name: of the reservation; empty: there is none, and nothing is written when there is no room.
+            file_nbytes: 0 when it has no file.
+            row_nbytes: what the row takes, where nothing is reserved.
+        """
         now, filename = time.time(), name if file_nbytes else None
         with self._transaction() as sql:
+            if not name and self._used(sql) + _row_room(row_nbytes) > self.limit_nbytes:
+                return False
             old = sql(f"{_SELECT} WHERE key = ? AND raw = 1", (key,)).fetchall()
             self._take_out(sql, [_row(row) for row in old])
             sql(
@@ -231,12 +240,14 @@ class Database:
                 " value) VALUES (?, 1, ?, ?, ?, 0, ?, ?, 1, ?, ?)",
                 (key, fresh_until, gone_at, now, tag, _blocks(file_nbytes), filename, value),
             )
-            sql("DELETE FROM Reservation WHERE name = ?", (name,))
+            if name:
+                sql("DELETE FROM Reservation WHERE name = ?", (name,))
             late = sql(f"{_SELECT} WHERE expire_time < ? AND key != ? LIMIT {_AT_ONCE}", (now, key)).fetchall()
             self._take_out(sql, [_row(row) for row in late])
             doomed = any(row[3] for row in (*old, *late))
         if doomed:
             self.remove_doomed()
+        return True
 
     def abandon(self, name: str) -> None:
         """A reservation comes to nothing; its file, if there is one, goes."""

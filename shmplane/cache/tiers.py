@@ -13,7 +13,7 @@ import contextlib
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ItemTooLarge, PlaneCorrupt, PlaneSecurityError
@@ -61,6 +61,13 @@ class Tiers:
         self._seen: OrderedDict[str, None] = OrderedDict()
 
     # Finding
+
+    def find_nicknamed(self, nickname: Hashable) -> Any:
+        """What is remembered here and stands, or ``MISSING``, which says nothing."""
+        value = self.hot.find_nicknamed(nickname)
+        if value is not MISSING:
+            self.tally.hit()
+        return value
 
     def find(self, key: bytes, name: str) -> Any:
         """The value, or ``MISSING``."""
@@ -187,11 +194,13 @@ class Tiers:
         body = bytes(encoded.body) if isinstance(encoded, Rendered) and is_small else b""
         record = Record(encoded.kind, place, encoded.frame, body, encoded.nbytes, item.cost_us, item.grace)
         size = 0 if is_small else file_nbytes(record)
-        database = self.database
+        database, rendered = self.database, encoded
+        if is_small and self._put_row(key, record, item, row_nbytes=row_nbytes):
+            self._publish(name, rendered, item)
+            return True
         file = database.reserve(size, row_nbytes, _Going(self, name))
         if file is None:
             return False
-        rendered = encoded
         try:
             if not is_small:
                 path = database.write(file, encoded, write_file)
@@ -200,9 +209,12 @@ class Tiers:
         except BaseException:
             database.abandon(file)
             raise
-        if encoded.nbytes <= self.memory_nbytes and not self.hot.put(name, rendered, until=item.until):
-            self.tally.count("past_memory")
+        self._publish(name, rendered, item)
         return True
+
+    def _publish(self, name: str, rendered: Encoded, item: Item) -> None:
+        if rendered.nbytes > self.memory_nbytes or not self.hot.put(name, rendered, until=item.until):
+            self.tally.count("past_memory")
 
     def _store_in_memory(self, key: bytes, name: str, encoded: Encoded, item: Item, *, total: int) -> None:
         """What does not fit the disk: its row says so, and it goes when memory needs the room."""
@@ -220,13 +232,16 @@ class Tiers:
             self.database.delete(key)
             raise self._too_large(total)
 
-    def _put_row(self, key: bytes, record: Record, item: Item, *, file: str, file_size: int) -> None:
+    def _put_row(
+        self, key: bytes, record: Record, item: Item, *, file: str = "", file_size: int = 0, row_nbytes: int = 0
+    ) -> bool:
         gone_at = None if item.until is None else item.until + item.grace
-        self.database.put(
+        return self.database.put(
             key,
             pack_record(record),
             name=file,
             file_nbytes=file_size,
+            row_nbytes=row_nbytes,
             fresh_until=item.until,
             gone_at=gone_at,
             tag=item.tag,

@@ -15,7 +15,7 @@ from ..codecs import CODECS
 from ..errors import PlaneFull, PlaneMismatch
 from ..manifest import EVICTABLE, TEMPORARY_PREFIX, default_root
 from ..names import check_block_name
-from ..system import ignoring, own
+from ..system import own
 from .blocks import Target, find, held, lease_current
 from .blocks.publish import put_unleased
 from .plane import Plane
@@ -23,7 +23,10 @@ from .process.options import DEFAULT_LIMITS, parse_options
 from .process.orphans import remove_orphans
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from ..codecs import Encoded
+    from ..manifest import Transaction
     from .blocks.claims import Lease
 
 __all__ = ["MISSING", "HotTier", "open_shared_plane"]
@@ -64,11 +67,12 @@ class _Copied(NamedTuple):
 class _Known:
     """A value that is remembered."""
 
-    __slots__ = ("name_row", "present", "root", "used", "word")
+    __slots__ = ("name_row", "nickname", "present", "root", "used", "word")
 
     def __init__(self, name_row: int, word: int, root: Any, present: Any) -> None:
         self.name_row, self.word, self.root, self.present = name_row, word, root, present
         self.used = False
+        self.nickname: Hashable = None  #: what it is called in ``nicknames``
 
 
 class HotTier:
@@ -83,6 +87,7 @@ class HotTier:
         self.plane, self._prefix = plane, prefix
         self._known: dict[str, _Known] = {}
         self._clock: deque[str] = deque()
+        self._nicknames: dict[Hashable, _Known] = {}
 
     def find(self, name: str) -> Any:
         """The value, or ``MISSING``.
@@ -94,8 +99,23 @@ class HotTier:
             if self.plane._words[known.name_row] == known.word:
                 known.used = True
                 return known.present(known.root)
-            del self._known[name]
+            self._forget(name)
         return self._look(name)
+
+    def find_nicknamed(self, nickname: Hashable) -> Any:
+        """The value of what ``find`` found for a name that was given this nickname, or ``MISSING``. It takes no lock."""
+        known = self._nicknames.get(nickname)
+        if known is not None and self.plane._words[known.name_row] == known.word:
+            known.used = True
+            return known.present(known.root)
+        return MISSING
+
+    def give_nickname(self, name: str, nickname: Hashable) -> None:
+        """A shorter way to what is remembered of a name: nothing has to be encoded and hashed for it."""
+        known = self._known.get(name)
+        if known is not None:
+            known.nickname = nickname
+            self._nicknames[nickname] = known
 
     def find_known(self, name: str) -> Any:
         """The value if it is remembered or held here: without any lock. Else ``MISSING``, whatever the plane has."""
@@ -133,7 +153,12 @@ class HotTier:
                 entry.used = False
                 self._clock.append(oldest)
             else:
-                self._known.pop(oldest, None)
+                self._forget(oldest)
+
+    def _forget(self, name: str) -> None:
+        known = self._known.pop(name, None)
+        if known is not None and self._nicknames.get(known.nickname) is known:
+            self._nicknames.pop(known.nickname, None)
 
     def contains(self, name: str) -> bool:
         """Whether it is there now."""
@@ -151,9 +176,8 @@ class HotTier:
 
     def drop(self, name: str) -> None:
         """It is gone; who has a view keeps it."""
-        self._known.pop(name, None)
-        with ignoring(KeyError):
-            self.plane.delete(self._prefix + name)
+        self._forget(name)
+        self.plane._open().change(_delete, check_block_name(self._prefix + name))
 
     def evictions(self) -> int:
         """How many blocks were evicted for want of room."""
@@ -162,6 +186,11 @@ class HotTier:
     def used_nbytes(self) -> int:
         """B of segments in use."""
         return self.plane.stats().used_nbytes
+
+
+def _delete(tx: Transaction, name: bytes) -> None:
+    if tx.current(name)[1] >= 0:
+        tx.delete(name)
 
 
 def _copy(lease: Lease) -> Any:

@@ -122,7 +122,7 @@ def _die_writing(directory: Path) -> None:
         def die(*_: Any, **__: Any) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
-        database.put = die  # type: ignore[method-assign]
+        database.put = die  # type: ignore[method-assign, assignment]
         cache["x"] = np.zeros(MIB)
 
 
