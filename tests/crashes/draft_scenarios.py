@@ -148,6 +148,47 @@ def _edit_table(world: World, context: Any) -> None:
         del draft["s"]
 
 
+# Trees
+
+
+def tree(first: float = 0.0) -> dict[str, Any]:
+    weights = np.zeros((60, 512))
+    weights[30, 0] = first
+    return {"weights": weights, "layers": [(np.arange(40.0), b"raw"), rows(20)], "name": "a tree"}
+
+
+def stored(value: Any) -> bytes:
+    """What a block with this value has for bytes."""
+    with shmplane.Plane.temporary(capacity="16MiB") as plane:
+        with plane.put("x", value) as block:
+            return bytes(block.buffer())
+
+
+TREE, TREE_AFTER = stored(tree()), stored(tree(1.0))
+SMALL_TREE, SMALL_TREE_AFTER = stored([np.zeros(3), "x"]), stored([np.array([0.0, 1.0, 0.0]), "x"])
+
+
+def _put_value(value: Any) -> Callable[[World, Any], Any]:
+    return lambda world, context: world.plane.put("target", value).close()
+
+
+def _arrange_value(value: Any) -> Callable[[World], None]:
+    def arrange(world: World) -> None:
+        world.plane["target"] = value
+
+    return arrange
+
+
+def _edit_tree(world: World, context: Any) -> None:
+    with edit(world) as draft:
+        draft.tree["weights"][30, 0] = 1.0
+
+
+def _edit_small_tree(world: World, context: Any) -> None:
+    with edit(world) as draft:
+        draft.tree[0][1] = 1.0
+
+
 def _edit_json(world: World, context: Any) -> None:
     with edit(world) as draft:
         draft.value["b"] = 2
@@ -208,6 +249,12 @@ DRAFT_SCENARIOS = [
     scenario("append and merge", _append(50, 2_050), ONE_MORE, MERGED, arrange=_arrange_table(2_000, 50)),
     scenario("append many rows", _append(3_000, 6_000), stream(rows(6_000)), LARGE_MORE, arrange=_arrange_table(6_000)),
     scenario("append to an array", _append_array, NUMBERS, MORE_NUMBERS, arrange=_arrange_array),
+    scenario("put a tree", _put_value(tree()), None, TREE),
+    scenario("put a small tree", _put_value([np.zeros(3), "x"]), None, SMALL_TREE),
+    scenario("edit a tree", _edit_tree, TREE, TREE_AFTER, arrange=_arrange_value(tree())),
+    scenario(
+        "edit a small tree", _edit_small_tree, SMALL_TREE, SMALL_TREE_AFTER, arrange=_arrange_value([np.zeros(3), "x"])
+    ),
     scenario("edit a table", _edit_table, MADE, EDITED, arrange=_arrange_table(2_000)),
     scenario(
         "delete an appended table",
