@@ -179,7 +179,9 @@ class Plane(MutableMapping[str, Any]):
         target = blocks.check_target(
             name, expected_version=expected_version, linger=linger, evictable=evictable, ttl=ttl
         )
-        lease = blocks.put_value(attachment, codecs.encode(blocks.unwrapped(value), codec), target)
+        encoded = codecs.encode(blocks.unwrapped(value), codec)
+        store: Callable[..., Lease] = blocks.put_stream if type(encoded) is codecs.TableStream else blocks.put
+        lease = store(attachment, encoded, target)
         return blocks.Block(lease, trust_pickle=self._trust_pickle)
 
     def __setitem__(self, name: str, value: Any) -> None:
@@ -187,7 +189,9 @@ class Plane(MutableMapping[str, Any]):
             value = value.value()
         if self._kept.lists:
             self._kept.forget(name)
-        blocks.set_value(self._open(), codecs.encode_by_rank(value), blocks.Target(check_block_name(name)))
+        attachment, encoded = self._open(), codecs.encode_by_rank(value)
+        store: Callable[..., Any] = blocks.put_stream if type(encoded) is codecs.TableStream else blocks.put_unleased
+        store(attachment, encoded, blocks.Target(check_block_name(name)))
 
     def __getitem__(self, name: str) -> Any:
         known = self._recent.get(name)

@@ -5,11 +5,12 @@ from .build import Buffer, Builder, make_buffer, make_builder
 from .claims import lease_current
 from .missing import no_such_block
 from .mutables import open_mutable
-from .streaming import put_value, set_value
+from .publish import put, put_unleased
+from .streaming import put_stream
 from .target import Target, check_target
 from .views import find, held, revive, show
 
 __all__ = [
     "Block", "Buffer", "Builder", "check_target", "find", "held", "lease_current", "make_buffer", "make_builder",
-    "no_such_block", "open_mutable", "put_value", "revive", "set_value", "show", "Target", "unwrapped",
+    "no_such_block", "open_mutable", "put", "put_stream", "put_unleased", "revive", "show", "Target", "unwrapped",
 ]  # fmt: skip

@@ -11,44 +11,29 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from ...codecs import TableStream
 from ...errors import PlaneFull
 from ...manifest import KIND_CODES, SMALL_NBYTES
 from ...system import own, set_size
 from ..memory.segments import FileSink
 from .claims import abandon_creation, claims_of
-from .publish import Prepared, begin, describe_contents, publish, put, put_unleased, retry_after_reclaim
+from .publish import Prepared, begin, describe_contents, publish, put, retry_after_reclaim
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from ...codecs import Encoded
+    from ...codecs import TableStream
     from ...manifest import Contents, Transaction
     from ..process.attachment import Attachment
     from .claims import Creation, Lease
     from .target import Target
 
-__all__ = ["put_value", "set_value"]
+__all__ = ["put_stream"]
 
 _FIRST_NBYTES = 1 << 20
 
 
-def put_value(attachment: Attachment, encoded: Encoded, target: Target) -> Lease:
-    """Copy a value in and publish it; the lease on it. A stream is read and written at once."""
-    if type(encoded) is TableStream:
-        return _put_stream(attachment, encoded, target)
-    return put(attachment, encoded, target)
-
-
-def set_value(attachment: Attachment, encoded: Encoded, target: Target) -> None:
-    """The same without a lease: nothing in this process keeps the block."""
-    if type(encoded) is TableStream:
-        _put_stream(attachment, encoded, target)
-    else:
-        put_unleased(attachment, encoded, target)
-
-
-def _put_stream(attachment: Attachment, stream: TableStream, target: Target) -> Lease:
+def put_stream(attachment: Attachment, stream: TableStream, target: Target) -> Lease:
+    """Read a stream, write it and publish it; the lease on it."""
     small = stream.all_within(SMALL_NBYTES)
     if small is not None:
         return put(attachment, small, target)
