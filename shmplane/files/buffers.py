@@ -1,7 +1,8 @@
 """``BufferPool``: large buffers of one process, kept warm.
 
-A fresh page costs a fault and its zeroing, which for a large array is several times what filling it costs. What comes back
-to the pool has its pages already.
+A fresh page costs a fault and its zeroing, so a large array takes twice as long to be filled as one whose pages are there.
+What comes back to the pool has its pages already. Below some MiB the C library keeps freed memory itself, and ``np.empty`` is
+as fast.
 
 Rule 1. Memory that somebody can still reach is never handed out again. What ``with`` gives is a ``memoryview``, which is
 released at its end, so that the name that the user still has is of no use; arrays and buffers made of it keep the memory, and

@@ -22,7 +22,7 @@ _MOST_COLUMNS = 6
 
 
 def text_of_layout(layout: Picture) -> str:
-    return "\n".join(line[:_WIDTH].rstrip() for line in _lines(layout)) + "\n"
+    return "\n".join(line[:_WIDTH].rstrip() for line in _lines(layout))
 
 
 def _lines(layout: Picture) -> Iterator[str]:
