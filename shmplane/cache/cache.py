@@ -9,10 +9,10 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, cast, overload
 
-from ..errors import BlockNotFound, ClosedError, PlaneMismatch
+from ..errors import BlockNotFound, ClosedError, PlaneMismatch, ShmplaneError
 from ..names import check_plane_name, parse_nbytes
 from ..plane import MISSING, HotTier, call_in_thread, open_shared_plane
-from ..system import own
+from ..system import ignoring, own
 from .arguments import key_of_call
 from .computing import Computing, Question
 from .keys import Key, decode_key, digest_of, encode_key, title_of
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ..plane import Plane
+    from .database import Database
 
 __all__ = ["Cache"]
 
@@ -34,6 +35,7 @@ Policy = Literal["s3fifo", "lru", "lfu", "fifo", "sieve"]
 
 _POLICIES = ("s3fifo", "lru", "lfu", "fifo", "sieve")
 _DEFAULT: Any = object()
+_MOST_USERS = 4096
 #: keys of these types are the same when type and value are, so a dict can have them
 _PLAIN = {str, bytes, int, float, bool, type(None)}
 
@@ -80,21 +82,25 @@ class Cache:
         self.name: str | None = None if name is None else check_plane_name(name)
         self.directory: str = os.path.realpath(os.fspath(directory))
         database = _database_class()(self.directory, parse_nbytes(disk, "disk"))
+        self._owns_plane = plane is None
         try:
-            self._plane, self._owns_plane = plane, plane is None
-            if self._plane is None:
-                self._plane = self._open_plane(database.instance)
-            prefix = f"cache:{(name or 'own')[:32]}:{database.instance}/"
-            self._prefix = prefix
-            limits = {"memory": self._memory_nbytes, "disk": database.limit_nbytes, "policy": policy}
-            self._check_limits(limits)
-            hot = HotTier(self._plane, prefix)
-            self._tiers: Tiers | None = Tiers(
-                database, hot, self._plane, prefix=prefix, memory_nbytes=self._memory_nbytes
-            )
+            self._plane: Plane = self._open_plane(database.instance) if plane is None else plane
+            self._prefix = f"cache:{(name or 'own')[:32]}:{database.instance}/"
+            try:
+                self._tiers: Tiers | None = self._open_tiers(database)
+            except BaseException:
+                if self._owns_plane:
+                    self._plane.close()
+                raise
         except BaseException:
             database.close()
             raise
+
+    def _open_tiers(self, database: Database) -> Tiers:
+        plane, nbytes = self._plane, self._memory_nbytes
+        self._check_limits(plane, {"memory": nbytes, "disk": database.limit_nbytes, "policy": self._policy})
+        hot = HotTier(plane, self._prefix, policy=self._policy, limit_nbytes=nbytes)
+        return Tiers(database, hot, plane, prefix=self._prefix, memory_nbytes=nbytes)
 
     def _open_plane(self, instance: str) -> Plane:
         try:
@@ -102,14 +108,21 @@ class Cache:
         except own(PlaneMismatch) as error:
             raise self._mismatch("memory", error.facts.get("found"), self._memory_nbytes) from None
 
-    def _check_limits(self, limits: dict[str, Any]) -> None:
-        plane = cast("Plane", self._plane)
-        found = plane.get_or_put(f"{self._prefix}limits", lambda: limits)
-        for what, asked in limits.items():
-            if found[what] != asked:
-                if self._owns_plane:
-                    plane.close()
-                raise self._mismatch(what, found[what], asked)
+    def _check_limits(self, plane: Plane, limits: dict[str, Any]) -> None:
+        """``PlaneMismatch`` when others use it with other limits; what nobody uses takes the new ones."""
+        name = f"{self._prefix}limits"
+        users = self._users = plane.semaphore(f"{self._prefix}users", _MOST_USERS)
+        with plane.lock(name):
+            found = plane.get(name)
+            if found is not None and found != limits and users.available == _MOST_USERS:
+                for block in plane.names(self._prefix):
+                    with ignoring(BlockNotFound):
+                        plane.delete(block)
+            found = plane.get_or_put(name, lambda: limits)
+            for what, asked in limits.items():
+                if found.get(what) != asked:
+                    raise self._mismatch(what, found.get(what), asked)
+            users.try_acquire()
 
     def _mismatch(self, what: str, found: Any, asked: Any) -> PlaneMismatch:
         return PlaneMismatch(
@@ -326,7 +339,7 @@ class Cache:
         return Question(key, fn, args, ttl=self._ttl_of(ttl), tag=_check_tag(tag), grace=grace)
 
     def _computing(self) -> Computing:
-        return Computing(self._open(), cast("Plane", self._plane), self._prefix)
+        return Computing(self._open(), self._plane, self._prefix)
 
     def _ttl_of(self, ttl: float | None) -> float | None:
         return self._ttl if ttl is _DEFAULT else check_seconds(ttl, "ttl")
@@ -337,9 +350,8 @@ class Cache:
         """What happened, over all processes that have or had it open, and how full it is."""
         tiers = self._open()
         counts = tiers.tally.totals()
-        memory = TierStatistics(
-            counts.pop("memory_hits"), tiers.hot.evictions(), tiers.hot.used_nbytes(), self._memory_nbytes
-        )
+        nbytes, evictions = tiers.hot.figures()
+        memory = TierStatistics(counts.pop("memory_hits"), evictions, nbytes, self._memory_nbytes)
         database = tiers.database
         disk = TierStatistics(
             counts.pop("disk_hits"), counts.pop("disk_evictions"), database.used_nbytes(), database.limit_nbytes
@@ -359,7 +371,9 @@ class Cache:
             return
         tiers.tally.close()
         tiers.database.close()
-        if self._owns_plane and self._plane is not None:
+        with ignoring(RuntimeError, ShmplaneError):  # a forked child has no permit, and the plane may be gone
+            self._users.release()
+        if self._owns_plane:
             self._plane.close()
 
     def _open(self) -> Tiers:

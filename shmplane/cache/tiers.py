@@ -161,7 +161,8 @@ class Tiers:
         try:
             if self.database.find(row.key) == row:
                 self.tally.count("promotions")
-                self.hot.put(name, rendered, until=row.fresh_until)
+                cost_us = unpack_record(row.value).cost_us
+                self.hot.put(name, rendered, until=row.fresh_until, cost_us=cost_us)
         finally:
             lock.release()
         self.database.touch(row.rowid)
@@ -213,7 +214,9 @@ class Tiers:
         return True
 
     def _publish(self, name: str, rendered: Encoded, item: Item) -> None:
-        if rendered.nbytes > self.memory_nbytes or not self.hot.put(name, rendered, until=item.until):
+        if rendered.nbytes > self.memory_nbytes or not self.hot.put(
+            name, rendered, until=item.until, cost_us=item.cost_us
+        ):
             self.tally.count("past_memory")
 
     def _store_in_memory(self, key: bytes, name: str, encoded: Encoded, item: Item, *, total: int) -> None:
@@ -228,7 +231,7 @@ class Tiers:
             self.database.abandon(file)
             raise
         self.tally.count("past_disk")
-        if total > self.memory_nbytes or not self.hot.put(name, encoded, until=item.until):
+        if total > self.memory_nbytes or not self.hot.put(name, encoded, until=item.until, cost_us=item.cost_us):
             self.database.delete(key)
             raise self._too_large(total)
 

@@ -36,6 +36,7 @@ from .states import (
     SEGMENT_STATES,
     USED,
     WARM,
+    row_of_name_word,
 )
 from .store import Manifest
 from .transaction import NeedSlab, Transaction
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from .copying import TableCopier, TableCopy
     from .eviction import Evicted, Need, evict, evict_in_group, group_room
     from .groups import open_group
-    from .policies import STEPS
+    from .policies import STEPS, Queues
     from .records import BlockInfo, PlaneStatistics, Reclaimed, SemaphoreInfo, timestamp
     from .snapshot import (
         Block,
@@ -67,7 +68,7 @@ __getattr__ = late_names(
         ".copying": "TableCopier TableCopy",
         ".eviction": "Evicted Need evict evict_in_group group_room",
         ".groups": "open_group",
-        ".policies": "STEPS",
+        ".policies": "Queues STEPS",
         ".records": "BlockInfo PlaneStatistics Reclaimed SemaphoreInfo timestamp",
         ".snapshot": "Block Process Segment SemaphoreUse Snapshot Summary "
         "checked read_blocks read_published_name read_snapshot read_summary read_superseded",
@@ -81,8 +82,10 @@ __all__ = [
     "FORMAT", "FREE", "Freed", "group_room", "held_rows", "is_rooted", "KEPT", "KIND_CODES", "KINDS", "leave", "LEVEL_WORDS",
     "Limits", "link_prefix", "LIVE", "MAKING", "Manifest", "MAX_METERS", "MAX_REFERENCES", "METER_WORDS",
     "Metering", "Need", "NeedSlab", "NO_TICKET", "not_found", "NOTHING", "open_files", "open_group", "PAGES", "Place",
-    "plane_names", "PlaneStatistics", "Process", "reach", "read_blocks", "read_published_name", "read_snapshot", "read_summary",
+    "plane_names", "PlaneStatistics", "Process", "Queues",
+    "reach", "read_blocks", "read_published_name", "read_snapshot", "read_summary",
     "read_superseded", "Reader", "rebuild", "reclaim_slot", "Reclaimed", "release_slot", "rows_of_owner", "say_pid",
+    "row_of_name_word",
     "Segment", "SEGMENT_STATES", "SemaphoreInfo", "SemaphoreUse", "SMALL_NBYTES", "Snapshot", "STEPS", "Summary",
     "TableCopier", "TableCopy", "take_slot", "TEMPORARY_PREFIX", "timestamp", "Transaction", "USED", "WARM",
     "watch_bit", "why_left_over",

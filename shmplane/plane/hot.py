@@ -12,8 +12,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..codecs import CODECS
-from ..errors import PlaneFull, PlaneMismatch
-from ..manifest import EVICTABLE, TEMPORARY_PREFIX, default_root
+from ..errors import ItemTooLarge, PlaneFull, PlaneMismatch
+from ..manifest import TEMPORARY_PREFIX, default_root, open_group, row_of_name_word
 from ..names import check_block_name
 from ..system import own
 from .blocks import Target, find, held, lease_current
@@ -23,10 +23,10 @@ from .process.options import DEFAULT_LIMITS, parse_options
 from .process.orphans import remove_orphans
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
 
     from ..codecs import Encoded
-    from ..manifest import Transaction
+    from ..manifest import Queues, Transaction
     from .blocks.claims import Lease
 
 __all__ = ["MISSING", "HotTier", "open_shared_plane"]
@@ -67,10 +67,11 @@ class _Copied(NamedTuple):
 class _Known:
     """A value that is remembered."""
 
-    __slots__ = ("name_row", "nickname", "present", "root", "used", "word")
+    __slots__ = ("name_row", "nickname", "present", "root", "row", "used", "word")
 
     def __init__(self, name_row: int, word: int, root: Any, present: Any) -> None:
         self.name_row, self.word, self.root, self.present = name_row, word, root, present
+        self.row: int = row_of_name_word(word)
         self.used = False
         self.nickname: Hashable = None  #: what it is called in ``nicknames``
 
@@ -80,11 +81,19 @@ class HotTier:
 
     Args:
         plane: where.
-        prefix: of the blocks' names.
+        prefix: of the blocks' names; with a policy and a limit it makes their group.
+        limit_nbytes: of their cells and segments.
+
+    Raises:
+        PlaneMismatch: there are blocks under another policy or limit.
     """
 
-    def __init__(self, plane: Plane, prefix: str) -> None:
-        self.plane, self._prefix = plane, prefix
+    def __init__(self, plane: Plane, prefix: str, *, policy: str, limit_nbytes: int) -> None:
+        self.plane, self._prefix, self._limit_nbytes = plane, prefix, limit_nbytes
+        attachment = plane._open()
+        self._group: int = attachment.change(open_group, prefix.encode(), policy, limit_nbytes)
+        #: a hint, stored without the lock: whoever is told that a block was used does at most one store
+        self._hit: Callable[[int], None] = attachment.look(_queues_of, self._group - 1).hit
         self._known: dict[str, _Known] = {}
         self._clock: deque[str] = deque()
         self._nicknames: dict[Hashable, _Known] = {}
@@ -98,6 +107,7 @@ class HotTier:
         if known is not None:
             if self.plane._words[known.name_row] == known.word:
                 known.used = True
+                self._hit(known.row)
                 return known.present(known.root)
             self._forget(name)
         return self._look(name)
@@ -107,6 +117,7 @@ class HotTier:
         known = self._nicknames.get(nickname)
         if known is not None and self.plane._words[known.name_row] == known.word:
             known.used = True
+            self._hit(known.row)
             return known.present(known.root)
         return MISSING
 
@@ -122,13 +133,16 @@ class HotTier:
         known = self._known.get(name)
         if known is not None and self.plane._words[known.name_row] == known.word:
             known.used = True
+            self._hit(known.row)
             return known.present(known.root)
-        return held(self.plane._open(), self.plane._recent, self._prefix + name, MISSING)
+        return self._used(
+            self._prefix + name, held(self.plane._open(), self.plane._recent, self._prefix + name, MISSING)
+        )
 
     def _look(self, name: str) -> Any:
         full = self._prefix + name
         if full in self.plane._recent:
-            return self.plane.get(full, MISSING)
+            return self._used(full, self.plane.get(full, MISSING))
         attachment = self.plane._open()
         found = attachment.look(lease_current, attachment, check_block_name(full))
         if found is None:
@@ -136,11 +150,21 @@ class HotTier:
         lease, _, name_row, word = found
         if lease.nbytes > _COPIED_NBYTES or lease.facts.codec == "table":
             del found, lease
-            return find(attachment, self.plane._recent, full, MISSING, trust_pickle=False)
+            value = find(attachment, self.plane._recent, full, MISSING, trust_pickle=False)
+            return self._used(full, value)
         root, present = _copy(lease), CODECS[lease.facts.codec].present
         if word >= 0:
-            self._remember(name, _Known(name_row, word, root, present))
+            known = _Known(name_row, word, root, present)
+            self._hit(known.row)
+            self._remember(name, known)
         return present(root)
+
+    def _used(self, full: str, value: Any) -> Any:
+        """Say that a block was used whose view the plane remembers."""
+        known = self.plane._recent.get(full)
+        if value is not MISSING and known is not None and known[1] > 0:
+            self._hit(row_of_name_word(known[1]))
+        return value
 
     def _remember(self, name: str, known: _Known) -> None:
         if name not in self._known:
@@ -164,13 +188,18 @@ class HotTier:
         """Whether it is there now."""
         return self._prefix + name in self.plane
 
-    def put(self, name: str, encoded: Encoded, *, until: float | None = None) -> bool:
-        """Publish a value; False when there is no room for it. ``until``: time.time() at which it goes."""
+    def put(self, name: str, encoded: Encoded, *, until: float | None = None, cost_us: int = 0) -> bool:
+        """Publish a value; False when there is no room for it.
+
+        Args:
+            until: time.time() at which it goes.
+            cost_us: what it took to make, for the policy.
+        """
         ttl_ns = None if until is None else max(0, int((until - time.time()) * 1e9))
-        target = Target(check_block_name(self._prefix + name), ttl_ns=ttl_ns, group=EVICTABLE)
+        target = Target(check_block_name(self._prefix + name), ttl_ns=ttl_ns, group=self._group, cost=cost_us)
         try:
             put_unleased(self.plane._open(), encoded, target)
-        except own(PlaneFull):
+        except own(PlaneFull, ItemTooLarge):
             return False
         return True
 
@@ -179,13 +208,18 @@ class HotTier:
         self._forget(name)
         self.plane._open().change(_delete, check_block_name(self._prefix + name))
 
-    def evictions(self) -> int:
-        """How many blocks were evicted for want of room."""
-        return 0
+    def figures(self) -> tuple[int, int]:
+        """B of its cells and segments, and how many blocks were evicted for want of room."""
+        return self.plane._open().look(_figures, self._group - 1)
 
-    def used_nbytes(self) -> int:
-        """B of segments in use."""
-        return self.plane.stats().used_nbytes
+
+def _queues_of(tx: Transaction, group: int) -> Queues:
+    return tx.eviction.of(group)
+
+
+def _figures(tx: Transaction, group: int) -> tuple[int, int]:
+    groups = tx.manifest.groups
+    return groups.used_nbytes[group], groups.evictions[group]
 
 
 def _delete(tx: Transaction, name: bytes) -> None:

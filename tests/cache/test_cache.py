@@ -63,7 +63,6 @@ def test_what_was_set_is_found_in_memory_and_on_disk(cache: Cache, kind: str) ->
 def forget_memory(cache: Cache) -> None:
     """What eviction from memory comes to."""
     plane = cache._plane
-    assert plane is not None
     for name in plane.names(cache._prefix):
         if not name.endswith("limits"):
             with contextlib.suppress(KeyError):  # another process was faster
@@ -407,6 +406,50 @@ def test_other_limits_than_those_in_use_are_refused(tmp_path: Path) -> None:
             assert again["x"] == 1
     with Cache(tmp_path / "cache", memory="8MiB", disk="16MiB", policy="lru") as later:
         assert later["x"] == 1
+
+
+def test_what_nobody_uses_in_a_plane_takes_new_limits(tmp_path: Path, plane: shmplane.Plane) -> None:
+    with Cache(tmp_path / "cache", memory="4MiB", disk="8MiB", plane=plane) as cache:
+        cache["x"] = 1
+        with pytest.raises(PlaneMismatch, match="memory"):
+            Cache(tmp_path / "cache", memory="2MiB", disk="8MiB", plane=plane)
+    with Cache(tmp_path / "cache", memory="2MiB", disk="8MiB", plane=plane, policy="lru") as cache:
+        assert cache["x"] == 1
+        with pytest.raises(PlaneMismatch, match="policy"):
+            Cache(tmp_path / "cache", memory="2MiB", disk="8MiB", plane=plane)
+
+
+@pytest.mark.parametrize(("policy", "goes"), [("lru", 1), ("lfu", 1), ("sieve", 1), ("fifo", 0)])
+def test_the_policy_says_what_leaves_memory(tmp_path: Path, plane: shmplane.Plane, policy: Any, goes: int) -> None:
+    with Cache(tmp_path / "cache", memory="1MiB", disk="32MiB", policy=policy, plane=plane) as cache:
+        for number in range(3):
+            cache[number] = np.full(300_000, number, "u1")
+        for number in (0, 2):
+            for _ in range(2):
+                assert cache[number][0] == number
+        cache[3] = np.full(300_000, 3, "u1")
+        assert memory_has(cache) == {0, 1, 2, 3} - {goes}
+        assert cache.stats().memory.evictions == 1
+        assert sorted(cache) == [0, 1, 2, 3]
+        assert cache[goes][0] == goes
+
+
+def memory_has(cache: Cache) -> set[Any]:
+    """The keys that are in memory."""
+    from shmplane.cache.keys import digest_of, encode_key
+
+    plane = cache._plane
+    return {key for key in cache if f"{cache._prefix}{digest_of(encode_key(key))}" in plane}
+
+
+def test_a_small_item_that_was_used_stays_beside_a_scan(tmp_path: Path) -> None:
+    with Cache(tmp_path / "cache", memory="4MiB", disk="64MiB") as cache:
+        cache["kept"] = np.arange(1000)
+        for number in range(60):
+            cache.get("kept")
+            cache[number] = np.zeros(200_000, "u1")
+        assert "kept" in memory_has(cache)
+        assert cache.stats().memory.evictions > 30
 
 
 def test_a_directory_of_others_is_refused(tmp_path: Path) -> None:
