@@ -230,7 +230,8 @@ class MappedFile:
 
     def _show(self, known: _Range, start: int, nbytes: int) -> memoryview:
         self._known()
-        self._check(known, start + nbytes)
+        # The whole file: the walk cannot come to its end when any of it is gone.
+        self._check(known, known.nbytes)
         return known.view(start, nbytes)
 
     def resize(self, nbytes: int | str | None = None) -> None:

@@ -76,7 +76,7 @@ class Layout(Picture):
         """
         from .picture_table import table_of_blocks
 
-        return table_of_blocks(self._tables, self._all_processes)
+        return checked(self.name, table_of_blocks, self._tables, self._all_processes)
 
     def to_pandas(self) -> pd.DataFrame:
         """The same as a ``DataFrame``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 from .units import nbytes as show_nbytes
@@ -44,7 +45,8 @@ def _lines(layout: Picture) -> Iterator[str]:
         for share in block.shares:
             yield f"  {_cut(block.label)} version {block.version}: {_share(share)}"
     for advice in layout.advice:
-        yield f"! {_printable(advice.what)}: {advice.cure}"
+        said = f"! {_printable(advice.what)}: {_printable(advice.cure)}"
+        yield from textwrap.wrap(said, _WIDTH, subsequent_indent="  ")
 
 
 def _bar(segment: ShownSegment) -> str:

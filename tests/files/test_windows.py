@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shmplane import map_file
+from shmplane import FileTruncated, map_file
 from tests.files.residency import cached_nbytes, drop_cache, mapped_nbytes
 from tests.support.requires import require
 
@@ -77,6 +77,19 @@ def test_what_was_left_behind_is_not_mapped_any_more(large: Path, mode: Any, acc
     assert total == sum(range(4 * MIB))
     assert 2 * MIB <= most <= 4 * MIB
     assert mapped_nbytes(large) <= MIB
+
+
+@pytest.mark.parametrize("hide", [False, True])
+def test_a_file_that_was_cut_anywhere_ends_the_walk_at_the_next_window(tmp_path: Path, hide: bool) -> None:
+    path = tmp_path / "cut"
+    np.arange(MIB, dtype="u8").tofile(path)
+    windows = map_file(path).windows(MIB)
+    next(windows)
+    os.truncate(path, 4 * MIB)
+    if hide:
+        path.unlink()
+    with pytest.raises(FileTruncated):
+        next(windows)
 
 
 def test_a_loop_that_is_left_in_the_middle_leaves_no_pages(large: Path) -> None:

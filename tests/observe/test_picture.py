@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from shmplane import ClosedError, Layout, Plane
+from shmplane import ClosedError, Layout, Plane, PlaneCorrupt
 from shmplane.observe import layout_of, reading
-from tests.support.inside import look
+from tests.support.inside import look, row_of
 from tests.support.processes import Child
 from tests.support.stuck import lock_taken
 
@@ -148,6 +148,7 @@ def test_old_versions_that_are_kept_here_are_told_of(plane: Plane) -> None:
     plane["x"] = np.ones(10_000)
     layout = plane.layout()
     assert any("keeps 1 old version" in advice.what and "%reset" in advice.cure for advice in layout.advice)
+    assert "%reset -f out" in layout.text()
     assert {(block.version, block.state) for block in layout.blocks} == {(1, "superseded"), (2, "live")}
     del old
 
@@ -270,6 +271,36 @@ def run(*arguments: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+@pytest.mark.parametrize(
+    "column", ["created", "body_nbytes", "version", "segment", "name", "references", "owner", "cell"]
+)
+@pytest.mark.parametrize("word", [2**64 - 1, 2**63, 2**40, 1])
+def test_hostile_words_are_a_typed_error_or_a_layout(plane: Plane, column: str, word: int) -> None:
+    plane["x"] = np.zeros(10_000)
+    with plane.edit("x") as draft:
+        draft.array[0] = 1
+    row = row_of(plane.attach("x"))
+
+    def write(tx: Any) -> int:
+        before: int = getattr(tx.blocks, column)[row]
+        getattr(tx.blocks, column)[row] = word
+        return before
+
+    def mend(tx: Any, before: int) -> None:
+        getattr(tx.blocks, column)[row] = before
+
+    before = look(plane, write)
+    try:
+        layout = plane.layout()
+        page_of(layout)
+        layout.text()
+        layout.to_arrow()
+    except PlaneCorrupt:
+        pass
+    finally:
+        look(plane, mend, before)
 
 
 def test_a_hostile_table_of_extents_is_not_believed(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
