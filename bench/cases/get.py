@@ -50,7 +50,7 @@ def run(scale: Scale) -> Iterator[Row]:
         holder = plane["x"]
         held = measure(lambda: plane["x"])
         del holder
-        again = measure(lambda: plane["x"])
+        again = interleave({"ours": Contestant(lambda: plane["x"], 10 * number), **peers}, scale.rounds)
         turn = itertools.cycle(names).__next__
         standing: list[int] = []
         anew = measure(lambda: plane[turn()], after=lambda: standing.append(standing_leases()))

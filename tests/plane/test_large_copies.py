@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import resource
 import threading
 
 import numpy as np
@@ -121,4 +122,20 @@ def test_mappings_for_filling_are_used_again(plane_root: object) -> None:
             for known, value in expected.items():
                 assert np.array_equal(plane[known], value), (turn, known)
         assert memory_of(plane)._writable
+        plane.destroy()
+
+
+def test_a_warm_segment_that_is_mapped_to_be_filled_has_its_pages_already(plane_root: object) -> None:
+    with shmplane.Plane("large", root=str(plane_root), capacity="64MiB") as plane:
+        value = np.ones(4 << 20, np.uint8)
+        for _ in range(6):
+            plane["x"] = value
+            mappings = list(memory_of(plane)._writable.values())
+            if mappings:
+                break  # the first was just made, and nobody has touched it
+        assert len(mappings) == 1
+        before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+        assert sum(mappings[0].view[at] for at in range(0, len(value), 4096)) >= 0
+        faults = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before
+        assert faults < 16, "of 1,024 pages, which the kernel enters by 16 at most when they are touched"
         plane.destroy()
