@@ -33,6 +33,7 @@ __all__ = ["AsyncConnectionPool"]
 
 T = TypeVar("T")
 
+LEAST_GRACE = 0.5  #: seconds that ``close`` gives the plane for its last counts, whatever its own ``grace``
 CHECK_GRACE = 1.0  #: seconds that a check has at least, however near the deadline
 
 
@@ -190,11 +191,12 @@ class AsyncConnectionPool(BasePool[T]):
         # Others see the last counts, and the permits are free, when this returns; unless the plane keeps us waiting.
         said = asyncio.Event()
         self._engine.ask_host(self._figures.publish, lambda _: said.set())
+        patience = min(CLOSE_GRACE, max(deadline - monotonic(), LEAST_GRACE))
         try:
-            async with asyncio.timeout(CLOSE_GRACE):
+            async with asyncio.timeout(patience):
                 await said.wait()
         except own(TimeoutError):
-            reports.log.warning("pool %r: its plane did not answer within %g s", self.name, CLOSE_GRACE)
+            reports.log.warning("pool %r: its plane did not answer within %g s", self.name, patience)
 
     async def __aenter__(self) -> Self:
         self._bind()

@@ -10,11 +10,12 @@ import os
 import pickle
 import random
 import signal
+import threading
 
 import anyio
 import pytest
 
-from shmplane.connections import AsyncConnectionPool
+from shmplane.connections import AsyncConnectionPool, async_pool
 from shmplane.errors import PoolClosed, PoolTimeout, TooManyWaiters
 from tests.connections.fakes import Conn, Server, works
 
@@ -444,3 +445,41 @@ def test_a_thousand_tasks_share_ten_connections(server) -> None:
             assert pool.stats().acquires == 1000
 
     asyncio.run(main())
+
+
+class StuckPlane:
+    """Somebody else has its lock and does not go on."""
+
+    def __init__(self) -> None:
+        self.asked, self.goes_on = threading.Event(), threading.Event()
+
+    def _host_meter(self, _: str) -> StuckPlane:
+        return self
+
+    def publish(self, _: object) -> None:
+        self.asked.set()
+        assert self.goes_on.wait(30)
+
+    def total(self) -> list[int]:
+        return []
+
+    def close(self) -> None:
+        pass
+
+
+def test_close_waits_for_a_stuck_plane_no_longer_than_for_connections(server, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(async_pool, "CLOSE_GRACE", 3600.0)
+    plane = StuckPlane()
+
+    async def main() -> None:
+        pool = AsyncConnectionPool(server.open_slowly, name="p", plane=plane)
+        async with pool.connection():
+            pass
+        await pool.close(grace=0)
+        assert plane.asked.is_set()
+
+    try:
+        asyncio.run(main())
+        assert "its plane did not answer" in caplog.text
+    finally:
+        plane.goes_on.set()

@@ -181,3 +181,17 @@ def test_the_drain_timer_goes_on_after_it_ran_out_of_memory(
         while leases_of(plane) and time.monotonic() < deadline:
             time.sleep(0.01)
     assert not leases_of(plane)
+
+
+def test_destroy_removes_the_directory_whatever_stands_in_place_of_its_files(plane_root: Path) -> None:
+    plane = shmplane.Plane("p", root=str(plane_root), capacity="4MiB")
+    plane["x"] = b"value"
+    directory = Path(attachment_of(plane).path)
+    for name in ("lock", "manifest"):
+        (directory / name).unlink()
+        (directory / name / "stray").mkdir(parents=True)
+    plane.destroy()
+    assert not directory.exists()
+    with shmplane.Plane("p", root=str(plane_root), capacity="4MiB") as other:
+        assert list(other) == []
+        other.destroy()

@@ -10,16 +10,17 @@ from __future__ import annotations
 import atexit
 import os
 import threading
+from collections.abc import Container, Iterable
 from typing import TYPE_CHECKING
 
 from ...errors import ClosedError, PlaneCorrupt, ShmplaneError
 from ...manifest import destroy as destroy_tables
 from ...manifest import destroy_unread
-from ...system import NOT_HAD, ignoring, own, remove_tree, run_in_forked_child
+from ...system import NOT_HAD, identity_of, ignoring, own, remove_tree, run_in_forked_child
 from .patience import is_in_event_loop, moment
 
 if TYPE_CHECKING:
-    from ...manifest import Doomed, Manifest, Transaction
+    from ...manifest import Doomed, Transaction
     from .attachment import Attachment
 
 __all__ = [
@@ -133,6 +134,9 @@ def forget_ended(attachment: Attachment) -> None:
 def destroy(attachment: Attachment) -> None:
     """End the plane for all processes; views handed out stay valid."""
     with opening:
+        ours = {attachment.manifest.identity, attachment.lock.identity}
+        with ignoring(OSError):
+            ours.add(identity_of(attachment.token.fd))
         try:
             unleased = attachment.change(destroy_tables)
         except own(ClosedError):
@@ -143,7 +147,7 @@ def destroy(attachment: Attachment) -> None:
         attachment.end(f"plane {attachment.name!r} was destroyed; open it again to make a new one")
         _forget(attachment)
         with attachment.memory.translated(f"removing the files of plane {attachment.name!r}, which has ended"):
-            _remove_plane(attachment, unleased)
+            _remove_plane(attachment, unleased, ours)
 
 
 def _forget(attachment: Attachment) -> None:
@@ -152,22 +156,18 @@ def _forget(attachment: Attachment) -> None:
         del attached[key]
 
 
-def _remove_plane(attachment: Attachment, unleased: list[Doomed]) -> None:
+def _remove_plane(attachment: Attachment, unleased: list[Doomed], ours: Iterable[tuple[int, int]] = ()) -> None:
     for segment in unleased:
         attachment.memory.remove(segment)
     with ignoring(PlaneCorrupt):
         for segment_id in attachment.exported_segments():
             attachment.memory.remove_link(segment_id)
-    remove_directory(attachment.path, attachment.manifest)
+    remove_directory(attachment.path, {attachment.manifest.identity, *ours})
 
 
-def remove_directory(path: str, manifest: Manifest) -> None:
-    """Move the directory of a destroyed plane away, if it still is that plane's, and remove it."""
-    try:
-        here = os.stat(f"{path}/manifest")
-    except own(FileNotFoundError):
-        return
-    if (here.st_ino, here.st_dev) != manifest.identity:
+def remove_directory(path: str, ours: Container[tuple[int, int]]) -> None:
+    """Move the directory of a destroyed plane away, if one of its files still is that plane's, and remove it."""
+    if not any(_identity_at(f"{path}/{name}") in ours for name in ("manifest", "lock", "tokens")):
         return
     dead = f"{os.path.dirname(path)}/.dead-{os.urandom(8).hex()}"
     try:
@@ -175,6 +175,14 @@ def remove_directory(path: str, manifest: Manifest) -> None:
     except own(FileNotFoundError):
         return
     remove_tree(dead)  # what cannot be removed now, for want of descriptors, is removed by the next ``gc``
+
+
+def _identity_at(path: str) -> tuple[int, int]:
+    try:
+        here = os.stat(path)
+    except own(FileNotFoundError):
+        return -1, -1
+    return here.st_ino, here.st_dev
 
 
 @atexit.register

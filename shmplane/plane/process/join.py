@@ -36,7 +36,7 @@ def try_join(root: str, name: str, path: str) -> Attachment | None:
         try:
             joined = joining.change(_join, joining)
         except own(ClosedError):
-            remove_directory(path, manifest)
+            remove_directory(path, {manifest.identity})
             return None
         if joined:
             # Known first, then no longer ours to close: Ctrl-C in between leaves one that has lost its descriptors.
