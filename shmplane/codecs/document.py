@@ -23,7 +23,7 @@ from .read_only import ReadOnlyDict, ReadOnlyList, freeze
 from .where import find
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from .base import Memory
 
@@ -132,19 +132,21 @@ def is_document(value: Any, is_leaf: Callable[[Any], bool]) -> bool:
         is_leaf: is asked of what is no container and of no plain type.
     """
     level = [value]
-    for _ in range(MAX_DEPTH + 1):
-        # By identity, or a list that contains itself twice would double with each level.
-        found: dict[int, Any] = {}
-        for item in level:
-            children = _to_look_into(item, is_leaf)
-            if children is None:
-                return False
-            if children:
-                found |= zip(map(id, children), children, strict=True)
-        if not found:
-            return True
-        level = list(found.values())
+    try:
+        for _ in range(MAX_DEPTH + 1):
+            # By identity, or a list that contains itself twice would double with each level.
+            level = list({id(child): child for item in level for child in _to_look_into(item, is_leaf)}.values())
+            if not level:
+                return True
+            if not isinstance(level[0], (dict, list, tuple)) and not is_leaf(level[0]):
+                return False  # as in a dict of a thousand arrays
+    except own(_Foreign):
+        return False
     raise too_deep()
+
+
+class _Foreign(Exception):
+    """Something is no JSON."""
 
 
 def too_deep() -> UnsupportedValue:
@@ -155,21 +157,22 @@ def too_deep() -> UnsupportedValue:
     )
 
 
-def _to_look_into(value: Any, is_leaf: Callable[[Any], bool]) -> Sequence[Any] | None:
-    """The children of ``value`` that may be none of JSON; None when it is none itself, or the first of them."""
+def _to_look_into(value: Any, is_leaf: Callable[[Any], bool]) -> Iterable[Any]:
+    """The children of ``value`` that may be none of JSON; ``_Foreign`` when it is none itself."""
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str):
-                return None
+                raise _Foreign
         children: Iterable[Any] = value.values()
     elif isinstance(value, (list, tuple)):
         children = value
+    elif is_leaf(value):
+        return ()
     else:
-        return () if is_leaf(value) else None
+        raise _Foreign
     if _LEAVES.issuperset(map(type, children)):
         return ()
-    rest = [child for child in children if type(child) not in _LEAVES]
-    return rest if isinstance(rest[0], (dict, list, tuple)) or is_leaf(rest[0]) else None
+    return [child for child in children if type(child) not in _LEAVES]
 
 
 def is_text_or_number(value: Any) -> bool:
