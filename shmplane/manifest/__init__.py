@@ -15,6 +15,7 @@ from .limits import FORMAT, MAX_METERS, METER_WORDS, Limits, fingerprint_of_form
 from .membership import copy_leases, destroy, destroy_unread, release_slot, say_pid, take_slot
 from .metering import LEVEL_WORDS, Metering
 from .places import TEMPORARY_PREFIX, default_root, directory_of, link_prefix, open_files, plane_names, why_left_over
+from .queues import EvictionQueues
 from .reading import BlockFacts, Contents, Reader, held_rows, not_found
 from .recovery import leave, rebuild, reclaim_slot, rows_of_owner
 from .roots import emptied_segments, is_rooted, reach
@@ -78,14 +79,13 @@ __getattr__ = late_names(
 __all__ = [
     "Block", "BLOCK_STATES", "BlockFacts", "BlockInfo", "CELL_NBYTES", "checked", "Contents", "Coordination",
     "copy_leases", "CREATING", "default_root", "destroy", "destroy_unread", "directory_of", "DOOMED", "Doomed",
-    "emptied_segments", "EVICTABLE", "evict", "evict_in_group", "Evicted", "expire_all", "expire_some", "fingerprint_of_format",
-    "FORMAT", "FREE", "Freed", "group_room", "held_rows", "is_rooted", "KEPT", "KIND_CODES", "KINDS", "leave", "LEVEL_WORDS",
-    "Limits", "link_prefix", "LIVE", "MAKING", "Manifest", "MAX_METERS", "MAX_REFERENCES", "METER_WORDS",
-    "Metering", "Need", "NeedSlab", "NO_TICKET", "not_found", "NOTHING", "open_files", "open_group", "PAGES", "Place",
-    "plane_names", "PlaneStatistics", "Process", "Queues",
-    "reach", "read_blocks", "read_published_name", "read_snapshot", "read_summary",
-    "read_superseded", "Reader", "rebuild", "reclaim_slot", "Reclaimed", "release_slot", "rows_of_owner", "say_pid",
-    "row_of_name_word",
+    "emptied_segments", "evict", "evict_in_group", "EVICTABLE", "Evicted", "EvictionQueues", "expire_all",
+    "expire_some", "fingerprint_of_format", "FORMAT", "FREE", "Freed", "group_room", "held_rows", "is_rooted",
+    "KEPT", "KIND_CODES", "KINDS", "leave", "LEVEL_WORDS", "Limits", "link_prefix", "LIVE", "MAKING", "Manifest",
+    "MAX_METERS", "MAX_REFERENCES", "METER_WORDS", "Metering", "Need", "NeedSlab", "NO_TICKET", "not_found",
+    "NOTHING", "open_files", "open_group", "PAGES", "Place", "plane_names", "PlaneStatistics", "Process", "Queues",
+    "reach", "read_blocks", "read_published_name", "read_snapshot", "read_summary", "read_superseded", "Reader",
+    "rebuild", "reclaim_slot", "Reclaimed", "release_slot", "row_of_name_word", "rows_of_owner", "say_pid",
     "Segment", "SEGMENT_STATES", "SemaphoreInfo", "SemaphoreUse", "SMALL_NBYTES", "Snapshot", "STEPS", "Summary",
     "TableCopier", "TableCopy", "take_slot", "TEMPORARY_PREFIX", "timestamp", "Transaction", "USED", "WARM",
     "watch_bit", "why_left_over",

@@ -54,7 +54,8 @@ def evict(tx: Transaction, need: Need) -> Evicted:
     spare, evicted = min(tx.header.live_blocks[0] // _BLOCKS_PER_SPARE, _MOST_SPARE), 0
     for group in _in_order(tx):
         evicted = _evict_from(tx, group, partial(_has_room, tx, need), evicted=evicted, spare=spare)
-    return Evicted(evicted, _has_room(tx, need), sum(tx.manifest.groups.blocks.tolist()))
+    left = min(sum(tx.manifest.groups.blocks.tolist()), tx.blocks.rows)
+    return Evicted(evicted, _has_room(tx, need), left)
 
 
 def evict_in_group(tx: Transaction, group: int, nbytes: int) -> Evicted:
@@ -65,7 +66,7 @@ def evict_in_group(tx: Transaction, group: int, nbytes: int) -> Evicted:
         return group_room(tx, group) >= nbytes
 
     evicted = _evict_from(tx, group, has_room, evicted=0, spare=min(blocks[group] // _BLOCKS_PER_SPARE, _MOST_SPARE))
-    return Evicted(evicted, has_room(), blocks[group])
+    return Evicted(evicted, has_room(), min(blocks[group], tx.blocks.rows))
 
 
 def group_room(tx: Transaction, group: int) -> int:

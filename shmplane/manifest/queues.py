@@ -113,6 +113,13 @@ class EvictionQueues:
         self.of(group).admit(row, key_hash)
         self._groups.blocks[group] += 1
 
+    def hit(self, row: int) -> None:
+        """A block was used without being leased. A hint, without the lock: nothing when it is evictable no more."""
+        blocks = self._manifest.blocks
+        group = blocks.group[row]
+        if 0 < group <= MAX_GROUPS and blocks.queue[row]:
+            self.of(group - 1).hit(row)
+
     def forget(self, row: int) -> None:
         """A block that is in a queue is freed."""
         group = self._manifest.blocks.group[row] - 1

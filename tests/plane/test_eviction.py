@@ -15,12 +15,12 @@ import pytest
 import shmplane
 from shmplane import ItemTooLarge, PlaneFull
 from shmplane.codecs import encode
-from shmplane.manifest import open_group
+from shmplane.manifest import EvictionQueues, open_group
 from shmplane.plane.blocks.publish import put_unleased
 from shmplane.plane.blocks.target import Target
 from shmplane.system import ignoring
 from tests.support.audit import faults_of
-from tests.support.inside import attachment_of, change, look, suspect_everything
+from tests.support.inside import attachment_of, change, look, manifest_of, suspect_everything
 from tests.support.processes import Child
 
 KIB = 1 << 10
@@ -173,6 +173,26 @@ def test_a_group_stays_within_its_limit_whatever_is_put(plane: shmplane.Plane, p
     assert groups.evictions[group - 1] > 0
     assert "other" in plane
     assert not faults_of(plane)
+
+
+@pytest.mark.parametrize("policy", ["s3fifo", "lru", "lfu", "sieve"])
+def test_what_was_hit_without_a_lease_outlives_what_was_not(plane: shmplane.Plane, policy: str) -> None:
+    group = change(plane, open_group, b"cache", policy, 100 * KIB)
+    for index in range(9):
+        _put_in_group(plane, group, f"{index}", 10_000)
+    hits = EvictionQueues(manifest_of(plane))
+    for _ in range(3):
+        hits.hit(look(plane, lambda tx: tx.current(b"0")[1]))
+    for index in range(9, 12):
+        _put_in_group(plane, group, f"{index}", 10_000)
+    assert "0" in plane
+    assert not {"1", "2"} & set(plane.names())
+
+
+def test_a_hit_of_what_is_not_evictable_is_nothing(plane: shmplane.Plane) -> None:
+    plane["x"] = b"x"
+    EvictionQueues(manifest_of(plane)).hit(0)
+    assert not look(plane, lambda tx: tx.blocks.seen[0])
 
 
 def test_an_item_larger_than_its_group_says_so(plane: shmplane.Plane) -> None:

@@ -50,6 +50,9 @@ def make(root: Path) -> shmplane.Plane:
     for number in range(6):
         plane[f"small/{number}"] = SMALL
     plane["large"], plane["other"] = LARGE, LARGE[:20_000]
+    for number in range(3):
+        plane.put(f"evictable/{number}", SMALL, evictable=True).close()
+        plane.put(f"for a time/{number}", SMALL, ttl=1000.0).close()
     plane["gone"] = SMALL
     del plane["gone"], plane["other"]
     plane.lock("known").acquire()
@@ -105,6 +108,8 @@ def calls(plane: shmplane.Plane) -> dict[str, Callable[[], Any]]:
         "blocks": lambda: plane.blocks(),
         "stats": lambda: plane.stats(),
         "put small": lambda: plane.put("put", SMALL),
+        "put evictable": lambda: plane.put("evictable/1", SMALL, evictable=True).close(),
+        "put for a time": lambda: plane.put("put", SMALL, ttl=0.001).close(),
         "put large": lambda: plane.put("put", LARGE),
         "put if": lambda: plane.put("small/0", SMALL, expected_version=1),
         "anonymous": anonymous,
@@ -210,6 +215,13 @@ def test_a_counter_of_rows_that_was_written_over_hangs_nobody(plane_root: Path, 
 def test_words_of_the_header_that_were_written_over_hang_nobody(plane_root: Path) -> None:
     words = list(words_of("header", range(1)))
     meet_all(random.Random(1).sample(words, 40), plane_root)
+
+
+def test_words_of_queues_that_were_written_over_hang_nobody(plane_root: Path) -> None:
+    chains = {"queue", "before", "after", "rank", "group", "until", "owner"}
+    words = [word for word in words_of("blocks", range(4)) if word.column in chains]
+    generator = random.Random(3)
+    meet_all(generator.sample(words, 10) + generator.sample(list(words_of("groups", range(1))), 10), plane_root)
 
 
 def test_a_table_that_refers_to_other_rows_than_its_own_is_corrupt_and_nothing_else(plane_root: Path) -> None:
