@@ -281,8 +281,8 @@ def read_published_name(tables: TableCopy, row: int) -> str | None:
 def read_superseded(tables: TableCopy, rows: Iterable[int]) -> list[int]:
     """Those of some rows that were published under a name which does not point to them any more."""
     words, published = tables.names.word.tolist(), tables.blocks.name.tolist()
-    pointed_to = [row_of_name_word(word) for word in words]
-    return [row for row in rows if 0 < published[row] <= len(words) and pointed_to[published[row] - 1] != row]
+    named = ((row, published[row] - 1) for row in rows)
+    return [row for row, name in named if 0 <= name < len(words) and row_of_name_word(words[name]) != row]
 
 
 def _process(tables: TableCopy, slot: int) -> Process:
