@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-LIBRARIES = ("shmplane", "numpy", "pyarrow", "psutil", "lmdb")
+LIBRARIES = ("shmplane", "numpy", "pyarrow", "psutil", "lmdb", "diskcache")
 
 
 def describe_host() -> dict[str, Any]:
