@@ -18,6 +18,7 @@ CALLS = {
     "Plane.get": "name, default=None, *, as_=None",
     "Plane.get_or_put": "name, fn, *args",
     "Plane.get_or_put_async": "name, fn, *args",
+    "Plane.load": "name, path, *, format=None, progress=None, **read_options",
     "Plane.attach": "name",
     "Plane.create": "name, shape, dtype",
     "Plane.edit": "name",

@@ -35,7 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
     where = "where the planes lie (default: $SHMPLANE_ROOT or /dev/shm)"
     parser.add_argument("--root", default=default_root(), metavar="DIR", help=where)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    for add in (_ls, _info, _map, _health, _gc, _doctor, _rm, _demo, _bench):
+    for add in (_ls, _info, _map, _health, _gc, _doctor, _rm, _load, _save, _demo, _bench):
         add(commands)
     return parser
 
@@ -194,6 +194,43 @@ def _rm(commands: Commands) -> None:
     command.add_argument("blocks", nargs="*", metavar="BLOCK", help="names of blocks")
     command.add_argument("--plane", dest="whole", action="store_true", help="remove the plane with all its blocks")
     command.add_argument("--force", action="store_true", help="also what is leased, or too damaged to be opened")
+
+
+_FORMATS = "npy, npz, parquet, arrow, feather, csv, safetensors or raw; default: what the end of its name says"
+
+
+def _load(commands: Commands) -> None:
+    command = _command(
+        commands,
+        "load",
+        "read a file into a block, and make the plane if it is not there",
+        run="transferring:load",
+        examples=[
+            ("shmplane load market flights flights.parquet", "a table"),
+            ("shmplane load models llm model.safetensors", "a dict of arrays, for every process"),
+        ],
+        json=False,
+    )
+    _file(command)
+
+
+def _save(commands: Commands) -> None:
+    command = _command(
+        commands,
+        "save",
+        "write a block to a file, whole or not at all",
+        run="transferring:save",
+        examples=[("shmplane save market flights flights.parquet", "what was there is replaced")],
+        json=False,
+    )
+    _file(command)
+
+
+def _file(command: argparse.ArgumentParser) -> None:
+    command.add_argument("plane", metavar="PLANE", help="a plane's name")
+    command.add_argument("block", metavar="NAME", help="a block's name")
+    command.add_argument("file", metavar="FILE", help="a path")
+    command.add_argument("--format", metavar="FORMAT", help=_FORMATS)
 
 
 def _demo(commands: Commands) -> None:

@@ -4,7 +4,7 @@
 back, ``as_kind`` as something else. No library is imported before a value of its kind is met.
 """
 
-from .array import array_over, grow_array
+from .array import array_over, describe_array, grow_array
 from .base import Encoded, Memory, Sink
 from .batches import TableStream
 from .choose import encode_by_rank, gather_rows
@@ -40,15 +40,17 @@ from .kinds import (
     present,
     tree_over,
 )
-from .raw import open_body
+from .raw import EncodedBytes, open_body
 from .rows import TableForm, align_rows, form_of
 from .table import check_table, encode_table, find_columns, nbytes_of, parse_schema
+from .tree import encode_tree
 
 __all__ = [
     "align_column", "align_rows", "array_over", "as_kind", "AS_KINDS", "as_table", "as_tensors", "check_as",
     "check_composition", "check_labels", "check_table", "check_values", "Codec", "CODECS", "column_to_arrow",
-    "Composition", "composition_of", "decode_document", "describe", "Description", "encode", "encode_by_rank",
-    "encode_rows", "encode_table", "Encoded", "find_columns", "flatten", "form_of", "gather_rows", "grow_array",
+    "Composition", "composition_of", "decode_document", "describe", "describe_array", "Description", "encode", "encode_by_rank",
+    "encode_rows", "encode_table",
+    "encode_tree", "Encoded", "EncodedBytes", "find_columns", "flatten", "form_of", "gather_rows", "grow_array",
     "is_composed", "join_chunks", "KINDS", "labels_of", "Memory", "metadata_with", "nbytes_of", "open_body",
     "open_table", "pack_composition", "parse_schema", "Part", "Piece", "present", "read_pieces", "Sink",
     "SMALL_DOCUMENT_NBYTES", "TableForm", "TableStream", "title_of", "tree_over",

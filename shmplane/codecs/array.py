@@ -14,6 +14,7 @@ would be lost.
 
 from __future__ import annotations
 
+import math
 import struct
 import sys
 from functools import lru_cache
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "EncodedArray",
     "array_over",
+    "describe_array",
     "encode_array",
     "encode_array_like",
     "grow_array",
@@ -99,6 +101,20 @@ def encode_array(array: npt.NDArray[Any], name: str | None = None) -> EncodedArr
         return EncodedArray(array, _frame(array.dtype, array.shape, b"F", name), array.T)
     order = b"F" if _is_closer_to_fortran(array) else b"C"
     return EncodedArray(array, _frame(array.dtype, array.shape, order, name), None)
+
+
+def describe_array(dtype: Any, shape: tuple[int, ...], *, is_fortran: bool = False) -> tuple[bytes, int]:
+    """The frame of an array that is to be written, and the bytes of its elements.
+
+    Args:
+        dtype: NumPy's, or the name of a type that NumPy does not have.
+    """
+    import numpy as np
+
+    name = dtype if isinstance(dtype, str) and dtype in FOREIGN_NBYTES else None
+    elements = np.dtype(dtype) if name is None else words_dtype(name)
+    frame = _frame(elements, shape, b"F" if is_fortran and len(shape) > 1 else b"C", name)
+    return frame, math.prod(shape) * elements.itemsize
 
 
 def is_fortran(array: npt.NDArray[Any]) -> bool:

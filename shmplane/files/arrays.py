@@ -98,8 +98,11 @@ def _check_shape(shape: Any) -> tuple[int, ...]:
     return lengths
 
 
-def layout_of_npy(data: memoryview, path: str) -> Layout:
-    """The array of a whole ``.npy`` file.
+def layout_of_npy(data: memoryview, path: str, *, file_nbytes: int | None = None) -> Layout:
+    """The array of a ``.npy`` file.
+
+    Args:
+        data: the whole file; or so much of it that its header is there, when ``file_nbytes`` says how much there is.
 
     Raises:
         ValueError: it is no such file; FileTruncated: it ends before its array does; UnsupportedValue: of objects.
@@ -108,13 +111,14 @@ def layout_of_npy(data: memoryview, path: str) -> Layout:
         raise ValueError(f"{path} is no .npy file; say which dtype its bytes have: array('f8')")
     described, start = _read_header(data, path)
     layout = _described(described, start, path)
-    if layout.nbytes > len(data) - start:
+    found = len(data) if file_nbytes is None else file_nbytes
+    if layout.nbytes > found - start:
         raise FileTruncated(
             f"{path} ends too early: its header tells of {layout.dtype} of shape {layout.shape}, {layout.nbytes:,} B, and "
-            f"{len(data) - start:,} follow. It was cut short, or is still being written.",
+            f"{found - start:,} follow. It was cut short, or is still being written.",
             path=path,
             needed=start + layout.nbytes,
-            found=len(data),
+            found=found,
         )
     return layout
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from .. import manifest, observe
@@ -28,9 +27,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from .. import codecs
+    from ..files import OnProgress, StrPath
     from ..manifest import BlockInfo, PlaneStatistics, Reclaimed
     from ..observe import Health, Layout, Watch
-    from . import blocks, drafts, inventory, shown
+    from . import blocks, drafts, inventory, shown, transfer
     from .blocks import Block, Buffer, Builder
     from .blocks.claims import Lease
     from .blocks.views import Known
@@ -45,6 +45,7 @@ else:
     codecs = late("shmplane.codecs")
     blocks = late("shmplane.plane.blocks")
     drafts = late("shmplane.plane.drafts")
+    transfer = late("shmplane.plane.transfer")
     inventory = late("shmplane.plane.inventory")
     shown = late("shmplane.plane.shown")
     finding = late("shmplane.plane.coordination.finding")
@@ -62,9 +63,6 @@ else:
 __all__ = ["Plane"]
 
 D = TypeVar("D")
-
-#: kinds whose views cost no more than a mapping
-_SHOWN_AT_ONCE = {"array", "bytes"}
 
 
 class Plane(MutableMapping[str, Any]):
@@ -280,35 +278,27 @@ class Plane(MutableMapping[str, Any]):
             RuntimeError: ``fn``, or a task or thread that it started meanwhile, asks for the name that it loads.
         """
         running_loop()
-        encoded = check_block_name(name)
-        missing = object()
-        value = await self._find_async(name, encoded, missing)
+        encoded, missing = check_block_name(name), object()
+        value = await self._find_async(name, missing)
         if value is not missing:
             return value
         instance = self._open().instance
         loading.refuse_own(instance, name, in_task=True)
         title = f"the loading of {name!r} in plane {self.name!r}"
         async with self._semaphore(b"g:" + encoded, 1, title):
-            value = await self._find_async(name, encoded, missing)
+            value = await self._find_async(name, missing)
             if value is missing:
                 with loading.loading(instance, name, in_task=True):
                     loaded = await in_threads.call_in_loop(fn, *args)
                 value = await in_threads.call_in_thread(self._put_and_show, name, loaded, to_its_end=True)
             return value
 
-    async def _find_async(self, name: str, encoded: bytes, default: Any) -> Any:
+    async def _find_async(self, name: str, default: Any) -> Any:
         """``get`` that never waits for the plane's lock in the loop's thread."""
-        attachment = self._open()
-        value = blocks.held(attachment, self._recent, name, default)
-        if value is not default:
-            return value
-        found = await finding.find_async(attachment, encoded, self._closing)
-        if found is None:
-            return default
-        show = partial(blocks.show, self._recent, name, found, trust_pickle=self._trust_pickle)
-        if found[0].facts.codec in _SHOWN_AT_ONCE or found[0].nbytes <= codecs.SMALL_DOCUMENT_NBYTES:
-            return show()
-        return await in_threads.call_in_thread(show)
+        find = finding.find_async(
+            self._open(), self._recent, name, default, self._closing, trust_pickle=self._trust_pickle
+        )
+        return await find
 
     def _put_and_show(self, name: str, loaded: Any) -> Any:
         # Its lease keeps the value, also when somebody deletes the name at once.
@@ -392,6 +382,41 @@ class Plane(MutableMapping[str, Any]):
             BlockNotFound: it is not there and ``shape`` is None.
         """
         return blocks.open_mutable(self._open(), name, shape, dtype)
+
+    def load(
+        self, name: str, path: StrPath, *, format: str | None = None, progress: OnProgress = None, **read_options: Any
+    ) -> Block:
+        """Read a file straight into a block: npy, npz, parquet, arrow, feather, csv, safetensors or raw.
+
+        Tables are tables; npz and safetensors are trees, a dict of arrays by name; raw files are bytes.
+
+        Args:
+            format: one of these; None: what the end of the file's name says.
+            progress: ``progress(done, total)`` in bytes of the file, from the calling thread.
+            read_options: ``columns`` of parquet, arrow and feather; others of parquet are those of
+                ``ParquetFile.iter_batches``; of csv, those of ``pyarrow.csv``'s options by name, as ``delimiter``; of raw,
+                ``dtype`` and ``shape``, which make it an array.
+
+        Raises:
+            FileNotFoundError: there is no such file; IsADirectoryError: it is a directory.
+            FileTruncated: it ends too early.
+            ValueError: it is not what its name says, or nothing says what it is.
+
+        Cost: one copy from the file, without another one of it in memory: a piece, or an Arrow batch, at a time.
+        """
+        lease = transfer.load(self._open(), name, path, format=format, progress=progress, options=read_options)
+        return blocks.Block(lease)
+
+    def save(self, name: str, path: StrPath, *, format: str | None = None) -> None:
+        """Write the current version to a file: whole, and on the disk, or not at all; see ``load`` for the formats.
+
+        Raises:
+            BlockNotFound: no such name.
+            UnsupportedValue: a file of that format cannot have this value.
+            PlaneFull: the disk is full; a file that was there is as before.
+        """
+        with self.attach(name) as block:
+            transfer.save(block, path, format)
 
     def buffer(self, nbytes: int) -> Buffer:
         """A writable scratch buffer of warm recycled pages; its contents are undefined."""

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         write_back,
     )
     from .standard import attach_untracked
+    from .user_files import ReplacingFile, open_to_read, read_into, replacing
     from .users import run_as
 
 __getattr__ = late_names(
@@ -65,6 +66,7 @@ __getattr__ = late_names(
         ".datafiles": "DataFile grow_data_file make_data_file open_data_file size_of_data_file",
         ".residency": "ADVICE advise drop_cached drop_pages is_half_of_memory is_readable scratch_pages write_back",
         ".standard": "attach_untracked",
+        ".user_files": "ReplacingFile open_to_read read_into replacing",
         ".users": "run_as",
     },
 )
@@ -76,7 +78,9 @@ __all__ = [
     "has_idle_core", "HostLock", "identity_of", "ignoring", "immortalise", "is_from_handler", "is_half_of_memory",
     "is_loaded", "is_readable", "join_forks", "late", "late_names", "lend", "link_file", "load_late", "Lost",
     "make_data_file", "make_directory", "Mapping", "memory_limit", "MemoryLimit", "NOT_HAD", "NotHad",
-    "open_data_file", "open_file", "own", "PAGE_NBYTES", "Pages", "populate", "punch", "read_start", "remove_entry",
+    "open_data_file", "open_file", "open_to_read",
+    "own", "PAGE_NBYTES", "Pages", "populate", "punch", "read_into", "read_start", "ReplacingFile", "replacing",
+    "remove_entry",
     "remove_tree", "reopen", "require_platform", "reserve", "round_to_pages", "run_as", "run_beside",
     "run_in_forked_child", "scratch_pages", "set_size", "size_class_of", "SIZE_CLASSES", "size_of_data_file",
     "Token", "try_flock", "unlink_quietly", "unlink_second_name", "wait_for_change", "wake_all", "Window",

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+from ...codecs import SMALL_DOCUMENT_NBYTES
+from ...names import check_block_name
 from ..blocks.claims import lease_current
+from ..blocks.views import held, show
+from .in_threads import call_in_thread
 from .waiting import SLICE_S, wait_for_async
 
 if TYPE_CHECKING:
     from ...manifest import Transaction
     from ..blocks.claims import Lease, Tracked
+    from ..blocks.views import Known
     from ..process.attachment import Attachment
     from .waiting import Closing
 
 __all__ = ["find_async"]
+
+#: kinds whose views cost no more than a mapping
+_SHOWN_AT_ONCE = {"array", "bytes"}
 
 
 class _Find:
@@ -43,9 +52,20 @@ class _Find:
         return SLICE_S
 
 
-async def find_async(attachment: Attachment, name: bytes, closing: Closing) -> tuple[Lease, Tracked, int, int] | None:
-    """What ``lease_current`` finds, for asyncio."""
-    find = _Find(attachment, name, closing)
+async def find_async(
+    attachment: Attachment, known: dict[str, Known], name: str, default: Any, closing: Closing, *, trust_pickle: bool
+) -> Any:
+    """The value of a name or ``default``, for asyncio; what takes its time to decode is decoded in a thread."""
+    value = held(attachment, known, name, default)
+    if value is not default:
+        return value
+    find = _Find(attachment, check_block_name(name), closing)
     if not await wait_for_async(find, None):
         raise closing.error()
-    return find.found
+    if find.found is None:
+        return default
+    shown = partial(show, known, name, find.found, trust_pickle=trust_pickle)
+    lease = find.found[0]
+    if lease.facts.codec in _SHOWN_AT_ONCE or lease.nbytes <= SMALL_DOCUMENT_NBYTES:
+        return shown()
+    return await call_in_thread(shown)

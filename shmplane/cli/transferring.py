@@ -1,0 +1,67 @@
+"""``shmplane load`` and ``shmplane save``: files to blocks and back."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from ..errors import ShmplaneError
+from ..observe import nbytes
+from .exits import OK, PROBLEMS, Failed
+from .output import printable
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from .output import Output
+
+__all__ = ["load", "save"]
+
+
+def load(options: Namespace, out: Output) -> int:
+    from ..plane import Plane
+
+    with _telling(), Plane(options.plane, root=options.root) as plane, _progress(options.file) as progress:
+        block = plane.load(options.block, options.file, format=options.format, progress=progress)
+        with block:
+            out.message(f"{printable(options.block)}: {block.kind}, {nbytes(block.nbytes)}, version {block.version}")
+    return OK
+
+
+def save(options: Namespace, out: Output) -> int:
+    from ..plane import Plane
+
+    with _telling(), Plane(options.plane, create=False, root=options.root) as plane:
+        plane.save(options.block, options.file, format=options.format)
+        out.message(f"{printable(options.block)}: written to {printable(options.file)}")
+    return OK
+
+
+@contextlib.contextmanager
+def _telling() -> Iterator[None]:
+    """A file that is not what it should be is no fault of this program."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        if isinstance(error, ShmplaneError):
+            raise
+        raise Failed(PROBLEMS, str(error)) from error
+
+
+@contextlib.contextmanager
+def _progress(title: str) -> Iterator[Callable[[int, int], object] | None]:
+    """A bar on a terminal, where the library for it is there."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield None
+        return
+    try:
+        from rich.console import Console
+        from rich.progress import Progress
+    except ImportError:
+        yield None
+        return
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(printable(title), total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
