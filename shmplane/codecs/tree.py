@@ -231,7 +231,7 @@ class _Leaves:
         return array, array.dtype if name is None else name
 
     def _described(self, leaf: Any) -> Encoded:
-        if hasattr(type(leaf), "write_to"):
+        if hasattr(leaf, "write_to") and hasattr(leaf, "whole") and hasattr(leaf, "frame"):
             return leaf  # type: ignore[no-any-return]
         # A block says what its value is; the array or table that it can be taken for may be another one.
         return self._encode(leaf.__shmplane_value__() if hasattr(type(leaf), "__shmplane_value__") else leaf)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,8 @@ import pytest
 
 from shmplane import codecs
 from shmplane.codecs.envelope import seal
-from shmplane.errors import PlaneCorrupt
+from shmplane.codecs.tree import parse_tree
+from shmplane.errors import PlaneCorrupt, UnsupportedValue
 from tests.codecs.harness import LeasedMemory, store
 
 VALUES: dict[str, tuple[Any, str | None]] = {
@@ -132,3 +134,26 @@ def test_a_shape_that_is_larger_than_the_memory_is_corrupt(shape: tuple[int, ...
     frame = seal(b"A", b"C" + bytes([len(shape)]) + b"\3\0" + sides + b"<f8")
     with pytest.raises(PlaneCorrupt):
         codecs.CODECS["array"].open(frame, LeasedMemory(bytes(64)))
+
+
+@pytest.mark.parametrize("count", [400, pytest.param(150_000, marks=pytest.mark.sweep)])
+def test_a_forged_index_of_a_tree_is_corrupt_or_reads_within_its_memory(count: int) -> None:
+    """Its checksum is in the frame, so a mutation of either alone is found by it; here both fit."""
+    encoded, memory = store(VALUES["tree"][0])
+    said = parse_tree(encoded.frame)
+    body, random_ = memory.copy(memory.nbytes), random.Random(20_260_102)
+    text, words = said.text_nbytes, said.text_nbytes + said.words_nbytes
+    for _ in range(count):
+        parts = [body[:text], body[text:words], body[words : said.index_nbytes]]
+        chosen = random_.choice([0, 1, 1, 2])
+        parts[chosen] = mutate(random_, parts[chosen])
+        parts[0] += b" " * (-len(parts[0]) % 8)
+        parts[1] = parts[1][: len(parts[1]) // 8 * 8]
+        index = b"".join(parts)
+        forged = index.ljust(-(-len(index) // 64) * 64, b"\0") + body[said.leaves_at :]
+        sizes = [said.leaves, *map(len, parts), crc32(index)]
+        payload = len(forged).to_bytes(8, "little") + b"".join(size.to_bytes(4, "little") for size in sizes)
+        try:
+            use("tree", seal(b"N", payload), LeasedMemory(forged))
+        except (PlaneCorrupt, UnsupportedValue):
+            continue

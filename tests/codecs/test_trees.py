@@ -172,6 +172,15 @@ def test_subclasses_of_arrays_come_back_as_arrays() -> None:
     assert back[1]["b"].tolist() == [2.0]
 
 
+class Writes:
+    def write_to(self, path: str) -> None: ...
+
+
+def test_an_object_that_looks_a_little_like_a_described_leaf_is_refused() -> None:
+    with pytest.raises(UnsupportedValue, match=r"value\[0\]: Writes cannot be stored"):
+        codecs.encode([Writes(), np.ones(1)])
+
+
 def test_a_described_leaf_is_taken_as_it_is() -> None:
     array, buffer = codecs.encode(np.arange(20.0)), codecs.encode(b"some bytes")
     assert_same(round_trip({"a": array, "b": (buffer,)}), {"a": np.arange(20.0), "b": (b"some bytes",)})
