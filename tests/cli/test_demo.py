@@ -56,6 +56,10 @@ def check_story(fields: dict[str, Any], workers: int) -> None:
     assert fields["schema_version"] == 1
     assert len(fields["workers"]) == workers
     assert fields["answers_agree"]
+    if fields["cache"] is not None:
+        assert fields["cache"]["agree"]
+        assert fields["cache"]["computed"][0] > 0
+        assert fields["cache"]["computed"][1] == 0
     crash = fields["crash"]
     assert crash["mid_put"]
     assert 0 < crash["written_nbytes"] <= crash["put_nbytes"]
@@ -81,6 +85,7 @@ def test_the_whole_story_on_a_table_of_ones_own(plane_root: Path, cities: Path) 
     means = {group["key"][0]: group["mean"] for group in fields["answers"][0]["groups"]}
     assert means == {"Rome": ROWS / 2 - 2, "Oslo": ROWS / 2 - 1, "(null)": ROWS / 2, "Bonn": ROWS / 2 + 1}
     assert fields["append"]["seen"]
+    assert fields["cache"]["hits"] >= fields["cache"]["computed"][0]
     assert fields["append"]["of_rows"] == ROWS + fields["append"]["rows"]
     assert list(plane_root.rglob("*/*")) == []
 

@@ -11,6 +11,7 @@ import secrets
 import signal
 import statistics
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from .crash import kill_in_the_middle
 from .data import Data, read_data
 from .questions import MOST_GROUPS, agree, choose_questions, merge, partial_answer
 from .report import Report, beside, table
-from .workers import SCRATCH, Worker, Workers, timed
+from .workers import CACHED_NBYTES, SCRATCH, Worker, Workers, timed
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -60,6 +61,7 @@ def tell(options: Namespace, out: Output) -> int:
             _work(team, data, report)
             before = _checksums(team)
             _show_work({worker.pid: worker.ask("private") for worker in team}, data.labels, report)
+            _ask_again(team, data, report)
             _crash(workers, team.pop(), data, plane=plane, put_nbytes=put_nbytes, report=report)
             _survive(before, _checksums(team), report)
             _change(team, data, plane, array_nbytes=put_nbytes, report=report)
@@ -187,6 +189,40 @@ def _show_work(private: dict[int, int], labels: dict[str, str], report: Report) 
     agreed = "the same as" if report.fields["answers_agree"] else "PROBLEM: not the same as"
     answers = [_table_of(answer, labels) for answer in report.fields["answers"]]
     report.show(beside(answers), "", f"{agreed} one process finds in its own copy")
+
+
+def _ask_again(team: list[Worker], data: Data, report: Report) -> None:
+    """The same questions through a cache, twice: the second time each worker asks for what another one has computed."""
+    questions = choose_questions(data.value)
+    try:
+        import diskcache  # noqa: F401 - the extra ``cache``
+    except ModuleNotFoundError:
+        questions = []
+    report.fields["cache"] = None
+    if not questions:
+        return
+    from ...cache import Cache
+
+    count, passes = len(team), []
+    with tempfile.TemporaryDirectory(prefix="shmplane-demo-") as made:
+        directory = os.path.join(made, "cache")
+        with Cache(directory, memory=CACHED_NBYTES, disk=4 * CACHED_NBYTES) as cache:
+            for further in range(2):
+                for number, worker in enumerate(team):
+                    worker.tell("answer_by_cache", directory, questions, (number + further) % count, count)
+                passes.append([worker.answer() for worker in team])
+            found = cache.stats()
+    first, second = ({index: answers for index, (answers, _, _) in enumerate(asked)} for asked in passes)
+    same = all(second[number] == first[(number + 1) % count] for number in range(count))
+    computed = [sum(computed for _, computed, _ in asked) for asked in passes]
+    took = [statistics.median(its for _, _, its in asked) for asked in passes]
+    report.promise(
+        same and computed[1] == 0,
+        cache={"computed": computed, "seconds": took, "hits": found.hits, "misses": found.misses, "agree": same},
+    )
+    report.step("The same through a cache, twice; the second time each asks for another one's share.")
+    report.show({"computed": f"{computed[0]}, then {computed[1]}: {found.hits} hits",
+                 "a worker's answers": f"{seconds(took[0])}, then {seconds(took[1])}"})  # fmt: skip
 
 
 def _table_of(answer: dict[str, Any], labels: dict[str, str]) -> Table:
