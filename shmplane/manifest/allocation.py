@@ -43,7 +43,9 @@ class Allocation(SegmentSpace):
         if following:
             header.free_blocks[0] = blocks.next[following - 1]
             return self._free_row(following - 1)
-        high = self._manifest.blocks_high
+        high = header.blocks_high[0]
+        if not high <= header.blocks_reserved[0] <= blocks.rows:
+            self._manifest.check_counters()
         if high == header.blocks_reserved[0] and high < blocks.rows:
             self._reserve_blocks(min(blocks.rows, max(64, high + min(high // 2, 8192))))
         if high < blocks.rows:

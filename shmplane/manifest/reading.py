@@ -112,8 +112,12 @@ class Reader:
         except own(IndexError, PlaneCorrupt):
             return False
 
-    def facts(self, row: int) -> BlockFacts:
-        """What the row of a live block says, checked against its segment."""
+    def facts(self, row: int, references: tuple[BlockFacts, ...] = ()) -> BlockFacts:
+        """What the row of a live block says, checked against its segment.
+
+        Args:
+            references: those of the blocks that it refers to, by who knows them; they are not read again.
+        """
         blocks, segments = self.blocks, self.segments
         segment = blocks.segment[row] - 1
         if segment < 0:
@@ -132,9 +136,8 @@ class Reader:
         codec = CODECS.get(kind)
         if codec is None:
             raise PlaneCorrupt(f"block row {row} is of unknown kind {kind}; delete the block", row=row)
-        references: tuple[BlockFacts, ...] = ()
         if blocks.references[row]:
-            references = tuple(self._facts_of_reference(other) for other in self.references(row))
+            references = references or tuple(self._facts_of_reference(other) for other in self.references(row))
         elif body_nbytes > room or (body_nbytes != stored_nbytes and kind != PAGES):
             raise PlaneCorrupt(f"block row {row} claims bytes that it has not; delete the block", row=row)
         return BlockFacts(

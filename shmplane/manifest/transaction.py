@@ -267,7 +267,7 @@ class Transaction(Reader):
         names.version[name_row] = version
         if blocks.group[row]:
             self.eviction.admit(row, names.hash[name_row])
-        if previous >= 0:
+        if previous >= 0 and not self._own_leases[previous]:
             self.free_unless_kept(previous)
 
     def _refer(self, row: int, others: Sequence[int]) -> None:

@@ -32,7 +32,7 @@ from .handlers import ignoring, is_from_handler, own
 from .hostlock import NOT_HAD, Busy, HostLock, Lost, NotHad
 from .immortal import immortalise
 from .imports import is_loaded
-from .mapping import Mapping, Pages, Window, lend, populate, reserve, round_to_pages
+from .mapping import Mapping, Pages, PrivateMapping, Window, populate, reserve, round_to_pages
 from .modules import late, late_names, load_late
 from .room import MemoryLimit, free_nbytes, memory_limit
 from .sizes import SIZE_CLASSES, class_nbytes, fits, size_class_of
@@ -76,10 +76,10 @@ __all__ = [
     "check_directory", "class_nbytes", "close_own", "create_file", "create_file_into", "DataFile", "DIRTY_METHODS",
     "dirty_runs", "drop_cached", "drop_pages", "exists", "fits", "ForkWitness", "free_nbytes", "grow_data_file",
     "has_idle_core", "HostLock", "identity_of", "ignoring", "immortalise", "is_from_handler", "is_half_of_memory",
-    "is_loaded", "is_readable", "join_forks", "late", "late_names", "lend", "link_file", "load_late", "Lost",
+    "is_loaded", "is_readable", "join_forks", "late", "late_names", "link_file", "load_late", "Lost",
     "make_data_file", "make_directory", "Mapping", "memory_limit", "MemoryLimit", "NOT_HAD", "NotHad",
     "open_data_file", "open_file", "open_to_read",
-    "own", "PAGE_NBYTES", "Pages", "populate", "punch", "read_into", "read_start", "ReplacingFile", "replacing",
+    "own", "PAGE_NBYTES", "Pages", "populate", "PrivateMapping", "punch", "read_into", "read_start", "ReplacingFile", "replacing",
     "remove_entry",
     "remove_tree", "reopen", "require_platform", "reserve", "round_to_pages", "run_as", "run_beside",
     "run_in_forked_child", "scratch_pages", "set_size", "size_class_of", "SIZE_CLASSES", "size_of_data_file",

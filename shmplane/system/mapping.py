@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import mmap
+import weakref
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from ..errors import PlaneFull
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     Runs = npt.NDArray[np.int64]  #: first page and number of pages of each run, ascending
 
-__all__ = ["Mapping", "Pages", "Window", "lend", "populate", "reserve", "round_to_pages"]
+__all__ = ["Mapping", "Pages", "PrivateMapping", "Window", "populate", "reserve", "round_to_pages"]
 
 AnyPages = TypeVar("AnyPages", bound="Pages")
 
@@ -152,12 +153,6 @@ def reserve(nbytes: int, *, writable: bool, kind: type[Pages] = Pages) -> Pages:
         raise _out_of_mappings(nbytes, error) from error
 
 
-def lend(pages: Pages) -> object:
-    """Another exporter of all the bytes. It is garbage when nobody can reach them any more through it."""
-    # Safety: it holds the buffer of the pages for as long as it lives.
-    return (ctypes.c_ubyte * len(pages)).from_buffer(pages)
-
-
 class Mapping:
     """A range of addresses with pieces of files laid over it.
 
@@ -203,8 +198,51 @@ class Mapping:
         pages: Pages = self.view.obj  # type: ignore[assignment]
         return pages
 
+    def words(self) -> memoryview:
+        """The range as unsigned 8-byte words."""
+        return self.view.cast("Q")
+
+
+def populate(mapping: Mapping) -> None:
+    """Have the kernel enter all pages of a writable mapping at once, which costs a fraction of faulting each (Linux 5.14)."""
+    with ignoring(OSError):
+        # Safety: exactly this object's own range; what is read from it stays the same.
+        libc.madvise(mapping.address, mapping.nbytes, _POPULATE_WRITE)
+
+
+class PrivateMapping(Mapping):
+    """A private, writable mapping that is lent to those who write.
+
+    Attributes:
+        loans: how often it was lent.
+    """
+
+    __slots__ = ("_lent", "loans")
+
+    def __init__(self, nbytes: int) -> None:
+        super().__init__(nbytes, writable=True, pages=reserve(nbytes, writable=True))
+        self.loans: int = 0
+        self._lent: list[weakref.ref[Any]] = []
+
+    def lend(self) -> memoryview:
+        """All bytes, for an array. What it is over is garbage when nobody can reach them any more through it."""
+        pages = self.pages
+        # Safety: the loan holds the buffer of the pages for as long as it lives.
+        loan = (ctypes.c_ubyte * len(pages)).from_buffer(pages)
+        self.loans += 1
+        self._lent.append(weakref.ref(loan))
+        return memoryview(loan)
+
+    @property
+    def is_lent(self) -> bool:
+        """Whether anything can be reached through which somebody writes."""
+        for loan in self._lent:  # noqa: SIM110 - this is in every edit
+            if loan() is not None:
+                return True
+        return False
+
     def forget_written(self, runs: Runs | None) -> None:
-        """Of a private mapping: give back the copies of these pages, which then show the file again.
+        """Give back the copies of these pages, which then show the file again.
 
         The tables around them go as well, so that whoever looks for written pages next finds nothing to walk.
 
@@ -221,17 +259,6 @@ class Mapping:
             stop = -(-(self.address + (first + count) * PAGE_NBYTES) // _TABLE_NBYTES) * _TABLE_NBYTES
             start, stop = max(start - self.address, 0), min(stop - self.address, self.nbytes)
             pages.madvise(mmap.MADV_DONTNEED, start, stop - start)
-
-    def words(self) -> memoryview:
-        """The range as unsigned 8-byte words."""
-        return self.view.cast("Q")
-
-
-def populate(mapping: Mapping) -> None:
-    """Have the kernel enter all pages of a writable mapping at once, which costs a fraction of faulting each (Linux 5.14)."""
-    with ignoring(OSError):
-        # Safety: exactly this object's own range; what is read from it stays the same.
-        libc.madvise(mapping.address, mapping.nbytes, _POPULATE_WRITE)
 
 
 def _out_of_mappings(nbytes: int, error: OSError) -> PlaneFull:

@@ -61,7 +61,9 @@ def test_what_is_spliced_in_is_shown_and_all_else_is_as_before(
     edited, expected = table, shown_by(table)
     for (at, pages), source, first in edits:
         source %= len(table.ids)
-        edited = edited.spliced(at, Extent(source, first, pages))
+        before, pieces = edited, [Piece(at, source, first, pages)]
+        edited = edited.with_pieces(pieces)
+        assert difference(before, edited) == pieces
         expected[at : at + pages] = [(table.ids[source], first + index) for index in range(pages)]
         assert shown_by(edited) == expected
         assert edited.pages == PAGES
@@ -72,7 +74,7 @@ def test_what_is_spliced_in_is_shown_and_all_else_is_as_before(
 def test_pages_that_go_on_where_the_ones_before_end_make_no_further_extent() -> None:
     table = Extents((1, 2), np.array([[0, 0, PAGES]], np.int64))
     for page in range(10):
-        table = table.spliced(20 + page, Extent(1, page, 1))
+        table = table.with_pieces([Piece(20 + page, 1, page, 1)])
     assert table.listed() == [Extent(0, 0, 20), Extent(1, 0, 10), Extent(0, 30, PAGES - 30)]
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
 import shmplane
-from shmplane.plane.drafts import pages, planning
+from shmplane.plane.drafts import array_draft, planning
 from shmplane.system import PAGE_NBYTES
 from tests.plane.versions import edit, faults, settle
 from tests.support.forked import run_forked
@@ -33,8 +33,8 @@ VALUES = st.integers(1, 99)
 def few_extents(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """So few that they are joined, copied together and written whole every now and then; and what is taken over is compared."""
     monkeypatch.setattr(planning, "_MOST_PLANNED", 30)
-    monkeypatch.setattr(pages, "MAX_EXTENTS", 32)
-    monkeypatch.setattr(pages, "_MANY_EXTENTS", 16)
+    monkeypatch.setattr(array_draft, "MAX_EXTENTS", 32)
+    monkeypatch.setattr(array_draft, "_MANY_EXTENTS", 16)
     pieces = compare_taken_over(monkeypatch, 2)
     yield
     assert pieces, "nothing was ever taken over"

@@ -12,9 +12,10 @@ thread, and its lease would end under that thread's hands. A weak reference is d
 from __future__ import annotations
 
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable
 from os import getpid
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from zlib import crc32
 
 from ...codecs import CODECS, Part, flatten, open_body
@@ -27,9 +28,22 @@ from ..process.registry import Registry
 if TYPE_CHECKING:
     from ...manifest import BlockFacts, Place, Transaction
     from ...system import Mapping, Window
+    from ..memory.extents import Extents
     from ..process.attachment import Attachment
 
-__all__ = ["Claims", "Creation", "Lease", "Tracked", "abandon_creation", "claims_of", "lease_current", "read_frame"]
+__all__ = [
+    "Claims",
+    "Creation",
+    "Latest",
+    "Lease",
+    "Tracked",
+    "abandon_creation",
+    "claims_of",
+    "lease_current",
+    "read_frame",
+]
+
+_MOST_LATEST = 64
 
 
 class Lease:
@@ -232,6 +246,24 @@ class Tracked(weakref.ref[Any]):
             claims.abandon(tx, self.key, self.segment_row)
 
 
+class Latest(NamedTuple):
+    """What a process knows of the version of a name that it published last, for its next edit of it."""
+
+    name: bytes
+    facts: BlockFacts
+    frame: bytes
+
+    def is_of(self, tx: Transaction, row: int) -> bool:
+        """Whether that version is what a block row has, under the same name."""
+        facts, blocks = self.facts, tx.blocks
+        return (
+            facts.row == row
+            and facts.generation == blocks.generation[row]
+            and facts.version == blocks.version[row]
+            and facts.name_row == blocks.name[row]
+        )
+
+
 class Claims(Registry):
     """The leases and creations of this process, by row."""
 
@@ -240,6 +272,17 @@ class Claims(Registry):
         self.ring: Callable[[Any], None] = attachment.timer.ring
         self.leases: dict[int, Tracked] = {}
         self.creations: dict[int, Tracked] = {}
+        self.latest: OrderedDict[str, Latest] = OrderedDict()
+
+    def remember(self, lease: Lease, extents: Extents, frame: bytes) -> None:
+        """What the next edit of a version, which this process has just published, would have to find out."""
+        facts, lease.known_frame = lease.facts, frame
+        lease.attachment.compositions.remember(facts, extents)
+        if facts.name is not None:
+            self.latest[facts.name] = Latest(facts.name.encode(), facts, frame)
+            if len(self.latest) > _MOST_LATEST:
+                with ignoring(KeyError):  # another thread was faster
+                    self.latest.popitem(last=False)
 
     def lease(self, tx: Transaction, attachment: Attachment, row: int, facts: BlockFacts | None = None) -> Lease:
         """The lease of a live block, taken or shared. ``facts``: what is known of it already."""
@@ -349,7 +392,9 @@ def claims_of(attachment: Attachment) -> Claims:
     return attachment.registry(Claims) if found is None else found  # type: ignore[return-value]
 
 
-def lease_current(tx: Transaction, attachment: Attachment, name: bytes) -> tuple[Lease, Tracked, int, int] | None:
+def lease_current(
+    tx: Transaction, attachment: Attachment, name: bytes, latest: Latest | None = None
+) -> tuple[Lease, Tracked, int, int] | None:
     """Lease what the name points to: the lease, its reference, the name's row and word.
 
     The word of a name that goes at a time is told as -1: that it stands says nothing.
@@ -358,7 +403,8 @@ def lease_current(tx: Transaction, attachment: Attachment, name: bytes) -> tuple
     if row < 0:
         return None
     word, claims = -1 if tx.blocks.until[row] else tx.names.word[name_row], claims_of(attachment)
-    lease = claims.lease(tx, attachment, row)
+    is_known = latest is not None and latest.is_of(tx, row)
+    lease = claims.lease(tx, attachment, row, latest.facts if is_known and latest is not None else None)
     return lease, claims.leases[row], name_row, word
 
 

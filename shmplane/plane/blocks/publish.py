@@ -40,7 +40,6 @@ __all__ = [
     "prepare",
     "publish",
     "publish_in",
-    "publish_within",
     "put",
     "put_unleased",
     "retry_after_reclaim",
@@ -52,6 +51,7 @@ __all__ = [
 R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
 _GAPS = [bytes(nbytes) for nbytes in range(8)]  #: between body and frame
+_WORTH_DRAINING = 8
 
 
 class Prepared(NamedTuple):
@@ -143,7 +143,7 @@ def _store_once(  # noqa: PLR0917 - of ``put`` and ``store``, passed on
             prepared.append(prepare(attachment, contents_of(part), part))  # noqa: PERF401 - what is there is abandoned
         block = prepare(attachment, contents, body, target, own_segment=own_segment)
         prepared.append(block)
-        return with_slabs(attachment, publish_within, attachment, target, block, prepared[:-1], references, wants_lease)
+        return with_slabs(attachment, _publish, attachment, target, block, prepared[:-1], references, wants_lease)
     except BaseException:
         abandon(attachment, *prepared)
         raise
@@ -235,7 +235,7 @@ def publish(
 
     The caller leases what keeps the rows of ``references``.
     """
-    return cast("Lease", with_slabs(attachment, publish_within, attachment, target, block, parts, references))
+    return cast("Lease", with_slabs(attachment, _publish, attachment, target, block, parts, references))
 
 
 def with_slabs(attachment: Attachment, operation: Callable[[Transaction, *Ts], R], *args: *Ts) -> R:
@@ -244,12 +244,12 @@ def with_slabs(attachment: Attachment, operation: Callable[[Transaction, *Ts], R
         try:
             return attachment.add(operation, *args)
         except own(NeedSlab) as need:
-            # Among what is garbage there may be a cell.
-            if not attachment.drain():
+            # Among what is garbage there may be a cell. Of a little each cell would be asked for in this way, every time.
+            if len(attachment.garbage) < _WORTH_DRAINING or not attachment.drain():
                 _make_slab(attachment, need.nbytes)
 
 
-def publish_within(  # noqa: PLR0917 - an operation, called by position: this is in every put
+def _publish(  # noqa: PLR0917 - an operation, called by position: this is in every put
     tx: Transaction,
     attachment: Attachment,
     target: Target,

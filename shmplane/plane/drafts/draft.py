@@ -15,7 +15,7 @@ from ...errors import ClosedError, UnsupportedValue
 from ...manifest import KINDS
 from ...names import check_block_name
 from ..blocks.block import Block
-from ..blocks.claims import lease_current
+from ..blocks.claims import claims_of, lease_current
 from ..blocks.missing import no_such_block
 from ..blocks.target import Target
 
@@ -226,11 +226,14 @@ class Draft(ABC):
 
 def open_draft(attachment: Attachment, name: str) -> Draft:
     """A draft of the current version of a name; ``BlockNotFound``."""
-    encoded = check_block_name(name)
-    found = attachment.look(lease_current, attachment, encoded)
+    latest = claims_of(attachment).latest.get(name)
+    encoded = check_block_name(name) if latest is None else latest.name
+    found = attachment.add(lease_current, attachment, encoded, latest)
     if found is None:
         raise no_such_block(attachment, encoded)
     base = found[0]
+    if latest is not None and base.facts is latest.facts:
+        base.known_frame = latest.frame
     kind = KINDS[base.facts.kind]
     draft = _DRAFTS.get(kind)
     if draft is None:

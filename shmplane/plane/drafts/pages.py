@@ -1,8 +1,5 @@
 """Committing the changed pages of an array: take room, write the pages there, publish what shows them.
 
-A few runs that fit into the room of the youngest block are copied there, under the lock, by the transaction that publishes
-the version. For all else:
-
 Room is taken under the lock, first at the end of the youngest block of pages that the base shows, where there are pages
 that nobody has seen yet, then in a new one. It is written outside the lock. A commit gives its room back only when it is
 sure that nothing was published; otherwise, and when its process is killed, the room is lost until its block of pages goes.
@@ -11,13 +8,12 @@ sure that nothing was published; otherwise, and when its process is killed, the 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import Conflict, PlaneFull, ShmplaneError
-from ...manifest import KIND_CODES, MAX_REFERENCES, PAGES, NeedSlab
-from ...system import PAGE_NBYTES, ignoring, is_from_handler, own
+from ...manifest import KIND_CODES, MAX_REFERENCES, PAGES
+from ...system import PAGE_NBYTES, ignoring, is_from_handler
 from ..blocks.claims import abandon_creation, claims_of
 from ..blocks.publish import (
     Prepared,
@@ -27,12 +23,10 @@ from ..blocks.publish import (
     describe_contents,
     prepare,
     publish,
-    publish_within,
     retry_after_reclaim,
     store,
-    with_slabs,
 )
-from ..memory.extents import MAX_EXTENTS, Extent, pack_extents, pages_of
+from ..memory.extents import Extent, Extents, pack_extents, pages_of
 from ..memory.segments import FileSink
 from .planning import Room, pages_for_new_block, place, plan_pages
 
@@ -40,20 +34,10 @@ if TYPE_CHECKING:
     from ...manifest import BlockFacts, Transaction
     from ..blocks.claims import Creation, Lease
     from ..blocks.target import Target
-    from ..memory.compositions import Image
-    from ..memory.extents import Extents
     from ..memory.extents import Integers as Runs
     from .planning import Plan
 
-__all__ = ["Body", "publish_edit", "publish_pages"]
-
-#: at most so many runs, and so many pages in all, are copied under the lock
-_FEW_RUNS = 4
-_FEW_PAGES = 16
-#: when there would be many extents, runs with fewer clean pages between them are copied as one: an extent is a mapping in
-#: every reader, which costs more than that
-_MANY_EXTENTS = 256
-_CLOSE_PAGES = 4
+__all__ = ["Body", "publish_pages"]
 
 
 class Body(NamedTuple):
@@ -61,103 +45,6 @@ class Body(NamedTuple):
 
     frame: bytes
     nbytes: int
-
-
-def publish_edit(target: Target, base: Lease, image: Image, dirty: Runs) -> Lease:
-    """Publish ``base`` with the dirty pages of its image, of which there are some."""
-    runs = dirty if len(image.extents) + 2 * len(dirty) <= _MANY_EXTENTS else _join_close(dirty)
-    view = image.mapping.view
-    found = None
-    if len(runs) <= _FEW_RUNS and (few := _fit_into_room(base, image.extents, runs)) is not None:
-        found = _publish_in_room(target, base, few, view)
-    return found or publish_pages(target, base, image.extents.listed(), view=view, dirty=runs)
-
-
-def _join_close(runs: Runs) -> Runs:
-    import numpy as np
-
-    if len(runs) < 2:
-        return runs
-    ends = runs[:, 0] + runs[:, 1]
-    is_apart = runs[1:, 0] - ends[:-1] >= _CLOSE_PAGES
-    firsts = runs[np.concatenate(([True], is_apart)), 0]
-    return np.stack((firsts, ends[np.concatenate((is_apart, [True]))] - firsts), axis=1)
-
-
-# A few runs into the room that is there
-
-
-class _Few(NamedTuple):
-    """What a version becomes when its runs fill the room from ``start`` on, as its base saw it."""
-
-    extents: Extents
-    runs: list[list[int]]  #: first page in the body, and number of pages, of each
-    youngest: BlockFacts
-    start: int
-    nbytes: int
-
-    def copy(self, image: memoryview, room: memoryview) -> None:
-        position = self.start
-        for at, pages in self.runs:
-            run = image[at * PAGE_NBYTES : (at + pages) * PAGE_NBYTES]
-            room[position : position + len(run)] = run
-            position += pages * PAGE_NBYTES
-
-
-def _fit_into_room(base: Lease, extents: Extents, runs: Runs) -> _Few | None:
-    """None: they do not fit, or the version needs a plan."""
-    sources = base.facts.references
-    pages = int(runs[:, 1].sum())
-    number = max((index for index, source in enumerate(sources) if source.kind == PAGES), default=-1)
-    if number < 0 or pages > _FEW_PAGES or 2 * pages > extents.pages:
-        return None
-    youngest = sources[number]
-    first, last = youngest.stored_nbytes // PAGE_NBYTES, youngest.body_nbytes // PAGE_NBYTES
-    if first + pages > last or len(extents) + 2 * len(runs) > MAX_EXTENTS - 2:
-        return None
-    listed, page = runs.tolist(), first
-    for at, count in listed:
-        extents = extents.spliced(at, Extent(number, page, count))
-        page += count
-    if not extents.shows_all_sources():
-        return None
-    return _Few(extents, listed, youngest, youngest.stored_nbytes, pages * PAGE_NBYTES)
-
-
-def _publish_in_room(target: Target, base: Lease, few: _Few, view: memoryview) -> Lease | None:
-    """The new version; None when the room was taken."""
-    attachment, facts, youngest = base.attachment, base.facts, few.youngest
-    mapping = attachment.memory.room(youngest.segment_id, youngest.segment_nbytes, few.start + few.nbytes)
-    stored = few.extents.pack()
-    body = StoredBytes(facts.codec, base.frame(), stored)
-    contents = describe_contents(KIND_CODES[facts.codec], facts.body_nbytes, body.frame, stored_nbytes=len(stored))
-    block = prepare(attachment, contents, body)
-    copy = partial(few.copy, view, mapping.view)
-    lease = with_slabs(attachment, _fill_and_publish, base, target, block, few, copy)
-    if lease is not None:
-        lease.known_frame = body.frame
-        attachment.compositions.remember(lease.facts, few.extents)
-    return lease
-
-
-def _fill_and_publish(  # noqa: PLR0917 - an operation, called by position
-    tx: Transaction, base: Lease, target: Target, block: Prepared, few: _Few, copy: Callable[[], None]
-) -> Lease | None:
-    row, nbytes = few.youngest.row, few.nbytes
-    if tx.blocks.stored_nbytes[row] != few.start or tx.blocks.body_nbytes[row] - few.start < nbytes:
-        return None
-    copy()
-    tx.take_pages(row, nbytes)
-    try:
-        references = [source.row for source in base.facts.references]
-        return publish_within(tx, base.attachment, target, block, (), references)
-    except own(Conflict, PlaneFull, NeedSlab):
-        # Raised before anything is published. After any other it may have been, so the room stays taken.
-        tx.abandon_pages(row, few.start, nbytes)
-        raise
-
-
-# Any number of runs, planned
 
 
 def publish_pages(
@@ -238,13 +125,14 @@ def _publish_plan(target: Target, base: Lease, plan: Plan, view: memoryview, bod
         _write(base, plan, rooms, view)
         extents = place(plan, rooms.in_order(len(sources)))
         used = sorted({extent.source for extent in extents})
-        stored = pack_extents([extent._replace(source=used.index(extent.source)) for extent in extents])
+        extents = [extent._replace(source=used.index(extent.source)) for extent in extents]
+        stored = pack_extents(extents)
         codec = base.facts.codec
         contents = describe_contents(KIND_CODES[codec], body.nbytes, body.frame, stored_nbytes=len(stored))
         block = prepare(attachment, contents, StoredBytes(codec, body.frame, stored))
         parts = [_part(rooms, plan)] if rooms.creation is not None else []
         references = [sources[source].row for source in used if source < len(sources)]
-        return publish(attachment, target, block, parts=parts, references=references)
+        lease = publish(attachment, target, block, parts=parts, references=references)
     except BaseException as error:
         # An error here must not hide the one that is on its way; what it leaves is found by the audit.
         with ignoring(ShmplaneError):
@@ -256,6 +144,24 @@ def _publish_plan(target: Target, base: Lease, plan: Plan, view: memoryview, bod
             if block is not None:
                 abandon(attachment, block)
         raise
+    _prepare_next(lease, extents, body.frame)
+    return lease
+
+
+def _prepare_next(lease: Lease, extents: list[Extent], frame: bytes) -> None:
+    """What the next edit of this version would have to find out, and room that it can copy a few pages to."""
+    import numpy as np
+
+    facts = lease.facts
+    ids = tuple([source.segment_id for source in facts.references])
+    claims_of(lease.attachment).remember(lease, Extents(ids, np.array(extents, np.int64)), frame)
+    youngest = facts.references[-1]
+    if youngest.kind == PAGES:
+        start, nbytes = youngest.stored_nbytes, youngest.segment_nbytes
+        with ignoring(ShmplaneError):
+            lease.attachment.memory.room(
+                youngest.segment_id, nbytes, start=start, stop=min(start + PAGE_NBYTES, nbytes)
+            )
 
 
 def _part(rooms: _Rooms, plan: Plan) -> Prepared:

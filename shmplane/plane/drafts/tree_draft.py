@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...codecs import tree_over
 from ...errors import UnsupportedValue
 from .array_draft import ImageDraft
+
+if TYPE_CHECKING:
+    from ..blocks.claims import Lease
 
 __all__ = ["TreeDraft"]
 
@@ -39,5 +42,5 @@ class TreeDraft(ImageDraft, kinds=("tree",)):
                 kind=self._kind,
             )
 
-    def _show(self, body: memoryview) -> Any:
-        return tree_over(self._base.root(), body)
+    def _show(self, base: Lease, body: memoryview) -> Any:
+        return tree_over(base.root(), body)

@@ -20,10 +20,10 @@ import os
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ...errors import PlaneFull
-from ...system import PAGE_NBYTES, Mapping, Pages, lend, own, reserve, round_to_pages
+from ...system import PAGE_NBYTES, Mapping, Pages, PrivateMapping, own, round_to_pages
 from .extents import Extents, Piece, difference, limit_of
 
 if TYPE_CHECKING:
@@ -43,35 +43,19 @@ _MOST_PARSED = 16
 
 
 class _Range(NamedTuple):
-    """Pages that are mapped, what they show, and who looks at them."""
+    """What a range shows, and who looks at it."""
 
     pages: Pages
     extents: Extents
     user: Callable[[], object]  #: None: nobody does
+    mapping: PrivateMapping | None  #: of a private one, which has no user
 
 
-class Image:
-    """A private, writable range over a body; ``lend`` it to those who write."""
+class Image(NamedTuple):
+    """A private range over a body, to be lent to those who write."""
 
-    __slots__ = ("_loans", "extents", "loans", "mapping")
-
-    def __init__(self, mapping: Mapping, extents: Extents) -> None:
-        self.mapping: Mapping = mapping
-        self.extents: Extents = extents  #: what it shows where nobody wrote
-        self.loans: int = 0  #: how often it was lent
-        self._loans: list[Callable[[], object]] = []
-
-    def lend(self) -> memoryview:
-        """The bytes, for an array."""
-        loan: Any = lend(self.mapping.pages)
-        self.loans += 1
-        self._loans.append(weakref.ref(loan))
-        return memoryview(loan)
-
-    @property
-    def is_lent(self) -> bool:
-        """Whether anything can be reached through which somebody writes."""
-        return any(loan() is not None for loan in self._loans)
+    mapping: PrivateMapping
+    extents: Extents  #: what it shows where nobody wrote
 
 
 def has_pages(facts: BlockFacts) -> bool:
@@ -123,24 +107,26 @@ class Compositions:
             self._lay(mapping, facts, _all_of(extents, facts))
         else:
             self._take_over(mapping, facts, idle.extents, extents)
-        _keep(self._shared, key, _Range(mapping.pages, extents, weakref.ref(mapping)), _MOST_COMPOSED)
+        _keep(self._shared, key, _Range(mapping.pages, extents, weakref.ref(mapping), None), _MOST_COMPOSED)
         return mapping
 
     # For drafts
 
-    def image(self, facts: BlockFacts, *, kept: object) -> Image:
-        """A private range over the body, whose pages keep ``kept``. ``keep`` it, when it is done with."""
-        return self._unless_full(self._make_image, facts, kept)
+    def image(self, facts: BlockFacts, *, kept: object) -> Image | None:
+        """A private range over the body, whose pages keep ``kept``. ``keep`` it, when it is done with.
+
+        None: the body does not begin a page.
+        """
+        return self._unless_full(self._make_image, facts, kept) if has_pages(facts) else None
 
     def _make_image(self, facts: BlockFacts, kept: object) -> Image:
         extents = self.extents_of(facts)
         idle = _take_idle(self._private, (facts.row, facts.generation), facts.body_nbytes, extents)
-        if idle is None:
+        if idle is None or idle.mapping is None:
             return Image(self._map_private(facts, facts.body_nbytes, kept), extents)
-        mapping = Mapping(facts.body_nbytes, writable=True, pages=idle.pages)
-        mapping.pages.kept = kept
-        self._take_over(mapping, facts, idle.extents, extents, private=True)
-        return Image(mapping, extents)
+        idle.pages.kept = kept
+        self._take_over(idle.mapping, facts, idle.extents, extents, private=True)
+        return Image(idle.mapping, extents)
 
     def keep(self, facts: BlockFacts, image: Image, written: Runs | None) -> None:
         """For the next draft; nobody else has it any more.
@@ -148,13 +134,14 @@ class Compositions:
         Args:
             written: pages, which are given back. No other was written. None: give all back.
         """
+        mapping, extents = image
         try:
-            image.mapping.forget_written(written)
+            mapping.forget_written(written)
         except own(OSError):
             return  # pages that are locked in memory stay written
-        image.mapping.pages.kept = None
-        found = _Range(image.mapping.pages, image.extents, _nobody)
-        _keep(self._private, (facts.row, facts.generation), found, _MOST_IMAGES)
+        pages = mapping.pages
+        pages.kept = None
+        _keep(self._private, (facts.row, facts.generation), _Range(pages, extents, _nobody, mapping), _MOST_IMAGES)
 
     def private(self, facts: BlockFacts, *, nbytes: int | None = None, kept: object) -> Mapping:
         """A private mapping over the body's pages, which keep ``kept``. Cost: about 10 µs and 3 for each extent.
@@ -164,8 +151,8 @@ class Compositions:
         """
         return self._unless_full(self._map_private, facts, nbytes or facts.body_nbytes, kept)
 
-    def _map_private(self, facts: BlockFacts, nbytes: int, kept: object) -> Mapping:
-        mapping = Mapping(nbytes, writable=True, pages=reserve(nbytes, writable=True))
+    def _map_private(self, facts: BlockFacts, nbytes: int, kept: object) -> PrivateMapping:
+        mapping = PrivateMapping(nbytes)
         self._lay(mapping, facts, _all_of(self.extents_of(facts), facts), private=True)
         mapping.pages.kept = kept
         return mapping
@@ -235,7 +222,9 @@ def _take_idle(ranges: OrderedDict[Key, _Range], key: Key, nbytes: int, extents:
 
 
 def _suits(known: _Range, nbytes: int, extents: Extents) -> bool:
-    return len(known.pages) == nbytes and known.user() is None and known.extents.shares_a_source_with(extents)
+    # A segment that both show is of one array alone, and of what it was edited to.
+    is_of_the_same = not set(known.extents.ids).isdisjoint(extents.ids)
+    return len(known.pages) == nbytes and known.user() is None and is_of_the_same
 
 
 def _keep(table: OrderedDict[Key, T], key: Key, thing: T, most: int) -> None:

@@ -56,10 +56,11 @@ class Extents:
     Attributes:
         ids: the segment of each source. One that has the same id has the same pages, whatever version it is shown by.
         rows: an array of shape (extents, 3): source, first, pages.
-        starts: where each begins in the body, and last how many pages that has.
+        starts: where each begins in the body, and where the last one ends.
+        pages: of the body.
     """
 
-    __slots__ = ("ids", "rows", "starts")
+    __slots__ = ("_mark", "_spliced", "ids", "pages", "rows", "starts")
 
     def __init__(self, ids: tuple[int, ...], rows: Integers) -> None:
         import numpy as np
@@ -68,6 +69,10 @@ class Extents:
         self.rows: Integers = rows
         self.starts: Integers = np.zeros(len(rows) + 1, np.int64)
         np.cumsum(rows[:, 2], out=self.starts[1:])
+        self.pages: int = int(self.starts[-1])
+        self._mark = object()
+        #: the mark of the one that this came from by splicing, and what was spliced in; not that one itself, nor all before
+        self._spliced: tuple[object, list[Piece]] | None = None
 
     @classmethod
     def of_plain(cls, facts: BlockFacts) -> Extents:
@@ -110,11 +115,6 @@ class Extents:
     def __len__(self) -> int:
         return len(self.rows)
 
-    @property
-    def pages(self) -> int:
-        """Of the body."""
-        return int(self.starts[-1])
-
     def listed(self) -> list[Extent]:
         return list(map(Extent._make, self.rows.tolist()))
 
@@ -125,7 +125,21 @@ class Extents:
         """The table as it is stored."""
         return self.rows.astype("<u4").tobytes()
 
-    def spliced(self, start: int, extent: Extent) -> Extents:
+    def with_pieces(self, pieces: list[Piece]) -> Extents:
+        """With pieces that are apart in place of what they cover."""
+        found = self
+        for at, *extent in pieces:
+            found = found._spliced_with(at, Extent(*extent))
+        found._spliced = self._mark, pieces
+        return found
+
+    def differs_by(self, old: Extents) -> list[Piece] | None:
+        """What was spliced into ``old`` to make this of it, if that is where it came from."""
+        if self._spliced is None or self._spliced[0] is not old._mark:
+            return None
+        return self._spliced[1]
+
+    def _spliced_with(self, start: int, extent: Extent) -> Extents:
         """With an extent in place of what it covers from page ``start`` of the body."""
         import numpy as np
 
@@ -156,10 +170,6 @@ class Extents:
 
         return bool(np.bincount(self.rows[:, 0], minlength=len(self.ids)).all())
 
-    def shares_a_source_with(self, other: Extents) -> bool:
-        """Whether they are of versions of the same array, as far as can be told."""
-        return not set(self.ids).isdisjoint(other.ids)
-
     def shown(self, ids: tuple[int, ...]) -> Integers:
         """Three rows: where each extent begins, its source by the numbers of ``ids``, and how much higher its pages count."""
         import numpy as np
@@ -178,6 +188,9 @@ def difference(old: Extents, new: Extents) -> list[Piece]:
     """
     if old is new:
         return []
+    known = new.differs_by(old)
+    if known is not None:
+        return known
     before, after = old.shown(new.ids), new.shown(new.ids)
     count = min(len(old), len(new))
     head = _count_equal(before[:, :count], after[:, :count])

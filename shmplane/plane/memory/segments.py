@@ -99,8 +99,8 @@ class SegmentMemory:
         self._link_prefix = link_prefix
         self._readable: OrderedDict[int, Mapping] = OrderedDict()
         self._writable: OrderedDict[int, Mapping] = OrderedDict()
-        #: up to where blocks of pages surely have memory behind them
-        self._backed: OrderedDict[int, int] = OrderedDict()
+        #: from where to where blocks of pages surely have memory behind them
+        self._backed: OrderedDict[int, tuple[int, int]] = OrderedDict()
         #: what else is kept of mappings, to be forgotten with them
         self.kept: list[OrderedDict[Any, Any]] = [self._backed]
         self._mutex = threading.RLock()
@@ -141,20 +141,21 @@ class SegmentMemory:
         found = self._writable.get(segment_id)
         return found if found is not None else self._map(self._writable, segment_id, nbytes, writable=True)
 
-    def room(self, segment_id: int, nbytes: int, until: int) -> Mapping:
-        """A writable mapping of a block of pages, in which at least those before ``until`` have memory behind them."""
+    def room(self, segment_id: int, nbytes: int, *, start: int, stop: int) -> Mapping:
+        """A writable mapping of a block of pages, in which what lies between has memory behind it."""
         mapping = self.writable(segment_id, nbytes)
-        if self._backed.get(segment_id, 0) < until:
-            start, stop = self._backed.get(segment_id, 0), min(nbytes, until + _BACKED_AHEAD_NBYTES)
+        first, last = self._backed.get(segment_id, (0, 0))
+        if not first <= start <= stop <= last:
+            last = min(nbytes, stop + _BACKED_AHEAD_NBYTES)
             fd = self.open_segment(segment_id, nbytes, writable=True)
             try:
-                with self.translated(f"reserving {stop - start:,} B"):
-                    allocate(fd, stop - start, offset=start)
+                with self.translated(f"reserving {last - start:,} B"):
+                    allocate(fd, last - start, offset=start)
             finally:
                 os.close(fd)
-            self._backed[segment_id] = stop
-            if len(self._backed) > _MOST_MAPPINGS:
-                self._backed.popitem(last=False)
+            if len(self._backed) >= _MOST_MAPPINGS:
+                self._backed.clear()
+            self._backed[segment_id] = start, last
         return mapping
 
     def warm(self, segment_id: int) -> Mapping | None:
