@@ -1,7 +1,8 @@
 """What does it cost to change a little of much: a row of a gigabyte, a thousand rows more of two million?
 
 Ours: ``plane.edit`` of one row, from the edit to another process that reads the new version (asked and answered over a
-pipe, whose own round trip is taken off); commit and attach apart, against the number of touched pages; ``plane.append``.
+pipe, whose own round trip is taken off); edit and next get apart, after a hundred and after three hundred such edits; commit
+and attach against the number of touched pages; ``plane.append``.
 Baseline: ``np.copyto`` of the whole array between warm arrays, which is the least that a store without versions pays.
 Peer: put of the whole array again, as stores without copy-on-write do it.
 """
@@ -30,6 +31,7 @@ APPENDED = 1_000
 
 def run(scale: Scale) -> Iterator[Row]:
     yield from _one_row(scale)
+    yield from _after_many(scale)
     yield from _by_pages(scale)
     yield from _appends(scale)
 
@@ -66,6 +68,39 @@ def _one_row(scale: Scale) -> Iterator[Row]:
     times["ours"] = [max(ours - its, 0.0) for ours, its in zip(times["ours"], pipe, strict=True)]
     most = None if scale.quick else 0.01  # for a gigabyte
     yield compare(f"1 row of {size} changed, seen elsewhere", times, target=most, baseline="copyto", note=note)
+
+
+#: edits before, and the targets of an edit and of the next get in another process, in µs
+_AFTER = ((100, 300, 120), (300, 450, 150))
+
+
+def _after_many(scale: Scale) -> Iterator[Row]:
+    """Rows at random places, each version read in another process. Medians, and the row that was written may be cold."""
+    items, counted = scale.pick(1 << 27, 1 << 25), 25
+    size = f"{items * 8 >> 20:,} MB"
+    random = np.random.default_rng(7)
+    edits: list[float] = []
+    gets: list[float] = []
+    with shmplane.Plane.temporary(capacity=items * 8 * 4) as plane:
+        plane["x"] = np.ones(items)
+
+        def edit(at: int, value: float) -> None:
+            with plane.edit("x") as draft:
+                draft.array[at] = value
+
+        with _reader(plane) as ask:
+            for number in range(_AFTER[-1][0] + counted):
+                at, value = int(random.integers(items)), -1.0 - number
+                edits.append(_timed(lambda at=at, value=value: edit(at, value)))  # type: ignore[misc]
+                found, seconds = ask(at)
+                gets.append(seconds)
+                if found != value:
+                    raise RuntimeError("the other process does not see the change")
+    for after, most_edit, most_get in _AFTER:
+        for what, times, most in (("edit of 1 row", edits, most_edit), ("its next get elsewhere", gets, most_get)):
+            of_size = {"ours": times[after : after + counted]}
+            target = None if scale.quick else most
+            yield absolute(f"{what} of {size}, after {after} edits", of_size, unit="us", target=target)
 
 
 @contextlib.contextmanager
