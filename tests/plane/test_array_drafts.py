@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import shmplane
-from shmplane.plane.drafts import pages
+from shmplane.plane.drafts import array_draft, pages
 from shmplane.plane.memory.extents import MAX_EXTENTS
 from shmplane.system import DIRTY_METHODS, PAGE_NBYTES, dirty
 from tests.plane.versions import edit, faults, settle
@@ -290,21 +290,24 @@ def test_a_name_that_moves_on_while_the_pages_are_written_gives_the_room_back(
     keeper = plane.attach("x")  # keeps the block of pages
     draft, before = edit(plane, "x"), settle(plane)
     draft.array[: touched * every * ITEMS : every * ITEMS] = 2.0
-    module: Any = pages
-    prepare = module.prepare
+    modules: list[Any] = [pages, array_draft]
+    prepare = modules[0].prepare
 
     def moved_meanwhile(*args: Any) -> Any:
-        module.prepare = prepare
+        for module in modules:
+            module.prepare = prepare
         prepared = prepare(*args)
         plane["x"] = b"moved"
         return prepared
 
-    module.prepare = moved_meanwhile
+    for module in modules:
+        module.prepare = moved_meanwhile
     try:
         with pytest.raises(shmplane.Conflict):
             draft.commit()
     finally:
-        module.prepare = prepare
+        for module in modules:
+            module.prepare = prepare
     assert bytes(plane["x"]) == b"moved"
     taken = look(plane, lambda tx: [tx.blocks.stored_nbytes[row] for row in tx.references(row_of(keeper))])
     assert taken[-1] == PAGE, "only the first edit's page is taken"

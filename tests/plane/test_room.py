@@ -19,6 +19,7 @@ import pytest
 import shmplane
 from shmplane.manifest import store
 from shmplane.plane.drafts import ArrayDraft
+from shmplane.plane.memory import segments
 from shmplane.system import files, libc
 from tests.support.audit import faults_of
 from tests.support.forked import run_forked
@@ -341,8 +342,11 @@ def _backed(directory: Path) -> dict[int, bool]:
 
 
 @pytest.mark.parametrize("fill", ["buffer", "builder", "put"])
-def test_warm_memory_with_holes_gets_pages_before_it_is_written_through_a_mapping(plane_root: Path, fill: str) -> None:
+def test_warm_memory_with_holes_gets_pages_before_it_is_written_through_a_mapping(
+    plane_root: Path, fill: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On a full file system a store to a page that is not there would be SIGBUS."""
+    monkeypatch.setattr(segments, "_BACKED_AHEAD_NBYTES", 0)  # an edit has no more ready than its next page
     with shmplane.Plane("plane", root=str(plane_root), **OPTIONS) as plane:
         memory, directory = memory_of(plane), directory_of(plane)
         plane["array"] = np.zeros(2 << 20, "u1")
@@ -364,6 +368,35 @@ def test_warm_memory_with_holes_gets_pages_before_it_is_written_through_a_mappin
             mapped = {segment_id for segment_id in _backed(directory) if memory.warm(segment_id) is not None}
             assert mapped
             assert all(_backed(directory)[segment_id] for segment_id in mapped)
+        plane.destroy()
+
+
+def test_an_edit_needs_no_more_memory_than_the_pages_that_it_writes(
+    plane_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is made ready for the next ones may be refused."""
+
+    module: Any = segments
+    allocate = module.allocate
+
+    def refuse(fd: int, nbytes: int, *, offset: int = 0) -> None:
+        if not offset:
+            allocate(fd, nbytes)  # of a slab
+            return
+        asked.append(nbytes)
+        raise OSError(errno.ENOSPC, "no room left")
+
+    asked: list[int] = []
+    monkeypatch.setattr(segments, "allocate", refuse)
+    with shmplane.Plane("plane", root=str(plane_root), **OPTIONS) as plane:
+        plane["array"] = np.zeros(2 << 20, "u1")
+        for page in range(5):
+            with plane.edit("array") as draft:
+                assert isinstance(draft, ArrayDraft)
+                draft.array[4096 * 3 * page] = 1
+        assert np.flatnonzero(plane["array"]).tolist() == [4096 * 3 * page for page in range(5)]
+        assert asked
+        monkeypatch.undo()
         plane.destroy()
 
 

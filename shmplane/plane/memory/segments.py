@@ -14,7 +14,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import ClosedError, PlaneCorrupt, PlaneFull, ShmplaneError
 from ...system import (
@@ -48,6 +48,7 @@ __all__ = ["FileSink", "MappedSink", "SegmentMemory"]
 
 _MOST_MAPPINGS = 512
 _BACKED_AHEAD_NBYTES = 256 * 1024
+_MOST_ROOMS = 16
 
 
 class FileSink:
@@ -88,6 +89,14 @@ class MappedSink:
         copy_bytes(self._view[begin : begin + source.nbytes], source.cast("B"))
 
 
+class _Room(NamedTuple):
+    """A block of pages, and from where to where it surely has memory behind it."""
+
+    mapping: Mapping
+    start: int
+    stop: int
+
+
 class SegmentMemory:
     """The segments of one plane, as files and as mappings."""
 
@@ -99,10 +108,9 @@ class SegmentMemory:
         self._link_prefix = link_prefix
         self._readable: OrderedDict[int, Mapping] = OrderedDict()
         self._writable: OrderedDict[int, Mapping] = OrderedDict()
-        #: from where to where blocks of pages surely have memory behind them
-        self._backed: OrderedDict[int, tuple[int, int]] = OrderedDict()
+        self._rooms: OrderedDict[int, _Room] = OrderedDict()
         #: what else is kept of mappings, to be forgotten with them
-        self.kept: list[OrderedDict[Any, Any]] = [self._backed]
+        self.kept: list[OrderedDict[Any, Any]] = [self._rooms]
         self._mutex = threading.RLock()
         #: whether this process may only read: a forked child without a part
         self.barred: bool = False
@@ -142,10 +150,12 @@ class SegmentMemory:
         return found if found is not None else self._map(self._writable, segment_id, nbytes, writable=True)
 
     def room(self, segment_id: int, nbytes: int, *, start: int, stop: int) -> Mapping:
-        """A writable mapping of a block of pages, in which what lies between has memory behind it."""
-        mapping = self.writable(segment_id, nbytes)
-        first, last = self._backed.get(segment_id, (0, 0))
-        if not first <= start <= stop <= last:
+        """A writable mapping of a block of pages, in which what lies between has memory behind it.
+
+        Not one of the others: what is filled through those has memory behind every page.
+        """
+        found = self._rooms.get(segment_id)
+        if found is None or not found.start <= start <= stop <= found.stop:
             last = min(nbytes, stop + _BACKED_AHEAD_NBYTES)
             fd = self.open_segment(segment_id, nbytes, writable=True)
             try:
@@ -153,10 +163,12 @@ class SegmentMemory:
                     allocate(fd, last - start, offset=start)
             finally:
                 os.close(fd)
-            if len(self._backed) >= _MOST_MAPPINGS:
-                self._backed.clear()
-            self._backed[segment_id] = start, last
-        return mapping
+            mapping = self._map_file(segment_id, nbytes, writable=True) if found is None else found.mapping
+            found = self._rooms[segment_id] = _Room(mapping, start, last)
+            with self._mutex:
+                if len(self._rooms) > _MOST_ROOMS:
+                    self._rooms.popitem(last=False)
+        return found.mapping
 
     def warm(self, segment_id: int) -> Mapping | None:
         """The writable mapping of a segment that this process has filled before."""
@@ -319,6 +331,7 @@ class SegmentMemory:
         with self._mutex:
             self._readable.pop(doomed.segment_id, None)
             self._writable.pop(doomed.segment_id, None)
+            self._rooms.pop(doomed.segment_id, None)
         path = self.path(doomed.segment_id)
         if not (doomed.exported or keep_pages):
             with ignoring(OSError, ShmplaneError):
@@ -350,10 +363,11 @@ class SegmentMemory:
     def after_fork(self) -> None:
         """In a child: what its parent was filling is the parent's, also for a call that goes on here."""
         self._mutex = threading.RLock()
-        for mapping in self._writable.values():
+        for mapping in [*self._writable.values(), *[room.mapping for room in self._rooms.values()]]:
             with ignoring(OSError):
                 mapping.lay_nothing()
         self._writable.clear()
+        self._rooms.clear()
 
     def bar(self) -> None:
         """In a child that has no part in the plane: nothing is made, written or removed any more."""
