@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ...codecs import array_over, open_body
-from ...errors import PlaneFull
+from ...errors import ItemTooLarge, PlaneFull
 from ...manifest import KIND_CODES, PAGES, NeedSlab
 from ...system import PAGE_NBYTES, dirty_runs, own
 from ..blocks.claims import claims_of
@@ -294,7 +294,7 @@ def _fill_and_publish(  # noqa: PLR0917 - an operation, called by position
     group, until = blocks.group[base], blocks.until[base]
     try:
         made = publish_in(tx, attachment, name_row, block, (), few.references, True, group, 0, until)
-    except own(PlaneFull, NeedSlab):
+    except own(PlaneFull, ItemTooLarge, NeedSlab):
         # Raised before anything is published. After any other it may have been, so the room stays taken.
         tx.abandon_pages(row, start, few.nbytes)
         raise
