@@ -346,8 +346,6 @@ class Plane(MutableMapping[str, Any]):
             UnsupportedValue: a mutable array or a pickle.
             Conflict: at the commit, when the name moved on meanwhile, also through this process.
         """
-        if self._kept.lists:
-            self._kept.forget(name)
         return drafts.open_draft(self._open(), name)
 
     def append(self, name: str, rows: Any) -> Block:

@@ -226,6 +226,8 @@ class Draft(ABC):
 
 def open_draft(attachment: Attachment, name: str) -> Draft:
     """A draft of the current version of a name; ``BlockNotFound``."""
+    if attachment.kept.lists:
+        attachment.kept.forget(name)
     latest = claims_of(attachment).latest.get(name)
     encoded = check_block_name(name) if latest is None else latest.name
     found = attachment.add(lease_current, attachment, encoded, latest)
