@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING
 
 from .capabilities import PAGE_NBYTES, require_platform
-from .dirty import DIRTY_METHODS, dirty_runs
 from .files import (
     allocate,
     backed_nbytes,
@@ -30,7 +29,6 @@ from .files import (
 from .forking import join_forks, run_in_forked_child
 from .handlers import ignoring, is_from_handler, own
 from .hostlock import NOT_HAD, Busy, HostLock, Lost, NotHad
-from .immortal import immortalise
 from .imports import is_loaded
 from .mapping import Mapping, Pages, PrivateMapping, Window, populate, reserve, round_to_pages
 from .modules import late, late_names, load_late
@@ -38,12 +36,13 @@ from .room import MemoryLimit, free_nbytes, memory_limit
 from .sizes import SIZE_CLASSES, class_nbytes, fits, size_class_of
 from .tokens import Token
 from .waiting import wait_for_change, wake_all
-from .witness import ForkWitness
 
 if TYPE_CHECKING:
     from .beside import can_run_beside, run_beside
     from .cores import has_idle_core
     from .datafiles import DataFile, grow_data_file, make_data_file, open_data_file, size_of_data_file
+    from .dirty import DIRTY_METHODS, dirty_runs
+    from .immortal import immortalise
     from .residency import (
         ADVICE,
         advise,
@@ -57,10 +56,14 @@ if TYPE_CHECKING:
     from .standard import attach_untracked
     from .user_files import ReplacingFile, open_to_read, read_into, replacing
     from .users import run_as
+    from .witness import ForkWitness
 
 __getattr__ = late_names(
     __name__,
     {
+        ".dirty": "DIRTY_METHODS dirty_runs",
+        ".immortal": "immortalise",
+        ".witness": "ForkWitness",
         ".beside": "can_run_beside run_beside",
         ".cores": "has_idle_core",
         ".datafiles": "DataFile grow_data_file make_data_file open_data_file size_of_data_file",
