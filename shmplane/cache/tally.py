@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ShmplaneError
 from ..plane import PoolMeter
-from ..system import ignoring
+from ..system import ignoring, run_in_forked_child
 
 if TYPE_CHECKING:
     from ..plane import Plane
@@ -72,10 +72,21 @@ class Tally:
     """One process's counts."""
 
     def __init__(self, plane: Plane, prefix: str) -> None:
-        self._meter = PoolMeter(plane._open(), b"\0cache " + prefix.encode())
+        self._plane, self._name = plane, b"\0cache " + prefix.encode()
+        self._found: PoolMeter | None = None
         self._words = dict.fromkeys(_EVENTS, 0)
         self._said = 0.0
         _living.add(self)
+
+    @property
+    def _meter(self) -> PoolMeter:
+        if self._found is None:
+            self._found = PoolMeter(self._plane._open(), self._name)
+        return self._found
+
+    def begin_again_in_child(self) -> None:
+        """In a forked child: what the parent counted is the parent's."""
+        self._found, self._words = None, dict.fromkeys(_EVENTS, 0)
 
     def hit(self) -> None:
         """A hit in memory."""
@@ -115,4 +126,10 @@ def _say_all() -> None:
         tally.say()
 
 
+def _begin_again() -> None:
+    for tally in list(_living):
+        tally.begin_again_in_child()
+
+
 atexit.register(_say_all)
+run_in_forked_child(_begin_again)

@@ -180,6 +180,22 @@ def test_what_happens_is_counted_over_all_processes(tmp_path: Path) -> None:
         assert (found.hits, found.misses, found.sets) == (1, 1, 1)
 
 
+def test_what_a_parent_counted_is_not_counted_again_by_its_child(tmp_path: Path) -> None:
+    with open_cache(tmp_path / "cache") as cache:
+        cache["x"] = 1
+        for _ in range(5):
+            assert cache["x"] == 1
+
+        def in_child(cache: Cache) -> None:
+            assert cache["x"] == 1
+            cache.close()
+
+        with Child(in_child, cache, method="fork") as child:
+            child.result()
+        found = cache.stats()
+        assert (found.hits, found.sets) == (6, 1)
+
+
 def test_a_connection_pool_does_not_count_caches(tmp_path: Path, plane: shmplane.Plane) -> None:
     with Cache(tmp_path / "cache", memory="8MiB", disk="32MiB", plane=plane) as cache:
         cache["x"] = 1
