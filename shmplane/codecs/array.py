@@ -294,7 +294,7 @@ def grow_array(frame: bytes, rows: Any, name: str) -> tuple[npt.NDArray[Any], by
     try:
         # Python numbers take the array's dtype, as in NumPy.
         is_array = hasattr(rows, "dtype") or hasattr(type(rows), "__dlpack__")
-        array = encode_array_like(rows).array if is_array else np.asarray(rows, claim.dtype)
+        array = _elements_like(frame, claim.dtype, rows) if is_array else np.asarray(rows, claim.dtype)
     except own(TypeError, ValueError) as error:
         raise ValueError(f"the rows are no array of dtype {claim.dtype}, as array {name!r} is: {error}") from error
     if array.dtype != claim.dtype:
@@ -305,6 +305,13 @@ def grow_array(frame: bytes, rows: Any, name: str) -> tuple[npt.NDArray[Any], by
     shape = (claim.shape[0] + array.shape[0], *claim.shape[1:])
     in_order = claim.strides is None or len(claim.shape) == 1
     return np.ascontiguousarray(array), _frame(claim.dtype, shape, b"C") if in_order else None
+
+
+def _elements_like(frame: bytes, dtype: np.dtype[Any], rows: Any) -> npt.NDArray[Any]:
+    """Rows as an array; words of the type that ``frame`` has by name as elements of it."""
+    encoded = encode_array_like(rows)
+    are_words = encoded.array.dtype != dtype and parse_shape(encoded.frame)[1] == parse_shape(frame)[1]
+    return encoded.array.view(dtype) if are_words else encoded.array
 
 
 def present_array(root: npt.NDArray[Any]) -> npt.NDArray[Any]:

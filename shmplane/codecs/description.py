@@ -45,14 +45,18 @@ class Description:
         return unpack_dtype(self._packed)
 
     @property
+    def is_foreign(self) -> bool:
+        """Whether it is an array of a type that NumPy has from another library, or not at all."""
+        from .dtypes import FOREIGN_NBYTES
+
+        return self.kind == "array" and self._packed.decode("ascii", "replace") in FOREIGN_NBYTES
+
+    @property
     def dtype_name(self) -> str | None:
         """The dtype as text, for which no library of its own is needed."""
         if self.kind != "array":
             return None
-        from .dtypes import FOREIGN_NBYTES
-
-        name = self._packed.decode("ascii", "replace")
-        return name if name in FOREIGN_NBYTES else str(self.dtype)
+        return self._packed.decode() if self.is_foreign else str(self.dtype)
 
     @property
     def schema(self) -> pa.Schema | None:

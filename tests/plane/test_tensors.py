@@ -79,6 +79,22 @@ def test_a_block_gives_tensors_of_arrays_bytes_and_trees(plane: Plane) -> None:
     assert plane.get("missing", 3, as_="torch") == 3
 
 
+def test_tensors_of_types_that_numpy_lacks_are_appended_edited_and_consumed(plane: Plane) -> None:
+    ml_dtypes: Any = pytest.importorskip("ml_dtypes")
+    plane["x"] = torch.ones(3, dtype=torch.bfloat16)
+    plane.append("x", torch.zeros(2, dtype=torch.bfloat16))
+    plane.append("x", np.array([4.0], ml_dtypes.bfloat16))
+    with edit(plane, "x") as draft:
+        draft.array[0] = 5
+    wanted = [5, 1, 1, 0, 0, 4]
+    consumed = torch.from_dlpack(plane.attach("x"))
+    assert (consumed.dtype, consumed.tolist()) == (torch.bfloat16, wanted)
+    consumed[0] = 9
+    assert plane.get("x", as_="torch").tolist() == wanted
+    with pytest.raises(ValueError, match="the rows are of dtype float32"):
+        plane.append("x", torch.zeros(2))
+
+
 def test_a_tensor_keeps_the_lease_and_the_last_one_ends_it(plane: Plane) -> None:
     for value in (np.ones(50_000), {"a": np.ones(50_000), "b": np.zeros(9)}):
         plane["x"] = value

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ...codecs import as_kind, as_table, describe, find_columns, open_table, present
 from ...errors import ClosedError, ShmplaneError, StaleHandle, UnsafeCodec
 from ...manifest import KINDS, timestamp
-from ...system import ignoring, own
+from ...system import ignoring, is_loaded, own
 from .claims import Lease, claims_of
 from .export import export
 from .handles import held_attachment
@@ -249,6 +249,8 @@ class Block:
     def __dlpack__(self, **options: Any) -> Any:
         # Some consumers write into what is marked as read-only, and older ones cannot be told: so the pages are private.
         lease = self._open()
+        if is_loaded("torch") and self._described().is_foreign:
+            return tensors_of(lease).__dlpack__(**options)  # NumPy cannot say such types
         array = private_array(lease) if self._facts.codec in ("array", "bytes") else self.array().copy()
         if options.get("max_version") is None:
             return array.__dlpack__(**options)
