@@ -9,7 +9,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
-from .. import manifest, observe
+from .. import manifest
 from ..errors import BlockNotFound, ClosedError, StaleHandle
 from ..manifest import TEMPORARY_PREFIX, Transaction, default_root
 from ..names import check_block_name, check_plane_name, parse_nbytes
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
-    from .. import codecs
+    from .. import codecs, observe
     from ..files import OnProgress, StrPath
     from ..manifest import BlockInfo, PlaneStatistics, Reclaimed
     from ..observe import Health, Layout, Watch
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .process.attachment import Attachment, Opened
 else:
     codecs = late("shmplane.codecs")
+    observe = late("shmplane.observe")
     blocks = late("shmplane.plane.blocks")
     drafts = late("shmplane.plane.drafts")
     transfer = late("shmplane.plane.transfer")
@@ -179,8 +180,7 @@ class Plane(MutableMapping[str, Any]):
         )
         encoded = codecs.encode(blocks.unwrapped(value), codec)
         store: Callable[..., Lease] = blocks.put_stream if type(encoded) is codecs.TableStream else blocks.put
-        lease = store(attachment, encoded, target)
-        return blocks.Block(lease, trust_pickle=self._trust_pickle)
+        return blocks.Block(store(attachment, encoded, target), trust_pickle=self._trust_pickle)
 
     def __setitem__(self, name: str, value: Any) -> None:
         if isinstance(value, blocks.Block):

@@ -32,7 +32,6 @@ from .hostlock import NOT_HAD, Busy, HostLock, Lost, NotHad
 from .imports import is_loaded
 from .mapping import Mapping, Pages, PrivateMapping, Window, populate, reserve, round_to_pages
 from .modules import late, late_names, load_late
-from .room import MemoryLimit, free_nbytes, memory_limit
 from .sizes import SIZE_CLASSES, class_nbytes, fits, size_class_of
 from .tokens import Token
 from .waiting import wait_for_change, wake_all
@@ -53,6 +52,7 @@ if TYPE_CHECKING:
         scratch_pages,
         write_back,
     )
+    from .room import MemoryLimit, free_nbytes, memory_limit
     from .standard import attach_untracked
     from .user_files import ReplacingFile, open_to_read, read_into, replacing
     from .users import run_as
@@ -68,6 +68,7 @@ __getattr__ = late_names(
         ".cores": "has_idle_core",
         ".datafiles": "DataFile grow_data_file make_data_file open_data_file size_of_data_file",
         ".residency": "ADVICE advise drop_cached drop_pages is_half_of_memory is_readable scratch_pages write_back",
+        ".room": "MemoryLimit free_nbytes memory_limit",
         ".standard": "attach_untracked",
         ".user_files": "ReplacingFile open_to_read read_into replacing",
         ".users": "run_as",

@@ -25,6 +25,7 @@ from ...system import (
     create_file,
     exists,
     ignoring,
+    late,
     link_file,
     open_file,
     own,
@@ -36,13 +37,15 @@ from ...system import (
     unlink_second_name,
     write_all,
 )
-from .copying import copy_bytes
 from .failures import fail, translate, translated
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from ...manifest import BlockFacts, Contents, Doomed, Place
+    from . import copying
+else:
+    copying = late("shmplane.plane.memory.copying")
 
 __all__ = ["FileSink", "MappedSink", "SegmentMemory"]
 
@@ -86,7 +89,7 @@ class MappedSink:
         if not source.nbytes:
             return
         begin = self._start + offset
-        copy_bytes(self._view[begin : begin + source.nbytes], source.cast("B"))
+        copying.copy_bytes(self._view[begin : begin + source.nbytes], source.cast("B"))
 
 
 class _Room(NamedTuple):

@@ -13,6 +13,7 @@ import errno
 import os
 import time
 
+from ... import system
 from ...errors import (
     ClosedError,
     PlaneCorrupt,
@@ -23,7 +24,7 @@ from ...errors import (
     ShmplaneError,
 )
 from ...manifest import Manifest, Transaction, directory_of, take_slot
-from ...system import Token, create_file, free_nbytes, ignoring, make_directory, own, require_platform
+from ...system import Token, create_file, ignoring, make_directory, own, require_platform
 from ..memory.failures import translate
 from .attachment import Attachment, Opened
 from .close import attached, finish_leaving, leave, opening
@@ -136,7 +137,7 @@ def _try_create(root: str, name: str, path: str, options: Options) -> Attachment
         descriptors.append(lock_fd)
         manifest_fd = create_file(f"{private}/manifest")
         descriptors.append(manifest_fd)
-        capacity = options.capacity if options.capacity is not None else free_nbytes(root) // 2
+        capacity = options.capacity if options.capacity is not None else system.free_nbytes(root) // 2
         recycle = options.recycle if options.recycle is not None else capacity // 4
         manifest = Manifest.create(
             manifest_fd, options.limits, capacity=capacity, recycle=recycle, temporary=options.temporary
