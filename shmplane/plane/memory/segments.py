@@ -50,7 +50,7 @@ else:
 __all__ = ["FileSink", "MappedSink", "SegmentMemory"]
 
 _MOST_MAPPINGS = 512
-_BACKED_AHEAD_NBYTES = 256 * 1024
+_BACKED_AHEAD_NBYTES = 32 * 1024
 _MOST_ROOMS = 16
 
 
@@ -164,9 +164,11 @@ class SegmentMemory:
             try:
                 with self.translated(f"reserving {last - start:,} B"):
                     allocate(fd, last - start, offset=start)
+                    mapping = Mapping(nbytes, writable=True) if found is None else found.mapping
+                    if found is None:
+                        mapping.lay(fd, mapping.nbytes)
             finally:
                 os.close(fd)
-            mapping = self._map_file(segment_id, nbytes, writable=True) if found is None else found.mapping
             found = self._rooms[segment_id] = _Room(mapping, start, last)
             with self._mutex:
                 if len(self._rooms) > _MOST_ROOMS:
