@@ -1,12 +1,16 @@
-"""Values that are written while they are read, as scenarios."""
+"""Values that are written while they are read, files that are loaded and saved, as scenarios."""
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 import shmplane
 from tests.support.crashing import Scenario, World
@@ -37,7 +41,84 @@ def _stream(count: int, rows: int) -> Callable[[World, Any], Any]:
 
 
 OLD = b"o" * 90_000
+ARRAY = np.arange(30_000)
+
+
+def _make_files(directory: Path) -> None:
+    np.save(directory / "a.npy", ARRAY)
+    np.savez(directory / "a.npz", a=ARRAY, b=np.arange(5))
+    pq.write_table(pa.Table.from_batches(batches(4, 60_000)), directory / "a.parquet", row_group_size=60_000)
+
+
+def _loaded() -> dict[str, bytes]:
+    """What blocks that were loaded from them have for bytes."""
+    found = {}
+    with tempfile.TemporaryDirectory() as directory, shmplane.Plane.temporary(capacity="16MiB") as plane:
+        _make_files(Path(directory))
+        for name in ("a.npy", "a.npz", "a.parquet"):
+            with plane.load("x", Path(directory) / name) as block:
+                found[name] = bytes(block.buffer())
+    return found
+
+
+LOADED = _loaded()
+
+
+def _files(world: World) -> Path:
+    return Path(world.root) / "files"
+
+
+def _arrange_files(world: World) -> None:
+    if not _files(world).exists():
+        _files(world).mkdir()
+        _make_files(_files(world))
+
+
+def _load(file: str) -> Callable[[World, Any], Any]:
+    return lambda world, context: world.plane.load("target", _files(world) / file).close()
+
+
+NEW = b"n" * 200_000
+
+
+def _saved(world: World) -> Path:
+    return Path(world.root) / "saved"
+
+
+def _prepare_saved(world: World) -> None:
+    shutil.rmtree(_saved(world), ignore_errors=True)
+    _saved(world).mkdir()
+    (_saved(world) / "x.bin").write_bytes(OLD)
+
+
+def _save(world: World, context: Any) -> None:
+    world.plane.save("target", _saved(world) / "x.bin")
+
+
+def _look_at_saved(world: World, finished: bool) -> list[str]:
+    found, names = (_saved(world) / "x.bin").read_bytes(), sorted(path.name for path in _saved(world).iterdir())
+    problems = (
+        [] if found == NEW or (found == OLD and not finished) else [f"the file has {len(found)} B of {found[:3]!r}"]
+    )
+    # Between the name beside it and its place there is one call.
+    extra = [name for name in names if name != "x.bin"]
+    return problems + ([f"beside it there is {extra}"] if len(extra) > (not finished) else [])
+
+
 LOADING_SCENARIOS = [
+    Scenario("load an array", _load("a.npy"), {}, {"target": LOADED["a.npy"]}, cold=True, arrange=_arrange_files),
+    Scenario(
+        "load an array over a block",
+        _load("a.npy"),
+        {"target": OLD},
+        {"target": LOADED["a.npy"]},
+        arrange=_arrange_files,
+    ),
+    Scenario("load a tree", _load("a.npz"), {}, {"target": LOADED["a.npz"]}, arrange=_arrange_files),
+    Scenario(
+        "load a table", _load("a.parquet"), {}, {"target": LOADED["a.parquet"]}, cold=True, arrange=_arrange_files
+    ),
+    Scenario("save", _save, {"target": NEW}, arrange=_prepare_saved, inspect=_look_at_saved),
     Scenario("stream a table", _stream(5, 60_000), {}, {"target": streamed(5, 60_000)}, cold=True),
     Scenario("stream over a block", _stream(2, 60_000), {"target": OLD}, {"target": streamed(2, 60_000)}),
     Scenario("stream a small table", _stream(3, 20), {}, {"target": streamed(3, 20)}),
