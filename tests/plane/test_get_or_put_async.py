@@ -101,13 +101,13 @@ def _ask(plane: Any, log: Path) -> list[int]:
 
 def test_threads_and_tasks_load_once_together(plane: shmplane.Plane, tmp_path: Path) -> None:
     log, got = tmp_path / "calls", []
-    threads = [threading.Thread(target=lambda: got.append(plane.get_or_put("x", _load, log, 9))) for _ in range(3)]
+    threads = [threading.Thread(target=lambda: got.append(plane.get_or_put("x", _load, log, 50_000))) for _ in range(3)]
     for thread in threads:
         thread.start()
-    assert asyncio.run(_ask_from_many_tasks(plane, _load_async, log)) == [8] * 8
+    assert asyncio.run(_ask_from_many_tasks(plane, _load_async, log)) == [49_999] * 8
     for thread in threads:
         thread.join(20)
-    assert [array[-1] for array in got] == [8] * 3
+    assert [array[-1] for array in got] == [49_999] * 3
     assert len(calls(log)) == 1
 
 
