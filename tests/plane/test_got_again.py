@@ -123,6 +123,17 @@ def test_it_makes_way_for_what_needs_the_room(plane_root: Any) -> None:
         plane.destroy()
 
 
+def test_a_version_that_a_builder_replaced_goes_with_the_next_one(plane: shmplane.Plane) -> None:
+    plane["x"] = LARGE
+    get_again(plane)
+    with plane.create("x", 10, "u1"):
+        pass
+    get_again(plane)
+    plane.gc()
+    found = plane.stats()
+    assert (found.blocks, found.leases) == (1, 0)
+
+
 def test_a_forked_child_keeps_nothing_for_itself(plane: shmplane.Plane) -> None:
     plane["x"] = LARGE
     get_again(plane)

@@ -44,7 +44,10 @@ class KeptRoots:
             self.lists.clear()  # what is in younger lists stays until the tick
         kept = [root]
         self._timer.ring(kept)  # first: what is rung with is emptied in time
+        before = self.lists.get(name)
         self.lists[name] = kept
+        if before:
+            before.clear()  # another version, which somebody else replaced: nobody could forget it any more
 
     def forget(self, name: object) -> None:
         """Its block is about to be replaced or deleted."""
