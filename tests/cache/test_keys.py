@@ -47,7 +47,9 @@ class Colour(enum.IntEnum):
 
 
 @pytest.mark.parametrize(
-    "key", [[1], {1}, {"a": 1}, np.float64(1), np.int64(1), Colour.RED, object(), (1, [2])], ids=repr
+    "key",
+    [[1], {1}, {"a": 1}, np.float64(1), np.int64(1), Colour.RED, object(), (1, [2])],
+    ids=lambda key: type(key).__name__,
 )
 def test_other_types_are_refused_with_the_cure(key: object) -> None:
     with pytest.raises(TypeError, match="Convert it first"):
