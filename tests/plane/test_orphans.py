@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import shmplane
+from shmplane import system
 from shmplane.manifest import directory_of
 from shmplane.plane import remove_orphans
 from shmplane.plane.process import orphans
@@ -94,8 +95,6 @@ def test_so_does_making_a_temporary_one(plane_root: Path) -> None:
 
 
 def test_the_default_capacity_counts_what_has_become_free(plane_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from shmplane.plane.process import open as opening
-
     seen: list[list[str]] = []
 
     def looking(root: str) -> int:
@@ -103,7 +102,7 @@ def test_the_default_capacity_counts_what_has_become_free(plane_root: Path, monk
         return 1 << 24
 
     left_behind(plane_root)
-    monkeypatch.setattr(opening, "free_nbytes", looking)
+    monkeypatch.setattr(system, "free_nbytes", looking)
     with shmplane.Plane.temporary():
         assert seen == [[]]
 
