@@ -230,7 +230,8 @@ class PrivateMapping(Mapping):
         # Safety: the loan holds the buffer of the pages for as long as it lives.
         loan = (ctypes.c_ubyte * len(pages)).from_buffer(pages)
         self.loans += 1
-        self._lent.append(weakref.ref(loan))
+        # One range may be lent for as many edits as there ever are: those that have ended are not remembered.
+        self._lent = [weakref.ref(loan), *(lent for lent in self._lent if lent() is not None)]
         return memoryview(loan)
 
     @property

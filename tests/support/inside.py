@@ -357,3 +357,8 @@ def transaction_for(manifest: Any, slot: int) -> Any:
     made = Transaction(manifest)
     made.act_for(slot)
     return made
+
+
+def loans_remembered(mapping: Any) -> int:
+    """How many loans a private mapping looks at to know whether it is lent."""
+    return len(mapping._lent)
