@@ -113,7 +113,6 @@ def test_object_dtype_and_impossible_shapes_are_refused(plane: shmplane.Plane) -
     assert plane.names() == []
 
 
-@pytest.mark.skipif(not hasattr(shmplane.Plane, "edit"), reason="edit is not there yet")
 def test_it_cannot_be_edited(plane: shmplane.Plane) -> None:
     plane.mutable("x", (3,), "f8")
     with pytest.raises(shmplane.UnsupportedValue):
