@@ -6,6 +6,7 @@ The youngest item is a queue's head, the oldest its tail. A link is a row + 1, s
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 
 from ...errors import PlaneCorrupt
@@ -17,7 +18,7 @@ __all__ = ["STEPS", "Queues"]
 STEPS = 64
 
 
-class Queues:
+class Queues(ABC):
     """The items of one group, in the order in which they go. Subclasses are the policies.
 
     Args:
@@ -47,9 +48,10 @@ class Queues:
         if not seen[row]:
             seen[row] = 1
 
-    def released(self, row: int) -> None:
+    def released(self, row: int) -> None:  # noqa: B027 - most policies do nothing then
         """A use of it that took a while is over, at the time in ``used``. Under the lock, and right where it matters."""
 
+    @abstractmethod
     def victim(self, may_go: Callable[[int], bool]) -> int | None:
         """The item to evict next, or None when none of those looked at may go: ask again, or give up.
 
@@ -60,7 +62,6 @@ class Queues:
             may_go: whether the row can be freed now. It is asked of rows of this group's queues only; in a manifest
                 that was written over these may be any, so it says no to what is not of the group.
         """
-        raise NotImplementedError
 
     def evicted(self, row: int, key_hash: int) -> None:  # noqa: ARG002 - only s3fifo remembers keys
         """It was chosen and goes: taken out and, where the policy does so, remembered as gone."""
