@@ -17,27 +17,11 @@ import pytest
 import trio
 
 import shmplane
+from tests.plane.test_get_or_put import LINE, _load, _note, calls
 from tests.support.inside import claims_in_line, processes_in_line
 from tests.support.lines import until
 from tests.support.processes import Child
 from tests.support.stuck import lock_taken, stopped_inside
-
-LINE = "g:x"
-
-
-def calls(log: Path) -> list[str]:
-    return log.read_text().splitlines() if log.exists() else []
-
-
-def _note(log: Path) -> None:
-    with log.open("a") as file:
-        file.write(f"{os.getpid()}\n")
-
-
-def _load(log: Path, size: int) -> Any:
-    _note(log)
-    time.sleep(0.1)
-    return np.arange(size)
 
 
 def _slowly(seconds: float, value: int) -> int:
