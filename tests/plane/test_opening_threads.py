@@ -17,6 +17,8 @@ import numpy as np
 
 import shmplane
 from tests.support.forked import run_forked
+from tests.support.inside import header_of
+from tests.support.processes import Child, run_in_child
 
 SECONDS = 3.0
 THREADS = 6
@@ -60,20 +62,24 @@ def _act(root: str, seed: int, failed: list[str]) -> None:
             failed.append(traceback.format_exc())
 
 
-def _open_at_once(root: str) -> None:
-    sys.setswitchinterval(1e-6)
-    failed: list[str] = []
+def note_double_closes(failed: list[str]) -> None:
+    """From here on, in this process: a number that is closed again may be another plane's lock the next time."""
     close = os.close
 
     def close_once(fd: int) -> None:
         try:
             close(fd)
         except OSError:
-            # Closed by two threads: next time it is another plane's lock that goes.
             failed.append(traceback.format_exc())
             raise
 
     os.close = close_once
+
+
+def _open_at_once(root: str) -> None:
+    sys.setswitchinterval(1e-6)
+    failed: list[str] = []
+    note_double_closes(failed)
     threads = [threading.Thread(target=_act, args=(root, seed, failed)) for seed in range(THREADS)]
     for thread in threads:
         thread.start()
@@ -93,3 +99,26 @@ def _open_at_once(root: str) -> None:
 
 def test_threads_open_close_and_destroy_planes_at_once(plane_root: Path) -> None:
     run_forked(lambda: _open_at_once(str(plane_root)), 60)
+
+
+def _open_what_was_destroyed(root: str) -> None:
+    failed: list[str] = []
+    note_double_closes(failed)
+    with contextlib.suppress(shmplane.PlaneNotFound):
+        shmplane.Plane("p", root=root, create=False)
+    assert not failed, failed[0]
+
+
+def test_a_joiner_that_finds_the_plane_destroyed_closes_what_it_opened_once(plane_root: Path) -> None:
+    plane = shmplane.Plane("p", max_blocks=64, max_processes=4)
+    with Child(_destroy_half, str(plane_root), "p") as child:
+        child.result()
+    run_in_child(_open_what_was_destroyed, str(plane_root))
+    plane.close()
+    assert os.listdir(plane_root / f"shmplane-{os.geteuid()}") == []
+
+
+def _destroy_half(root: str, name: str) -> None:
+    """As if it had been killed between the word that ends the plane and the removal of its files."""
+    plane = shmplane.Plane(name, root=root, create=False)
+    header_of(plane).destroyed[0] = 1

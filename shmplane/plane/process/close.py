@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .attachment import Attachment
 
 __all__ = [
+    "abandon_opening",
     "attached",
     "destroy",
     "end_if_temporary",
@@ -148,6 +149,19 @@ def destroy(attachment: Attachment) -> None:
         _forget(attachment)
         with attachment.memory.translated(f"removing the files of plane {attachment.name!r}, which has ended"):
             _remove_plane(attachment, unleased, ours)
+
+
+def abandon_opening(attachment: Attachment | None, descriptors: list[int]) -> None:
+    """Close what was opened for a plane that will not be in use, once: an attachment that was made of it has them, and may
+    have closed them already.
+    """
+    if attachment is not None:
+        attachment.ended = attachment.ended or _closed(attachment)
+        attachment.close_descriptors()
+        return
+    for fd in descriptors:
+        with ignoring(OSError):
+            os.close(fd)
 
 
 def _forget(attachment: Attachment) -> None:

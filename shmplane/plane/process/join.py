@@ -12,7 +12,7 @@ from ...errors import ClosedError
 from ...manifest import Manifest, Transaction, directory_of, open_files, take_slot
 from ...system import check_directory, ignoring, own
 from .attachment import Attachment
-from .close import attached, leave, remove_directory
+from .close import abandon_opening, attached, leave, remove_directory
 from .fork import Forks
 from .reclaim import reclaim_dead
 
@@ -22,6 +22,7 @@ __all__ = ["try_join"]
 def try_join(root: str, name: str, path: str) -> Attachment | None:
     """Join what is there; None when nothing is, or when it went away meanwhile."""
     descriptors: list[int] = []
+    joining: Attachment | None = None
     try:
         try:
             check_directory(directory_of(root))
@@ -45,9 +46,8 @@ def try_join(root: str, name: str, path: str) -> Attachment | None:
             return joining
         return None
     finally:
-        for fd in descriptors:
-            with ignoring(OSError):
-                os.close(fd)
+        if descriptors:
+            abandon_opening(joining, descriptors)
 
 
 def _join(tx: Transaction, joining: Attachment) -> bool:

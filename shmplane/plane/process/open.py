@@ -27,7 +27,7 @@ from ...manifest import Manifest, Transaction, directory_of, take_slot
 from ...system import Token, create_file, ignoring, make_directory, own, require_platform
 from ..memory.failures import translate
 from .attachment import Attachment, Opened
-from .close import attached, finish_leaving, leave, opening
+from .close import abandon_opening, attached, finish_leaving, leave, opening
 from .fork import Forks
 from .join import try_join
 from .options import Options, check_options
@@ -129,6 +129,7 @@ def _try_create(root: str, name: str, path: str, options: Options) -> Attachment
     private = f"{directory_of(root)}/.new-{os.urandom(8).hex()}"
     os.mkdir(private, 0o700)
     descriptors: list[int] = []
+    created: Attachment | None = None
     try:
         token = Token.create(f"{private}/tokens")
         descriptors.append(token.fd)
@@ -155,8 +156,8 @@ def _try_create(root: str, name: str, path: str, options: Options) -> Attachment
         descriptors.clear()
         return created
     finally:
-        for fd in descriptors:
-            os.close(fd)
+        if descriptors:
+            abandon_opening(created, descriptors)
         _remove_private(private)
 
 
