@@ -21,6 +21,7 @@ from multiprocessing import Process, SimpleQueue
 from typing import NamedTuple
 
 from tests.crashes.draft_scenarios import DRAFT_SCENARIOS
+from tests.crashes.loading_scenarios import LOADING_SCENARIOS
 from tests.crashes.meter_scenarios import METER_SCENARIOS
 from tests.crashes.scenarios import BY_NAME, DIES_AT_WORK, RECOVERED
 from tests.support import thrown
@@ -29,7 +30,9 @@ from tests.support.tracing import STORES, Bytecodes, wrap_columns
 
 NEVER = 2**62
 MOST_SHOWN = 5
-ALL_BY_NAME = BY_NAME | {scenario.name: scenario for scenario in [*DRAFT_SCENARIOS, *METER_SCENARIOS]}
+ALL_BY_NAME = BY_NAME | {
+    scenario.name: scenario for scenario in [*DRAFT_SCENARIOS, *LOADING_SCENARIOS, *METER_SCENARIOS]
+}
 KINDS = ["stores", "bytecodes", "recovery", *thrown.KINDS]
 
 

@@ -71,6 +71,7 @@ class DrainTimer:
         self._listens = False
         self._ticks_until = 0.0
         self._native_id = 0
+        self._rung: Any = None
         self.after_fork()
 
     @property
@@ -130,13 +131,14 @@ class DrainTimer:
         else:
             self._listens = True
             try:
-                rung = self._due.get(timeout=_INTERVAL_S if ticks or self._is_deaf else None)
+                self._rung = self._due.get(timeout=_INTERVAL_S if ticks or self._is_deaf else None)
             except own(Empty):
                 return not self._paused
             finally:
                 self._listens = False
             is_wanted = not self._paused and not self._go_on.acquire(timeout=_INTERVAL_S)
-            _empty(rung)
+            _empty(self._rung)
+            self._rung = None
             return is_wanted
         return not self._paused and not self._go_on.acquire(timeout=_INTERVAL_S)
 
@@ -153,7 +155,7 @@ class DrainTimer:
         attachment = self._known()
         if attachment is None or attachment.ended is not None or attachment.exiting:
             return False
-        self._quieten()
+        self._quieten(self._due.qsize())
         try:
             is_done = attachment.tidy()
         except own(ShmplaneError, OSError, MemoryError):
@@ -162,8 +164,16 @@ class DrainTimer:
             self.ring(None)  # again in a while: a thread that ended here would leave things for ever
         return True
 
-    def _quieten(self) -> None:
-        for _ in range(self._due.qsize()):
+    def let_go(self) -> None:
+        """Empty at once what it was rung with, also what nobody else knows of since a call was interrupted."""
+        _empty(self._rung)
+        due = self._due.qsize()
+        if due:
+            self.ring(None)  # first: it is woken for whatever else there is
+            self._quieten(due)
+
+    def _quieten(self, due: int) -> None:
+        for _ in range(due):
             try:
                 _empty(self._due.get_nowait())
             except own(Empty):

@@ -61,5 +61,6 @@ class KeptRoots:
             try:
                 _, kept = self.lists.popitem()
             except own(KeyError):
-                return  # another thread did the same
+                break  # another thread did the same
             kept.clear()
+        self._timer.let_go()
