@@ -220,9 +220,9 @@ def _ask_again(team: list[Worker], data: Data, report: Report) -> None:
         same and computed[1] == 0,
         cache={"computed": computed, "seconds": took, "hits": found.hits, "misses": found.misses, "agree": same},
     )
-    report.step("The same through a cache, twice; the second time each asks for another one's share.")
+    report.step("The same through a cache; then each asks for what another one computed.")
     report.show({"computed": f"{computed[0]}, then {computed[1]}: {found.hits} hits",
-                 "a worker's answers": f"{seconds(took[0])}, then {seconds(took[1])}"})  # fmt: skip
+                 "answers": f"{seconds(took[0])}, then {seconds(took[1])}"})  # fmt: skip
 
 
 def _table_of(answer: dict[str, Any], labels: dict[str, str]) -> Table:
