@@ -164,7 +164,7 @@ class DrainTimer:
             self.ring(None)  # again in a while: a thread that ended here would leave things for ever
         return True
 
-    def let_go(self) -> None:
+    def empty(self) -> None:
         """Empty at once what it was rung with, also what nobody else knows of since a call was interrupted."""
         _empty(self._rung)
         due = self._due.qsize()

@@ -63,4 +63,4 @@ class KeptRoots:
             except own(KeyError):
                 break  # another thread did the same
             kept.clear()
-        self._timer.let_go()
+        self._timer.empty()
