@@ -99,7 +99,7 @@ def _threads(scale: Scale) -> Iterator[Row]:
 
 
 def _checked_and_reset(scale: Scale, baseline: Contestant) -> Row:
-    """As in the README's recipe: a check before, a reset after; both do nothing here."""
+    """As in the recipe: a check before, a reset after; both do nothing here."""
     pool: ConnectionPool[Idle] = ConnectionPool(Idle, check=Idle.commit, reset=Idle.rollback)
 
     def block() -> None:

@@ -1,4 +1,4 @@
-"""The README's code runs as printed, and passes mypy in strict mode and pyright.
+"""The code of the README and of the other pages runs as printed, and passes mypy in strict mode and pyright.
 
 Blocks of Python under one heading share a namespace, as a reader would type them one after the other. A block
 that cannot run here has an HTML comment with the reason above it: ``<!-- no-run: needs two hosts -->``; its types are
@@ -8,6 +8,7 @@ checked all the same.
 from __future__ import annotations
 
 import re
+import subprocess
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,17 @@ import pytest
 from tests.support.checkers import mypy_faults, pyright_faults
 from tests.support.processes import run_python
 
-README = Path(__file__).parent.parent / "README.md"
+REPOSITORY = Path(__file__).parent.parent
+README = REPOSITORY / "README.md"
+PAGES = [
+    README,
+    REPOSITORY / "CONTRIBUTING.md",
+    REPOSITORY / "bench" / "README.md",
+    REPOSITORY / "shmplane" / "DESIGN.md",
+    REPOSITORY / "shmplane" / "GUIDE.md",
+    REPOSITORY / "shmplane" / "connections" / "README.md",
+]
+MOST_LINES_OF_THE_README = 250
 DEADLINE_S = 60
 
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)")
@@ -26,14 +37,19 @@ _NO_RUN = re.compile(r"<!-- no-run: \S.* -->")
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """The blocks below one heading, each line at its place in the README, so that tracebacks point there."""
+    """The blocks below one heading, each line at its place in the page, so that tracebacks point there."""
 
     heading: str
     line: int
     source: str
+    page: str = ""
+
+    @property
+    def file_name(self) -> str:
+        return f"{re.sub(r'[^a-z]', '_', self.page.lower())}_{self.line}.py"
 
 
-def examples(text: str, *, all_of_them: bool = False) -> list[Example]:
+def examples(text: str, *, all_of_them: bool = False, page: str = "") -> list[Example]:
     """Those that run, or also those that cannot run here."""
     lines = text.splitlines()
     found: dict[tuple[int, str], list[str]] = {}
@@ -53,15 +69,36 @@ def examples(text: str, *, all_of_them: bool = False) -> list[Example]:
             heading, at = line.lstrip("# "), number + 1
         above = line.strip() or above
         number += 1
-    return [Example(heading, line, "\n".join(script)) for (line, heading), script in found.items()]
+    return [Example(heading, line, "\n".join(script), page) for (line, heading), script in found.items()]
 
 
-EXAMPLES = examples(README.read_text(encoding="utf-8")) if README.exists() else []
-TYPED = examples(README.read_text(encoding="utf-8"), all_of_them=True) if README.exists() else []
+def examples_of_pages(*, all_of_them: bool = False) -> list[Example]:
+    return [
+        example
+        for page in PAGES
+        for example in examples(
+            page.read_text(encoding="utf-8"), all_of_them=all_of_them, page=str(page.relative_to(REPOSITORY))
+        )
+    ]
 
 
-def test_the_readme_has_examples() -> None:
-    assert len(EXAMPLES) > 0
+EXAMPLES = examples_of_pages()
+TYPED = examples_of_pages(all_of_them=True)
+
+
+def test_every_page_is_tested() -> None:
+    tracked = subprocess.run(["git", "ls-files", "*.md"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    if tracked.returncode == 0:  # not in a source distribution
+        assert {REPOSITORY / line for line in tracked.stdout.splitlines()} - {REPOSITORY / "CHANGELOG.md"} == set(PAGES)
+    assert {example.page for example in EXAMPLES} >= {
+        "README.md",
+        "shmplane/GUIDE.md",
+        "shmplane/connections/README.md",
+    }
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= MOST_LINES_OF_THE_README
 
 
 @pytest.mark.parametrize(
@@ -71,20 +108,33 @@ def test_the_readme_has_the_two_commands(command: str) -> None:
     assert command in README.read_text(encoding="utf-8")
 
 
-def test_every_file_that_the_readme_names_is_there() -> None:
-    prose = re.sub(r"```.*?```", "", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_every_file_that_a_page_names_is_there(page: Path) -> None:
+    prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     named = set(re.findall(r"`([\w./]+/[\w.]*|[\w/]+\.(?:py|ipynb|toml))`", prose))
-    repository = README.parent
-    lost = [
-        path
-        for path in named
-        if not any((folder / path).exists() for folder in (repository, repository / "shmplane", repository / "tests"))
-    ]
-    assert named
+    folders = REPOSITORY, REPOSITORY / "shmplane", REPOSITORY / "tests"
+    assert [path for path in named if not any((folder / path).exists() for folder in folders)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    lost = []
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+        path, _, anchor = target.partition("#")
+        file = page.parent / path if path else page
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            lost.append(target)
     assert lost == []
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: f"{example.line}-{example.heading}")
+def anchors(page: Path) -> set[str]:
+    """What a page's headings are called in links."""
+    prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", prose, flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: f"{example.page}:{example.line}-{example.heading}")
 def test_an_example_runs(example: Example, plane_root: Path, tmp_path: Path) -> None:
     # A file, not -c: examples start processes by the spawn method, which imports the main module again.
     script = tmp_path / "example.py"
@@ -94,9 +144,9 @@ def test_an_example_runs(example: Example, plane_root: Path, tmp_path: Path) -> 
 
 @pytest.fixture(scope="module")
 def typed(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Each example as a file, whose lines are those of the README."""
+    """Each example as a file, whose lines are those of its page."""
     folder = tmp_path_factory.mktemp("typed")
-    files = [folder / f"readme_{example.line}.py" for example in TYPED]
+    files = [folder / example.file_name for example in TYPED]
     for file, example in zip(files, TYPED, strict=True):
         file.write_text(example.source + "\n", encoding="utf-8")
     return files

@@ -1,4 +1,4 @@
-"""The README's recipes, each against the real thing."""
+"""The recipes of the connection pools' page, each against the real thing."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ class World:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         self.root, self.name = root, name
         self.options = {"capacity": 8 << 20, "max_blocks": 256, "max_processes": 8, **options}
-        # Victims are forked from here: an import of theirs would swallow what a handler raises in it (README, limits).
+        # Victims are forked from here: an import of theirs would swallow what a handler raises in it (DESIGN.md, limits).
         load_late()
         gc.freeze()  # collections, here and in victims, look at what is made from now on
         self._report = mmap.mmap(-1, _MOST_TEXT + 64)
