@@ -396,6 +396,15 @@ class Cache:
         state = "closed" if self._tiers is None else f"{self._policy}, {self._memory_nbytes:,} B of memory"
         return f"<shmplane.Cache {self.directory!r}: {state}>"
 
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        bundle = {"text/plain": repr(self)}
+        with ignoring(Exception):  # it was closed or its plane is gone: the text says what is known
+            if not self._open().hot.is_busy():
+                from .display import html_of_cache
+
+                bundle["text/html"] = html_of_cache(self, self._policy)
+        return bundle
+
 
 def _reopen(kind: type[Cache], arguments: tuple[Any, ...]) -> Cache:
     directory, memory, disk, policy, ttl, plane, name = arguments

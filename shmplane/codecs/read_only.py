@@ -46,6 +46,9 @@ class ReadOnlyDict(dict[str, Any]):
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         return dict, (thaw(self, _picklable),)
 
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        return _mimebundle_of(self)
+
 
 class ReadOnlyList(list[Any]):
     """A ``list`` whose changes raise ``TypeError``; copies and slices of it are plain, and so is what is unpickled."""
@@ -67,6 +70,9 @@ class ReadOnlyList(list[Any]):
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         return list, (thaw(self, _picklable),)
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        return _mimebundle_of(self)
 
 
 def _refuse_another_tree(*_: Any, **__: Any) -> NoReturn:
@@ -144,6 +150,13 @@ def thaw(value: Any, leaf: Callable[[Any], Any]) -> Any:
     for parent, place, items in reversed(tuples):
         parent[place] = tuple(items)
     return holder[0]
+
+
+def _mimebundle_of(value: Any) -> dict[str, str]:
+    """What a notebook shows of a tree beside its text; of JSON nothing."""
+    from .tree_display import mimebundle_of_tree
+
+    return mimebundle_of_tree(value)
 
 
 def _copied(leaf: Any, memo: Any) -> Any:

@@ -34,6 +34,7 @@ from .housekeeping import due, forget_idle, sweep
 from .records import OUT, Member, MemberRef, Outcome, Plan, Taken, Waiter, gone
 from .roster import Roster
 from .settings import Settings
+from .shown import ShowsItself
 from .statistics import PoolStatistics, statistics_of
 
 __all__ = ["BasePool", "Decision"]
@@ -48,7 +49,7 @@ CLOSE_GRACE = 10.0  #: seconds for a connection's goodbye, where it can be cut o
 _numbers = itertools.count(1)
 
 
-class BasePool(ABC, Generic[T]):
+class BasePool(ShowsItself, ABC, Generic[T]):
     """A pool without its way of waiting."""
 
     _engine: Any  #: ``Threads`` or ``Tasks``
@@ -92,11 +93,6 @@ class BasePool(ABC, Generic[T]):
     def health(self) -> Health:
         """Whether the pool is well, and what to do if not."""
         return judge(self.stats(), self._roster.backoff.error)
-
-    def __repr__(self) -> str:
-        stats = self.stats()
-        state = "closed" if stats.is_closed else f"{stats.used} used, {stats.idle} idle, {stats.waiting} waiting"
-        return f"<{type(self).__name__} {self.name!r}: {state}, at most {stats.max_size}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         settings = self._settings

@@ -28,7 +28,7 @@ def _checks(stats: PoolStatistics, last_error: BaseException | None) -> Iterator
 
 def _serving(stats: PoolStatistics) -> Check:
     if stats.is_closed:
-        return Check("serving", "fail", "the pool is closed")
+        return Check("serving", "fail", "the pool is closed", "make a new one")
     if stats.paused:
         return Check("serving", "warn", "the pool is paused", "resume() lets callers through")
     return Check("serving", "pass", f"{stats.used} used, {stats.idle} idle, at most {stats.max_size}")
@@ -38,7 +38,8 @@ def _connecting(stats: PoolStatistics, last_error: BaseException | None) -> Chec
     if last_error is None:
         return Check("connecting", "pass", f"{stats.connects} connects, {stats.connect_errors} errors so far")
     found = f"the last connect failed: {type(last_error).__name__}: {last_error}"
-    return Check("connecting", "warn" if stats.idle + stats.used else "fail", found)
+    cure = "see to the server, or to connect=; the pool goes on trying by itself"
+    return Check("connecting", "warn" if stats.idle + stats.used else "fail", found, cure)
 
 
 def _queue(stats: PoolStatistics) -> Check:

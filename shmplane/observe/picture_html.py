@@ -1,34 +1,28 @@
 """A layout as HTML, for notebooks.
 
-Rule 1. Only ``div`` and ``table`` with inline styles: what else there is becomes plain text in a notebook that is not trusted.
-Widths are parts of at most 760 px; nothing depends on a font.
-Rule 2. Text has the front end's own colour, and coloured areas are of a middle brightness, so that light and dark look right.
-Colour is never the only sign: bars begin with the kind's letter, cells have a mark, a warning has a word.
-Rule 3. Names are anybody's choice: everything that is not of this module is escaped, and cut.
+The rules are those of ``shmplane.markup``. Colour is never the only sign: bars begin with the kind's letter, cells have a
+mark, a warning has a word.
 """
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING
 
+from ..markup import QUIET, bar, box, div, text, warning
 from .units import nbytes as show_nbytes
 from .units import some
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from ..manifest import Process
-    from .picture_parts import Advice, Picture, ShownBlock, ShownSegment
+    from .picture_parts import Picture, ShownBlock, ShownSegment
     from .sharing import Share
 
 __all__ = ["html_of_layout"]
 
-_BOX = "max-width:760px;font-size:13px;line-height:1.4;text-align:left"
 _WIDE = "font-size:13px;width:100%;table-layout:fixed;border-collapse:collapse;margin:0;border:0"
-_QUIET = "opacity:0.75"
 _LINE = "margin:6px 0 1px 0;white-space:nowrap;overflow:hidden;text-overflow:ellipsis"
-_EDGE = "1px solid rgba(128,128,128,0.6)"
 _CELL = "padding:2px 6px;border:0;border-bottom:1px solid rgba(128,128,128,0.3);overflow:hidden;text-overflow:ellipsis"
 _HEAD = f"{_CELL};font-weight:bold;background:none"
 
@@ -45,23 +39,22 @@ _KINDS = {
 }
 _OTHER = ("?", "#6b7280")
 _SOURCES = ("#3f73ad", "#b0561f", "#2f855a", "#8457b3", "#8a6a3b", "#2c7a86")
-_LONGEST = 60
 _MOST_COLUMNS = 12
 
 
 def html_of_layout(layout: Picture) -> str:
     parts = [
         _head(layout),
-        *(_advice(advice) for advice in layout.advice),
+        *(warning(advice.what, advice.cure) for advice in layout.advice),
         *(_segment(segment) for segment in layout.segments),
         _more(layout.more_segments, "more segment", f", {show_nbytes(layout.more_segments_nbytes)}"),
-        _matrix(layout) if layout.blocks else _div(_LINE, "no blocks"),
+        _matrix(layout) if layout.blocks else div(_LINE, "no blocks"),
         _more(layout.more_blocks, "more block"),
         _more(layout.more_processes, "more process"),
         *(_shares(block) for block in layout.blocks if block.shares),
         _legend(layout),
     ]
-    return f'<div style="{_BOX}">{"".join(parts)}</div>'
+    return box(parts)
 
 
 def _head(layout: Picture) -> str:
@@ -72,13 +65,8 @@ def _head(layout: Picture) -> str:
         ("free", layout.free_nbytes, ""),
     )
     said = ", ".join(f"{show_nbytes(size)} {what}" for what, size, _ in parts)
-    bar = _bar((size, what if size * 8 > layout.capacity else "", style) for what, size, style in parts)
-    return _div(f"{_LINE};font-weight:bold", _text(title)) + bar + _div(_QUIET, said)
-
-
-def _advice(advice: Advice) -> str:
-    style = "margin:6px 0;padding:4px 8px;border:1px solid #b0561f;border-left:6px solid #b0561f"
-    return _div(style, f"Warning: {_text(advice.what, 200)}. Cure: {_text(advice.cure, 200)}.")
+    shown = bar((size, what if size * 8 > layout.capacity else "", style) for what, size, style in parts)
+    return div(f"{_LINE};font-weight:bold", text(title)) + shown + div(QUIET, said)
 
 
 def _segment(segment: ShownSegment) -> str:
@@ -86,26 +74,12 @@ def _segment(segment: ShownSegment) -> str:
     size = show_nbytes(segment.nbytes)
     full = f"{segment.used_nbytes / max(segment.nbytes, 1):.0%} used" if segment.used_nbytes else "empty"
     kind = f", {segment.kind}" if segment.kind not in ("", "slab", "making") else ""
-    line = f"{size}: {_text(segment.what)}{kind}, {full}"
-    bar = _bar(
-        (
-            (segment.used_nbytes, letter, f"background-color:{colour};color:#fff"),
-            (segment.nbytes - segment.used_nbytes, "", ""),
-        )
+    line = f"{size}: {text(segment.what)}{kind}, {full}"
+    parts = (
+        (segment.used_nbytes, letter, f"background-color:{colour};color:#fff"),
+        (segment.nbytes - segment.used_nbytes, "", ""),
     )
-    return _div(_LINE, line) + bar
-
-
-def _bar(parts: Iterable[tuple[int, str, str]]) -> str:
-    """A bar of the whole width; each part with its size, a short text, and a style."""
-    parts = [part for part in parts if part[0] > 0]
-    total = sum(size for size, _, _ in parts)
-    cells = "".join(
-        f'<td style="width:{100 * size / total:.2f}%;height:14px;padding:0 2px;border:{_EDGE};text-align:left;'
-        f'font-size:11px;line-height:14px;overflow:hidden;white-space:nowrap;{style}">{escape(text)}</td>'
-        for size, text, style in parts
-    )
-    return f'<table style="{_WIDE}"><tr style="background:none">{cells}</tr></table>'
+    return div(_LINE, line) + bar(parts)
 
 
 def _matrix(layout: Picture) -> str:
@@ -129,11 +103,11 @@ def _process(process: Process) -> str:
 def _row(block: ShownBlock, processes: tuple[Process, ...]) -> Iterator[str]:
     version = f" v{block.version}" if block.version else ""
     notes = [note for note in (block.state if block.state != "live" else "", "stale" * block.is_stale) if note]
-    note = f'<div style="{_QUIET}">{_text(", ".join(notes))}</div>' if notes else ""
+    note = f'<div style="{QUIET}">{text(", ".join(notes))}</div>' if notes else ""
     style = f"{_CELL};text-align:left;word-break:break-word"
     letter, _ = _KINDS.get(block.kind, _OTHER)
-    yield f'<td style="{style}">{_text(block.label)}{version}{note}</td>'
-    yield f'<td style="{_CELL};text-align:left">{letter} {_text(block.kind or "being made")}</td>'
+    yield f'<td style="{style}">{text(block.label)}{version}{note}</td>'
+    yield f'<td style="{_CELL};text-align:left">{letter} {text(block.kind or "being made")}</td>'
     yield f'<td style="{_CELL};text-align:right;white-space:nowrap">{show_nbytes(block.nbytes)}</td>'
     for process in processes:
         leases = process.slot in block.holders
@@ -144,8 +118,8 @@ def _row(block: ShownBlock, processes: tuple[Process, ...]) -> Iterator[str]:
 
 
 def _shares(block: ShownBlock) -> str:
-    title = _div(_LINE, f"{_text(block.label)} version {block.version} is made of")
-    texts = [_div("margin:0 0 0 12px", _share(share, number)) for number, share in enumerate(block.shares)]
+    title = div(_LINE, f"{text(block.label)} version {block.version} is made of")
+    texts = [div("margin:0 0 0 12px", _share(share, number)) for number, share in enumerate(block.shares)]
     return title + _runs(block.shares) + "".join(texts)
 
 
@@ -160,14 +134,14 @@ def _runs(shares: tuple[Share, ...]) -> str:
         runs.append((shares[number].runs[position], str(number + 1), style))
     # A page of a gigabyte is to be seen as well.
     least = max(1, sum(size for size, _, _ in runs) // 60)
-    return _bar((max(size, least), text, style) for size, text, style in runs)
+    return bar((max(size, least), text, style) for size, text, style in runs)
 
 
 def _share(share: Share, number: int) -> str:
-    names = ", ".join(_text(name, 30) for name in share.columns[:_MOST_COLUMNS])
+    names = ", ".join(text(name, 30) for name in share.columns[:_MOST_COLUMNS])
     more = ", ..." if len(share.columns) > _MOST_COLUMNS else ""
     columns = f": {names}{more}" if names else ""
-    return f"{number + 1}. {some(share.amount, share.unit)} from {_text(share.source)}{columns}"
+    return f"{number + 1}. {some(share.amount, share.unit)} from {text(share.source)}{columns}"
 
 
 def _legend(layout: Picture) -> str:
@@ -178,16 +152,8 @@ def _legend(layout: Picture) -> str:
         if kind in kinds
     )
     marks = "&#9679; leases it, &#10005; ended while it leased it"
-    return _div(f"{_QUIET};margin-top:6px", f"{letters}{'; ' if letters else ''}{marks}")
+    return div(f"{QUIET};margin-top:6px", f"{letters}{'; ' if letters else ''}{marks}")
 
 
 def _more(number: int, noun: str, rest: str = "") -> str:
-    return _div(_QUIET, f"and {some(number, noun)}{rest}") if number else ""
-
-
-def _div(style: str, inner: str) -> str:
-    return f'<div style="{style}">{inner}</div>'
-
-
-def _text(text: str, longest: int = _LONGEST) -> str:
-    return escape(text if len(text) <= longest else f"{text[: longest - 1]}…")
+    return div(QUIET, f"and {some(number, noun)}{rest}") if number else ""

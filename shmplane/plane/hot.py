@@ -15,12 +15,13 @@ from ..codecs import CODECS
 from ..errors import ItemTooLarge, PlaneFull, PlaneMismatch
 from ..manifest import TEMPORARY_PREFIX, default_root, open_group, row_of_name_word
 from ..names import check_block_name
-from ..system import own
+from ..system import NOT_HAD, own
 from .blocks import Target, find, held, lease_current
 from .blocks.publish import put_unleased
 from .plane import Plane
 from .process.options import DEFAULT_LIMITS, parse_options
 from .process.orphans import remove_orphans
+from .process.patience import patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -211,6 +212,11 @@ class HotTier:
     def figures(self) -> tuple[int, int]:
         """B of its cells and segments, and how many blocks were evicted for want of room."""
         return self.plane._open().look(_figures, self._group - 1)
+
+    def is_busy(self) -> bool:
+        """Whether the plane's lock is not to be had at once, so that whoever only shows something had better not ask."""
+        attachment = self.plane._open()
+        return attachment.try_look(patience(attachment), _figures, self._group - 1) is NOT_HAD
 
 
 def _queues_of(tx: Transaction, group: int) -> Queues:

@@ -1,14 +1,13 @@
 """How a block shows itself: its metadata in one line, and in a notebook as a small table.
 
-Rule 1. Nothing of the value is read; what a name or a schema says is escaped, since anybody may have chosen it.
-Rule 2. Styles are inline and colours are inherited, so that it looks right in every front end and in the dark.
+Nothing of the value is read; what a name or a schema says is escaped, since anybody may have chosen it.
 """
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ...markup import box, facts, text
 from ...system import own
 
 if TYPE_CHECKING:
@@ -20,9 +19,7 @@ __all__ = ["mimebundle_of_block", "text_of_block"]
 _MOST_COLUMNS = 50
 _MOST_IN_TEXT = 6
 _LONGEST_IN_TEXT = 60
-_TABLE = "border-collapse:collapse;font-size:90%"
-_HEAD = "text-align:left;vertical-align:top;font-weight:normal;opacity:0.7;padding:1px 12px 1px 0"
-_CELL = "text-align:left;padding:1px 0;font-family:monospace;white-space:pre-wrap"
+_LONGEST = 130  #: longer than every name
 
 
 class Described(Protocol):
@@ -80,29 +77,27 @@ def _cut(text: str) -> str:
 
 def mimebundle_of_block(block: Described) -> dict[str, str]:
     """The block as ``text/plain`` and ``text/html``."""
-    rows = "".join(
-        f'<tr style="background:none"><th style="{_HEAD}">{escape(fact)}</th><td style="{_CELL}">{escape(text)}</td></tr>'
-        for fact, text in _facts(block)
-    )
-    return {"text/plain": repr(block), "text/html": f'<table style="{_TABLE}">{rows}</table>'}
+    rows = ((fact, "".join(f"<div>{text(line, _LONGEST)}</div>" for line in said)) for fact, said in _facts(block))
+    return {"text/plain": repr(block), "text/html": box([facts(rows)])}
 
 
-def _facts(block: Described) -> Iterator[tuple[str, str]]:
-    yield "block", "anonymous" if block.name is None else block.name
-    yield "version", str(block.version)
-    yield "kind", block.kind
-    yield "size", f"{block.nbytes:,} B"
+def _facts(block: Described) -> Iterator[tuple[str, list[str]]]:
+    """What there is to say, each in lines."""
+    yield "block", ["anonymous" if block.name is None else block.name]
+    yield "version", [str(block.version)]
+    yield "kind", [block.kind]
+    yield "size", [f"{block.nbytes:,} B"]
     if block.dtype is not None:
-        yield "dtype", str(block.dtype)
+        yield "dtype", [str(block.dtype)]
     if block.shape is not None:
-        yield "shape", " x ".join(f"{length:,}" for length in block.shape) or "()"
+        yield "shape", [" x ".join(f"{length:,}" for length in block.shape) or "()"]
     if block._leaves is not None:
-        yield "leaves", f"{block._leaves:,}"
+        yield "leaves", [f"{block._leaves:,}"]
     if block.schema is not None:
-        yield "columns", "\n".join(_columns(block))
-    yield "created", f"{block.created:%Y-%m-%d %H:%M:%S}"
-    yield "leases", str(block.leases)
-    yield "handle", "closed" if block.closed else "open"
+        yield "columns", list(_columns(block))
+    yield "created", [f"{block.created:%Y-%m-%d %H:%M:%S}"]
+    yield "leases", [str(block.leases)]
+    yield "handle", ["closed" if block.closed else "open"]
 
 
 def _columns(block: Described) -> Iterator[str]:

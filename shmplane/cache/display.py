@@ -1,0 +1,72 @@
+"""How a cache shows itself in a notebook: how full its tiers are, how often something was found, and what is to be seen to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from ..markup import QUIET, bar, box, div, facts, text, warning
+from ..observe import nbytes as show_nbytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .tally import CacheStatistics, TierStatistics
+
+__all__ = ["Described", "html_of_cache"]
+
+_TITLE = "margin:0 0 1px 0;font-weight:bold"
+_LINE = "margin:6px 0 1px 0"
+_LONGEST = 200
+
+
+class Described(Protocol):
+    """A cache, as far as it shows itself."""
+
+    directory: str
+
+    def stats(self) -> CacheStatistics: ...
+
+
+def html_of_cache(cache: Described, policy: str) -> str:
+    """A cache as HTML; it reads the statistics of all processes."""
+    stats = cache.stats()
+    asked = stats.hits + stats.misses
+    parts = [
+        div(_TITLE, text(f"cache {cache.directory}", _LONGEST)),
+        div(QUIET, f"{text(policy)}; counted over all processes that have it open"),
+        *(warning(what, cure) for what, cure in _advice(stats)),
+        *_tier("memory", "M", "#3f73ad", stats.memory),
+        *_tier("disk", "D", "#8a6a3b", stats.disk),
+        facts(
+            (
+                ("found", f"{stats.hits:,} of {asked:,}" + (f", {stats.hits / asked:.1%}" if asked else "")),
+                ("where", f"{stats.memory.hits:,} in memory, {stats.disk.hits:,} on disk"),
+                ("computed", f"{stats.computes:,}; {stats.stale_hits:,} old values handed out meanwhile"),
+                ("evicted", f"{stats.memory.evictions:,} from memory, {stats.disk.evictions:,} from disk"),
+            )
+        ),
+    ]
+    return box(parts)
+
+
+def _tier(name: str, letter: str, colour: str, tier: TierStatistics) -> Iterator[str]:
+    share = tier.nbytes / max(tier.limit_nbytes, 1)
+    said = f"{name}: {show_nbytes(tier.nbytes)} of {show_nbytes(tier.limit_nbytes)}, {share:.0%}"
+    yield div(_LINE, said)
+    free = max(0, tier.limit_nbytes - tier.nbytes)
+    yield bar(((tier.nbytes, letter, f"background-color:{colour};color:#fff"), (free, "", "")))
+
+
+def _advice(stats: CacheStatistics) -> Iterator[tuple[str, str]]:
+    if stats.damaged:
+        yield (
+            f"{stats.damaged:,} rows or files were damaged and count as missing",
+            "look after the disk; they are made anew",
+        )
+    if stats.past_disk:
+        yield (
+            f"{stats.past_disk:,} values were larger than the disk tier has room for",
+            "open the cache with a larger disk=",
+        )
+    if stats.past_memory:
+        yield f"{stats.past_memory:,} values had no room in memory", "open the cache with a larger memory="
