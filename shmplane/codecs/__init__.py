@@ -5,7 +5,7 @@ back, ``as_kind`` as something else. No library is imported before a value of it
 """
 
 from .array import array_over, describe_array, grow_array
-from .base import Encoded, Memory, Sink
+from .base import Encoded, Memory, Sink, room_in
 from .batches import TableStream
 from .choose import encode_by_rank, gather_rows
 from .codec import Codec
@@ -52,6 +52,6 @@ __all__ = [
     "encode_rows", "encode_table",
     "encode_tree", "Encoded", "EncodedBytes", "find_columns", "flatten", "form_of", "gather_rows", "grow_array",
     "is_composed", "join_chunks", "KINDS", "labels_of", "Memory", "metadata_with", "nbytes_of", "open_body",
-    "open_table", "pack_composition", "parse_schema", "Part", "Piece", "present", "read_pieces", "Sink",
+    "open_table", "pack_composition", "parse_schema", "Part", "Piece", "present", "read_pieces", "room_in", "Sink",
     "SMALL_DOCUMENT_NBYTES", "TableForm", "TableStream", "title_of", "tree_over",
 ]  # fmt: skip

@@ -18,11 +18,13 @@ import warnings
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from typing_extensions import Buffer
 
     from ..system import Window
 
-__all__ = ["CAN_STORE", "Encoded", "Memory", "Sink", "warn_user"]
+__all__ = ["CAN_STORE", "Encoded", "Memory", "Sink", "room_in", "warn_user"]
 
 #: what the refusal of a value ends with
 CAN_STORE = (
@@ -46,6 +48,15 @@ class Sink(Protocol):
 
     def write(self, offset: int, data: Buffer) -> None:
         """Copy contiguous ``data`` to ``offset`` of the body."""
+
+
+def room_in(sink: Sink, offset: int, nbytes: int) -> memoryview | None:
+    """That part of the body itself, for a writer who can read into it; he fills all of it. None: write.
+
+    A sink offers it by a method ``room(offset, nbytes)``.
+    """
+    offer: Callable[[int, int], memoryview | None] | None = getattr(sink, "room", None)
+    return None if offer is None else offer(offset, nbytes)
 
 
 class Memory(Protocol):

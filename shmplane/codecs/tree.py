@@ -28,6 +28,7 @@ from zlib import crc32
 from ..errors import UnsupportedValue
 from ..system import own
 from .array import EncodedArray, encode_array, is_fortran, parse_shape
+from .base import room_in
 from .document import MAX_DEPTH, dump, is_leaf, too_deep
 from .dtypes import is_storable, pack_dtype
 from .envelope import HEADER_NBYTES, corrupt, seal, unseal
@@ -300,6 +301,17 @@ class _Gathered:
         if end - self._start > FLUSHED_NBYTES:
             self.flush()
 
+    def room(self, offset: int, nbytes: int) -> memoryview | None:
+        """What the sink offers in place of a write of so many bytes; of small pieces nothing."""
+        if nbytes <= GATHERED_NBYTES:
+            return None
+        found = room_in(self._sink, offset, nbytes)
+        if found is not None:
+            self._small += _ZEROS[: offset - self._end]
+            self.flush()
+            self._start = self._end = offset + nbytes
+        return found
+
     def flush(self) -> None:
         # First taken out: a write that Ctrl-C ends may keep a view of it.
         small, self._small = self._small, bytearray()
@@ -316,6 +328,9 @@ class _Behind:
 
     def write(self, offset: int, data: Any) -> None:
         self._gathered.write(self._offset + offset, memoryview(data))
+
+    def room(self, offset: int, nbytes: int) -> memoryview | None:
+        return self._gathered.room(self._offset + offset, nbytes)
 
 
 def _write_leaves(start: int, leaves: _Leaves, gathered: _Gathered) -> None:

@@ -11,6 +11,7 @@ from .mapped import MappedFile, map_file
 if TYPE_CHECKING:
     from .formats import (
         FORMATS,
+        PIECE_NBYTES,
         Format,
         OnProgress,
         Pieces,
@@ -38,9 +39,9 @@ else:
     __getattr__ = late_names(
         __name__,
         {
-            ".formats": "FORMATS Format OnProgress Pieces Source StrPath format_of read_arrow read_csv read_npy read_npz "
-            "read_parquet read_raw read_safetensors widen write_arrow write_csv write_npy write_npz write_parquet write_raw "
-            "write_safetensors writing"
+            ".formats": "FORMATS PIECE_NBYTES Format OnProgress Pieces Source StrPath format_of read_arrow read_csv read_npy "
+            "read_npz read_parquet read_raw read_safetensors widen write_arrow write_csv write_npy write_npz write_parquet "
+            "write_raw write_safetensors writing"
         },
     )
 
@@ -51,6 +52,7 @@ __all__ = [
     "PooledBuffer",
     "map_file",
     "FORMATS",
+    "PIECE_NBYTES",
     "Format",
     "OnProgress",
     "Pieces",

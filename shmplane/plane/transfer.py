@@ -1,8 +1,8 @@
 """Files to blocks and back: ``plane.load`` and ``plane.save``.
 
-A file is never held twice, and hardly once: arrays go from the file to the block a piece at a time, tables a batch at a time
-(see ``blocks.streaming``), and a dict of arrays is one tree whose leaves are read when they are written. A file that is
-written takes the place of the old one when it is whole.
+A file is never held twice, and hardly once: arrays are read into the warm memory of their block, or into a fresh one a piece
+at a time; tables come a batch at a time (see ``blocks.streaming``), and a dict of arrays is one tree whose leaves are read
+when they are written. A file that is written takes the place of the old one when it is whole.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from .. import files
-from ..codecs import EncodedBytes, TableStream, describe_array, encode_tree
+from ..codecs import EncodedBytes, TableStream, describe_array, encode_tree, room_in
 from ..errors import UnsupportedValue
 from ..names import check_block_name
 from ..system import own
@@ -52,8 +52,18 @@ class _FromFile:
             self.frame = describe_array(pieces.dtype, pieces.shape, is_fortran=pieces.is_fortran)[0]
 
     def write_to(self, sink: Sink) -> None:
-        for offset, piece in self._pieces.pieces():
-            sink.write(offset, piece)
+        if not self.nbytes:
+            return
+        room = room_in(sink, 0, self.nbytes)
+        with self._pieces.reading() as fill:
+            if room is not None:
+                fill(room)
+                return
+            held = memoryview(bytearray(min(files.PIECE_NBYTES, self.nbytes)))
+            for offset in range(0, self.nbytes, len(held)):
+                piece = held[: self.nbytes - offset]
+                fill(piece)
+                sink.write(offset, piece)
 
 
 def load(

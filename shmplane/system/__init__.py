@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     )
     from .room import MemoryLimit, free_nbytes, memory_limit
     from .standard import attach_untracked
-    from .user_files import ReplacingFile, open_to_read, read_into, replacing
+    from .user_files import ReplacingFile, is_cached, open_to_read, read_into, replacing
     from .users import run_as
     from .witness import ForkWitness
 
@@ -70,7 +70,7 @@ __getattr__ = late_names(
         ".residency": "ADVICE advise drop_cached drop_pages is_half_of_memory is_readable scratch_pages write_back",
         ".room": "MemoryLimit free_nbytes memory_limit",
         ".standard": "attach_untracked",
-        ".user_files": "ReplacingFile open_to_read read_into replacing",
+        ".user_files": "ReplacingFile is_cached open_to_read read_into replacing",
         ".users": "run_as",
     },
 )
@@ -79,7 +79,7 @@ __all__ = [
     "ADVICE", "advise", "allocate", "attach_untracked", "backed_nbytes", "Busy", "can_run_beside",
     "check_directory", "class_nbytes", "close_own", "create_file", "create_file_into", "DataFile", "DIRTY_METHODS",
     "dirty_runs", "drop_cached", "drop_pages", "exists", "fits", "ForkWitness", "free_nbytes", "grow_data_file",
-    "has_idle_core", "HostLock", "identity_of", "ignoring", "immortalise", "is_from_handler", "is_half_of_memory",
+    "has_idle_core", "HostLock", "identity_of", "ignoring", "immortalise", "is_cached", "is_from_handler", "is_half_of_memory",
     "is_loaded", "is_readable", "join_forks", "late", "late_names", "link_file", "load_late", "Lost",
     "make_data_file", "make_directory", "Mapping", "memory_limit", "MemoryLimit", "NOT_HAD", "NotHad",
     "open_data_file", "open_file", "open_to_read",

@@ -21,7 +21,7 @@ from .handlers import ignoring, own
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["ReplacingFile", "open_to_read", "read_into", "replacing"]
+__all__ = ["ReplacingFile", "is_cached", "open_to_read", "read_into", "replacing"]
 
 # O_NONBLOCK: a FIFO must not hang the open.
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
@@ -52,6 +52,15 @@ def read_into(fd: int, offset: int, view: memoryview) -> int:
             break
         done += count
     return done
+
+
+def is_cached(fd: int, offset: int) -> bool:
+    """Whether a byte of a file is in memory, so that reading it is a copy and waits for no disk."""
+    try:
+        os.preadv(fd, [bytearray(1)], offset, os.RWF_NOWAIT)
+    except own(OSError) as error:
+        return error.errno == errno.EOPNOTSUPP  # a file system that is in memory itself does not tell
+    return True
 
 
 class ReplacingFile:

@@ -192,6 +192,46 @@ def test_loading_replaces_a_version_and_anybody_sees_it(plane: shmplane.Plane, t
     assert plane.load("a", tmp_path / "a.npy").version == 2
 
 
+def test_safetensors_of_arrays_in_fortran_order_are_in_c_order(plane: shmplane.Plane, tmp_path: Path) -> None:
+    tall, wide = np.arange(600_000.0).reshape(2, 300_000).T, np.arange(600_000.0).reshape(300_000, 2).T
+    plane["tree"] = {"tall": tall, "wide": wide, "deep": wide.reshape(1, 2, 300_000, order="F")}
+    plane.save("tree", tmp_path / "a.safetensors")
+    plane.load("back", tmp_path / "a.safetensors")
+    assert all(np.array_equal(plane["back"][name], array) for name, array in plane["tree"].items())
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz", "safetensors", "bin"])
+def test_what_is_loaded_again_is_read_into_warm_memory_by_two_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    arrays = [np.random.default_rng(seed).integers(0, 256, 9 * MIB + 5, np.uint8) for seed in range(2)]
+    beside: list[int] = []
+    run_beside = shmplane.system.run_beside
+
+    def counting(*acts: Callable[[], object]) -> None:
+        beside.append(1)
+        run_beside(*acts)
+
+    monkeypatch.setattr("shmplane.system.has_idle_core", lambda: True)
+    monkeypatch.setattr("shmplane.system.run_beside", counting)
+    with shmplane.Plane.temporary(capacity="256MiB") as plane:
+        for number, array in enumerate(arrays):
+            tree = {"small": array[:7], "large": array, "middle": array[: MIB + 3]}
+            plane["x"] = tree if suffix in {"npz", "safetensors"} else array
+            plane.save("x", tmp_path / f"{number}.{suffix}")
+        del plane["x"]
+        for turn in range(5):
+            beside.clear()
+            with plane.load("x", tmp_path / f"{turn % 2}.{suffix}") as block:
+                got = block.value()
+            large = got["large"] if isinstance(got, dict) else got
+            assert bytes(large) == arrays[turn % 2].tobytes()
+            assert len(got) == 3 if isinstance(got, dict) else True
+            del got, large
+            # Fresh memory is written, and of a zip file there is one reader.
+            assert len(beside) == (turn > 3 and suffix != "npz") or turn in {2, 3}
+
+
 # Progress
 
 

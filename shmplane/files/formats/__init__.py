@@ -1,19 +1,20 @@
 """The files that blocks come from and go to, one module a format. What a file says is checked before anything is made of it.
 
-Reading gives pieces (``Pieces``): how large a value is and of which type, and its bytes a piece at a time; or Arrow batches.
+Reading gives ``Pieces``: how large a value is and of which type, and its bytes when there is memory for them; or Arrow batches.
 So nothing of a file is held twice, and most not even once.
 """
 
 from .choose import FORMATS, Format, format_of
 from .npy import read_npy, read_npz, read_raw, write_npy, write_npz, write_raw
+from .output import writing
 from .safetensors import read_safetensors, write_safetensors
-from .source import OnProgress, Pieces, Source, StrPath
+from .source import PIECE_NBYTES, OnProgress, Pieces, Source, StrPath
 from .tables import read_arrow, read_csv, read_parquet, widen, write_arrow, write_csv, write_parquet
-from .writing import writing
 
 __all__ = [
     "FORMATS",
     "Format",
+    "PIECE_NBYTES",
     "OnProgress",
     "Pieces",
     "Source",

@@ -6,12 +6,14 @@ import contextlib
 import zipfile
 import zlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import IO, TYPE_CHECKING, Any
 
 from ...errors import FileTruncated
 from ...system import own
 from ..arrays import layout_of, layout_of_npy
-from .source import PIECE_NBYTES, Pieces, Source
+from ..failures import translated
+from .source import PIECE_NBYTES, Fill, Pieces, Source
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,27 +25,28 @@ __all__ = ["read_npy", "read_npz", "read_raw", "write_in_c_order", "write_npy", 
 
 #: longer than any header that is read
 _HEAD_NBYTES = 1 << 16
+_WRITTEN_NBYTES = 1 << 20  #: at a time
 
 
 def read_npy(source: Source) -> Pieces:
     layout = layout_of_npy(memoryview(source.head(_HEAD_NBYTES)), source.path, file_nbytes=source.nbytes)
-    pieces = lambda: source.pieces(layout.offset, layout.nbytes)  # noqa: E731
-    return Pieces(layout.nbytes, pieces, layout.dtype, layout.shape, layout.order == "F")
+    return Pieces(layout.nbytes, source.part(layout.offset), layout.dtype, layout.shape, layout.order == "F")
 
 
 def read_raw(source: Source, dtype: Any = None, shape: Any = None) -> Pieces:
     """Its bytes, or an array of ``dtype`` over them."""
     if dtype is None and shape is None:
-        return Pieces(source.nbytes, lambda: source.pieces(0, source.nbytes))
+        return Pieces(source.nbytes, source.part(0))
     layout = layout_of(source.nbytes, "u1" if dtype is None else dtype, shape, 0)
-    return Pieces(layout.nbytes, lambda: source.pieces(0, layout.nbytes), layout.dtype, layout.shape)
+    return Pieces(layout.nbytes, source.part(0), layout.dtype, layout.shape)
 
 
 @contextlib.contextmanager
 def _zipped(path: str) -> Iterator[None]:
-    """What reading a zip file that is none, or was cut, raises."""
+    """What reading a zip file that is none, or was cut, raises; inside the block nothing else is called."""
     try:
-        yield
+        with translated("reading", path):
+            yield
     except own(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"{path} is no whole .npz file: {error}") from error
 
@@ -68,31 +71,31 @@ def _member(source: Source, member: zipfile.ZipInfo, head: bytes) -> Pieces:
     path = f"{source.path}:{member.filename}"
     layout = layout_of_npy(memoryview(head), path, file_nbytes=member.file_size)
 
-    def pieces() -> Iterator[tuple[int, memoryview]]:
-        held = memoryview(bytearray(min(PIECE_NBYTES, layout.nbytes)))
-        with _zipped(source.path), zipfile.ZipFile(source.path) as archive, archive.open(member) as file:
-            file.read(layout.offset)
-            done = 0
-            while done < layout.nbytes:
-                # ``readinto`` is the buffered reader's: it fills what it is given, but for the end.
-                count = _read_into(file, held[: layout.nbytes - done])
-                if not count:
-                    raise FileTruncated(f"{path} ends before its array does", path=source.path, found=done)
-                yield done, held[:count]
-                done += count
-                source.report(member.header_offset + min(member.compress_size, done))
+    @contextlib.contextmanager
+    def reading() -> Iterator[Fill]:
+        with contextlib.ExitStack() as opened:
+            with _zipped(source.path):
+                archive = opened.enter_context(zipfile.ZipFile(source.path))
+                file = opened.enter_context(archive.open(member))
+                file.read(layout.offset)
+            yield partial(_fill, source, member, file)
 
-    return Pieces(layout.nbytes, pieces, layout.dtype, layout.shape, layout.order == "F")
+    return Pieces(layout.nbytes, reading, layout.dtype, layout.shape, layout.order == "F")
 
 
-def _read_into(file: Any, view: memoryview) -> int:
+def _fill(source: Source, member: zipfile.ZipInfo, file: IO[bytes], view: memoryview) -> None:
     done = 0
     while done < view.nbytes:
-        count = file.readinto(view[done:])
-        if not count:
-            break
-        done += count
-    return done
+        # Not all at once: what is read of a member is made anew and then copied.
+        with _zipped(source.path):
+            data = file.read(min(PIECE_NBYTES, view.nbytes - done))
+        if not data:
+            raise FileTruncated(
+                f"{source.path}:{member.filename} ends before its array does", path=source.path, found=done
+            )
+        view[done : done + len(data)] = data
+        done += len(data)
+        source.report(member.header_offset + min(member.compress_size, file.tell()))
 
 
 # Writing
@@ -117,12 +120,17 @@ def write_npz(out: ReplacingFile, arrays: dict[str, npt.NDArray[Any]]) -> None:
 
 
 def write_in_c_order(out: ReplacingFile, array: npt.NDArray[Any]) -> None:
-    """The elements in C order, whatever order they lie in; at most one item of the first axis is copied."""
+    """The elements in C order, whatever order they lie in; only a piece is copied at a time."""
     if array.flags.c_contiguous:
         write_raw(out, array)
-    else:
+        return
+    rows = _WRITTEN_NBYTES // array[0].nbytes
+    if not rows:
         for item in array:
-            write_in_c_order(out, item if item.nbytes > PIECE_NBYTES else item.copy(order="C"))
+            write_in_c_order(out, item)
+        return
+    for start in range(0, len(array), rows):
+        write_raw(out, array[start : start + rows].copy(order="C"))
 
 
 def write_raw(out: ReplacingFile | Any, array: npt.NDArray[Any]) -> None:
@@ -131,5 +139,5 @@ def write_raw(out: ReplacingFile | Any, array: npt.NDArray[Any]) -> None:
 
     if array.nbytes:
         flat: npt.NDArray[np.uint8] = array.reshape(-1, order="A").view(np.uint8)
-        for start in range(0, flat.nbytes, PIECE_NBYTES):
-            out.write(flat[start : start + PIECE_NBYTES].data)
+        for start in range(0, flat.nbytes, _WRITTEN_NBYTES):
+            out.write(flat[start : start + _WRITTEN_NBYTES].data)

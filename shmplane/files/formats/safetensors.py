@@ -131,7 +131,7 @@ def _lay_out(source: Source, spans: list[_Span], start: int) -> dict[str, Pieces
                 f"is a gap, or they overlap"
             )
         expected = end
-        found[name] = Pieces(end - begin, _reading(source, start + begin, end - begin), _DTYPES[dtype], shape)
+        found[name] = Pieces(end - begin, source.part(start + begin), _DTYPES[dtype], shape)
     if start + expected > source.nbytes:
         raise FileTruncated(
             f"{source.path} ends before its tensors do: it was cut short",
@@ -142,10 +142,6 @@ def _lay_out(source: Source, spans: list[_Span], start: int) -> dict[str, Pieces
     if start + expected < source.nbytes:
         raise ValueError(f"{source.path} has {source.nbytes - start - expected:,} B behind its last tensor")
     return found
-
-
-def _reading(source: Source, offset: int, nbytes: int) -> Any:
-    return lambda: source.pieces(offset, nbytes)
 
 
 def write_safetensors(out: ReplacingFile, arrays: dict[str, npt.NDArray[Any]]) -> None:

@@ -91,6 +91,11 @@ class MappedSink:
         begin = self._start + offset
         copying.copy_bytes(self._view[begin : begin + source.nbytes], source.cast("B"))
 
+    def room(self, offset: int, nbytes: int) -> memoryview:
+        """That memory itself, for who reads a file into it."""
+        begin = self._start + offset
+        return self._view[begin : begin + nbytes]
+
 
 class _Room(NamedTuple):
     """A block of pages, and from where to where it surely has memory behind it."""
