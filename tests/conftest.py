@@ -69,12 +69,13 @@ def _leak_guard(request: pytest.FixtureRequest) -> Iterator[None]:
     # What pytest and the libraries keep for good need not be looked through by every collection in a test.
     gc.freeze()
     yield
-    gc.unfreeze()
     if request.node.stash.get(_FAILED, False):
+        gc.unfreeze()
         return  # its traceback keeps objects alive; one failure is enough
     # Every other fixture of the test has ended; pytest itself would keep their values for a moment longer.
     request.node.funcargs.clear()
     leaks = guard.leaked_since(before, root, planes=planes)
+    gc.unfreeze()
     for marker in request.node.iter_markers("guard_ignores"):
         assert marker.kwargs.get("reason"), "guard_ignores needs a reason"
         for kind in marker.args:
