@@ -42,7 +42,7 @@ if TYPE_CHECKING:
         PoolStatistics,
     )
     from .files import BufferPool, BufferPoolStatistics, MappedFile, PooledBuffer, map_file
-    from .observe import Check, Health, Layout, Watch
+    from .observe import Check, Health, Layout, Metrics, Watch
     from .plane import (
         ArrayDraft,
         Block,
@@ -68,7 +68,7 @@ _HOMES = {
     "cache": "Cache CacheStatistics TierStatistics",
     "connections": "AsyncConnectionPool ConnectionPool Histogram Measurement PoolStatistics",
     "files": "BufferPool BufferPoolStatistics MappedFile PooledBuffer map_file",
-    "observe": "Check Health Layout Watch",
+    "observe": "Check Health Layout Metrics Watch",
     "plane": (
         "ArrayDraft Block BlockInfo Buffer Builder Draft JsonDraft Plane PlaneStatistics Reclaimed "
         "Semaphore SemaphoreInfo TableDraft TreeDraft"
@@ -84,7 +84,7 @@ __all__ = [
     "ArrayDraft", "AsyncConnectionPool", "AsyncScope", "Block", "BlockInfo", "BlockNotFound", "Buffer",
     "BufferPool", "BufferPoolStatistics", "Builder", "Cache", "CacheStatistics", "Check", "ClosedError", "Conflict",
     "ConnectionPool", "Draft", "FileTruncated", "Health", "Histogram", "ItemTooLarge", "JsonDraft", "Layout",
-    "LockTimeout", "map_file", "MappedFile", "Measurement", "OpenResource", "Plane", "PlaneCorrupt", "PlaneFull",
+    "LockTimeout", "map_file", "MappedFile", "Measurement", "Metrics", "OpenResource", "Plane", "PlaneCorrupt", "PlaneFull",
     "PlaneMismatch", "PlaneNotFound", "PlaneSecurityError", "PlaneStatistics", "PoolClosed", "PooledBuffer",
     "PoolStatistics", "PoolTimeout", "Reclaimed", "Scope", "Semaphore", "SemaphoreInfo", "ShmplaneError",
     "StaleHandle", "TableDraft", "TierStatistics", "TooManyWaiters", "TreeDraft", "UnsafeCodec",

@@ -41,7 +41,7 @@ SYSTEM_CALLS = {
 #: The columns of all tables of the manifest: words that all processes of a plane share.
 COLUMNS = {name for table in Table.__subclasses__() if table.__module__ == schema.__name__ for name in table.declared}
 #: Stored by the attachment where a transaction begins and ends: as calls they would be the dearest part of a small one.
-MARKS = {"dirty", "holder", "scanned"}
+MARKS = {"dirty", "holder", "scanned", "takes"}
 
 #: What makes ctypes harmless: it describes types or loads a library, and touches no memory.
 HARMLESS_CTYPES = {

@@ -19,13 +19,15 @@ from ..system import ignoring, run_in_forked_child
 if TYPE_CHECKING:
     from ..plane import Plane
 
-__all__ = ["CacheStatistics", "Tally", "TierStatistics"]
+__all__ = ["EVENTS", "METER_PREFIX", "CacheStatistics", "Tally", "TierStatistics"]
 
 _LEVELS = 16
-_EVENTS = (
+EVENTS = (
     "memory_hits", "disk_hits", "misses", "computes", "computes_alone", "stale_hits", "sets", "promotions",
     "disk_evictions", "damaged", "past_memory", "past_disk",
 )  # fmt: skip
+#: of the names that caches count under; pools have no such names
+METER_PREFIX = "\0cache "
 _EVERY_S = 0.05
 
 
@@ -72,9 +74,9 @@ class Tally:
     """One process's counts."""
 
     def __init__(self, plane: Plane, prefix: str) -> None:
-        self._plane, self._name = plane, b"\0cache " + prefix.encode()
+        self._plane, self._name = plane, (METER_PREFIX + prefix).encode()
         self._found: PoolMeter | None = None
-        self._words = dict.fromkeys(_EVENTS, 0)
+        self._words = dict.fromkeys(EVENTS, 0)
         self._said = 0.0
         _living.add(self)
 
@@ -86,7 +88,7 @@ class Tally:
 
     def begin_again_in_child(self) -> None:
         """In a forked child: what the parent counted is the parent's."""
-        self._found, self._words = None, dict.fromkeys(_EVENTS, 0)
+        self._found, self._words = None, dict.fromkeys(EVENTS, 0)
 
     def hit(self) -> None:
         """A hit in memory."""
@@ -108,7 +110,7 @@ class Tally:
     def totals(self) -> dict[str, int]:
         """Over all processes, by event."""
         self.say()
-        return dict(zip(_EVENTS, self._meter.total()[_LEVELS:], strict=False))
+        return dict(zip(EVENTS, self._meter.total()[_LEVELS:], strict=False))
 
     def close(self) -> None:
         """This process will count no more."""

@@ -13,7 +13,7 @@ from ..system import late_names
 
 if TYPE_CHECKING:
     from .async_pool import AsyncConnectionPool
-    from .host import HostPermits, host_statistics
+    from .host import HostPermits, host_statistics, pools_of_words
     from .pool import ConnectionPool
     from .statistics import Histogram, Measurement, PoolStatistics
 else:
@@ -21,7 +21,7 @@ else:
         __name__,
         {
             ".async_pool": "AsyncConnectionPool",
-            ".host": "host_statistics HostPermits",
+            ".host": "host_statistics HostPermits pools_of_words",
             ".pool": "ConnectionPool",
             ".statistics": "Histogram Measurement PoolStatistics",
         },
@@ -35,4 +35,5 @@ __all__ = [
     "Measurement",
     "PoolStatistics",
     "host_statistics",
+    "pools_of_words",
 ]

@@ -32,7 +32,16 @@ if TYPE_CHECKING:
     from .records import MemberRef
     from .settings import Settings
 
-__all__ = ["HOST_THREAD", "HostFigures", "HostMeter", "HostPermits", "PermitSeeker", "Share", "host_statistics"]
+__all__ = [
+    "HOST_THREAD",
+    "HostFigures",
+    "HostMeter",
+    "HostPermits",
+    "PermitSeeker",
+    "Share",
+    "host_statistics",
+    "pools_of_words",
+]
 
 SEEK_SLICE = 5.0  #: seconds of one wait; the place in the queue is lost between two, so not too short
 LOOK_EVERY = 0.25  #: seconds between two looks at whether the event loops of pools are closed
@@ -92,7 +101,12 @@ def meter_of(plane: Any, name: str) -> HostMeter | None:
 
 def host_statistics(plane: Any) -> dict[str, PoolStatistics]:
     """The statistics of all pools that have a ``name`` and this plane, summed over all processes of the host, by name."""
-    return {name: statistics_of_words(name, words) for name, words in plane._host_meters().items()}
+    return pools_of_words(plane._host_meters())
+
+
+def pools_of_words(meters: dict[str, list[int]]) -> dict[str, PoolStatistics]:
+    """The same of the words of a plane's meters. Names that begin with a zero are not of pools."""
+    return {name: statistics_of_words(name, words) for name, words in meters.items() if not name.startswith("\0")}
 
 
 class Share:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any
 
+from ..observe import BOUNDS, Histogram, Measurement
 from .records import IDLE, OUT
 
 __all__ = [
@@ -23,9 +24,6 @@ __all__ = [
     "words_of",
 ]
 
-#: Upper bounds of the histograms' buckets, in seconds; one more bucket takes what is above the last.
-BOUNDS = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0)
-
 FIRST_COUNT = 16  #: words before it are levels, which end with their process
 _LEVELS = ("pools", "min_size", "max_size", "size", "idle", "used", "connecting", "waiting", "paused", "is_closed")
 _COUNTS = (
@@ -33,49 +31,6 @@ _COUNTS = (
 )  # fmt: skip
 _TIMES = ("wait_time", "use_time", "connect_time")
 _BUCKETS = len(BOUNDS) + 1
-
-
-@dataclass(frozen=True, slots=True)
-class Histogram:
-    """How often something took how long."""
-
-    counts: tuple[int, ...]  #: one per bucket; the last takes what is above the last bound
-    seconds: float  #: the sum of all
-    bounds: tuple[float, ...] = BOUNDS  #: upper bounds of the buckets, in seconds
-
-    @property
-    def count(self) -> int:
-        """How many there were."""
-        return sum(self.counts)
-
-    @property
-    def mean(self) -> float:
-        """Seconds on average; 0.0 when there were none."""
-        return self.seconds / self.count if self.count else 0.0
-
-    def quantile(self, share: float) -> float:
-        """The upper bound of the bucket that holds this share, e.g. 0.99; infinity above the last bound."""
-        rank, seen = share * self.count, 0
-        for count, bound in zip(self.counts, self.bounds, strict=False):
-            seen += count
-            if seen >= rank:
-                return bound
-        return float("inf")
-
-    def __add__(self, other: Histogram) -> Histogram:
-        counts = tuple(a + b for a, b in zip(self.counts, other.counts, strict=True))
-        return Histogram(counts, self.seconds + other.seconds, self.bounds)
-
-
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """One value under its OpenTelemetry name."""
-
-    name: str
-    kind: Literal["updowncounter", "counter", "histogram"]
-    unit: str
-    value: int | Histogram
-    attributes: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,18 +78,22 @@ class PoolStatistics:
         prefix = "db.client.connection."
         for state, count in (("idle", self.idle), ("used", self.used)):
             attributes = pool | {"db.client.connection.state": state}
-            yield Measurement(prefix + "count", "updowncounter", "{connection}", count, attributes)
+            meaning = "Connections that are open, by what they do."
+            yield Measurement(prefix + "count", "updowncounter", "{connection}", count, attributes, meaning)
         for what, count in (("idle.min", self.min_size), ("idle.max", self.max_size), ("max", self.max_size)):
-            yield Measurement(prefix + what, "updowncounter", "{connection}", count, pool)
-        yield Measurement(prefix + "pending_requests", "updowncounter", "{request}", self.waiting, pool)
-        yield Measurement(prefix + "timeouts", "counter", "{timeout}", self.timeouts, pool)
+            meaning = "The limits of all pools of the name."
+            yield Measurement(prefix + what, "updowncounter", "{connection}", count, pool, meaning)
+        meaning = "Callers that wait for a connection."
+        yield Measurement(prefix + "pending_requests", "updowncounter", "{request}", self.waiting, pool, meaning)
+        meaning = "Callers that waited in vain."
+        yield Measurement(prefix + "timeouts", "counter", "{timeout}", self.timeouts, pool, meaning)
         times = (
-            ("create_time", self.connect_time),
-            ("wait_time", self.wait_time),
-            ("use_time", self.use_time),
+            ("create_time", self.connect_time, "Seconds that it took to open a connection."),
+            ("wait_time", self.wait_time, "Seconds that callers waited for a connection."),
+            ("use_time", self.use_time, "Seconds that connections were out."),
         )
-        for what, histogram in times:
-            yield Measurement(prefix + what, "histogram", "s", histogram, pool)
+        for what, histogram, meaning in times:
+            yield Measurement(prefix + what, "histogram", "s", histogram, pool, meaning)
 
 
 def statistics_of(name: str, roster: Any) -> PoolStatistics:

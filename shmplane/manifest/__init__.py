@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..system import late_names
 from .coordination import NO_TICKET, Coordination, watch_bit
+from .counting import WAIT_BOUNDS, Counting, read_counters
 from .expiry import expire_all, expire_some
 from .freed import NOTHING, Freed
 from .limits import FORMAT, MAX_METERS, METER_WORDS, Limits, fingerprint_of_format
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from .copying import TableCopier, TableCopy
     from .eviction import Evicted, Need, evict, evict_in_group, group_room
     from .groups import open_group
+    from .meter_reading import GroupUse, MeterWords, copy_meters, read_groups
     from .policies import STEPS, Queues
     from .records import BlockInfo, PlaneStatistics, Reclaimed, SemaphoreInfo, timestamp
     from .snapshot import (
@@ -69,6 +71,7 @@ __getattr__ = late_names(
         ".copying": "TableCopier TableCopy",
         ".eviction": "Evicted Need evict evict_in_group group_room",
         ".groups": "open_group",
+        ".meter_reading": "GroupUse MeterWords copy_meters read_groups",
         ".policies": "Queues STEPS",
         ".records": "BlockInfo PlaneStatistics Reclaimed SemaphoreInfo timestamp",
         ".snapshot": "Block Process Segment SemaphoreUse Snapshot Summary "
@@ -78,15 +81,16 @@ __getattr__ = late_names(
 
 __all__ = [
     "Block", "BLOCK_STATES", "BlockFacts", "BlockInfo", "CELL_NBYTES", "checked", "Contents", "Coordination",
-    "copy_leases", "CREATING", "default_root", "destroy", "destroy_unread", "directory_of", "DOOMED", "Doomed",
-    "emptied_segments", "evict", "evict_in_group", "EVICTABLE", "Evicted", "EvictionQueues", "expire_all",
-    "expire_some", "fingerprint_of_format", "FORMAT", "FREE", "Freed", "group_room", "held_rows", "is_rooted",
-    "KEPT", "KIND_CODES", "KINDS", "leave", "LEVEL_WORDS", "Limits", "link_prefix", "LIVE", "MAKING", "Manifest",
-    "MAX_METERS", "MAX_REFERENCES", "METER_WORDS", "Metering", "Need", "NeedSlab", "NO_TICKET", "not_found",
-    "NOTHING", "open_files", "open_group", "PAGES", "Place", "plane_names", "PlaneStatistics", "Process", "Queues",
-    "reach", "read_blocks", "read_published_name", "read_snapshot", "read_summary", "read_superseded", "Reader",
-    "rebuild", "reclaim_slot", "Reclaimed", "release_slot", "row_of_name_word", "rows_of_owner", "say_pid",
-    "Segment", "SEGMENT_STATES", "SemaphoreInfo", "SemaphoreUse", "SMALL_NBYTES", "Snapshot", "STEPS", "Summary",
-    "TableCopier", "TableCopy", "take_slot", "TEMPORARY_PREFIX", "timestamp", "Transaction", "USED", "WARM",
-    "watch_bit", "why_left_over",
+    "copy_leases", "copy_meters", "Counting", "CREATING", "default_root", "destroy", "destroy_unread", "directory_of",
+    "DOOMED", "Doomed", "emptied_segments", "evict", "evict_in_group", "EVICTABLE", "Evicted", "EvictionQueues",
+    "expire_all", "expire_some", "fingerprint_of_format", "FORMAT", "FREE", "Freed", "group_room", "GroupUse",
+    "held_rows", "is_rooted", "KEPT", "KIND_CODES", "KINDS", "leave", "LEVEL_WORDS", "Limits", "link_prefix", "LIVE",
+    "MAKING", "Manifest", "MAX_METERS", "MAX_REFERENCES", "METER_WORDS", "Metering", "MeterWords", "Need", "NeedSlab",
+    "NO_TICKET", "not_found", "NOTHING", "open_files", "open_group", "PAGES", "Place", "plane_names",
+    "PlaneStatistics", "Process", "Queues", "reach", "read_blocks", "read_counters", "read_groups",
+    "read_published_name", "read_snapshot", "read_summary", "read_superseded", "Reader", "rebuild", "reclaim_slot",
+    "Reclaimed", "release_slot", "row_of_name_word", "rows_of_owner", "say_pid", "Segment", "SEGMENT_STATES",
+    "SemaphoreInfo", "SemaphoreUse", "SMALL_NBYTES", "Snapshot", "STEPS", "Summary", "TableCopier", "TableCopy",
+    "take_slot", "TEMPORARY_PREFIX", "timestamp", "Transaction", "USED", "WAIT_BOUNDS", "WARM", "watch_bit",
+    "why_left_over",
 ]  # fmt: skip

@@ -111,6 +111,7 @@ def _evict_next(tx: Transaction, group: int) -> bool:
     queues.evicted(row, tx.names.hash[name_row])
     groups.blocks[group] -= 1
     groups.evictions[group] += 1
+    tx.counting.evicted()
     tx.drop_name(row)
     return True
 

@@ -10,6 +10,7 @@ from .schema import (
     Blocks,
     Buckets,
     Classes,
+    Counters,
     Ghosts,
     Groups,
     Header,
@@ -29,6 +30,7 @@ from .space import CELL_NBYTES
 from .states import MAX_BLOCKS
 
 __all__ = [
+    "COUNTER_ROWS_BEFORE",
     "FORMAT",
     "MAGIC",
     "MAX_METERS",
@@ -41,7 +43,7 @@ __all__ = [
 ]
 
 MAGIC = int.from_bytes(b"shmplane", "little")
-FORMAT = 3
+FORMAT = 4
 TABLES: list[type[Table]] = [
     Header,
     Processes,
@@ -60,7 +62,10 @@ TABLES: list[type[Table]] = [
     Readings,
     Groups,
     Ghosts,
+    Counters,
 ]
+#: rows of counters before that of slot 0: two bases, and that of whoever has no slot yet
+COUNTER_ROWS_BEFORE = 3
 #: locks and semaphores that are in use at once
 MAX_SEMAPHORES = 512
 MAX_PROCESSES = 4096
@@ -106,6 +111,7 @@ class Limits(NamedTuple):
             Semaphores: MAX_SEMAPHORES,
             Meters: MAX_METERS,
             Ghosts: 1 << max(6, (self.max_blocks - 1).bit_length()),
+            Counters: COUNTER_ROWS_BEFORE + self.max_processes,
         }
 
 

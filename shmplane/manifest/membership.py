@@ -33,6 +33,7 @@ def take_slot(tx: Transaction, token: Token) -> int:
         leases = manifest.lease_row(slot)
         for row in held_rows(tx, slot):
             leases[row] = 0
+        tx.counting.begin(slot)
         processes.coordinates[slot] = 0
         processes.watching[slot] = 0
         processes.metered[slot] = 0

@@ -3,9 +3,7 @@
 Each process has a row with all words of all meters; only it writes there. The first words of a meter are levels (how it is
 now) and go with their process. The others are counts: those of a process that ended are folded into a base row.
 
-There are two base rows, and ``header.folding`` says which one counts. To fold, the other one gets the sum of the first and
-the row; then one store makes it count and names the row as one to be cleared. So a death at any store neither loses
-the row nor counts it twice: before that store nothing has happened, after it whoever comes next clears the row.
+How they are folded, so that a death at any store neither loses nor doubles them: ``folding``.
 """
 
 from __future__ import annotations
@@ -13,8 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from ..errors import PlaneCorrupt, PlaneFull
-from .limits import METER_WORDS
+from ..errors import PlaneFull
+from .folding import Folding
+from .limits import METER_WORDS, READING_WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,6 +24,8 @@ __all__ = ["LEVEL_WORDS", "Metering"]
 
 #: words of a meter that are levels; the first is not 0 as long as its process uses the meter
 LEVEL_WORDS = 16
+#: of each word of all meters
+_IS_COUNT = [index % METER_WORDS >= LEVEL_WORDS for index in range(READING_WORDS)]
 
 
 class Metering:
@@ -33,14 +34,20 @@ class Metering:
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest
         self._header, self._processes, self._meters = manifest.header, manifest.processes, manifest.meters
-        self._first_base = manifest.limits.max_processes
+        first_base = manifest.limits.max_processes
+        self._folding = Folding(
+            manifest.header.folding,
+            first_base,
+            base_row=lambda bit: manifest.reading_row(first_base + bit),
+            row_of=manifest.reading_row,
+        )
 
     def back_rows(self, slot: int) -> None:
         """This process's row is about to be used."""
-        self._finish()
+        self._folding.finish()
         if not self._processes.metered[slot]:
             self._manifest.reserve_reading_rows(slot)
-            self._clear(slot)
+            self._folding.clear(slot)
             self._processes.metered[slot] = 1
 
     def open(self, name: bytes) -> int:
@@ -54,12 +61,7 @@ class Metering:
 
     def names(self) -> dict[bytes, int]:
         """The rows of all meters by name."""
-        meters = self._meters
-        return {
-            meters.text.read(row, meters.length[row]): row
-            for row in range(self._manifest.meters_high)
-            if meters.state[row]
-        }
+        return {name: row for row, name in self._manifest.meter_names().items()}
 
     def _new_row(self, name: bytes) -> int:
         meters, header = self._meters, self._header
@@ -69,7 +71,7 @@ class Metering:
         else:
             row = self._unused_row()
         meters.state[row] = 0
-        base = self._manifest.reading_row(self._base)
+        base = self._folding.base
         for index in range(row * METER_WORDS, (row + 1) * METER_WORDS):
             base[index] = 0
         meters.hash[row] = crc32(name)
@@ -79,7 +81,7 @@ class Metering:
         return row
 
     def _unused_row(self) -> int:
-        self._finish()
+        self._folding.finish()
         for row in range(self._meters.rows):
             if not any(any(self._read(slot, row)) for slot in self._slots()):
                 return row
@@ -104,49 +106,22 @@ class Metering:
 
     def total(self, row: int) -> list[int]:
         """Levels of those who take part, and counts of all who ever did."""
-        self._finish()
+        self._folding.finish()
         # The base has memory behind it since before the row was made.
-        total = [0] * LEVEL_WORDS + self._read(self._base, row)[LEVEL_WORDS:]
+        total = [0] * LEVEL_WORDS + self._folding.base[
+            row * METER_WORDS + LEVEL_WORDS : (row + 1) * METER_WORDS
+        ].tolist()
         for slot in self._slots():
             total = [sum(pair) for pair in zip(total, self._read(slot, row), strict=True)]
         return total
 
     def fold(self, slot: int) -> None:
         """The process of ``slot`` has ended: its counts go to the base. Its work is for those who had any only."""
-        self._finish()
+        self._folding.finish()
         if not self._processes.metered[slot]:
             return
-        old, manifest = self._base, self._manifest
-        new = 2 * self._first_base + 1 - old
-        base, sums = manifest.reading_row(old).tolist(), manifest.reading_row(new)
-        ended = manifest.reading_row(slot).tolist()
-        for index in range(self._manifest.meters_high * METER_WORDS):
-            word = base[index] + (ended[index] if index % METER_WORDS >= LEVEL_WORDS else 0)
-            if sums[index] != word:
-                sums[index] = word
-        # The one store that counts: from here on the row's counts are in the base, and the row is to be cleared.
-        self._header.folding[0] = (slot + 1) << 1 | (new - self._first_base)
-        self._finish()
+        self._folding.fold(slot, _IS_COUNT[: self._manifest.meters_high * METER_WORDS])
         self._processes.metered[slot] = 0
-
-    def _finish(self) -> None:
-        """Clear the row that a fold, killed since, has added already."""
-        folding = self._header.folding[0]
-        if folding >> 1 > self._first_base:
-            raise PlaneCorrupt(f"the header says that slot {(folding >> 1) - 1} is being folded; remove the plane")
-        if folding >> 1:
-            self._clear((folding >> 1) - 1)
-            self._header.folding[0] = folding & 1
-
-    def _clear(self, slot: int) -> None:
-        readings = self._manifest.reading_row(slot)
-        for index, word in enumerate(readings.tolist()):
-            if word:
-                readings[index] = 0
-
-    @property
-    def _base(self) -> int:
-        return self._first_base + (self._header.folding[0] & 1)
 
     def _slots(self) -> Iterator[int]:
         processes = self._processes

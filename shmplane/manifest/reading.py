@@ -11,11 +11,11 @@ from .index import NameLookup
 from .roots import reach
 from .schema import MAX_REFERENCES
 from .segments import Doomed
-from .states import CODECS, FREE, LIVE, PAGES, ROW_MASK, row_of_name_word
+from .states import CODECS, FREE, KEPT, LIVE, PAGES, ROW_MASK, kept_for, row_of_name_word
 
 if TYPE_CHECKING:
     from ..tables import Column
-    from .schema import Blocks, Header, Names, Segments
+    from .schema import Blocks, Counters, Header, Names, Segments
     from .store import Manifest
 
 __all__ = ["BlockFacts", "Contents", "Reader", "held_rows", "not_found"]
@@ -74,6 +74,7 @@ class Reader:
         self.manifest = manifest
         self.header, self.blocks, self.names = manifest.header, manifest.blocks, manifest.names
         self.segments: Segments = manifest.segments
+        self.counters: Counters = manifest.counters
         self._membership = -1
         self._lease_rows: list[tuple[int, Column]] = []
 
@@ -224,6 +225,21 @@ class Reader:
             if leases[row]:
                 return True
         return False
+
+    def state_of(self, row: int) -> int:
+        return self.blocks.state[row]
+
+    def is_lingering(self, row: int) -> bool:
+        return bool(self.blocks.linger[row]) and self.blocks.expires[row] > _clock()
+
+    def is_kept(self, row: int) -> bool:
+        owner = self.blocks.owner[row]
+        slot = kept_for(owner) if owner > KEPT else -1
+        return 0 <= slot < self.manifest.limits.max_processes and bool(self.manifest.processes.state[slot])
+
+    def is_being_made(self, _: int) -> bool:
+        """Until it is abandoned, or its maker reclaimed."""
+        return True
 
     def unleased_segments(self) -> list[Doomed]:
         """Segments that no process reads, of a plane that has ended."""

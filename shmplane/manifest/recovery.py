@@ -91,6 +91,9 @@ def rebuild(tx: Transaction, alive: set[int]) -> Freed:
         leases += _clear_leases(tx, slot)
         permits += tx.coordination.clear(slot)
         tx.metering.fold(slot)
+        tx.counting.fold(slot)
+        tx.counting.reclaimed()
+    tx.counting.recovered()
     verdict = _carry_out(tx, alive)
     for slot in dead:
         release_slot(tx, slot)
@@ -141,6 +144,8 @@ def reclaim_slot(tx: Transaction, slot: int) -> Freed:
             space.remove_segment(row)
     permits = tx.coordination.clear(slot)
     tx.metering.fold(slot)
+    tx.counting.fold(slot)
+    tx.counting.reclaimed()
     release_slot(tx, slot)
     return Freed(1, len(leases), permits, freed.blocks, nbytes)
 
@@ -163,6 +168,7 @@ def leave(tx: Transaction, slot: int) -> None:
     _release_all_kept(tx, slot)
     tx.coordination.clear(slot)
     tx.metering.fold(slot)
+    tx.counting.fold(slot)
     release_slot(tx, slot)
 
 

@@ -13,6 +13,7 @@ __all__ = [
     "Blocks",
     "Buckets",
     "Classes",
+    "Counters",
     "Ghosts",
     "Groups",
     "Header",
@@ -31,6 +32,8 @@ __all__ = [
 
 #: blocks that one block may refer to; more are merged
 MAX_REFERENCES = 16
+#: of a histogram of waits, by how long they took
+WAIT_BUCKETS = 13
 #: of a group: the small FIFO, and one per power-of-two size
 QUEUES = 48
 
@@ -85,6 +88,7 @@ class Header(Table):
     folding: Column = column(
         "bit 0: which of the two base rows counts; above: slot + 1 whose readings are in it already"
     )
+    counted: Column = column("the same for the counters")
 
 
 class Processes(Table):
@@ -99,6 +103,7 @@ class Processes(Table):
 
 class Blocks(Table):
     state: Column = column("BlockState; the last word stored, so a half-written row is never visible")
+    kind: Column = column("Kind; beside the state, since both are counted over all rows")
     generation: Column = column("+1 per reuse of the row; a handle with another value is stale")
     owner: Column = column(
         "slot + 1 of the process that is creating it; of a live block, with bit 32 set, of the one it is kept for"
@@ -110,7 +115,6 @@ class Blocks(Table):
     stored_nbytes: Column = column("B in its own segment before its frame; grows in a block of pages")
     frame_nbytes: Column = column("B of the frame, which lies behind what is stored at the next multiple of 8")
     frame_crc: Column = column("crc32 of the frame")
-    kind: Column = column("Kind")
     version: Column = column("how often its name had been published, with it; 0: anonymous")
     created: Column = column("time_ns")
     name: Column = column("name row + 1 that it was published under; 0: never")
@@ -216,6 +220,27 @@ class Readings(Table):
     """A row per process and two base rows, each with all words of all meters."""
 
     word: Column = column("a level or a count; by its owner, folded into the base and cleared once its token is free")
+
+
+class Counters(Table):
+    """A row per process, behind two base rows and one for those that join. Each word only grows; by its owner."""
+
+    puts: Column = column("blocks published")
+    gets: Column = column("blocks looked up and found; not those that the process still held")
+    misses: Column = column("names looked up and not there")
+    copied_nbytes: Column = column("B written into segments")
+    deletes: Column = column("names deleted")
+    evictions: Column = column("blocks that made room for others")
+    expirations: Column = column("names whose time had come")
+    conflicts: Column = column("puts and commits refused since the name had moved on")
+    reclaimed: Column = column("processes that had ended without giving back what they held")
+    recoveries: Column = column("transactions left unfinished and put right")
+    takes: Column = column("how often it had the plane's lock")
+    waited_ns: Column = column("ns that it waited for the plane's lock")
+    waits: tuple[Column, ...] = columns(WAIT_BUCKETS, "how often it waited for the plane's lock, by how long")
+    permit_waited_ns: Column = column("ns that its callers waited for permits")
+    permit_waits: tuple[Column, ...] = columns(WAIT_BUCKETS, "permits that its callers got, by how long that took")
+    spare: Column = column("0; a row is whole cache lines")
 
 
 class Groups(Table):

@@ -16,6 +16,7 @@ from ..errors import ClosedError, PlaneCorrupt, PlaneFull, ShmplaneError
 from ..system import Mapping, allocate, close_own, identity_of, own, read_start, round_to_pages, set_size
 from ..tables import WORD_NBYTES, Column, Table, view_column
 from .limits import (
+    COUNTER_ROWS_BEFORE,
     FORMAT,
     MAGIC,
     MAX_SEMAPHORES,
@@ -28,6 +29,7 @@ from .schema import (
     Blocks,
     Buckets,
     Classes,
+    Counters,
     Ghosts,
     Groups,
     Header,
@@ -77,6 +79,7 @@ class Manifest:
         self.meters: Meters = Meters(words, self._starts[Meters], rows[Meters])
         self.groups: Groups = Groups(words, self._starts[Groups], rows[Groups])
         self.ghosts: Ghosts = Ghosts(words, self._starts[Ghosts], rows[Ghosts])
+        self.counters: Counters = Counters(words, self._starts[Counters], rows[Counters])
         self._reading_rows: dict[int, Column] = {}
         self._permit_rows: dict[int, tuple[Column, Column]] = {}
         self.bucket_mask: int = rows[Buckets] - 1
@@ -92,6 +95,7 @@ class Manifest:
         allocate(fd, starts[Blocks] * WORD_NBYTES)
         made = cls(fd, limits)
         header, groups = made.header, made.groups
+        allocate(fd, Counters.row_words * COUNTER_ROWS_BEFORE * WORD_NBYTES, offset=starts[Counters] * WORD_NBYTES)
         groups.policy[0] = LRU
         groups.state[0] = 1
         values = {
@@ -185,6 +189,12 @@ class Manifest:
         """Meter rows ever used."""
         return _bounded(self.meters, self.header.meters_high[0], self.meters.rows)
 
+    def meter_names(self) -> dict[int, bytes]:
+        """The names of the meters in use by row."""
+        meters = self.meters
+        rows = (row for row in range(self.meters_high) if meters.state[row])
+        return {row: meters.text.read(row, meters.length[row]) for row in rows}
+
     def check_counters(self) -> None:
         """``PlaneCorrupt`` when the header counts rows that there cannot be."""
         for counter in ("blocks_high", "segments_high", "names_high", "semaphores_high", "meters_high"):
@@ -239,6 +249,11 @@ class Manifest:
         """Back a process's readings and the two base rows with memory."""
         for first, count in ((slot, 1), (self.limits.max_processes, 2)):
             self._allocate(self._readings_start(first) * WORD_NBYTES, count * READING_WORDS * WORD_NBYTES)
+
+    def counter_row(self, slot: int) -> Column:
+        """What one process has counted, while its slot is in use; -1: those without one, -3 and -2: the base rows."""
+        first = self.counters.start + (slot + COUNTER_ROWS_BEFORE) * Counters.row_words
+        return view_column(self.words, first, 1, Counters.row_words)
 
     def wake_address(self, slot: int) -> int:
         """Where the process's futex lies: the low half of its wake word."""

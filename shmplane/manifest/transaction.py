@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from ..errors import Conflict, ShmplaneError
 from .allocation import Allocation
 from .coordination import Coordination
+from .counting import Counting
 from .freed import NOTHING, Freed
 from .index import NameIndex
 from .metering import Metering
@@ -57,11 +58,14 @@ class Transaction(Reader):
         self.space: Allocation = Allocation(manifest)
         self.coordination: Coordination = Coordination(manifest)
         self.metering: Metering = Metering(manifest)
+        self.counting: Counting = Counting(manifest)
+        self.count_row: int = self.counting.row  #: where this process counts
         self.eviction: EvictionQueues = EvictionQueues(manifest)
 
     def act_for(self, slot: int) -> None:
         """Act for the process of ``slot`` from now on."""
         self.slot = self.space.slot = self.coordination.slot = slot
+        self.count_row = self.counting.act_for(slot)
         self._own_leases = self.manifest.lease_row(slot)
 
     def set_capacity(self, nbytes: int) -> None:
@@ -138,6 +142,7 @@ class Transaction(Reader):
     def fill(self, row: int, contents: Contents, group: int = 0, cost: int = 0) -> None:
         """Describe what has been, or is about to be, written; not visible before LIVE."""
         blocks = self.blocks
+        self.counters.copied_nbytes[self.count_row] += contents.nbytes
         blocks.body_nbytes[row] = contents.body_nbytes
         blocks.stored_nbytes[row] = contents.stored_nbytes
         blocks.frame_nbytes[row] = len(contents.frame)
@@ -156,6 +161,7 @@ class Transaction(Reader):
         name_row, row = self.current(name)
         found = self.names.version[name_row] if row >= 0 else 0
         if found != expected:
+            self.counting.conflicted()
             raise self.manifest.refuse(
                 Conflict(
                     f"{name.decode()!r} is at version {found}, expected {expected}"
@@ -171,6 +177,7 @@ class Transaction(Reader):
         name_row, found = self.current(name)
         if found != row:
             version = self.names.version[name_row] if found >= 0 else 0
+            self.counting.conflicted()
             raise self.manifest.refuse(
                 Conflict(
                     f"{name.decode()!r} is at version {version}{' (absent)' if not version else ''}; the edit began with "
@@ -211,6 +218,7 @@ class Transaction(Reader):
         taken = max(0, min(nbytes, self.blocks.body_nbytes[row] - start))
         if taken:
             self.blocks.stored_nbytes[row] = start + taken
+            self.counters.copied_nbytes[self.count_row] += taken
         return start, taken
 
     def abandon_pages(self, row: int, start: int, nbytes: int) -> None:
@@ -228,6 +236,7 @@ class Transaction(Reader):
             blocks.linger[row] = linger_ns
             self.header.lingering[0] += 1
         self.lease(row)
+        self.counters.puts[self.count_row] += 1
         blocks.state[row] = LIVE
 
     def keep_for(self, row: int, slot: int) -> None:
@@ -261,6 +270,7 @@ class Transaction(Reader):
         blocks.name[row] = name_row + 1
         if lease:
             self._own_leases[row] = 1
+        self.counters.puts[self.count_row] += 1
         blocks.state[row] = LIVE
         # Publish last: whoever sees the name word must see all of the block.
         previous = self._point(name_row, row)
@@ -302,6 +312,7 @@ class Transaction(Reader):
         if row < 0:
             raise self.manifest.refuse(not_found(name))
         self._unname(name_row)
+        self.counters.deletes[self.count_row] += 1
         self.free_unless_kept(row)
 
     def _unname(self, name_row: int) -> None:
@@ -371,25 +382,9 @@ class Transaction(Reader):
 
     def expire_name(self, row: int) -> Freed:
         """The time of the name of a live block has come. Again: does nothing more."""
+        self.counting.expired()
         freed = self.drop_name(row)
         if self.blocks.until[row]:
             self.blocks.until[row] = 0
             self.header.expiring[0] -= 1
         return freed
-
-    # What keeps a block
-
-    def state_of(self, row: int) -> int:
-        return self.blocks.state[row]
-
-    def is_lingering(self, row: int) -> bool:
-        return bool(self.blocks.linger[row]) and self.blocks.expires[row] > _clock()
-
-    def is_kept(self, row: int) -> bool:
-        owner = self.blocks.owner[row]
-        slot = kept_for(owner) if owner > KEPT else -1
-        return 0 <= slot < self.manifest.limits.max_processes and bool(self.manifest.processes.state[slot])
-
-    def is_being_made(self, _: int) -> bool:
-        """Until it is abandoned, or its maker reclaimed."""
-        return True

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .host import check_host
     from .layout import ColumnFacts, TableFacts, describe_format
     from .live import Watch, watch
+    from .measurements import BOUNDS, Histogram, Measurement, prometheus_text
+    from .metrics import Counts, Metrics, read_counts, read_metrics
     from .open import Reading, reading, snapshot_of, summary_of
     from .picture import Layout, layout_of, read_layout
     from .picture_parts import Advice, ShownBlock, ShownSegment
@@ -35,6 +37,8 @@ __getattr__ = late_names(
         ".host": "check_host",
         ".layout": "ColumnFacts TableFacts describe_format",
         ".live": "Watch watch",
+        ".measurements": "BOUNDS Histogram Measurement prometheus_text",
+        ".metrics": "Counts Metrics read_counts read_metrics",
         ".open": "Reading reading snapshot_of summary_of",
         ".picture": "Layout layout_of read_layout",
         ".picture_parts": "Advice ShownBlock ShownSegment",
@@ -47,9 +51,10 @@ __getattr__ = late_names(
 )
 
 __all__ = [
-    "Advice", "Block", "Check", "check_host", "check_planes", "ColumnFacts", "count", "default_root",
-    "describe_block", "describe_format", "directory_of", "Health", "Layout", "layout_of", "Leftover", "leftovers", "nbytes",
-    "parts_of", "plane_checks", "plane_names", "Process", "read_layout", "Reading", "reading", "Reclaimable",
+    "Advice", "Block", "BOUNDS", "Check", "check_host", "check_planes", "ColumnFacts", "count", "Counts", "default_root",
+    "describe_block", "describe_format", "directory_of", "Health", "Histogram", "Layout", "layout_of", "Leftover",
+    "leftovers", "Measurement", "Metrics", "nbytes", "parts_of", "plane_checks", "plane_names", "Process",
+    "prometheus_text", "read_counts", "read_layout", "read_metrics", "Reading", "reading", "Reclaimable",
     "reclaimable", "seconds", "Segment", "Share", "ShownBlock", "ShownSegment", "Snapshot", "snapshot_of", "some",
     "Summary", "summary_of", "TableFacts", "Watch", "watch",
 ]  # fmt: skip

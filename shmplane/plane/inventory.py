@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..manifest import Block, SemaphoreUse, Summary, TableCopy, Transaction
-    from ..observe import Layout
+    from ..observe import Counts, Layout, Metrics
     from .process.attachment import Attachment
 
-__all__ = ["block_infos", "health", "layout", "statistics", "try_layout"]
+__all__ = ["block_infos", "health", "layout", "metrics", "statistics", "try_layout"]
 
 #: of so many block rows all can be looked at under the lock
 _FEW_BLOCKS = 1024
@@ -53,6 +53,16 @@ def health(attachment: Attachment) -> Health:
 def _health(attachment: Attachment) -> Health:
     snapshot = read_snapshot(attachment.name, attachment.root, _copy(attachment, False, attachment.token.is_held))
     return Health.of(plane_checks(snapshot))
+
+
+def metrics(attachment: Attachment) -> Metrics:
+    """What was counted, and how the plane is now. Cost: most of it without the lock."""
+    counts = checked(attachment.name, attachment.look, _counts)
+    return checked(attachment.name, observe.read_metrics, attachment.manifest, counts)
+
+
+def _counts(tx: Transaction) -> Counts:
+    return observe.read_counts(tx.manifest)
 
 
 def layout(attachment: Attachment) -> Layout:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .. import codecs, observe
     from ..files import OnProgress, StrPath
     from ..manifest import BlockInfo, PlaneStatistics, Reclaimed
-    from ..observe import Health, Layout, Watch
+    from ..observe import Health, Layout, Metrics, Watch
     from . import blocks, drafts, inventory, shown, transfer
     from .blocks import Block, Buffer, Builder
     from .blocks.claims import Lease
@@ -534,13 +534,7 @@ class Plane(MutableMapping[str, Any]):
 
     def _host_permits(self, name: str, limit: int) -> PoolPermits:
         """What a connection pool called ``name`` needs for its ``host_limit``."""
-        semaphores.check_permits(limit)
-        attachment, closing = self._open(), Closing(f"pool {name!r}")
-        title = f"the limit of pools {name!r} in plane {self.name!r}"
-        semaphore = semaphores.open_semaphore(
-            attachment, b"p:" + check_block_name(name), limit, title=title, closing=closing
-        )
-        return pools.PoolPermits(attachment, semaphore, closing)
+        return pools.open_pool_permits(self._open(), name, limit)
 
     def _host_meter(self, name: str) -> PoolMeter:
         """Where a connection pool called ``name`` counts, so that any process can tell the sums."""
@@ -569,6 +563,15 @@ class Plane(MutableMapping[str, Any]):
         """
         self._kept.forget_all()
         return inventory.health(self._open())
+
+    def metrics(self) -> Metrics:
+        """What the processes of the plane, the ended included, have counted, and how it is now; for scrapes and meters.
+
+        Cost: the lock for some 20 µs; then, without it, 0.1 µs a block. Counts themselves cost a store each, and of a value
+        that this process still holds none.
+        """
+        self._kept.forget_all()
+        return inventory.metrics(self._open())
 
     def layout(self) -> Layout:
         """What is where in the plane's memory, who leases it, and what is to be seen to: a picture of one moment.

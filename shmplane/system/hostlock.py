@@ -75,6 +75,8 @@ class HostLock:
         self.adopt(fd)
         self._describe_holder = describe_holder
         self._ending: Callable[[], None] | None = None
+        #: seconds that it was waited for by whoever has it, who sets it to 0 again; written under the mutex
+        self.waited: float = 0.0
         # Re-entrant only because it knows its owner in C: ``release`` by another thread raises.
         self.mutex: threading.RLock = threading.RLock()
 
@@ -185,7 +187,9 @@ class HostLock:
         deadline = time.monotonic() + timeout
         if not self.mutex.acquire(timeout=min(timeout, threading.TIMEOUT_MAX)):
             return -1.0
-        return max(0.0, deadline - time.monotonic())
+        left = max(0.0, deadline - time.monotonic())
+        self.waited = timeout - left
+        return left
 
     def _contend(self, timeout: float | None) -> bool:
         """Try again with back-off; polling, since a wait in the kernel could not be given a deadline."""
@@ -193,14 +197,16 @@ class HostLock:
             if self._try_lock():
                 return True
             raise Busy("held by another process")
-        deadline = time.monotonic() + timeout
-        pause = 0.0
+        began = time.monotonic()
+        deadline, pause = began + timeout, 0.0
         while not self._try_lock():
             left = deadline - time.monotonic()
             if left <= 0:
+                self.waited = 0.0
                 return False
             time.sleep(min(pause, left))
             pause = min(0.001, pause * 1.5 + 0.00001)
+        self.waited += time.monotonic() - began
         return True
 
     def timed_out(self, timeout: float) -> LockTimeout:

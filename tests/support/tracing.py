@@ -88,6 +88,10 @@ class _CountingColumn:
         words: list[int] = self._words.tolist()
         return words
 
+    def tobytes(self) -> bytes:
+        words: bytes = self._words.tobytes()
+        return words
+
 
 def wrap_columns() -> None:
     """From now on, manifests that this process and its children open have columns that count."""

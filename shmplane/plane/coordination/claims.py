@@ -14,6 +14,7 @@ import weakref
 from collections import deque
 from itertools import filterfalse
 from operator import attrgetter
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ...errors import ClosedError
@@ -155,12 +156,13 @@ class Claim:
         taken: there is a permit to be given back for it.
     """
 
-    __slots__ = ("attachment", "failed", "is_done", "listed", "semaphore", "taken", "ticket", "waits")
+    __slots__ = ("attachment", "failed", "is_done", "listed", "semaphore", "since", "taken", "ticket", "waits")
 
     def __init__(self, semaphore: Line, *, waits: bool = True) -> None:
         self.semaphore, self.waits = semaphore, waits
         self.attachment: Attachment = semaphore._attachment
         self.ticket = 0
+        self.since = 0.0  #: time.monotonic when it began to wait
         self.listed = self.taken = self.is_done = self.failed = False
 
     @property
@@ -196,9 +198,10 @@ class Claim:
             self._take(part)
             if self.ticket:
                 self._leave_line(tx, part)
+            tx.counting.permitted(self.since)
             return 0
         if self.waits and not self.ticket:
-            self.ticket = coordination.new_ticket()
+            self.ticket, self.since = coordination.new_ticket(), self.since or monotonic()
             part.waiters.append(self)
         if self.waits and part.waiters[0] is self:
             coordination.show_ticket(part.row, self.ticket)

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ...errors import PlaneFull
-from ...manifest import LEVEL_WORDS, METER_WORDS
+from ...manifest import LEVEL_WORDS, METER_WORDS, copy_meters
 from ...system import NOT_HAD, ignoring
 from ..process.patience import moment
 from ..process.registry import Registry
 
 if TYPE_CHECKING:
-    from ...manifest import Transaction
+    from ...manifest import MeterWords, Transaction
     from ..process.attachment import Attachment
 
 __all__ = ["MeterPart", "PoolMeter", "totals"]
@@ -125,11 +125,9 @@ class PoolMeter:
 
 
 def totals(attachment: Attachment) -> dict[str, list[int]]:
-    """The words of every meter of the plane by name."""
-    return attachment.change(_totals)
+    """The words of every meter of the plane by name; of one that begins with a zero, not those of pools."""
+    return attachment.look(_copy).totals()
 
 
-def _totals(tx: Transaction) -> dict[str, list[int]]:
-    metering = tx.metering
-    # What begins with a zero is not of pools.
-    return {name.decode(): metering.total(row) for name, row in metering.names().items() if not name.startswith(b"\0")}
+def _copy(tx: Transaction) -> MeterWords:
+    return copy_meters(tx.manifest)

@@ -13,15 +13,23 @@ import threading
 from typing import TYPE_CHECKING
 
 from ...errors import ClosedError
+from ...names import check_block_name
 from ...system import ignoring
-from .waiting import wake_waiters
+from .semaphores import Semaphore, check_permits, open_semaphore
+from .waiting import Closing, wake_waiters
 
 if TYPE_CHECKING:
     from ..process.attachment import Attachment
-    from .semaphores import Semaphore
-    from .waiting import Closing
 
-__all__ = ["PoolPermits"]
+__all__ = ["PoolPermits", "open_pool_permits"]
+
+
+def open_pool_permits(attachment: Attachment, name: str, limit: int) -> PoolPermits:
+    """What a connection pool called ``name`` needs for its ``host_limit``; ``PlaneMismatch`` for another one."""
+    check_permits(limit)
+    closing, title = Closing(f"pool {name!r}"), f"the limit of pools {name!r} in plane {attachment.name!r}"
+    semaphore = open_semaphore(attachment, b"p:" + check_block_name(name), limit, title=title, closing=closing)
+    return PoolPermits(attachment, semaphore, closing)
 
 
 class PoolPermits:

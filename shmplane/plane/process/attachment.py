@@ -181,13 +181,16 @@ class Attachment:
         return self._in_time(run(LOCK_TIMEOUT_S, self._inside, True, operation, args, 0))
 
     def _inside(self, writes: bool, operation: Callable[..., R], args: tuple[Any, ...], spared: int) -> R:
-        header, tx = self._header, self._tx
+        header, tx, lock = self._header, self._tx, self.lock
         if self.ended is not None:  # while this thread waited for another one of this process
             raise ClosedError(self.ended, plane=self.name)
         if header.destroyed[0]:
             self.end(f"plane {self.name!r} was destroyed; open it again to make a new one")
             raise ClosedError(str(self.ended), plane=self.name)
         header.holder[0] = self.mark
+        tx.counters.takes[tx.count_row] += 1
+        if lock.waited:
+            tx.counting.waited(lock)
         try:
             if header.dirty[0] or self.suspect:
                 self._recover(tx)
@@ -290,8 +293,7 @@ class Attachment:
 
     def _forget_gone(self, tx: Transaction) -> None:
         while self.gone:
-            segment_row, segment_id = self.gone[0]
-            tx.space.forget_segment(segment_row, segment_id)
+            tx.space.forget_segment(*self.gone[0])
             self.gone.popleft()
 
     # Taking part
@@ -384,13 +386,9 @@ class Attachment:
         if not self.is_closed or self.exiting or not self.is_idle:  # most often it is not closed
             return
         if self.lock.owned():
-            self.leave_later()  # inside a transaction
+            self.timer.start()  # inside a transaction: its thread leaves
         else:
             self._on_idle(self)
-
-    def leave_later(self) -> None:
-        """The timer's thread leaves."""
-        self.timer.start()
 
     def take_slot(self, slot: int) -> None:
         """The slot whose token we took is ours."""

@@ -56,7 +56,7 @@ def leave(attachment: Attachment) -> None:
         except own(ShmplaneError):
             destroyed = None
         if destroyed is NOT_HAD:
-            attachment.leave_later()
+            attachment.timer.start()
             return
         attachment.end(attachment.ended or _closed(attachment))
         _forget(attachment)
