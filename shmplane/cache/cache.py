@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, cast, 
 from ..errors import BlockNotFound, ClosedError, PlaneMismatch, ShmplaneError
 from ..names import check_plane_name, parse_nbytes
 from ..plane import MISSING, HotTier, call_in_thread, open_shared_plane
-from ..system import ignoring, own
+from ..system import PAGE_NBYTES, ignoring, own
 from .arguments import key_of_call
 from .computing import Computing, Question
 from .keys import Key, decode_key, digest_of, encode_key, title_of
@@ -60,6 +60,7 @@ class Cache:
     Raises:
         PlaneMismatch: others have it open with other limits or another policy.
         PlaneSecurityError: the directory is not ours alone, or cannot be written.
+        PlaneNotFound: in any later call, when somebody removed the directory meanwhile.
         ImportError: diskcache is not there: ``pip install 'shmplane[cache]'``.
     """
 
@@ -104,7 +105,8 @@ class Cache:
 
     def _open_plane(self, instance: str) -> Plane:
         try:
-            return open_shared_plane(f"cache-{instance}", self._memory_nbytes)
+            # What says which limits are in use takes a page, also where memory is to have nothing.
+            return open_shared_plane(f"cache-{instance}", max(self._memory_nbytes, PAGE_NBYTES))
         except own(PlaneMismatch) as error:
             raise self._mismatch("memory", error.facts.get("found"), self._memory_nbytes) from None
 
@@ -253,8 +255,8 @@ class Cache:
         second. How long it took is the item's cost.
 
         Args:
-            grace: seconds after its time for which an item is kept: meanwhile one computes anew and the others get the old
-                value, and so does the one when ``fn`` raises.
+            grace: seconds after its time for which what is computed here is kept, and for which what is found here may be
+                used: meanwhile one computes anew and the others get the old value, and so does the one when ``fn`` raises.
 
         Raises:
             RuntimeError: ``fn`` asks for the key that it computes.

@@ -61,7 +61,7 @@ class Computing:
         if value is not MISSING:
             return value
         refuse_own(self._instance, asked.title)
-        stale = tiers.find_stale(asked.encoded, asked.name) if asked.grace else MISSING
+        stale = tiers.find_stale(asked.encoded, asked.name, asked.grace) if asked.grace else MISSING
         lock = self._lock(asked)
         if lock is None:
             return self._compute(asked, stale)
@@ -119,7 +119,9 @@ class Computing:
         if value is not MISSING:
             return value
         refuse_own(self._instance, asked.title, in_task=True)
-        stale = await call_in_thread(tiers.find_stale, asked.encoded, asked.name) if asked.grace else MISSING
+        stale = (
+            await call_in_thread(tiers.find_stale, asked.encoded, asked.name, asked.grace) if asked.grace else MISSING
+        )
         lock = self._lock(asked)
         if lock is None:
             return await self._compute_async(asked, stale)

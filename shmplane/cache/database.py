@@ -8,6 +8,8 @@ left is found by that, without reading the directory.
 Rule 2. A file that lost its row stands in ``Doomed`` until it is gone, and counts until then.
 Rule 3. So at every instant files + database <= limit; the journal comes on top, at most 4 MiB.
 Rule 4. Every statement may be the last one of its process: each transaction leaves a state that the next writer goes on from.
+Rule 5. A call may be interrupted between any two: what begins and ends a transaction is C code of ``sqlite3``, and what is
+reserved for a ``Reserved`` that nobody has any more is given back by whoever reserves next.
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, Concatenate, ParamSpec, TypeVar
+from weakref import ref
 
 import diskcache
 
@@ -26,8 +29,12 @@ from ..system import check_directory, create_file, exists, ignoring, open_file
 from .failures import translated
 from .nests import Nests
 from .rows import RowDisk, is_file_name
+from .statements import SELECT, Row, Sql, delete_rows, remove_row, row_of, take_out
 
-__all__ = ["Database", "Going", "Row"]
+__all__ = ["Database", "Reserved", "Row"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _PAGE_NBYTES = 4096
 _BLOCK_NBYTES = 4096
@@ -58,34 +65,18 @@ _TABLES = (
     "CREATE TABLE IF NOT EXISTS Doomed (name TEXT PRIMARY KEY, nbytes INTEGER NOT NULL)",
 )
 _INSTANCE = "shmplane_instance"
-# Constants alone are put into statements (S608); what comes from outside is always a parameter.
-# diskcache's store_time has here when an item is out of date, and expire_time when it goes, which is later with grace.
-_SELECT = "SELECT rowid, key, value, filename, size, store_time, tag FROM Cache"
 _IS_FRESH = "(store_time IS NULL OR store_time > :now)"
 #: what the database takes with nothing in it, generously
 _EMPTY_NBYTES = 24 * _PAGE_NBYTES
 
 
-class Going(Protocol):
-    """Who is asked before an item goes for want of room."""
+class Reserved:
+    """Room for an item that is being written, for as long as somebody has this object."""
 
-    def may_go(self, key: bytes) -> bool:
-        """Drop it from memory, and keep it from coming back, or say no."""
+    __slots__ = ("__weakref__", "name")
 
-    def gone(self) -> None:
-        """The rows of all that were asked for are gone, or stay."""
-
-
-class Row(NamedTuple):
-    """What the database has of an item; ``value`` is a record, unchecked."""
-
-    rowid: int
-    key: bytes
-    value: bytes
-    filename: str | None
-    nbytes: int  #: of its file, in whole blocks of the file system
-    fresh_until: float | None  #: time.time() from which on it is out of date
-    tag: str | None
+    def __init__(self, name: str) -> None:
+        self.name = name  #: of its file, if it is to have one
 
 
 class Database:
@@ -110,16 +101,14 @@ class Database:
             os.close(open_file(self._path, writable=True))
             self._cache = diskcache.Cache(directory, timeout=_TIMEOUT_S, disk=RowDisk, **_SETTINGS)
             self._disk: RowDisk = self._cache.disk
-            with self._transaction() as sql:
-                for statement in _TABLES:
-                    sql(statement)
-                sql("INSERT OR IGNORE INTO Settings VALUES (?, ?)", (_INSTANCE, os.urandom(8).hex()))
-                ((instance,),) = sql("SELECT value FROM Settings WHERE key = ?", (_INSTANCE,)).fetchall()
+            instance = self._change(_prepare)
             if not isinstance(instance, str) or not instance.isalnum():
                 raise PlaneCorrupt(f"the database of the cache {directory} was written over; remove the directory")
             #: tells this database from another one that is made at the same path later
             self.instance: str = instance
             self._nests = Nests(os.path.join(directory, "writers"))
+            #: what this process has reserved
+            self._reserved: dict[str, ref[Reserved]] = {}
             self.reclaim()
 
     # Reading
@@ -127,8 +116,8 @@ class Database:
     def find(self, key: bytes) -> Row | None:
         """The row of a key, out of date or not."""
         with self._translated("reading"):
-            rows = self._sql(f"{_SELECT} WHERE key = ? AND raw = 1", (key,)).fetchall()
-            return _row(rows[0]) if rows else None
+            rows = self._sql(f"{SELECT} WHERE key = ? AND raw = 1", (key,)).fetchall()
+            return row_of(rows[0]) if rows else None
 
     def count(self, now: float) -> int:
         """How many items are not out of date."""
@@ -158,40 +147,58 @@ class Database:
         """Whether there would be room if nothing else were there."""
         return _EMPTY_NBYTES + _blocks(nbytes) + _row_room(row_nbytes) <= self.limit_nbytes
 
-    def reserve(self, nbytes: int, row_nbytes: int, going: Going) -> str | None:
-        """A name for a file of ``nbytes`` (0: there is none to be), whose room is ours; None when there is not enough.
+    def reserve(self, nbytes: int, row_nbytes: int, make_room: Callable[[Row], int | None]) -> Reserved | None:
+        """Room for a file of ``nbytes`` (0: there is none to be) and its row; None when there is not enough.
 
         Others go to make room: first what is out of date, then what was not used for longest.
 
         Args:
             row_nbytes: what its row takes.
-            going: asked for each key whose row is to go, and told when it has gone.
+            make_room: takes an item out, which is B that come free; 0 when it was spared and is no longer among the first;
+                None when it is busy.
         """
         needed = _blocks(nbytes) + _row_room(row_nbytes)
-        name, _ = self._disk.filename()
+        reserved = Reserved(self._disk.filename()[0])
+        self._reserved[reserved.name] = ref(reserved)
         skipped = tries = 0
         while True:
-            is_stuck = True
-            try:
-                with self._transaction() as sql:
-                    excess = self._used(sql) + needed - self.limit_nbytes
-                    if excess <= 0:
-                        sql("INSERT INTO Reservation VALUES (?, ?, ?)", (name, self._nests.ours(), needed))
-                        return name
-                    victims = self._victims(sql, skipped)
-                    taken, refused = _choose(victims, excess, going)
-                    self._take_out(sql, taken)
-                    skipped += refused
-                    is_stuck = not victims
-            finally:
-                going.gone()
-            if not self.remove_doomed() and is_stuck:
+            excess = self._change(self._try_reserve, reserved.name, needed)
+            if excess <= 0:
+                return reserved
+            victims = self._victims(skipped)
+            for row in victims:
+                if excess <= 0:
+                    break
+                came_free = make_room(row)
+                if came_free is None:
+                    skipped += 1
+                else:
+                    excess -= came_free
+            if not self.remove_doomed() and not victims:
                 tries += 1
                 # What others have reserved, or what is busy, may be free in a moment.
-                if tries > _MOST_TRIES or (not self.reclaim() and not self._others_write(name)):
+                if tries > _MOST_TRIES or not (self.reclaim() or skipped or self._others_write(reserved.name)):
+                    self._reserved.pop(reserved.name, None)
                     return None
                 skipped = 0
                 time.sleep(0.002 * tries)
+
+    def _try_reserve(self, sql: Sql, name: str, nbytes: int) -> int:
+        """How many B are missing; 0 or less: it is reserved."""
+        nest = self._nests.ours()
+        for lost in [name for name, its in list(self._reserved.items()) if its() is None]:
+            self._release(sql, lost, nest)
+        excess = self._used(sql) + nbytes - self.limit_nbytes
+        if excess <= 0:
+            sql("INSERT INTO Reservation VALUES (?, ?, ?)", (name, nest, nbytes))
+        return excess
+
+    def _release(self, sql: Sql, name: str, nest: str) -> None:
+        """A reservation of ours, if it is: a forked child knows those of its parent."""
+        if sql("SELECT 1 FROM Reservation WHERE name = ? AND nest = ?", (name, nest)).fetchall():
+            self._disk.remove(name)
+            sql("DELETE FROM Reservation WHERE name = ?", (name,))
+        self._reserved.pop(name, None)
 
     def _others_write(self, name: str) -> bool:
         with self._translated("reading"):
@@ -229,57 +236,61 @@ class Database:
             file_nbytes: 0 when it has no file.
             row_nbytes: what the row takes, where nothing is reserved.
         """
-        now, filename = time.time(), name if file_nbytes else None
-        with self._transaction() as sql:
-            if not name and self._used(sql) + _row_room(row_nbytes) > self.limit_nbytes:
-                return False
-            old = sql(f"{_SELECT} WHERE key = ? AND raw = 1", (key,)).fetchall()
-            self._take_out(sql, [_row(row) for row in old])
-            sql(
-                "INSERT INTO Cache (key, raw, store_time, expire_time, access_time, access_count, tag, size, mode, filename,"
-                " value) VALUES (?, 1, ?, ?, ?, 0, ?, ?, 1, ?, ?)",
-                (key, fresh_until, gone_at, now, tag, _blocks(file_nbytes), filename, value),
-            )
-            if name:
-                sql("DELETE FROM Reservation WHERE name = ?", (name,))
-            late = sql(f"{_SELECT} WHERE expire_time < ? AND key != ? LIMIT {_AT_ONCE}", (now, key)).fetchall()
-            self._take_out(sql, [_row(row) for row in late])
-            doomed = any(row[3] for row in (*old, *late))
+        filename = name if file_nbytes else None
+        values = (key, fresh_until, gone_at, time.time(), tag, _blocks(file_nbytes), filename, value)
+        doomed = self._change(self._try_put, values, name, row_nbytes)
+        self._reserved.pop(name, None)
         if doomed:
             self.remove_doomed()
-        return True
+        return doomed is not None
 
-    def abandon(self, name: str) -> None:
-        """A reservation comes to nothing; its file, if there is one, goes."""
-        with ignoring(ShmplaneError), self._transaction() as sql:
-            self._disk.remove(name)
+    def _try_put(self, sql: Sql, values: tuple[Any, ...], name: str, row_nbytes: int) -> bool | None:
+        """None when there is no room; else whether files lost their rows."""
+        key, now = values[0], time.time()
+        if not name and self._used(sql) + _row_room(row_nbytes) > self.limit_nbytes:
+            return None
+        old = sql(f"{SELECT} WHERE key = ? AND raw = 1", (key,)).fetchall()
+        take_out(sql, [row_of(row) for row in old])
+        sql(
+            "INSERT INTO Cache (key, raw, store_time, expire_time, access_time, access_count, tag, size, mode, filename,"
+            " value) VALUES (?, 1, ?, ?, ?, 0, ?, ?, 1, ?, ?)",
+            values,
+        )
+        if name:
             sql("DELETE FROM Reservation WHERE name = ?", (name,))
+        late = sql(f"{SELECT} WHERE expire_time < ? AND key != ? LIMIT {_AT_ONCE}", (now, key)).fetchall()
+        take_out(sql, [row_of(row) for row in late])
+        return any(row[3] for row in (*old, *late))
 
-    def delete(self, key: bytes, *, only: Row | None = None) -> bool:
-        """Take an item out; with ``only``, when it is still that very row. Whether there was one."""
-        with self._transaction() as sql:
-            rows = [_row(row) for row in sql(f"{_SELECT} WHERE key = ? AND raw = 1", (key,)).fetchall()]
-            taken = [row for row in rows if only is None or row == only]
-            self._take_out(sql, taken)
-        if any(row.filename for row in taken):
+    def abandon(self, reserved: Reserved) -> None:
+        """A reservation comes to nothing; its file, if there is one, goes."""
+        with ignoring(ShmplaneError):
+            self._change(self._release, reserved.name, self._nests.ours())
+
+    def delete(self, keys: Iterable[bytes], *, tag: str | None = None) -> list[Row]:
+        """Take items out, those of a tag if it is given; their rows. Some at once: each is one more page of the journal."""
+        rows = self._change(delete_rows, list(keys), tag)
+        if any(row.filename for row in rows):
             self.remove_doomed()
-        return bool(taken)
+        return rows
 
-    def delete_all(self, *, tag: str | None = None) -> list[bytes]:
-        """Take out all items, or those of a tag; their keys."""
-        condition, parameters = ("", ()) if tag is None else (" WHERE tag = ?", (tag,))
-        with self._transaction() as sql:
-            rows = [_row(row) for row in sql(_SELECT + condition, parameters).fetchall()]
-            self._take_out(sql, rows)
-        while self.remove_doomed():
-            pass
-        return [row.key for row in rows]
+    def remove(self, row: Row) -> bool:
+        """Take an item out when it is still that very row."""
+        is_gone = self._change(remove_row, row)
+        if row.filename:
+            self.remove_doomed()
+        return is_gone
+
+    def delete_foreign(self) -> int:
+        """Take out what somebody else wrote, whose keys are none of ours; how many there were."""
+        return self._change(lambda sql: int(sql("DELETE FROM Cache WHERE raw != 1 OR typeof(key) != 'blob'").rowcount))
 
     def keys_of(self, tag: str | None) -> list[bytes]:
         """All keys, also of what is out of date, or those of a tag."""
         condition, parameters = ("", ()) if tag is None else (" WHERE tag = ?", (tag,))
         with self._translated("reading"):
-            return [key for (key,) in self._sql("SELECT key FROM Cache" + condition, parameters).fetchall() if key]  # noqa: S608
+            found = self._sql("SELECT key FROM Cache" + condition, parameters).fetchall()  # noqa: S608
+            return [key for (key,) in found if type(key) is bytes]
 
     def touch(self, rowid: int) -> None:
         """It was used. A hint for what goes first, so nobody waits for it."""
@@ -294,10 +305,9 @@ class Database:
             return 0
         for name in names:
             self._disk.remove(name)
-        gone = [(name,) for name in names if not is_file_name(name) or not exists(os.path.join(self.directory, name))]
-        with self._transaction() as sql:
-            for parameters in gone:
-                sql("DELETE FROM Doomed WHERE name = ?", parameters)
+        gone = [name for name in names if not is_file_name(name) or not exists(os.path.join(self.directory, name))]
+        if gone:
+            self._change(_forget_doomed, gone)
         return len(gone)
 
     def reclaim(self) -> int:
@@ -308,17 +318,17 @@ class Database:
         if not dead:
             self._nests.clear()
             return 0
-        count = 0
-        for nest in dead:
-            with self._transaction() as sql:
-                names = [name for (name,) in sql("SELECT name FROM Reservation WHERE nest = ?", (nest,)).fetchall()]
-                for name in names:
-                    self._disk.remove(name)
-                sql("DELETE FROM Reservation WHERE nest = ?", (nest,))
-            count += len(names)
+        count = sum(self._change(self._release_all, nest) for nest in dead)
         self._nests.clear()
         self.remove_doomed()
         return count
+
+    def _release_all(self, sql: Sql, nest: str) -> int:
+        names = [name for (name,) in sql("SELECT name FROM Reservation WHERE nest = ?", (nest,)).fetchall()]
+        for name in names:
+            self._disk.remove(name)
+        sql("DELETE FROM Reservation WHERE nest = ?", (nest,))
+        return len(names)
 
     def close(self) -> None:
         """End this process's connection."""
@@ -328,7 +338,7 @@ class Database:
 
     # Inside of a transaction
 
-    def _used(self, sql: Callable[..., Any]) -> int:
+    def _used(self, sql: Sql) -> int:
         ((files,),) = sql("SELECT value FROM Settings WHERE key = 'size'").fetchall()
         ((reserved,),) = sql("SELECT TOTAL(nbytes) FROM Reservation").fetchall()
         ((doomed,),) = sql("SELECT TOTAL(nbytes) FROM Doomed").fetchall()
@@ -336,58 +346,44 @@ class Database:
         database = max(pages * _PAGE_NBYTES, os.stat(self._path).st_size)
         return int(files) + int(reserved) + int(doomed) + int(database)
 
-    def _victims(self, sql: Callable[..., Any], skipped: int) -> list[Row]:
-        late = sql(f"{_SELECT} WHERE expire_time < ? LIMIT {_AT_ONCE}", (time.time(),)).fetchall()
-        found = late or sql(f"{_SELECT} ORDER BY access_time LIMIT {_AT_ONCE} OFFSET {int(skipped)}").fetchall()
-        return [_row(row) for row in found]
-
-    def _take_out(self, sql: Callable[..., Any], rows: list[Row]) -> None:
-        for row in rows:
-            if is_file_name(row.filename):
-                sql("INSERT OR REPLACE INTO Doomed VALUES (?, ?)", (row.filename, max(0, row.nbytes)))
-            sql("DELETE FROM Cache WHERE rowid = ?", (row.rowid,))
+    def _victims(self, skipped: int) -> list[Row]:
+        """Who is to go first, after those that were asked and are busy."""
+        few = f"LIMIT {_AT_ONCE} OFFSET {int(skipped)}"
+        with self._translated("reading"):
+            late = self._sql(f"{SELECT} WHERE expire_time < ? {few}", (time.time(),)).fetchall()
+            found = late or self._sql(f"{SELECT} ORDER BY access_time {few}").fetchall()
+        return [row_of(row) for row in found]
 
     # Connections and errors
 
     @property
-    def _sql(self) -> Callable[..., Any]:
+    def _sql(self) -> Sql:
         return self._cache._sql  # type: ignore[no-any-return]
 
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[Callable[..., Any]]:
-        with self._translated("writing"), self._cache._transact() as (sql, _):
-            yield sql
+    def _change(self, operation: Callable[Concatenate[Sql, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """What ``operation(sql, ...)`` returns, as one transaction."""
+        with self._translated("writing"):
+            connection = self._cache._con
+            # It ends in C code: whatever is raised here and wherever, no transaction stays open that would lock others out.
+            with connection:
+                connection.execute("BEGIN IMMEDIATE")
+                return operation(connection.execute, *args, **kwargs)
 
     def _translated(self, what: str) -> contextlib.AbstractContextManager[None]:
         return translated(what, self.directory, _TIMEOUT_S)
 
 
-def _choose(victims: list[Row], excess: int, going: Going) -> tuple[list[Row], int]:
-    """As many as free enough, and how many may not go."""
-    taken: list[Row] = []
-    refused = 0
-    for row in victims:
-        if excess <= 0:
-            break
-        if going.may_go(row.key):
-            taken.append(row)
-            excess -= row.nbytes + len(row.key) + len(row.value)
-        else:
-            refused += 1
-    return taken, refused
+def _prepare(sql: Sql) -> object:
+    for statement in _TABLES:
+        sql(statement)
+    sql("INSERT OR IGNORE INTO Settings VALUES (?, ?)", (_INSTANCE, os.urandom(8).hex()))
+    ((instance,),) = sql("SELECT value FROM Settings WHERE key = ?", (_INSTANCE,)).fetchall()
+    return instance
 
 
-def _row(found: tuple[Any, ...]) -> Row:
-    rowid, key, value, filename, nbytes, fresh_until, tag = found
-    return Row(
-        rowid,
-        key if type(key) is bytes else b"",
-        value if type(value) is bytes else b"",
-        filename if isinstance(filename, str) else None,
-        nbytes if type(nbytes) is int else 0,
-        float(fresh_until) if isinstance(fresh_until, (int, float)) else None,
-        tag if isinstance(tag, str) else None,
-    )
+def _forget_doomed(sql: Sql, names: list[str]) -> None:
+    for name in names:
+        sql("DELETE FROM Doomed WHERE name = ?", (name,))
 
 
 def _blocks(nbytes: int) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 import diskcache
 
-from ..errors import LockTimeout, PlaneCorrupt, PlaneFull, PlaneSecurityError, ShmplaneError
+from ..errors import LockTimeout, PlaneCorrupt, PlaneFull, PlaneNotFound, PlaneSecurityError, ShmplaneError
 from ..system import own
 
 __all__ = ["translated"]
@@ -33,7 +33,7 @@ def translated(what: str, directory: str, timeout: float) -> Iterator[None]:
     except own(sqlite3.Error) as error:
         raise _of_sqlite(f"{what} the cache {directory}: {error}", error, directory) from error
     except own(OSError) as error:
-        if isinstance(error, (ShmplaneError, FileNotFoundError)):
+        if isinstance(error, ShmplaneError):
             raise
         raise _of_system(f"{what} the cache {directory}: {error.strerror or error}", error, directory) from error
 
@@ -51,6 +51,8 @@ def _of_sqlite(said: str, error: sqlite3.Error, directory: str) -> ShmplaneError
 
 def _of_system(said: str, error: OSError, directory: str) -> ShmplaneError:
     facts: dict[str, Any] = {"directory": directory, "errno": error.errno}
+    if error.errno == errno.ENOENT:
+        return PlaneNotFound(f"{said}. Somebody removed it; open the cache anew.", **facts)
     if error.errno in _NOT_OURS:
         return PlaneSecurityError(f"{said}. It has to be a directory that we may write to.", **facts)
     if error.errno in _IN_THE_WAY:

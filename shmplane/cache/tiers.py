@@ -4,16 +4,16 @@ Rule 1. Of each key there is one truth, its row. What is in memory has a row, or
 Rule 2. Under the key's lock ``set`` drops the block, writes to disk and publishes; nobody promotes meanwhile, since a promotion
 takes that lock, without waiting, and reads the row again. So no reader of memory ever sees a value older than a ``set`` that
 has returned.
-Rule 3. Locks are shared by keys of one stripe. Who holds one waits for no other, but to take them all, in order.
+Rule 3. Locks are shared by keys of one stripe. Who holds one waits for no other: an item that has to make room and is busy
+is passed over.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
-from collections import OrderedDict
-from collections.abc import Hashable, Iterator
+from collections import OrderedDict, defaultdict
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ItemTooLarge, PlaneCorrupt, PlaneSecurityError
@@ -27,7 +27,7 @@ from .values import Rendered, map_body, render, show_file, show_row, write_file
 if TYPE_CHECKING:
     from ..codecs import Encoded
     from ..plane import HotTier, Plane, Semaphore
-    from .database import Database, Row
+    from .database import Database, Reserved, Row
 
 __all__ = ["Item", "Tiers", "check_seconds"]
 
@@ -35,6 +35,10 @@ _STRIPES = 64
 #: values up to this stand in their row
 _ROW_NBYTES = 8 << 10
 _MOST_SEEN = 16_384
+#: items in memory that are passed over once, when there has to be room on disk for another
+_MOST_SPARED = 32
+#: rows that are taken out at once: each makes the journal longer
+_AT_ONCE = 32
 
 
 class Item:
@@ -46,7 +50,7 @@ class Item:
         self.until: float | None = None if ttl is None else time.time() + ttl
         self.grace: float = grace
         self.tag: str | None = tag
-        self.cost_us: int = min(int(cost * 1e6), 1 << 40)
+        self.cost_us: int = int(min(cost * 1e6, 1 << 40))
 
 
 class Tiers:
@@ -101,15 +105,12 @@ class Tiers:
             self._promote(row, name, rendered)
         return value
 
-    def find_stale(self, key: bytes, name: str) -> Any:
-        """The value although it is out of date, within its grace; or ``MISSING``."""
+    def find_stale(self, key: bytes, name: str, grace: float) -> Any:
+        """The value although it is out of date, by at most ``grace`` seconds; or ``MISSING``."""
         row = self.database.find(key)
-        if row is None or row.fresh_until is None:
+        if row is None or row.fresh_until is None or time.time() >= row.fresh_until + grace:
             return MISSING
-        with ignoring(PlaneCorrupt):
-            if time.time() < row.fresh_until + unpack_record(row.value).grace:
-                return self.show(row, name)[0]
-        return MISSING
+        return self.show(row, name)[0]
 
     def show(self, row: Row, name: str) -> tuple[Any, Rendered | None]:
         """The value of a row; what is damaged or gone is taken out and counts as missing."""
@@ -130,7 +131,7 @@ class Tiers:
             pass  # it was evicted or replaced at this moment, or somebody removed the file
         except own(PlaneCorrupt, PlaneSecurityError):
             self.tally.count("damaged")
-        self.database.delete(row.key, only=row)
+        self.database.remove(row)
         return MISSING, None
 
     def contains(self, key: bytes, name: str) -> bool:
@@ -154,6 +155,7 @@ class Tiers:
 
     def _promote(self, row: Row, name: str, rendered: Rendered) -> None:
         if rendered.nbytes > self.memory_nbytes:
+            self.database.touch(row.rowid)
             return
         lock = self._lock_of(name)
         if not lock.try_acquire():
@@ -199,16 +201,16 @@ class Tiers:
         if is_small and self._put_row(key, record, item, row_nbytes=row_nbytes):
             self._publish(name, rendered, item)
             return True
-        file = database.reserve(size, row_nbytes, _Going(self, name))
-        if file is None:
+        reserved = database.reserve(size, row_nbytes, _Evicting(self, name).make_room)
+        if reserved is None:
             return False
         try:
             if not is_small:
-                path = database.write(file, encoded, write_file)
+                path = database.write(reserved.name, encoded, write_file)
                 rendered = Rendered(encoded.kind, encoded.frame, map_body(path, encoded.nbytes))
-            self._put_row(key, record, item, file=file, file_size=size)
+            self._put_row(key, record, item, reserved=reserved, file_size=size)
         except BaseException:
-            database.abandon(file)
+            database.abandon(reserved)
             raise
         self._publish(name, rendered, item)
         return True
@@ -222,27 +224,35 @@ class Tiers:
     def _store_in_memory(self, key: bytes, name: str, encoded: Encoded, item: Item, *, total: int) -> None:
         """What does not fit the disk: its row says so, and it goes when memory needs the room."""
         record = Record(encoded.kind, IN_MEMORY, encoded.frame, b"", encoded.nbytes, item.cost_us, item.grace)
-        file = self.database.reserve(0, len(key) + len(encoded.frame) + 256, _Going(self, name))
-        if file is None:
+        room = len(key) + len(encoded.frame) + 256
+        reserved = self.database.reserve(0, room, _Evicting(self, name).make_room)
+        if reserved is None:
             raise self._too_large(total)
         try:
-            self._put_row(key, record, item, file=file, file_size=0)
+            self._put_row(key, record, item, reserved=reserved)
         except BaseException:
-            self.database.abandon(file)
+            self.database.abandon(reserved)
             raise
         self.tally.count("past_disk")
         if total > self.memory_nbytes or not self.hot.put(name, encoded, until=item.until, cost_us=item.cost_us):
-            self.database.delete(key)
+            self.database.delete([key])
             raise self._too_large(total)
 
     def _put_row(
-        self, key: bytes, record: Record, item: Item, *, file: str = "", file_size: int = 0, row_nbytes: int = 0
+        self,
+        key: bytes,
+        record: Record,
+        item: Item,
+        *,
+        reserved: Reserved | None = None,
+        file_size: int = 0,
+        row_nbytes: int = 0,
     ) -> bool:
         gone_at = None if item.until is None else item.until + item.grace
         return self.database.put(
             key,
             pack_record(record),
-            name=file,
+            name="" if reserved is None else reserved.name,
             file_nbytes=file_size,
             row_nbytes=row_nbytes,
             fresh_until=item.until,
@@ -262,17 +272,28 @@ class Tiers:
     # Taking out
 
     def delete(self, key: bytes, name: str) -> bool:
-        """Take an item out of both tiers; whether there was one."""
+        """Take an item out of both tiers; whether there was one that was not out of date."""
         with self._lock_of(name):
             self.hot.drop(name)
-            return self.database.delete(key)
+            return any(map(is_fresh, self.database.delete([key])))
 
     def delete_all(self, tag: str | None = None) -> int:
-        """Take all items out, or those of a tag; how many there were."""
-        with self._all_locks():
-            for key in self.database.keys_of(tag):
-                self.hot.drop(digest_of(key))
-            return len(self.database.delete_all(tag=tag))
+        """Take out all items that are there now, or those of a tag; how many there were that were not out of date."""
+        by_stripe: defaultdict[int, list[tuple[bytes, str]]] = defaultdict(list)
+        for key in self.database.keys_of(tag):
+            name = digest_of(key)
+            by_stripe[stripe_of(name)].append((key, name))
+        count = 0
+        for stripe, items in by_stripe.items():
+            for start in range(0, len(items), _AT_ONCE):
+                some = items[start : start + _AT_ONCE]
+                with self.lock_of(stripe):
+                    for _, name in some:
+                        self.hot.drop(name)
+                    count += sum(map(is_fresh, self.database.delete([key for key, _ in some], tag=tag)))
+        if tag is None:
+            self.database.delete_foreign()
+        return count
 
     # Locks
 
@@ -286,46 +307,41 @@ class Tiers:
     def _lock_of(self, name: str) -> Semaphore:
         return self.lock_of(stripe_of(name))
 
-    @contextlib.contextmanager
-    def _all_locks(self) -> Iterator[None]:
-        held: list[Semaphore] = []
-        try:
-            for stripe in range(_STRIPES):
-                lock = self.lock_of(stripe)
-                lock.acquire()
-                held.append(lock)
-            yield
-        finally:
-            while held:
-                held.pop().release()
 
+class _Evicting:
+    """Makes room on disk for an item whose lock is held.
 
-class _Going:
-    """Items that go from the disk for want of room: out of memory as well, and not back in until their rows are gone."""
+    What is in memory was used lately, though its row does not say so: it is spared once, and goes next time.
+    """
 
     def __init__(self, tiers: Tiers, name: str) -> None:
         self._tiers, self._ours = tiers, stripe_of(name)
-        self._held: dict[int, Semaphore] = {}
-        self._count = 0
+        self._spared = 0
 
-    def may_go(self, key: bytes) -> bool:
-        name = digest_of(key)
+    def make_room(self, row: Row) -> int | None:
+        """Take an item out: B that come free; 0 when it was spared; None when it is busy."""
+        name = digest_of(row.key)
         stripe = stripe_of(name)
-        if stripe != self._ours and stripe not in self._held:
-            lock = self._tiers.lock_of(stripe)
-            if not lock.try_acquire():
-                return False
-            self._held[stripe] = lock
-        self._tiers.hot.drop(name)
-        self._count += 1
-        return True
+        if stripe == self._ours:
+            return self._take_out(row, name)
+        lock = self._tiers.lock_of(stripe)
+        if not lock.try_acquire():
+            return None
+        try:
+            return self._take_out(row, name)
+        finally:
+            lock.release()
 
-    def gone(self) -> None:
-        while self._held:
-            self._held.popitem()[1].release()
-        if self._count:
-            self._tiers.tally.count("disk_evictions", self._count)
-            self._count = 0
+    def _take_out(self, row: Row, name: str) -> int:
+        tiers = self._tiers
+        if self._spared < _MOST_SPARED and is_fresh(row) and tiers.hot.contains(name):
+            self._spared += 1
+            tiers.database.touch(row.rowid)
+            return 0
+        tiers.hot.drop(name)
+        if tiers.database.remove(row):
+            tiers.tally.count("disk_evictions")
+        return row.nbytes + len(row.key) + len(row.value)
 
 
 def check_seconds(seconds: float | None, what: str) -> float | None:

@@ -37,6 +37,7 @@ MISSING: Any = object()
 
 _COPIED_NBYTES = 16 << 10
 _MOST_REMEMBERED = 16_384
+_LONGEST_TTL_S = 1e9  #: thirty years, which fit a word
 
 
 class _Copied(NamedTuple):
@@ -196,7 +197,7 @@ class HotTier:
             until: time.time() at which it goes.
             cost_us: what it took to make, for the policy.
         """
-        ttl_ns = None if until is None else max(0, int((until - time.time()) * 1e9))
+        ttl_ns = None if until is None else int(min(max(0.0, until - time.time()), _LONGEST_TTL_S) * 1e9)
         target = Target(check_block_name(self._prefix + name), ttl_ns=ttl_ns, group=self._group, cost=cost_us)
         try:
             put_unleased(self.plane._open(), encoded, target)

@@ -7,6 +7,7 @@ import contextlib
 import math
 import os
 import pickle
+import shutil
 import stat
 import threading
 import time
@@ -157,6 +158,26 @@ def test_a_negative_ttl_is_refused(cache: Cache, ttl: float) -> None:
         cache.get_or_compute("x", int, ttl=ttl)
 
 
+@pytest.mark.parametrize("ttl", [1e10, 1e300, math.inf])
+def test_a_time_beyond_all_words_is_one_that_does_not_come(cache: Cache, ttl: float) -> None:
+    cache.set("x", 1, ttl=ttl, cost=math.inf)
+    forget_memory(cache)
+    assert cache["x"] == 1
+    assert cache.get_or_compute("y", lambda: 2, ttl=ttl, grace=math.inf) == 2
+
+
+def test_what_is_out_of_date_does_not_count_when_it_is_taken_out(cache: Cache) -> None:
+    for key in "abc":
+        cache.set(key, 1, ttl=0, tag="old")
+    cache.set("d", 1, tag="old")
+    assert cache.delete("a") is False
+    with pytest.raises(KeyError):
+        del cache["b"]
+    assert cache.evict("old") == 1
+    cache.set("e", 1, ttl=0)
+    assert cache.clear() == 0
+
+
 def test_what_cannot_be_stored_is_refused_and_changes_nothing(cache: Cache) -> None:
     cache["x"] = 1
     with pytest.raises(UnsupportedValue):
@@ -244,6 +265,16 @@ def test_a_stale_value_serves_while_another_is_computed(cache: Cache) -> None:
     thread.join()
     assert cache["x"] == 2
     assert cache.stats().stale_hits == 1
+
+
+def test_what_was_set_is_stale_within_the_grace_of_who_asks(cache: Cache) -> None:
+    def fails() -> str:
+        raise LookupError
+
+    cache.set("x", "old", ttl=0)
+    assert cache.get_or_compute("x", fails, grace=1000.0) == "old"
+    with pytest.raises(LookupError):
+        cache.get_or_compute("x", fails)
 
 
 def test_a_stale_value_serves_when_the_function_raises(cache: Cache) -> None:
@@ -369,6 +400,16 @@ def test_an_item_larger_than_one_tier_goes_past_it(tmp_path: Path) -> None:
         assert len(cache) == 0
 
 
+@pytest.mark.parametrize("memory", [0, 1, 4095])
+def test_without_memory_everything_goes_past_it(tmp_path: Path, memory: int) -> None:
+    with Cache(tmp_path / "cache", memory=memory, disk="1MiB") as cache:
+        for key, value in {"small": b"s" * 2000, "large": b"l" * 50_000}.items():
+            cache[key] = value
+            assert bytes(cache[key]) == value
+        assert cache.stats().past_memory == 2
+        assert cache.stats().memory.nbytes == 0
+
+
 def test_an_item_larger_than_both_is_refused_and_changes_nothing(tmp_path: Path) -> None:
     with Cache(tmp_path / "cache", memory="2MiB", disk="4MiB") as cache:
         cache["x"] = 1
@@ -460,6 +501,28 @@ def test_a_directory_of_others_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(PlaneSecurityError):
         Cache(tmp_path / "file")
+
+
+def test_a_directory_that_is_removed_meanwhile_is_said(tmp_path: Path) -> None:
+    with Cache(tmp_path / "cache", memory="8MiB", disk="32MiB") as cache:
+        cache["x"] = 1
+        shutil.rmtree(tmp_path / "cache")
+        assert cache["x"] == 1
+        for value in (1, b"x" * 100_000):
+            with pytest.raises(shmplane.PlaneNotFound, match="open the cache anew"):
+                cache["y"] = value
+    with Cache(tmp_path / "cache", memory="8MiB", disk="32MiB") as cache:
+        assert cache.get("x") is None
+
+
+def test_an_item_that_is_found_in_memory_stays_on_disk(tmp_path: Path) -> None:
+    with Cache(tmp_path / "cache", memory="1MiB", disk="2MiB", policy="lru") as cache:
+        for number in range(60):
+            cache[number] = bytes(100_000)
+            cache.get(0)
+        assert 0 in cache
+        assert 1 not in cache
+        assert 59 in cache
 
 
 def test_a_closed_cache_says_so(tmp_path: Path) -> None:
