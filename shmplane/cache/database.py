@@ -186,12 +186,16 @@ class Database:
     def _try_reserve(self, sql: Sql, name: str, nbytes: int) -> int:
         """How many B are missing; 0 or less: it is reserved."""
         nest = self._nests.ours()
-        for lost in [name for name, its in list(self._reserved.items()) if its() is None]:
-            self._release(sql, lost, nest)
+        self._release_lost(sql, nest)
         excess = self._used(sql) + nbytes - self.limit_nbytes
         if excess <= 0:
             sql("INSERT INTO Reservation VALUES (?, ?, ?)", (name, nest, nbytes))
         return excess
+
+    def _release_lost(self, sql: Sql, nest: str) -> None:
+        """What calls had reserved that were interrupted."""
+        for lost in [name for name, its in list(self._reserved.items()) if its() is None]:
+            self._release(sql, lost, nest)
 
     def _release(self, sql: Sql, name: str, nest: str) -> None:
         """A reservation of ours, if it is: a forked child knows those of its parent."""
@@ -311,7 +315,9 @@ class Database:
         return len(gone)
 
     def reclaim(self) -> int:
-        """Give back what killed writers had reserved and begun; how many there were."""
+        """Give back what killed writers, and interrupted calls, had reserved and begun; how many killed ones there were."""
+        if self._reserved:
+            self._change(self._release_lost, self._nests.ours())
         with self._translated("reading"):
             nests = {nest for (nest,) in self._sql("SELECT DISTINCT nest FROM Reservation").fetchall()}
         dead = [nest for nest in nests if self._nests.is_dead(nest)]

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from multiprocessing import Process, SimpleQueue
 from typing import NamedTuple
 
+from tests.crashes.cache_scenarios import CACHE_SCENARIOS
 from tests.crashes.draft_scenarios import DRAFT_SCENARIOS
 from tests.crashes.loading_scenarios import LOADING_SCENARIOS
 from tests.crashes.meter_scenarios import METER_SCENARIOS
@@ -31,7 +32,7 @@ from tests.support.tracing import STORES, Bytecodes, wrap_columns
 NEVER = 2**62
 MOST_SHOWN = 5
 ALL_BY_NAME = BY_NAME | {
-    scenario.name: scenario for scenario in [*DRAFT_SCENARIOS, *LOADING_SCENARIOS, *METER_SCENARIOS]
+    scenario.name: scenario for scenario in [*CACHE_SCENARIOS, *DRAFT_SCENARIOS, *LOADING_SCENARIOS, *METER_SCENARIOS]
 }
 KINDS = ["stores", "bytecodes", "recovery", *thrown.KINDS]
 

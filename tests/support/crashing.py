@@ -55,6 +55,10 @@ class Trigger(Protocol):
     def disarm(self) -> int: ...
 
 
+def _stats_of(world: World) -> object:
+    return world.plane.stats()
+
+
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """One public call that writes, with the state before it and after it."""
@@ -72,6 +76,10 @@ class Scenario:
     arrange: Callable[[World], None] = lambda world: None
     #: in the survivor, after the other checks; says what is wrong
     inspect: Callable[[World, bool], list[str]] = lambda world, finished: []
+    #: in a process that was interrupted, when it goes on; says what is wrong
+    go_on: Callable[[World, bool], list[str]] = lambda world, interrupted: []
+    #: what a signal handler of kind ``calls`` calls
+    called: Callable[[World], object] = _stats_of
 
     def allows(self, found: Names, *, finished: bool) -> bool:
         """Whether the names may be like this: as before, as after, and when it is finished only the latter."""
@@ -259,6 +267,9 @@ class World:
             attachment.end("thrown away by the test")
         ending.attached.clear()
         shutil.rmtree(directory_of(self.root), ignore_errors=True)
+        for kept in self.scratch.values():
+            with contextlib.suppress(Exception):
+                kept.close()
         self.scratch.clear()
         gc.collect()
         self.open()
@@ -276,7 +287,7 @@ class World:
         try:
             sys.unraisablehook = lambda *_: None  # an interrupted finalizer says so; that is not the point here
             if interrupts is not None:
-                thrower = Thrower(interrupts, lambda: self.plane.stats())
+                thrower = Thrower(interrupts, lambda: scenario.called(self))
                 signal.signal(signal.SIGINT, thrower.handler)
                 problems = self._be_interrupted(scenario, trigger, at, thrower)
                 if problems:
@@ -346,7 +357,7 @@ class World:
             problems.append(f"interrupted: {len(creations_of(plane))} creations are left")
         if mutex_is_taken(plane):
             problems.append("interrupted: the mutex is still taken")
-        problems += self._lost_descriptors()
+        problems += self._lost_descriptors() + scenario.go_on(self, interrupted)
         return problems + [f"interrupted: {wrong}" for wrong in faults_of(plane)]
 
     def _held_now(self) -> int:
