@@ -35,7 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
     where = "where the planes lie (default: $SHMPLANE_ROOT or /dev/shm)"
     parser.add_argument("--root", default=default_root(), metavar="DIR", help=where)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    for add in (_ls, _info, _map, _health, _gc, _doctor, _rm, _load, _save, _demo, _bench):
+    for add in (_ls, _info, _map, _top, _health, _gc, _doctor, _rm, _load, _save, _demo, _bench):
         add(commands)
     return parser
 
@@ -141,6 +141,34 @@ def _map(commands: Commands) -> None:
         ],
     )
     command.add_argument("plane", metavar="PLANE", help="a plane's name")
+
+
+def _top(commands: Commands) -> None:
+    command = _command(
+        commands,
+        "top",
+        "watch planes, or the processes, locks and blocks of one",
+        run="top:top",
+        examples=[
+            ("shmplane top", "a row for each plane; enter shows one"),
+            ("shmplane top market", "processes, leases, rates, locks, memory"),
+            ("shmplane top market --seconds 5", "look less often; q quits, s sorts"),
+        ],
+        json=False,
+    )
+    command.add_argument("plane", nargs="?", metavar="PLANE", help="a plane's name; without it: all of them")
+    how_often = "between two looks, 0.1 to 3600 (default: 1)"
+    command.add_argument("--seconds", type=_seconds, default=1.0, metavar="S", help=how_often)
+
+
+def _seconds(text: str) -> float:
+    try:
+        given = float(text)
+    except ValueError:
+        given = 0.0
+    if not 0.1 <= given <= 3600.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0.1 to 3600")
+    return given
 
 
 def _gc(commands: Commands) -> None:

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING
 from ..system import late_names
 
 if TYPE_CHECKING:
-    from ..manifest import Block, Process, Segment, Snapshot, Summary, default_root, directory_of, plane_names
+    from ..manifest import (
+        Block,
+        Process,
+        Segment,
+        SemaphoreUse,
+        Snapshot,
+        Summary,
+        default_root,
+        directory_of,
+        plane_names,
+    )
     from .checks import Check, Health
     from .contents import describe_block
     from .host import check_host
@@ -25,13 +35,14 @@ if TYPE_CHECKING:
     from .places import Leftover, leftovers
     from .planes import check_planes, plane_checks
     from .reclaiming import Reclaimable, parts_of, reclaimable
+    from .sample import LargeBlock, Sample, rates, sample_of
     from .sharing import Share
     from .units import count, nbytes, seconds, some
 
 __getattr__ = late_names(
     __name__,
     {
-        "..manifest": "Block Process Segment Snapshot Summary default_root directory_of plane_names",
+        "..manifest": "Block Process Segment SemaphoreUse Snapshot Summary default_root directory_of plane_names",
         ".checks": "Check Health",
         ".contents": "describe_block",
         ".host": "check_host",
@@ -45,16 +56,18 @@ __getattr__ = late_names(
         ".places": "Leftover leftovers",
         ".planes": "check_planes plane_checks",
         ".reclaiming": "Reclaimable parts_of reclaimable",
+        ".sample": "LargeBlock Sample rates sample_of",
         ".sharing": "Share",
         ".units": "count nbytes seconds some",
     },
 )
 
 __all__ = [
-    "Advice", "Block", "BOUNDS", "Check", "check_host", "check_planes", "ColumnFacts", "count", "Counts", "default_root",
-    "describe_block", "describe_format", "directory_of", "Health", "Histogram", "Layout", "layout_of", "Leftover",
-    "leftovers", "Measurement", "Metrics", "nbytes", "parts_of", "plane_checks", "plane_names", "Process",
-    "prometheus_text", "read_counts", "read_layout", "read_metrics", "Reading", "reading", "Reclaimable",
-    "reclaimable", "seconds", "Segment", "Share", "ShownBlock", "ShownSegment", "Snapshot", "snapshot_of", "some",
-    "Summary", "summary_of", "TableFacts", "Watch", "watch",
+    "Advice", "Block", "BOUNDS", "Check", "check_host", "check_planes", "ColumnFacts", "count", "Counts",
+    "default_root", "describe_block", "describe_format", "directory_of", "Health", "Histogram", "LargeBlock",
+    "Layout", "layout_of", "Leftover", "leftovers", "Measurement", "Metrics", "nbytes", "parts_of", "plane_checks",
+    "plane_names", "Process", "prometheus_text", "rates", "read_counts", "read_layout", "read_metrics", "reading",
+    "Reading", "Reclaimable", "reclaimable", "Sample", "sample_of", "seconds", "Segment", "SemaphoreUse", "Share",
+    "ShownBlock", "ShownSegment", "Snapshot", "snapshot_of", "some", "Summary", "summary_of", "TableFacts", "Watch",
+    "watch",
 ]  # fmt: skip
