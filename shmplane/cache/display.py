@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..markup import QUIET, bar, box, div, facts, text, warning
 from ..observe import nbytes as show_nbytes
+from ..observe import some
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,13 +61,13 @@ def _tier(name: str, letter: str, colour: str, tier: TierStatistics) -> Iterator
 def _advice(stats: CacheStatistics) -> Iterator[tuple[str, str]]:
     if stats.damaged:
         yield (
-            f"{stats.damaged:,} rows or files were damaged and count as missing",
-            "look after the disk; they are made anew",
+            f"{some(stats.damaged, 'item')} on disk were damaged and count as missing",
+            "see to the disk; what is missing is computed anew",
         )
     if stats.past_disk:
         yield (
-            f"{stats.past_disk:,} values were larger than the disk tier has room for",
+            f"the disk tier had no room for {some(stats.past_disk, 'value')}",
             "open the cache with a larger disk=",
         )
     if stats.past_memory:
-        yield f"{stats.past_memory:,} values had no room in memory", "open the cache with a larger memory="
+        yield f"memory had no room for {some(stats.past_memory, 'value')}", "open the cache with a larger memory="

@@ -29,7 +29,7 @@ from ..manifest import (
 )
 from .picture_parts import Advice, Picture, ShownBlock, ShownSegment
 from .planes import plane_checks
-from .sharing import read_shares
+from .sharing import ADDED, read_shares
 from .units import nbytes as show_nbytes
 from .units import some
 
@@ -138,6 +138,7 @@ def read_layout(
         processes=tuple(shown[:MOST_PROCESSES]),
         more_processes=max(0, len(shown) - MOST_PROCESSES),
         advice=tuple(_advice(summary, tables, columns, own_slot)),
+        own_slot=own_slot,
         _tables=tables,
         _all_processes=summary.processes,
     )
@@ -216,7 +217,9 @@ def _label(tables: TableCopy, row: int) -> str:
     if tables.blocks.state[row] == CREATING:
         return "(being made)"
     published = read_published_name(tables, row)
-    return published if published is not None else "(anonymous)"
+    if published is not None:
+        return published
+    return ADDED if tables.blocks.referenced[row] else "(anonymous)"
 
 
 def _shown_segments(

@@ -30,6 +30,7 @@ _HEAD = f"{_CELL};font-weight:bold;background:none"
 _KINDS = {
     "array": ("A", "#3f73ad"),
     "table": ("T", "#2f855a"),
+    "tree": ("R", "#5a62c4"),
     "json": ("J", "#8457b3"),
     "bytes": ("B", "#8a6a3b"),
     "pickle": ("K", "#a0455f"),
@@ -72,7 +73,8 @@ def _head(layout: Picture) -> str:
 def _segment(segment: ShownSegment) -> str:
     letter, colour = _KINDS.get(segment.kind, _OTHER)
     size = show_nbytes(segment.nbytes)
-    full = f"{segment.used_nbytes / max(segment.nbytes, 1):.0%} used" if segment.used_nbytes else "empty"
+    share = segment.used_nbytes / max(segment.nbytes, 1)
+    full = "empty" if not share else "under 1% used" if share < 0.01 else f"{share:.0%} used"
     kind = f", {segment.kind}" if segment.kind not in ("", "slab", "making") else ""
     line = f"{size}: {text(segment.what)}{kind}, {full}"
     parts = (
@@ -83,7 +85,7 @@ def _segment(segment: ShownSegment) -> str:
 
 
 def _matrix(layout: Picture) -> str:
-    heads = "".join(_process(process) for process in layout.processes)
+    heads = "".join(_process(process, process.slot == layout.own_slot) for process in layout.processes)
     head = (
         f'<th style="{_HEAD};width:34%;text-align:left">block</th><th style="{_HEAD};width:20%;text-align:left">kind</th>'
         f'<th style="{_HEAD};width:13%;text-align:right">size</th>{heads}'
@@ -94,10 +96,10 @@ def _matrix(layout: Picture) -> str:
     return f'<table style="{_WIDE};margin-top:10px"><tr style="background:none">{head}</tr>{rows}</table>'
 
 
-def _process(process: Process) -> str:
-    ended = "" if process.alive else "<div>ended</div>"
+def _process(process: Process, is_own: bool) -> str:
+    note = div("", "this one") if is_own else "" if process.alive else div("", "ended")
     border = "" if process.alive else ";border-bottom:3px solid #b0561f"
-    return f'<th style="{_HEAD};text-align:center{border}">pid {process.pid}{ended}</th>'
+    return f'<th style="{_HEAD};text-align:center;vertical-align:bottom{border}">pid {process.pid}{note}</th>'
 
 
 def _row(block: ShownBlock, processes: tuple[Process, ...]) -> Iterator[str]:

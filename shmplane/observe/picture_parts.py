@@ -68,6 +68,7 @@ class Picture:
         blocks: stale ones first, then the largest; ``more_blocks`` are left out.
         processes: those that ended first, then by their leases; ``more_processes`` are left out.
         advice: what is to be seen to, with the cure.
+        own_slot: of the process that asked; -1 when it has no part in the plane.
     """
 
     name: str
@@ -84,3 +85,4 @@ class Picture:
     processes: tuple[Process, ...]
     more_processes: int
     advice: tuple[Advice, ...]
+    own_slot: int

@@ -60,8 +60,9 @@ def _kind(segment: ShownSegment) -> str:
 
 def _matrix(layout: Picture) -> Iterator[str]:
     processes = layout.processes
-    heads = [f"{process.pid}{'' if process.alive else '!'}" for process in processes]
-    yield "blocks, and the processes (pid, ! ended) that lease them (x):"
+    marks = [f"{'*' * (process.slot == layout.own_slot)}{'!' * (not process.alive)}" for process in processes]
+    heads = [f"{process.pid}{mark}" for process, mark in zip(processes, marks, strict=True)]
+    yield "blocks, and the processes (pid, * this one, ! ended) that lease them (x):"
     yield "  " + f"{'':>{_NAME}} {'version':>7} {'kind':<7} {'size':>9}  " + "  ".join(heads)
     for block in layout.blocks:
         cells = "  ".join(

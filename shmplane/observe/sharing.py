@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 else:
     codecs = late("shmplane.codecs")
 
-__all__ = ["Share", "read_shares"]
+__all__ = ["ADDED", "Share", "read_shares"]
+
+#: what a block is called that has no name of its own, since other blocks show it
+ADDED = "what edits and appends added"
 
 #: as arrays store them: which of the blocks that are referred to, its first page, how many
 _EXTENT = struct.Struct("<III")
@@ -78,7 +81,7 @@ def _name_source(tables: TableCopy, row: int, label_of: Callable[[int], str]) ->
     if blocks.kind[row] == PAGES:
         return "edits"
     version = blocks.version[row]
-    return f"{label_of(row)} version {version}" if version else "what edits and appends added"
+    return f"{label_of(row)} version {version}" if version else ADDED
 
 
 def _of_array(stored: bytes, names: list[str]) -> tuple[Share, ...]:

@@ -46,6 +46,25 @@ def test_a_plane_shows_its_segments_blocks_and_who_leases_them(plane: Plane) -> 
     assert view.shape == (MIB,)
 
 
+def test_every_kind_has_a_letter_and_a_colour_of_its_own() -> None:
+    from shmplane.manifest import KINDS
+    from shmplane.observe import picture_html
+
+    marks = picture_html._KINDS
+    assert set(KINDS.values()) <= set(marks)
+    assert len({letter for letter, _ in marks.values()}) == len({colour for _, colour in marks.values()}) == len(marks)
+
+
+def test_this_process_and_the_room_that_edits_took_are_marked(plane: Plane) -> None:
+    plane["flights"] = pa.table({"a": np.arange(50_000), "fee": np.arange(50_000)})
+    with plane.edit("flights") as draft:
+        draft["fee"] = np.zeros(50_000, "i8")
+    layout = plane.layout()
+    assert "what edits and appends added" in {segment.what for segment in layout.segments}
+    assert "this one" in page_of(layout).text
+    assert f"{layout.processes[0].pid}*" in layout.text()
+
+
 def test_an_empty_plane_has_a_layout(plane: Plane) -> None:
     layout = plane.layout()
     assert [*layout.blocks, *layout.segments, *layout.advice] == []
