@@ -38,12 +38,13 @@ def test_the_root_of_this_process_lies_in_shared_memory(root: Path) -> None:
 @pytest.mark.usefixtures("impatient")
 def test_the_guard_sees_a_file_of_a_plane(root: Path) -> None:
     before = guard.take_snapshot(root)
-    segment = root / "shmplane-0" / "a-plane" / "s1"
+    segment = root / "shmplane-nobody" / "a-plane" / "s1"
     segment.parent.mkdir(parents=True)
     segment.touch()
     assert leaks(before, root) == {"files": [str(segment.parent), str(segment)]}
     segment.unlink()
     segment.parent.rmdir()
+    segment.parent.parent.rmdir()
     assert leaks(before, root) == {}
 
 
