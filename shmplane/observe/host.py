@@ -23,7 +23,7 @@ from .units import count, nbytes
 
 __all__ = ["check_host"]
 
-LIBRARIES = ("numpy", "pyarrow", "psutil", "filelock")
+LIBRARIES = ("numpy", "pyarrow")
 #: what extras bring; nothing is wrong without
 _OPTIONAL = ("diskcache",)
 _PAGEMAP_SCAN_SINCE = (6, 7)

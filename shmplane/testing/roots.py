@@ -9,7 +9,14 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+try:
+    from filelock import FileLock, Timeout
+except ModuleNotFoundError as error:
+    if error.name != "filelock":
+        raise
+    raise ModuleNotFoundError(
+        "the pytest plugin of shmplane needs filelock: pip install 'shmplane[testing]'", name="filelock"
+    ) from error
 
 from ..manifest import default_root
 

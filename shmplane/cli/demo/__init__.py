@@ -23,7 +23,8 @@ def demo(options: Namespace, out: Output) -> int:
     try:
         from .story import tell
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "rich":
+        needed = (error.name or "").partition(".")[0]
+        if needed not in {"psutil", "rich"}:
             raise
-        raise Failed(NOT_FOUND, "the demo shows its results with rich: pip install 'shmplane[demo]'") from error
+        raise Failed(NOT_FOUND, f"the demo needs {needed}: pip install 'shmplane[demo]'") from error
     return tell(options, out)

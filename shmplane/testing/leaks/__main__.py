@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     if ":" not in options.function:
         parser.error(f"{options.function!r} is not of the form module:function")
     if importlib.util.find_spec("memray") is None:
-        parser.error("memray is not installed: pip install memray")
+        parser.error("memray is not installed: pip install 'shmplane[testing]'")
     options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="shmplane-leaks-") as captures:
         code = _run(options.function, options.cycles, Path(captures))
