@@ -30,7 +30,7 @@ from .forking import join_forks, run_in_forked_child
 from .handlers import ignoring, is_from_handler, own
 from .hostlock import NOT_HAD, Busy, HostLock, Lost, NotHad
 from .imports import is_loaded
-from .mapping import Mapping, Pages, PrivateMapping, Window, populate, reserve, round_to_pages
+from .mapping import Mapping, Pages, PrivateMapping, Window, move_pages, populate, reserve, round_to_pages
 from .modules import late, late_names, load_late
 from .sizes import SIZE_CLASSES, class_nbytes, fits, size_class_of
 from .tokens import Token
@@ -81,7 +81,7 @@ __all__ = [
     "dirty_runs", "drop_cached", "drop_pages", "exists", "fits", "ForkWitness", "free_nbytes", "grow_data_file",
     "has_idle_core", "HostLock", "identity_of", "ignoring", "immortalise", "is_cached", "is_from_handler", "is_half_of_memory",
     "is_loaded", "is_readable", "join_forks", "late", "late_names", "link_file", "load_late", "Lost",
-    "make_data_file", "make_directory", "Mapping", "memory_limit", "MemoryLimit", "NOT_HAD", "NotHad",
+    "make_data_file", "make_directory", "Mapping", "memory_limit", "MemoryLimit", "move_pages", "NOT_HAD", "NotHad",
     "open_data_file", "open_file", "open_to_read",
     "own", "PAGE_NBYTES", "Pages", "populate", "PrivateMapping", "punch", "read_into", "read_start", "ReplacingFile",
     "remove_entry", "replacing",

@@ -6,6 +6,7 @@ moment, and for one by a signal handler, whose child goes on with the call.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 from collections.abc import Callable
@@ -55,13 +56,16 @@ KINDS: dict[str, Callable[[shmplane.Plane], Any]] = {"create": _Builder, "buffer
 STEPS: dict[str, Step] = {"publish": lambda writing: writing.publish(), "end": lambda writing: writing.end()}
 
 
-def _fork_at_bytecodes(root: str, kind: str, step: str, every: int, first: int, goes_on: bool) -> int:
+def _fork_at_bytecodes(root: str, kind: str, step: str, every: int, first: int, goes_on: bool, is_mapped: bool) -> int:
     """Fork at every ``every``-th bytecode of a step; how many there were. The child writes to its array."""
     forks, parent, writer = 0, os.getpid(), get_ident()
     with shmplane.Plane("plane", root=root, capacity="8MiB", max_processes=8) as plane:
         plane["x"] = bytes(NBYTES)  # warm memory, so that what a block had can be had by the next one
         del plane["x"]
         plane.gc()
+        if is_mapped:
+            with plane.buffer(NBYTES):
+                pass
         writing = KINDS[kind](plane)
         writing.array[:] = OURS
         # As if another process had just looked for the dead: the forks are many, and no part of what is tried here.
@@ -91,11 +95,22 @@ def _fork_at_bytecodes(root: str, kind: str, step: str, every: int, first: int, 
         finally:
             if os.getpid() != parent:
                 writing.array[:] = THEIRS
+                with contextlib.suppress(shmplane.ShmplaneError):
+                    _check_own_block(plane)
                 os._exit(0)
         header_of(plane).scanned[0] = 0
         _check(plane, writing.array, published=step == "publish")
         plane.destroy()
     return forks
+
+
+def _check_own_block(plane: shmplane.Plane) -> None:
+    """What a child puts into memory that is warm is what another process gets."""
+    name = f"of {os.getpid()}"
+    plane[name] = b"c" * NBYTES
+    with shmplane.Plane(plane.name, root=plane.root) as other:
+        assert bytes(other[name]) == b"c" * NBYTES
+    del plane[name]
 
 
 def _check(plane: shmplane.Plane, array: Any, *, published: bool) -> None:
@@ -119,19 +134,21 @@ def _check(plane: shmplane.Plane, array: Any, *, published: bool) -> None:
 def test_a_fork_at_some_bytecodes_of_publishing_changes_no_block(
     plane_root: Path, kind: str, step: str, goes_on: bool
 ) -> None:
-    forks = run_in_child(_fork_at_bytecodes, str(plane_root), kind, step, 16, 3, goes_on)
+    is_mapped = goes_on == (kind == "create")
+    forks = run_in_child(_fork_at_bytecodes, str(plane_root), kind, step, 16, 3, goes_on, is_mapped)
     assert forks > 20
 
 
 @pytest.mark.sweep
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("is_mapped", [False, True], ids=["not mapped", "mapped"])
 @pytest.mark.parametrize("goes_on", [False, True], ids=["the child writes", "the child goes on"])
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_fork_at_every_bytecode_of_publishing_changes_no_block(
-    plane_root: Path, kind: str, step: str, goes_on: bool
+    plane_root: Path, kind: str, step: str, goes_on: bool, is_mapped: bool
 ) -> None:
-    forks = run_in_child(_fork_at_bytecodes, str(plane_root), kind, step, 1, 0, goes_on, deadline=500)
+    forks = run_in_child(_fork_at_bytecodes, str(plane_root), kind, step, 1, 0, goes_on, is_mapped, deadline=500)
     print(f"{forks} forks at bytecodes of {kind}, {step}")
     assert forks > 400
 

@@ -4,6 +4,9 @@ Both write through a shared mapping of a segment whose row is CREATING. Before t
 the range is laid over: with a private image of the same memory when it is published, with nothing otherwise. So an array
 that the user kept goes on working and never again reaches shared memory. A private image shows later writes to pages it
 has not copied, so it holds the lease of its block until its last view is garbage.
+
+The pages themselves go back before that to a mapping of the segment that the library keeps, and from there to the next
+buffer: one that is needed again and again is faulted in once.
 """
 
 from __future__ import annotations
@@ -43,6 +46,7 @@ class _Writing:
     def __init__(self, attachment: Attachment, target: Target, nbytes: int, pages: Pages | None) -> None:
         self.attachment = attachment
         self.pid = attachment.lock.pid
+        self._is_shared = False  #: whether the range surely shows the segment, so that its pages can be kept
         self.creation: Creation | None = retry_after_reclaim(attachment, begin_backed, attachment, target, nbytes)
         place = self.creation.place
         try:
@@ -61,6 +65,7 @@ class _Writing:
             self.pages.kept = self.memory
             attachment.open_memory.add(self.memory)
             attachment.memory.lay_over(self.mapping, place)
+            self._is_shared = True
             self._check_process()  # a child that was forked before it was laid has just laid it
         except BaseException:
             self._abandon(self.creation)
@@ -71,6 +76,10 @@ class _Writing:
         attachment, memory = self.attachment, self.attachment.memory
         try:
             memory.write_tail(creation.place, contents)
+            if not creation.place.fresh:
+                # It is being used over and over: the next time its pages are there.
+                self._keep_pages()
+            self._is_shared = False
             self.memory.make_private(memory.path(creation.place.segment_id))
             # Not before it is private: a child of a fork in between would write into what becomes the block.
             attachment.open_memory.discard(self.memory)
@@ -107,7 +116,13 @@ class _Writing:
         self._hide()
         abandon_creation(self.attachment, creation)
 
+    def _keep_pages(self) -> None:
+        if self._is_shared and self.attachment.lock.pid == self.pid:
+            self._is_shared = False
+            self.attachment.memory.take_back(self.mapping, self.memory.place)
+
     def _hide(self) -> None:
+        self._keep_pages()
         self.mapping.lay_nothing()
         self.attachment.open_memory.discard(self.memory)
         self.pages.kept = None

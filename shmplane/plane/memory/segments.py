@@ -27,6 +27,7 @@ from ...system import (
     ignoring,
     late,
     link_file,
+    move_pages,
     open_file,
     own,
     populate,
@@ -191,11 +192,14 @@ class SegmentMemory:
             # Out of mappings: let go of those that nobody uses and try once more.
             self.drop()
             made = self._map_file(segment_id, nbytes, writable=writable)
+        self._keep(cache, segment_id, made)
+        return made
+
+    def _keep(self, cache: OrderedDict[int, Mapping], segment_id: int, mapping: Mapping) -> None:
         with self._mutex:
-            cache[segment_id] = made
+            cache[segment_id] = mapping
             if len(cache) > _MOST_MAPPINGS:
                 cache.popitem(last=False)
-        return made
 
     def _map_file(self, segment_id: int, nbytes: int, *, writable: bool) -> Mapping:
         fd = self.open_segment(segment_id, nbytes, writable=writable)
@@ -319,8 +323,24 @@ class SegmentMemory:
             os.close(fd)
 
     def lay_over(self, mapping: Mapping, place: Place) -> None:
-        """Lay a segment over a range that a builder or buffer has reserved."""
-        self.lay_segment(mapping, place.segment_id)
+        """Lay a segment over a range that a builder or buffer has reserved, and enter its pages."""
+        warm = self._writable.get(place.segment_id)
+        if warm is None or warm.nbytes < mapping.nbytes or not move_pages(warm, mapping):
+            self.lay_segment(mapping, place.segment_id)
+            populate(mapping)
+
+    def take_back(self, mapping: Mapping, place: Place) -> None:
+        """Keep the pages of a range that a segment is laid over, and that is done: who writes it next faults none in.
+
+        What fails here only costs time. The range still shows the segment.
+        """
+        pid = os.getpid()
+        with ignoring(OSError, ShmplaneError):
+            warm = self._writable.get(place.segment_id)
+            kept = warm or self._map_file(place.segment_id, place.nbytes, writable=True)
+            # In a child of a fork the range is private by now, and what shows its pages is for nobody.
+            if move_pages(mapping, kept) and warm is None and os.getpid() == pid:
+                self._keep(self._writable, place.segment_id, kept)
 
     def write_tail(self, place: Place, contents: Contents) -> None:
         """Write what follows the body: the frame, and zeros up to the end of its page."""
