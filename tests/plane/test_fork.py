@@ -19,7 +19,7 @@ from zlib import crc32
 import pytest
 
 import shmplane
-from shmplane.plane.memory import segments as memory
+from shmplane.plane.memory import sinks as memory
 from tests.support.audit import faults_of
 from tests.support.forked import Forked, run_forked
 from tests.support.inside import change, mark_of, memory_of, slot_of

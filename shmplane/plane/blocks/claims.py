@@ -22,7 +22,7 @@ from ...codecs import CODECS, Part, flatten, open_body
 from ...errors import ClosedError, PlaneCorrupt, ShmplaneError
 from ...manifest import CREATING, MAKING, held_rows, rows_of_owner
 from ...system import ignoring
-from ..memory.segments import MappedSink
+from ..memory.sinks import MappedSink
 from ..process.registry import Registry
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from ...errors import Conflict, PlaneMismatch
 from ...manifest import KIND_CODES, KINDS
 from ...names import check_block_name
 from ...system import Mapping, ignoring, reserve
-from ..memory.segments import FileSink
+from ..memory.sinks import FileSink
 from .backed import begin_backed
 from .claims import abandon_creation, claims_of
 from .missing import no_such_block

@@ -19,7 +19,7 @@ from zlib import crc32
 
 from ...manifest import KIND_CODES, SMALL_NBYTES, Contents, NeedSlab, expire_some
 from ...system import own
-from ..memory.segments import FileSink, MappedSink
+from ..memory.sinks import FileSink, MappedSink
 from .claims import abandon_creation, claims_of
 from .room import retry_after_reclaim
 from .target import ANYWHERE, Target

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ...errors import PlaneFull
 from ...manifest import KIND_CODES, SMALL_NBYTES
 from ...system import own, set_size
-from ..memory.segments import FileSink
+from ..memory.sinks import FileSink
 from .claims import abandon_creation, claims_of
 from .publish import Prepared, begin, describe_contents, publish, put, retry_after_reclaim
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...codecs import decode_document, encode, open_body
 from ..blocks.publish import contents_of, store
-from ..memory.segments import MappedSink
+from ..memory.sinks import MappedSink
 from .draft import Draft
 
 if TYPE_CHECKING:

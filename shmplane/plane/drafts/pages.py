@@ -27,7 +27,7 @@ from ..blocks.publish import (
     store,
 )
 from ..memory.extents import Extent, Extents, pack_extents, pages_of
-from ..memory.segments import FileSink
+from ..memory.sinks import FileSink
 from .planning import Room, pages_for_new_block, place, plan_pages
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""This process's mappings of segments, kept while they are likely to be used again, and the sinks that fill them.
+"""This process's mappings of segments, kept while they are likely to be used again.
 
 Readers map read-only. Writable mappings are for the library alone: slabs it puts small blocks into, and warm segments
 it fills again; no view is ever built on one. A mapping in the cache is not a claim: its pages may be punched out by
@@ -25,7 +25,6 @@ from ...system import (
     create_file,
     exists,
     ignoring,
-    late,
     link_file,
     move_pages,
     open_file,
@@ -41,61 +40,13 @@ from ...system import (
 from .failures import fail, translate, translated
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer
-
     from ...manifest import BlockFacts, Contents, Doomed, Place
-    from . import copying
-else:
-    copying = late("shmplane.plane.memory.copying")
 
-__all__ = ["FileSink", "MappedSink", "SegmentMemory"]
+__all__ = ["SegmentMemory"]
 
 _MOST_MAPPINGS = 512
 _BACKED_AHEAD_NBYTES = 32 * 1024
 _MOST_ROOMS = 16
-
-
-class FileSink:
-    """Fills a file by ``pwrite``: half the cost of faulting fresh pages in one by one.
-
-    Not in a forked child: by then its parent may have finished the block, and others may have the memory.
-    """
-
-    __slots__ = ("_fd", "_pid", "_plane")
-
-    def __init__(self, fd: int, plane: str) -> None:
-        self._fd, self._plane = fd, plane
-        self._pid = os.getpid()
-
-    def write(self, offset: int, data: Buffer) -> None:
-        if os.getpid() != self._pid:
-            raise ClosedError("the block belongs to the process that this one was forked from; put it here again")
-        source = memoryview(data)
-        try:
-            write_all(self._fd, offset, source)
-        except own(OSError) as error:
-            raise translate(error, f"writing {source.nbytes:,} B", plane=self._plane) from error
-
-
-class MappedSink:
-    """Fills warm mapped memory."""
-
-    __slots__ = ("_start", "_view")
-
-    def __init__(self, view: memoryview, start: int = 0) -> None:
-        self._view, self._start = view, start
-
-    def write(self, offset: int, data: Buffer) -> None:
-        source = memoryview(data)
-        if not source.nbytes:
-            return
-        begin = self._start + offset
-        copying.copy_bytes(self._view[begin : begin + source.nbytes], source.cast("B"))
-
-    def room(self, offset: int, nbytes: int) -> memoryview:
-        """That memory itself, for who reads a file into it."""
-        begin = self._start + offset
-        return self._view[begin : begin + nbytes]
 
 
 class _Room(NamedTuple):
