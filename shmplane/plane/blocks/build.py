@@ -119,7 +119,7 @@ class _Writing:
     def _keep_pages(self) -> None:
         if self._is_shared and self.attachment.lock.pid == self.pid:
             self._is_shared = False
-            self.attachment.memory.take_back(self.mapping, self.memory.place)
+            self.attachment.memory.keep_pages(self.mapping, self.memory.place)
 
     def _hide(self) -> None:
         self._keep_pages()

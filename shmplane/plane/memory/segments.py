@@ -280,7 +280,7 @@ class SegmentMemory:
             self.lay_segment(mapping, place.segment_id)
             populate(mapping)
 
-    def take_back(self, mapping: Mapping, place: Place) -> None:
+    def keep_pages(self, mapping: Mapping, place: Place) -> None:
         """Keep the pages of a range that a segment is laid over, and that is done: who writes it next faults none in.
 
         What fails here only costs time. The range still shows the segment.
