@@ -24,8 +24,8 @@ from weakref import ref
 
 import diskcache
 
-from ..errors import PlaneCorrupt, ShmplaneError
-from ..system import check_directory, create_file, exists, ignoring, open_file
+from ..errors import PlaneCorrupt, PlaneFull, ShmplaneError
+from ..system import check_directory, create_file, exists, ignoring, open_file, own
 from .failures import translated
 from .nests import Nests
 from .rows import RowDisk, is_file_name
@@ -66,6 +66,8 @@ _TABLES = (
 )
 _INSTANCE = "shmplane_instance"
 _IS_FRESH = "(store_time IS NULL OR store_time > :now)"
+#: what stays free of the file system, so that rows can be taken out when it is full: that makes the journal longer first
+_KEPT_FREE_NBYTES = 1 << 20
 #: what the database takes with nothing in it, generously
 _EMPTY_NBYTES = 24 * _PAGE_NBYTES
 
@@ -148,9 +150,10 @@ class Database:
         return _EMPTY_NBYTES + _blocks(nbytes) + _row_room(row_nbytes) <= self.limit_nbytes
 
     def reserve(self, nbytes: int, row_nbytes: int, make_room: Callable[[Row], int | None]) -> Reserved | None:
-        """Room for a file of ``nbytes`` (0: there is none to be) and its row; None when there is not enough.
+        """Room for a file of ``nbytes`` (0: there is none to be) and its row; None when there is not enough within the limit.
 
-        Others go to make room: first what is out of date, then what was not used for longest.
+        Others go to make room: first what is out of date, then what was not used for longest. ``PlaneFull`` when the file
+        system has none although nothing is left that could go.
 
         Args:
             row_nbytes: what its row takes.
@@ -179,6 +182,12 @@ class Database:
                 # What others have reserved, or what is busy, may be free in a moment.
                 if tries > _MOST_TRIES or not (self.reclaim() or skipped or self._others_write(reserved.name)):
                     self._reserved.pop(reserved.name, None)
+                    if excess > self._used(self._sql) + needed - self.limit_nbytes:
+                        raise PlaneFull(
+                            f"writing the cache {self.directory}: its file system lacks {excess:,} B. Free some room there, or "
+                            f"use another directory.",
+                            directory=self.directory,
+                        )
                     return None
                 skipped = 0
                 time.sleep(0.002 * tries)
@@ -187,7 +196,7 @@ class Database:
         """How many B are missing; 0 or less: it is reserved."""
         nest = self._nests.ours()
         self._release_lost(sql, nest)
-        excess = self._used(sql) + nbytes - self.limit_nbytes
+        excess = self._excess(sql, nbytes)
         if excess <= 0:
             sql("INSERT INTO Reservation VALUES (?, ?, ?)", (name, nest, nbytes))
         return excess
@@ -251,7 +260,7 @@ class Database:
     def _try_put(self, sql: Sql, values: tuple[Any, ...], name: str, row_nbytes: int) -> bool | None:
         """None when there is no room; else whether files lost their rows."""
         key, now = values[0], time.time()
-        if not name and self._used(sql) + _row_room(row_nbytes) > self.limit_nbytes:
+        if not name and self._excess(sql, _row_room(row_nbytes)) > 0:
             return None
         old = sql(f"{SELECT} WHERE key = ? AND raw = 1", (key,)).fetchall()
         take_out(sql, [row_of(row) for row in old])
@@ -352,6 +361,12 @@ class Database:
         database = max(pages * _PAGE_NBYTES, os.stat(self._path).st_size)
         return int(files) + int(reserved) + int(doomed) + int(database)
 
+    def _excess(self, sql: Sql, nbytes: int) -> int:
+        """How many B are too many when so many come, for the limit or for the file system."""
+        found = os.statvfs(self.directory)
+        over_limit = self._used(sql) + nbytes - self.limit_nbytes
+        return max(over_limit, nbytes + _KEPT_FREE_NBYTES - found.f_bavail * found.f_frsize)
+
     def _victims(self, skipped: int) -> list[Row]:
         """Who is to go first, after those that were asked and are busy."""
         few = f"LIMIT {_AT_ONCE} OFFSET {int(skipped)}"
@@ -369,11 +384,31 @@ class Database:
     def _change(self, operation: Callable[Concatenate[Sql, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """What ``operation(sql, ...)`` returns, as one transaction."""
         with self._translated("writing"):
-            connection = self._cache._con
-            # It ends in C code: whatever is raised here and wherever, no transaction stays open that would lock others out.
-            with connection:
-                connection.execute("BEGIN IMMEDIATE")
-                return operation(connection.execute, *args, **kwargs)
+            try:
+                return self._transact(operation, *args, **kwargs)
+            except own(sqlite3.OperationalError) as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_FULL:
+                    raise
+            # Somebody else filled the file system up.
+            self._remove_some_files()
+            return self._transact(operation, *args, **kwargs)
+
+    def _transact(self, operation: Callable[Concatenate[Sql, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+        connection = self._cache._con
+        # It ends in C code: whatever is raised here and wherever, no transaction stays open that would lock others out.
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            return operation(connection.execute, *args, **kwargs)
+
+    def _remove_some_files(self) -> None:
+        """Before their rows, which takes room: they count as missing."""
+        found = self._sql(
+            "SELECT filename FROM Cache WHERE filename IS NOT NULL ORDER BY access_time LIMIT 16"
+        ).fetchall()
+        for (name,) in found:
+            self._disk.remove(name)
+        with ignoring(sqlite3.Error):
+            self._sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _translated(self, what: str) -> contextlib.AbstractContextManager[None]:
         return translated(what, self.directory, _TIMEOUT_S)

@@ -16,7 +16,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ItemTooLarge, PlaneCorrupt, PlaneSecurityError
+from ..errors import ItemTooLarge, PlaneCorrupt, PlaneSecurityError, ShmplaneError
 from ..plane import MISSING
 from ..system import ignoring, own
 from .keys import digest_of
@@ -131,7 +131,8 @@ class Tiers:
             pass  # it was evicted or replaced at this moment, or somebody removed the file
         except own(PlaneCorrupt, PlaneSecurityError):
             self.tally.count("damaged")
-        self.database.remove(row)
+        with ignoring(ShmplaneError):  # what finds nothing needs no room on disk, and no right to write there
+            self.database.remove(row)
         return MISSING, None
 
     def contains(self, key: bytes, name: str) -> bool:
