@@ -68,6 +68,8 @@ _INSTANCE = "shmplane_instance"
 _IS_FRESH = "(store_time IS NULL OR store_time > :now)"
 #: what stays free of the file system, so that rows can be taken out when it is full: that makes the journal longer first
 _KEPT_FREE_NBYTES = 1 << 20
+#: from which on writers wait until nobody reads it, to begin it anew
+_LONG_JOURNAL_NBYTES = 3 << 19
 #: what the database takes with nothing in it, generously
 _EMPTY_NBYTES = 24 * _PAGE_NBYTES
 
@@ -398,7 +400,19 @@ class Database:
         # It ends in C code: whatever is raised here and wherever, no transaction stays open that would lock others out.
         with connection:
             connection.execute("BEGIN IMMEDIATE")
-            return operation(connection.execute, *args, **kwargs)
+            result = operation(connection.execute, *args, **kwargs)
+        self._shorten_journal(connection.execute)
+        return result
+
+    def _shorten_journal(self, sql: Sql) -> None:
+        """It begins anew only when nobody reads, which never comes by itself while many do: then it is waited for."""
+        with ignoring(OSError, sqlite3.Error):
+            if os.stat(self._path + "-wal").st_size > _LONG_JOURNAL_NBYTES:
+                sql("PRAGMA busy_timeout = 200").fetchall()
+                try:
+                    sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                finally:
+                    sql(f"PRAGMA busy_timeout = {_TIMEOUT_S * 1000:.0f}").fetchall()
 
     def _remove_some_files(self) -> None:
         """Before their rows, which takes room: they count as missing."""

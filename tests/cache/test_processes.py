@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import time
@@ -13,7 +14,10 @@ import numpy as np
 
 import shmplane
 from shmplane import Cache
+from shmplane.cache.keys import digest_of, encode_key
+from shmplane.plane import MISSING
 from tests.cache.test_cache import forget_memory, on_disk
+from tests.support.inside import directory_of
 from tests.support.processes import Child
 
 MIB = 1 << 20
@@ -95,24 +99,48 @@ def _write_on(directory: Path, number: int, rounds: int) -> int:
     return rounds
 
 
+def _read_on(directory: Path, numbers: int) -> int:
+    """From disk, so that the journal does not begin anew by itself."""
+    count = 0
+    with open_cache(directory) as cache:
+        while not (directory / "finished").exists():
+            for key in itertools.product(range(numbers), range(7)):
+                found = cache._open().find_on_disk(encode_key(key), digest_of(encode_key(key)))
+                count += found is not MISSING
+    return count
+
+
+def _segments_of(plane: Any) -> int:
+    """B of its shared memory, as the file system has them."""
+    return sum(path.stat().st_blocks * 512 for path in directory_of(plane).glob("s*") if path.exists())
+
+
 def test_four_writers_never_exceed_the_limits(tmp_path: Path) -> None:
     directory = tmp_path / "cache"
+    journal = directory / "cache.db-wal"
     with open_cache(directory) as cache, contextlib.ExitStack() as stack:
         children = [stack.enter_context(Child(_write_on, directory, number, 12, method="fork")) for number in range(4)]
-        most_disk = most_memory = 0
+        reader = stack.enter_context(Child(_read_on, directory, 4, method="fork"))
+        most_disk = most_journal = most_memory = most_segments = 0
         deadline = time.monotonic() + 100
         finished = 0
         while finished < 4 and time.monotonic() < deadline:
             with contextlib.suppress(FileNotFoundError):
                 most_disk = max(most_disk, on_disk(directory))
+            with contextlib.suppress(FileNotFoundError):
+                most_journal = max(most_journal, journal.stat().st_size)
+            with contextlib.suppress(FileNotFoundError):
+                most_segments = max(most_segments, _segments_of(cache._plane))
             most_memory = max(most_memory, cache.stats().memory.nbytes)
             finished = sum(child.has_said() for child in children)
-            time.sleep(0.002)
+            time.sleep(0.001)
+        (directory / "finished").touch()
         assert [child.result() for child in children] == [12] * 4
-        assert most_disk <= 32 * MIB
-        assert most_memory <= 8 * MIB
-        journal = directory / "cache.db-wal"
-        assert not journal.exists() or journal.stat().st_size <= 4 * MIB
+        assert reader.result() > 0
+        assert MIB < most_disk <= 32 * MIB
+        assert MIB < most_memory <= 8 * MIB
+        assert most_segments <= 8 * MIB
+        assert 0 < most_journal <= 4 * MIB
 
 
 def _die_writing(directory: Path) -> None:
@@ -142,31 +170,71 @@ def test_what_a_killed_writer_reserved_and_wrote_comes_back(tmp_path: Path) -> N
         assert cache.stats().disk.nbytes <= before + MIB
 
 
-def _storm(directory: Path, number: int) -> int:
-    """Set growing numbers under few keys and check that what is read never goes back."""
-    seen: dict[int, int] = {}
-    with open_cache(directory) as cache:
-        for turn in range(1, 120):
-            key = turn % 3
-            if number == 0:
-                cache[key] = np.full(3000, turn)
-            elif turn % 40 == 0:
-                forget_memory(cache)
-            for asked in range(3):
-                found = cache.get(asked)
-                if found is not None:
-                    version = int(found[0])
-                    assert version >= seen.get(asked, 0), (asked, version, seen)
-                    seen[asked] = version
-    return len(seen)
+KEYS = 3
+#: seconds of a storm
+STORM_S = 3.0
 
 
-def test_no_reader_sees_an_older_value_again(tmp_path: Path) -> None:
+def _floors(directory: Path) -> Any:
+    """Of each key the version below which everything is stale by now, which its writer says."""
+    return np.memmap(directory.parent / "floors", np.int64, "r+", shape=(KEYS,))
+
+
+def _write_versions(directory: Path, key: int) -> int:
+    floors, version, until = _floors(directory), 0, time.monotonic() + STORM_S
+    with open_small(directory) as cache:
+        while time.monotonic() < until:
+            version += 1
+            # Of a row, of a file and of one that is larger than memory, in turn.
+            cache.set(key, np.full((500, 3000, 40_000)[version % 3], version), tag="all" if version % 2 else None)
+            floors[key] = version
+            if version % 5 == 0:
+                cache.delete(key)
+                floors[key] = version + 1
+    return version
+
+
+def _evict_versions(directory: Path) -> int:
+    turn, until = 0, time.monotonic() + STORM_S
+    with open_small(directory) as cache:
+        while time.monotonic() < until:
+            turn += 1
+            forget_memory(cache)
+            if turn % 3 == 0:
+                cache.evict("all")
+            time.sleep(0.002)
+    return turn
+
+
+def _read_versions(directory: Path) -> int:
+    floors, found, until = _floors(directory), 0, time.monotonic() + STORM_S
+    with open_small(directory) as cache:
+        for key in itertools.cycle(range(KEYS)):
+            if time.monotonic() > until:
+                return found
+            floor = int(floors[key])
+            value = cache.get(key)
+            if value is not None:
+                found += 1
+                assert value[0] >= floor, (key, value[0], floor)
+                assert (value == value[0]).all(), key
+    raise AssertionError
+
+
+def open_small(directory: Path) -> Cache:
+    return Cache(directory, memory="256KiB", disk="4MiB")
+
+
+def test_no_reader_ever_sees_a_stale_value_in_a_storm(tmp_path: Path) -> None:
     directory = tmp_path / "cache"
-    with open_cache(directory), contextlib.ExitStack() as stack:
-        children = [stack.enter_context(Child(_storm, directory, number, method="fork")) for number in range(3)]
-        for child in children:
-            child.result()
+    np.zeros(KEYS, np.int64).tofile(tmp_path / "floors")
+    with open_small(directory) as cache, contextlib.ExitStack() as stack:
+        jobs: list[tuple[Any, ...]] = [(_write_versions, directory, key) for key in range(KEYS)]
+        jobs += [(_evict_versions, directory)] + [(_read_versions, directory)] * 3
+        children = [stack.enter_context(Child(*job, method="fork")) for job in jobs]
+        results = [child.result() for child in children]
+        assert sum(results[KEYS + 1 :]) > 0
+        assert cache.stats().promotions > 0
 
 
 def test_what_happens_is_counted_over_all_processes(tmp_path: Path) -> None:
