@@ -1,31 +1,25 @@
 """The directory of a cache: its database, which has a row for every item, and the limit of its bytes.
 
-The database is diskcache's, with its schema, connections and transactions; rows are read and written in SQL here, since
-diskcache has no call that gives a row without a value, and its culling keeps no limit.
-
 Rule 1. Bytes are reserved before they are written: a file's name and size stand in ``Reservation`` first. What a killed writer
 left is found by that, without reading the directory.
 Rule 2. A file that lost its row stands in ``Doomed`` until it is gone, and counts until then.
 Rule 3. So at every instant files + database <= limit; the journal comes on top, at most 4 MiB.
 Rule 4. Every statement may be the last one of its process: each transaction leaves a state that the next writer goes on from.
-Rule 5. A call may be interrupted between any two: what begins and ends a transaction is C code of ``sqlite3``, and what is
-reserved for a ``Reserved`` that nobody has any more is given back by whoever reserves next.
+Rule 5. So it is when a call is interrupted: what is reserved for a ``Reserved`` that nobody has any more is given back by
+whoever reserves next.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sqlite3
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 from weakref import ref
 
-import diskcache
-
-from ..errors import PlaneCorrupt, PlaneFull, ShmplaneError
-from ..system import check_directory, create_file, exists, ignoring, open_file, own
+from ..errors import PlaneFull, ShmplaneError
+from ..system import create_file, exists, ignoring
+from .connections import Connections
 from .failures import translated
 from .nests import Nests
 from .rows import RowDisk, is_file_name
@@ -33,43 +27,16 @@ from .statements import SELECT, Row, Sql, delete_rows, remove_row, row_of, take_
 
 __all__ = ["Database", "Reserved", "Row"]
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
 _PAGE_NBYTES = 4096
 _BLOCK_NBYTES = 4096
-_TIMEOUT_S = 10.0
 #: pages that a row may add to the indices, the map of pointers and the lists of free pages
 _SPARE_PAGES = 8
 _MOST_TRIES = 50
 #: rows that one transaction takes out
 _AT_ONCE = 16
-_SETTINGS = {
-    "cull_limit": 0,
-    "eviction_policy": "least-recently-used",  # for its index
-    "size_limit": 1 << 62,
-    "statistics": 0,
-    "tag_index": 1,
-    "disk_min_file_size": 0,
-    "sqlite_auto_vacuum": 1,
-    "sqlite_cache_size": 512,
-    "sqlite_journal_mode": "wal",
-    "sqlite_journal_size_limit": 1 << 20,
-    "sqlite_mmap_size": 0,  # a database that somebody cuts must be an error, not SIGBUS
-    "sqlite_synchronous": 1,
-    "sqlite_trusted_schema": 0,
-    "sqlite_wal_autocheckpoint": 128,
-}
-_TABLES = (
-    "CREATE TABLE IF NOT EXISTS Reservation (name TEXT PRIMARY KEY, nest TEXT NOT NULL, nbytes INTEGER NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS Doomed (name TEXT PRIMARY KEY, nbytes INTEGER NOT NULL)",
-)
-_INSTANCE = "shmplane_instance"
 _IS_FRESH = "(store_time IS NULL OR store_time > :now)"
 #: what stays free of the file system, so that rows can be taken out when it is full: that makes the journal longer first
 _KEPT_FREE_NBYTES = 1 << 20
-#: from which on writers wait until nobody reads it, to begin it anew
-_LONG_JOURNAL_NBYTES = 3 << 19
 #: what the database takes with nothing in it, generously
 _EMPTY_NBYTES = 24 * _PAGE_NBYTES
 
@@ -93,23 +60,11 @@ class Database:
 
     def __init__(self, directory: str, limit_nbytes: int) -> None:
         self.directory, self.limit_nbytes = directory, limit_nbytes
-        with self._translated("opening"):
-            os.makedirs(os.path.dirname(directory), exist_ok=True)
-            with ignoring(FileExistsError):
-                os.mkdir(directory, 0o700)
-            check_directory(directory)
-            self._path = os.path.join(directory, "cache.db")
-            # Made here, since SQLite asks the umask; what it makes beside it has the same mode.
-            with ignoring(FileExistsError):
-                os.close(create_file(self._path))
-            os.close(open_file(self._path, writable=True))
-            self._cache = diskcache.Cache(directory, timeout=_TIMEOUT_S, disk=RowDisk, **_SETTINGS)
-            self._disk: RowDisk = self._cache.disk
-            instance = self._change(_prepare)
-            if not isinstance(instance, str) or not instance.isalnum():
-                raise PlaneCorrupt(f"the database of the cache {directory} was written over; remove the directory")
+        with translated("opening", directory):
+            self._connections = Connections(directory)
+            self._disk: RowDisk = self._connections.disk
             #: tells this database from another one that is made at the same path later
-            self.instance: str = instance
+            self.instance: str = self._connections.instance
             self._nests = Nests(os.path.join(directory, "writers"))
             #: what this process has reserved
             self._reserved: dict[str, ref[Reserved]] = {}
@@ -119,20 +74,20 @@ class Database:
 
     def find(self, key: bytes) -> Row | None:
         """The row of a key, out of date or not."""
-        with self._translated("reading"):
+        with translated("reading", self.directory):
             rows = self._sql(f"{SELECT} WHERE key = ? AND raw = 1", (key,)).fetchall()
             return row_of(rows[0]) if rows else None
 
     def count(self, now: float) -> int:
         """How many items are not out of date."""
-        with self._translated("reading"):
+        with translated("reading", self.directory):
             found = self._sql(f"SELECT COUNT(*) FROM Cache WHERE {_IS_FRESH}", {"now": now}).fetchall()  # noqa: S608
             return int(found[0][0])
 
     def keys(self, now: float, *, after: int = 0) -> list[tuple[int, bytes]]:
         """Some rows and their keys in order, those after a row."""
         statement = f"SELECT rowid, key FROM Cache WHERE rowid > :after AND {_IS_FRESH} ORDER BY rowid LIMIT 256"  # noqa: S608
-        with self._translated("reading"):
+        with translated("reading", self.directory):
             found = self._sql(statement, {"after": after, "now": now}).fetchall()
             return [(rowid, key) for rowid, key in found if type(key) is bytes]
 
@@ -142,7 +97,7 @@ class Database:
 
     def used_nbytes(self) -> int:
         """B of files and database, reserved ones included."""
-        with self._translated("reading"):
+        with translated("reading", self.directory):
             return self._used(self._sql)
 
     # Writing
@@ -167,7 +122,7 @@ class Database:
         self._reserved[reserved.name] = ref(reserved)
         skipped = tries = 0
         while True:
-            excess = self._change(self._try_reserve, reserved.name, needed)
+            excess = self._connections.change(self._try_reserve, reserved.name, needed)
             if excess <= 0:
                 return reserved
             victims = self._victims(skipped)
@@ -216,13 +171,13 @@ class Database:
         self._reserved.pop(name, None)
 
     def _others_write(self, name: str) -> bool:
-        with self._translated("reading"):
+        with translated("reading", self.directory):
             return bool(self._sql("SELECT 1 FROM Reservation WHERE name != ? LIMIT 1", (name,)).fetchall())
 
     def write(self, name: str, value: Any, write: Callable[[int, Any], None]) -> str:
         """Make the file that a reservation names, by ``write(fd, value)``; its path."""
         path = os.path.join(self.directory, name)
-        with self._translated("writing"):
+        with translated("writing", self.directory):
             with ignoring(FileExistsError):
                 os.mkdir(os.path.dirname(path), 0o700)
             fd = create_file(path)
@@ -253,7 +208,7 @@ class Database:
         """
         filename = name if file_nbytes else None
         values = (key, fresh_until, gone_at, time.time(), tag, _blocks(file_nbytes), filename, value)
-        doomed = self._change(self._try_put, values, name, row_nbytes)
+        doomed = self._connections.change(self._try_put, values, name, row_nbytes)
         self._reserved.pop(name, None)
         if doomed:
             self.remove_doomed()
@@ -280,41 +235,43 @@ class Database:
     def abandon(self, reserved: Reserved) -> None:
         """A reservation comes to nothing; its file, if there is one, goes."""
         with ignoring(ShmplaneError):
-            self._change(self._release, reserved.name, self._nests.ours())
+            self._connections.change(self._release, reserved.name, self._nests.ours())
 
     def delete(self, keys: Iterable[bytes], *, tag: str | None = None) -> list[Row]:
         """Take items out, those of a tag if it is given; their rows. Some at once: each is one more page of the journal."""
-        rows = self._change(delete_rows, list(keys), tag)
+        rows = self._connections.change(delete_rows, list(keys), tag)
         if any(row.filename for row in rows):
             self.remove_doomed()
         return rows
 
     def remove(self, row: Row) -> bool:
         """Take an item out when it is still that very row."""
-        is_gone = self._change(remove_row, row)
+        is_gone = self._connections.change(remove_row, row)
         if row.filename:
             self.remove_doomed()
         return is_gone
 
     def delete_foreign(self) -> int:
         """Take out what somebody else wrote, whose keys are none of ours; how many there were."""
-        return self._change(lambda sql: int(sql("DELETE FROM Cache WHERE raw != 1 OR typeof(key) != 'blob'").rowcount))
+        return self._connections.change(
+            lambda sql: int(sql("DELETE FROM Cache WHERE raw != 1 OR typeof(key) != 'blob'").rowcount)
+        )
 
     def keys_of(self, tag: str | None) -> list[bytes]:
         """All keys, also of what is out of date, or those of a tag."""
         condition, parameters = ("", ()) if tag is None else (" WHERE tag = ?", (tag,))
-        with self._translated("reading"):
+        with translated("reading", self.directory):
             found = self._sql("SELECT key FROM Cache" + condition, parameters).fetchall()  # noqa: S608
             return [key for (key,) in found if type(key) is bytes]
 
     def touch(self, rowid: int) -> None:
         """It was used. A hint for what goes first, so nobody waits for it."""
-        with ignoring(ShmplaneError), self._translated("reading"):
+        with ignoring(ShmplaneError), translated("reading", self.directory):
             self._sql("UPDATE Cache SET access_time = ? WHERE rowid = ?", (time.time(), rowid))
 
     def remove_doomed(self) -> int:
         """Remove files whose rows are gone, whoever took them out; how many are gone now."""
-        with self._translated("reading"):
+        with translated("reading", self.directory):
             names = [name for (name,) in self._sql("SELECT name FROM Doomed LIMIT 256").fetchall()]
         if not names:
             return 0
@@ -322,20 +279,20 @@ class Database:
             self._disk.remove(name)
         gone = [name for name in names if not is_file_name(name) or not exists(os.path.join(self.directory, name))]
         if gone:
-            self._change(_forget_doomed, gone)
+            self._connections.change(_forget_doomed, gone)
         return len(gone)
 
     def reclaim(self) -> int:
         """Give back what killed writers, and interrupted calls, had reserved and begun; how many killed ones there were."""
         if self._reserved:
-            self._change(self._release_lost, self._nests.ours())
-        with self._translated("reading"):
+            self._connections.change(self._release_lost, self._nests.ours())
+        with translated("reading", self.directory):
             nests = {nest for (nest,) in self._sql("SELECT DISTINCT nest FROM Reservation").fetchall()}
         dead = [nest for nest in nests if self._nests.is_dead(nest)]
         if not dead:
             self._nests.clear()
             return 0
-        count = sum(self._change(self._release_all, nest) for nest in dead)
+        count = sum(self._connections.change(self._release_all, nest) for nest in dead)
         self._nests.clear()
         self.remove_doomed()
         return count
@@ -350,8 +307,11 @@ class Database:
     def close(self) -> None:
         """End this process's connection."""
         self._nests.leave()
-        with ignoring(sqlite3.Error):
-            self._cache.close()
+        self._connections.close()
+
+    @property
+    def _sql(self) -> Sql:
+        return self._connections.sql
 
     # Inside of a transaction
 
@@ -360,7 +320,7 @@ class Database:
         ((reserved,),) = sql("SELECT TOTAL(nbytes) FROM Reservation").fetchall()
         ((doomed,),) = sql("SELECT TOTAL(nbytes) FROM Doomed").fetchall()
         ((pages,),) = sql("PRAGMA page_count").fetchall()
-        database = max(pages * _PAGE_NBYTES, os.stat(self._path).st_size)
+        database = max(pages * _PAGE_NBYTES, os.stat(self._connections.path).st_size)
         return int(files) + int(reserved) + int(doomed) + int(database)
 
     def _excess(self, sql: Sql, nbytes: int) -> int:
@@ -372,68 +332,10 @@ class Database:
     def _victims(self, skipped: int) -> list[Row]:
         """Who is to go first, after those that were asked and are busy."""
         few = f"LIMIT {_AT_ONCE} OFFSET {int(skipped)}"
-        with self._translated("reading"):
+        with translated("reading", self.directory):
             late = self._sql(f"{SELECT} WHERE expire_time < ? {few}", (time.time(),)).fetchall()
             found = late or self._sql(f"{SELECT} ORDER BY access_time {few}").fetchall()
         return [row_of(row) for row in found]
-
-    # Connections and errors
-
-    @property
-    def _sql(self) -> Sql:
-        return self._cache._sql  # type: ignore[no-any-return]
-
-    def _change(self, operation: Callable[Concatenate[Sql, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """What ``operation(sql, ...)`` returns, as one transaction."""
-        with self._translated("writing"):
-            try:
-                return self._transact(operation, *args, **kwargs)
-            except own(sqlite3.OperationalError) as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_FULL:
-                    raise
-            # Somebody else filled the file system up.
-            self._remove_some_files()
-            return self._transact(operation, *args, **kwargs)
-
-    def _transact(self, operation: Callable[Concatenate[Sql, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
-        connection = self._cache._con
-        # It ends in C code: whatever is raised here and wherever, no transaction stays open that would lock others out.
-        with connection:
-            connection.execute("BEGIN IMMEDIATE")
-            result = operation(connection.execute, *args, **kwargs)
-        self._shorten_journal(connection.execute)
-        return result
-
-    def _shorten_journal(self, sql: Sql) -> None:
-        """It begins anew only when nobody reads, which never comes by itself while many do: then it is waited for."""
-        with ignoring(OSError, sqlite3.Error):
-            if os.stat(self._path + "-wal").st_size > _LONG_JOURNAL_NBYTES:
-                sql("PRAGMA busy_timeout = 200").fetchall()
-                try:
-                    sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-                finally:
-                    sql(f"PRAGMA busy_timeout = {_TIMEOUT_S * 1000:.0f}").fetchall()
-
-    def _remove_some_files(self) -> None:
-        """Before their rows, which takes room: they count as missing."""
-        found = self._sql(
-            "SELECT filename FROM Cache WHERE filename IS NOT NULL ORDER BY access_time LIMIT 16"
-        ).fetchall()
-        for (name,) in found:
-            self._disk.remove(name)
-        with ignoring(sqlite3.Error):
-            self._sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
-    def _translated(self, what: str) -> contextlib.AbstractContextManager[None]:
-        return translated(what, self.directory, _TIMEOUT_S)
-
-
-def _prepare(sql: Sql) -> object:
-    for statement in _TABLES:
-        sql(statement)
-    sql("INSERT OR IGNORE INTO Settings VALUES (?, ?)", (_INSTANCE, os.urandom(8).hex()))
-    ((instance,),) = sql("SELECT value FROM Settings WHERE key = ?", (_INSTANCE,)).fetchall()
-    return instance
 
 
 def _forget_doomed(sql: Sql, names: list[str]) -> None:

@@ -13,21 +13,24 @@ import diskcache
 from ..errors import LockTimeout, PlaneCorrupt, PlaneFull, PlaneNotFound, PlaneSecurityError, ShmplaneError
 from ..system import own
 
-__all__ = ["translated"]
+__all__ = ["TIMEOUT_S", "translated"]
+
+#: that a writer waits for another
+TIMEOUT_S = 10.0
 
 _NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS)
 _IN_THE_WAY = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
 
 
 @contextlib.contextmanager
-def translated(what: str, directory: str, timeout: float) -> Iterator[None]:
+def translated(what: str, directory: str) -> Iterator[None]:
     """Raise the library's error for what fails inside the block."""
     try:
         yield
     except own(diskcache.Timeout) as error:
         raise LockTimeout(
-            f"{what} the cache {directory}: another process writes to its database for longer than {timeout:.0f} s. Try again, "
-            f"or see who stands still there.",
+            f"{what} the cache {directory}: another process writes to its database for longer than {TIMEOUT_S:.0f} s. Try "
+            f"again, or see who stands still there.",
             directory=directory,
         ) from error
     except own(sqlite3.Error) as error:

@@ -156,7 +156,7 @@ def test_a_directory_that_cannot_be_written_is_refused(
     def refuse(*_: Any) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("shmplane.cache.database.create_file", refuse)
+    monkeypatch.setattr("shmplane.cache.connections.create_file", refuse)
     with pytest.raises(PlaneSecurityError, match="that we may write to"):
         open_cache(tmp_path)
 
