@@ -7,13 +7,20 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..manifest import LEVEL_WORDS, GroupUse, copy_meters, read_groups
 from ..observe import Measurement
-from .tally import EVENTS, METER_PREFIX
 
 if TYPE_CHECKING:
     from ..manifest import MeterWords, Transaction
     from ..plane import Plane
 
-__all__ = ["host_measurements", "measurements_of"]
+__all__ = ["EVENTS", "METER_PREFIX", "host_measurements", "measurements_of"]
+
+#: what a cache counts, one word each, in this order
+EVENTS = (
+    "memory_hits", "disk_hits", "misses", "computes", "computes_alone", "stale_hits", "sets", "promotions",
+    "disk_evictions", "damaged", "past_memory", "past_disk",
+)  # fmt: skip
+#: of the names that caches count under; pools have no such names
+METER_PREFIX = "\0cache "
 
 #: event, name, further attributes, meaning
 _COUNTS: tuple[tuple[str, str, dict[str, str], str], ...] = (

@@ -15,19 +15,14 @@ from typing import TYPE_CHECKING
 from ..errors import ShmplaneError
 from ..plane import PoolMeter
 from ..system import ignoring, run_in_forked_child
+from .measuring import EVENTS, METER_PREFIX
 
 if TYPE_CHECKING:
     from ..plane import Plane
 
-__all__ = ["EVENTS", "METER_PREFIX", "CacheStatistics", "Tally", "TierStatistics"]
+__all__ = ["CacheStatistics", "Tally", "TierStatistics"]
 
 _LEVELS = 16
-EVENTS = (
-    "memory_hits", "disk_hits", "misses", "computes", "computes_alone", "stale_hits", "sets", "promotions",
-    "disk_evictions", "damaged", "past_memory", "past_disk",
-)  # fmt: skip
-#: of the names that caches count under; pools have no such names
-METER_PREFIX = "\0cache "
 _EVERY_S = 0.05
 
 

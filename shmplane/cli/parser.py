@@ -35,7 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
     where = "where the planes lie (default: $SHMPLANE_ROOT or /dev/shm)"
     parser.add_argument("--root", default=default_root(), metavar="DIR", help=where)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    for add in (_ls, _info, _map, _top, _health, _gc, _doctor, _rm, _load, _save, _demo, _bench):
+    for add in (_ls, _info, _map, _top, _health, _metrics, _gc, _doctor, _rm, _load, _save, _demo, _bench):
         add(commands)
     return parser
 
@@ -124,6 +124,21 @@ def _health(commands: Commands) -> None:
         examples=[
             ("shmplane health market", "exit code 1 when anything is to be done"),
             ("shmplane health --json", "every plane of this user, check by check"),
+        ],
+    )
+    command.add_argument("plane", nargs="?", metavar="PLANE", help="a plane's name; without it: all of them")
+
+
+def _metrics(commands: Commands) -> None:
+    command = _command(
+        commands,
+        "metrics",
+        "print what planes count, for Prometheus",
+        run="counted:metrics",
+        examples=[
+            ("shmplane metrics market", "the text format, as Collector(plane) tells it"),
+            ("shmplane metrics", "every plane of this user, with the label plane"),
+            ("shmplane metrics market --json", "the same for other programs"),
         ],
     )
     command.add_argument("plane", nargs="?", metavar="PLANE", help="a plane's name; without it: all of them")

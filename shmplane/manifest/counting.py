@@ -11,14 +11,13 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from .folding import Folding, folded_slot
 from .limits import COUNTER_ROWS_BEFORE
 from .schema import Counters
 
 if TYPE_CHECKING:
-    from ..system import HostLock
     from ..tables import Column
     from .store import Manifest
 
@@ -27,6 +26,12 @@ __all__ = ["WAIT_BOUNDS", "Counting", "read_counters"]
 #: upper bounds of the buckets of waits, in seconds; one more takes what is above
 WAIT_BOUNDS = (1e-5, 5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0)
 _ALL_ARE_COUNTS = (True,) * Counters.row_words
+
+
+class Waited(Protocol):
+    """A lock, as far as it says how many seconds whoever has it waited for it."""
+
+    waited: float
 
 
 class Counting:
@@ -85,7 +90,7 @@ class Counting:
         """A transaction that somebody left unfinished was put right."""
         self.counters.recoveries[self.row] += 1
 
-    def waited(self, lock: HostLock) -> None:
+    def waited(self, lock: Waited) -> None:
         """The plane's lock, which we have now, was not to be had at once."""
         seconds, lock.waited = lock.waited, 0.0
         self.counters.waits[bisect_left(WAIT_BOUNDS, seconds)][self.row] += 1

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .live import Watch, watch
     from .measurements import BOUNDS, Histogram, Measurement, prometheus_text
     from .metrics import Counts, Metrics, read_counts, read_metrics
-    from .open import Reading, reading, snapshot_of, summary_of
+    from .open import Figures, Reading, figures_of, reading, snapshot_of, summary_of
     from .picture import Layout, layout_of, read_layout
     from .picture_parts import Advice, ShownBlock, ShownSegment
     from .places import Leftover, leftovers
@@ -50,7 +50,7 @@ __getattr__ = late_names(
         ".live": "Watch watch",
         ".measurements": "BOUNDS Histogram Measurement prometheus_text",
         ".metrics": "Counts Metrics read_counts read_metrics",
-        ".open": "Reading reading snapshot_of summary_of",
+        ".open": "Figures Reading figures_of reading snapshot_of summary_of",
         ".picture": "Layout layout_of read_layout",
         ".picture_parts": "Advice ShownBlock ShownSegment",
         ".places": "Leftover leftovers",
@@ -64,10 +64,10 @@ __getattr__ = late_names(
 
 __all__ = [
     "Advice", "Block", "BOUNDS", "Check", "check_host", "check_planes", "ColumnFacts", "count", "Counts",
-    "default_root", "describe_block", "describe_format", "directory_of", "Health", "Histogram", "LargeBlock",
-    "Layout", "layout_of", "Leftover", "leftovers", "Measurement", "Metrics", "nbytes", "parts_of", "plane_checks",
-    "plane_names", "Process", "prometheus_text", "rates", "read_counts", "read_layout", "read_metrics", "reading",
-    "Reading", "Reclaimable", "reclaimable", "Sample", "sample_of", "seconds", "Segment", "SemaphoreUse", "Share",
-    "ShownBlock", "ShownSegment", "Snapshot", "snapshot_of", "some", "Summary", "summary_of", "TableFacts", "Watch",
-    "watch",
+    "default_root", "describe_block", "describe_format", "directory_of", "Figures", "figures_of", "Health",
+    "Histogram", "LargeBlock", "Layout", "layout_of", "Leftover", "leftovers", "Measurement", "Metrics", "nbytes",
+    "parts_of", "plane_checks", "plane_names", "Process", "prometheus_text", "rates", "read_counts", "read_layout",
+    "read_metrics", "reading", "Reading", "reclaimable", "Reclaimable", "Sample", "sample_of", "seconds", "Segment",
+    "SemaphoreUse", "Share", "ShownBlock", "ShownSegment", "Snapshot", "snapshot_of", "some", "Summary", "summary_of",
+    "TableFacts", "watch", "Watch",
 ]  # fmt: skip

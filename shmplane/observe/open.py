@@ -11,27 +11,48 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from typing import NamedTuple
 
 from ..errors import PlaneNotFound
 from ..manifest import (
+    GroupUse,
     Manifest,
+    MeterWords,
     Snapshot,
     Summary,
     TableCopier,
     TableCopy,
     checked,
+    copy_meters,
     default_root,
     directory_of,
     open_files,
+    read_groups,
     read_snapshot,
     read_summary,
 )
 from ..names import check_plane_name
 from ..system import NOT_HAD, HostLock, Token, check_directory
+from .metrics import Counts, Metrics, read_counts, read_metrics
 
-__all__ = ["Reading", "reading", "snapshot_of", "summary_of"]
+__all__ = ["Figures", "Reading", "figures_of", "reading", "snapshot_of", "summary_of"]
 
 LOCK_PATIENCE_S = 1.0
+
+
+class Figures(NamedTuple):
+    """What a plane's processes have counted.
+
+    Attributes:
+        meters: the words of what counts under a name, as connection pools and caches do.
+        groups: of blocks that are evicted within a limit of their own, as those of caches are.
+        approximate: the lock was held for too long by somebody, so this was read while it may have changed.
+    """
+
+    metrics: Metrics
+    meters: dict[str, list[int]]
+    groups: dict[str, GroupUse]
+    approximate: bool
 
 
 class Reading:
@@ -57,6 +78,20 @@ class Reading:
         tables, approximate = self.tables(with_blocks=True)
         found = checked(self.name, read_snapshot, self.name, self.root, tables)
         return replace(found, summary=replace(found.summary, approximate=approximate))
+
+    def figures(self) -> Figures:
+        """What was counted."""
+        found = self._lock.run(LOCK_PATIENCE_S, self._read_words)
+        counts, meters, groups = self._read_words() if found is NOT_HAD else found
+        metrics = checked(self.name, read_metrics, self.manifest, counts)
+        return Figures(metrics, meters.totals(), groups, found is NOT_HAD)
+
+    def _read_words(self) -> tuple[Counts, MeterWords, dict[str, GroupUse]]:
+        manifest = self.manifest
+        if manifest.header.destroyed[0]:
+            raise _not_there(self.name, self.root)
+        counts = checked(self.name, read_counts, manifest)
+        return counts, checked(self.name, copy_meters, manifest), checked(self.name, read_groups, manifest)
 
     def segment_path(self, segment_id: int) -> str:
         return f"{self.path}/s{segment_id}"
@@ -120,3 +155,9 @@ def snapshot_of(name: str, root: str | None = None) -> Snapshot:
     """Every row of a plane in use."""
     with reading(name, root) as plane:
         return plane.snapshot()
+
+
+def figures_of(name: str, root: str | None = None) -> Figures:
+    """What the processes of a plane have counted."""
+    with reading(name, root) as plane:
+        return plane.figures()

@@ -5,10 +5,12 @@ A meter's counts only grow, so each check compares with what the sum was before 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from typing import Any
 
+from shmplane import Conflict
 from tests.support.crashing import Scenario, World
 from tests.support.inside import host_meter
 from tests.support.tracing import kill_this_process
@@ -82,10 +84,52 @@ def _all_once(world: World, finished: bool) -> list[str]:
     return [] if added == COUNTS else [f"a dead process's counts {COUNTS} came as {added}, finished={finished}"]
 
 
+def _conflicts(world: World) -> int:
+    return world.plane.metrics().conflicts
+
+
+def _remember_conflicts(world: World) -> None:
+    world.plane.gc()
+    _before["conflicts"] = [_conflicts(world)]
+
+
+def _be_refused(world: World, context: Any) -> None:
+    """What no part of the harness does by itself, counted by the plane's own meter."""
+    with contextlib.suppress(Conflict):
+        world.plane.put("kept/small", b"x", expected_version=10**6)
+
+
+def _leave_conflicts(world: World) -> None:
+    """A process that was refused, and killed."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _be_refused(world, None)
+        finally:
+            kill_this_process()
+    os.waitpid(pid, 0)
+
+
+def _conflicts_grew_by(*allowed: int) -> Any:
+    """The total is the same before and after the dead are reclaimed."""
+
+    def check(world: World, finished: bool) -> list[str]:
+        seen = _conflicts(world) - _before["conflicts"][0]
+        world.plane.gc()
+        grown = _conflicts(world) - _before["conflicts"][0]
+        fits = seen == grown and grown in (allowed[-1:] if finished else allowed)
+        return [] if fits else [f"{seen} conflicts were counted, and then {grown}, finished={finished}"]
+
+    return check
+
+
 METER_SCENARIOS = [
     Scenario("count in a meter", _publish, arrange=_remember, inspect=_some_of(1)),
     Scenario("count more in a meter", _publish_more, begin=lambda world: _publish(world, None), arrange=_remember,
              inspect=_some_of(2)),
     Scenario("count in a meter and close", _publish_and_close, arrange=_remember, inspect=_some_of(1)),
     Scenario("fold what a dead process counted", _collect, begin=_leave_counts, arrange=_remember, inspect=_all_once),
+    Scenario("count a conflict", _be_refused, arrange=_remember_conflicts, inspect=_conflicts_grew_by(0, 1)),
+    Scenario("fold what a dead process counted itself", _collect, begin=_leave_conflicts, arrange=_remember_conflicts,
+             inspect=_conflicts_grew_by(1)),
 ]  # fmt: skip

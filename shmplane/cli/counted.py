@@ -1,0 +1,61 @@
+"""``shmplane metrics``: what planes, their connection pools and caches have counted, as Prometheus reads it or as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from ..cache import measurements_of
+from ..connections import pools_of_words
+from ..errors import PlaneNotFound, ShmplaneError
+from ..observe import Histogram, Measurement, figures_of, plane_names, prometheus_text
+from .exits import OK, PROBLEMS
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from .output import Output
+
+__all__ = ["metrics"]
+
+
+def metrics(options: Namespace, out: Output) -> int:
+    """One plane without a label for it, as in its own processes, or all with the label ``plane``."""
+    found: list[Measurement] = []
+    problems: dict[str, str] = {}
+    if options.plane is not None:
+        found += _read(options.plane, options.root, out)
+    else:
+        for name in plane_names(options.root):
+            try:
+                figures = list(_read(name, options.root, out))
+            except PlaneNotFound:
+                continue  # removed meanwhile
+            except (ShmplaneError, OSError, ValueError) as error:
+                problems[name] = str(error)
+            else:
+                found += [replace(one, attributes={"plane": name, **one.attributes}) for one in figures]
+    if options.json:
+        out.json(root=options.root, plane=options.plane, metrics=[_fields(one) for one in found], problems=problems)
+    else:
+        out.lines(prometheus_text(found).splitlines())
+    for name, problem in problems.items():
+        out.message(f"{name}: {problem}")
+    return PROBLEMS if problems else OK
+
+
+def _read(name: str, root: str, out: Output) -> Iterator[Measurement]:
+    figures = figures_of(name, root)
+    if figures.approximate:
+        out.message(f"{name}: somebody holds its lock for long, so these figures may not fit each other")
+    pools = (pool.measurements() for pool in pools_of_words(figures.meters).values())
+    yield from figures.metrics.measurements()
+    yield from chain.from_iterable(pools)
+    yield from measurements_of(figures.meters, figures.groups)
+
+
+def _fields(one: Measurement) -> dict[str, Any]:
+    value = asdict(one.value) if isinstance(one.value, Histogram) else one.value
+    return {"name": one.prometheus_name, "type": one.prometheus_type, "labels": one.prometheus_labels, "value": value}
