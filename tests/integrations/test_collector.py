@@ -37,7 +37,7 @@ def test_any_process_tells_the_totals_of_all(plane: shmplane.Plane) -> None:
     assert registry.get_sample_value("shmplane_blocks", {"kind": "bytes"}) == 1
     assert registry.get_sample_value("shmplane_segment_bytes", {"state": "used"}) == plane.stats().used_nbytes
     assert registry.get_sample_value("shmplane_leases") == 0
-    assert registry.get_sample_value("shmplane_lock_wait_seconds_count") > 0
+    assert (registry.get_sample_value("shmplane_lock_wait_seconds_count") or 0) >= before + 2
 
 
 def test_pools_and_caches_of_the_plane_are_told_as_well(plane: shmplane.Plane, tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_pools_and_caches_of_the_plane_are_told_as_well(plane: shmplane.Plane, t
         assert registry.get_sample_value("db_client_connection_use_time_seconds_count", name) == 1
         assert registry.get_sample_value("shmplane_cache_misses_total", {"cache": "c"}) == 1
         assert registry.get_sample_value("shmplane_cache_sets_total", {"cache": "c"}) == 1
-        assert registry.get_sample_value("shmplane_cache_memory_bytes", {"cache": "c"}) > 0
+        assert registry.get_sample_value("shmplane_cache_memory_bytes", {"cache": "c"}) == cache.stats().memory.nbytes
 
 
 def test_no_label_names_a_block_or_a_process(plane: shmplane.Plane, tmp_path: Path) -> None:
