@@ -14,14 +14,18 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ..names import check_block_name, check_plane_name
-from .exits import OK, USAGE, Failed, failure_of
+from .exits import NOT_FOUND, OK, USAGE, Failed, failure_of
 from .output import Output, utf_8
 from .parser import make_parser
 
 if TYPE_CHECKING:
     import argparse
+    from types import ModuleType
 
 __all__ = ["main"]
+
+#: packages that a command's own extra brings, which has the command's name
+_OF_EXTRAS = {"psutil", "rich"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,14 +64,23 @@ def _run(argv: Sequence[str] | None, out: Output) -> int:
         out.message("which command? `shmplane --help` lists them, with examples")
         return USAGE
     module, _, function = options.run.partition(":")
-    command: Callable[[argparse.Namespace, Output], int] = getattr(
-        importlib.import_module(f".{module}", __name__), function
-    )
+    command: Callable[[argparse.Namespace, Output], int] = getattr(_load(options.command, module), function)
     options.handed_on = handed_on
     if argv is None:
         _decode(options)
     _check(options)
     return command(options, out)
+
+
+def _load(command: str, module: str) -> ModuleType:
+    """The module of a command; ``Failed`` when it needs a package that the command's extra brings."""
+    try:
+        return importlib.import_module(f".{module}", __name__)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in _OF_EXTRAS:
+            raise
+        raise Failed(NOT_FOUND, f"{command} needs {missing}: pip install 'shmplane[{command}]'") from error
 
 
 def _decode(options: argparse.Namespace) -> None:

@@ -281,7 +281,7 @@ def _demo(commands: Commands) -> None:
         commands,
         "demo",
         "share a real table with workers, kill one, and look",
-        run="demo:demo",
+        run="demo.story:tell",
         examples=[
             ("shmplane demo", "the flights that left New York in 2013"),
             ("shmplane demo --data my.parquet", "a table or array of your own"),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ..errors import ShmplaneError
 from ..observe import nbytes
 from .exits import OK, PROBLEMS, Failed
 from .output import printable
+from .progress import progress
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -23,8 +23,8 @@ __all__ = ["load", "save"]
 def load(options: Namespace, out: Output) -> int:
     from ..plane import Plane
 
-    with _telling(), Plane(options.plane, root=options.root) as plane, _progress(options.file) as progress:
-        block = plane.load(options.block, options.file, format=options.format, progress=progress)
+    with _telling(), Plane(options.plane, root=options.root) as plane, progress(options.file) as bar:
+        block = plane.load(options.block, options.file, format=options.format, progress=bar)
         with block:
             out.message(f"{printable(options.block)}: {block.kind}, {nbytes(block.nbytes)}, version {block.version}")
     return OK
@@ -48,20 +48,3 @@ def _telling() -> Iterator[None]:
         if isinstance(error, ShmplaneError):
             raise
         raise Failed(PROBLEMS, str(error)) from error
-
-
-@contextlib.contextmanager
-def _progress(title: str) -> Iterator[Callable[[int, int], object] | None]:
-    """A bar on a terminal, where the library for it is there."""
-    if sys.stderr is None or not sys.stderr.isatty():
-        yield None
-        return
-    try:
-        from rich.console import Console
-        from rich.progress import Progress
-    except ImportError:
-        yield None
-        return
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(printable(title), total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -178,7 +178,8 @@ def test_a_file_that_is_not_what_its_name_says(
     (tmp_path / name).write_bytes(b"")
     assert main(["demo", "--data", str(tmp_path / name)]) == 1
     assert "cannot be read" in capsys.readouterr().err
-    assert os.listdir(plane_root) == []
+    assert observe.plane_names(str(plane_root)) == []
+    assert list(plane_root.rglob("*/*")) == []
 
 
 def test_too_small_a_root_is_said_before_anything_starts(

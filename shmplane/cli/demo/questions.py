@@ -1,27 +1,25 @@
 """What the workers compute: each a part of the rows, straight from shared memory; the parent merges.
 
-A partial answer is a count and a sum for each group, so merging is addition. An array is asked as a table of its
-columns: its fields, the columns of a matrix, or all of it.
+A partial answer is a table of a count and a sum for each group, so merging is addition. An array is asked as a table of
+its columns: its fields, the columns of a matrix, or all of it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import pickle
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as kinds
 
-__all__ = ["MOST_GROUPS", "Partial", "Question", "agree", "choose_questions", "merge", "part_of", "partial_answer"]
+__all__ = ["Answer", "Question", "agree", "choose_questions", "merge", "part_of", "partial_answer", "row_count"]
 
-MOST_GROUPS = 1000
+_MOST_GROUPS = 1000
 _MOST_COLUMNS = 8
 _LOOKED_AT = 100_000
-
-#: rows and their sum, by group
-Partial = dict[tuple[str, ...], tuple[int, float]]
 
 
 class Question(NamedTuple):
@@ -44,6 +42,10 @@ class Answer(NamedTuple):
     title: str
     groups: list[Group]
 
+    def as_fields(self) -> dict[str, Any]:
+        groups = [{"key": key, "count": rows, "mean": mean} for key, rows, mean in self.groups[:_MOST_GROUPS]]
+        return {"title": self.title, "groups": groups}
+
 
 def choose_questions(value: Any) -> list[Question]:
     """For the flights those of the title; else by the text column with the fewest values, or of all rows."""
@@ -55,7 +57,7 @@ def choose_questions(value: Any) -> list[Question]:
     measured = [name for name, of in columns.items() if kinds.is_floating(of.type) or kinds.is_integer(of.type)]
     texts = [name for name, of in columns.items() if kinds.is_string(of.type) or kinds.is_large_string(of.type)]
     groups = {name: pc.count_distinct(columns[name]).as_py() for name in texts}
-    key = min((name for name in texts if 1 < groups[name] <= MOST_GROUPS), key=groups.__getitem__, default=None)
+    key = min((name for name in texts if 1 < groups[name] <= _MOST_GROUPS), key=groups.__getitem__, default=None)
     if key is None:
         return [Question(f"mean of {name}", (), name) for name in measured[:_MOST_COLUMNS]]
     means = [Question(f"mean of {name} by {key}", (key,), name) for name in measured[:1]]
@@ -72,6 +74,26 @@ def part_of(value: Any, part: int, parts: int) -> Any:
     if hasattr(value, "column_names"):
         return value.slice(start, stop - start)
     return (value if value.shape else value.reshape(1))[start:stop]
+
+
+def row_of(value: Any, row: int) -> list[Any]:
+    """Empty when there is no such row."""
+    rows = value[row : row + 1]
+    return list(rows.to_pylist() if hasattr(rows, "to_pylist") else rows.tolist())
+
+
+def buffers_of(value: Any) -> list[memoryview]:
+    """Every byte of it, without a copy."""
+    found: list[pickle.PickleBuffer] = []
+    pickle.dumps(value, protocol=5, buffer_callback=found.append)
+    return [buffer.raw() for buffer in found]
+
+
+def shape_of(value: Any) -> str:
+    """``336,776 rows x 19 columns``, or an array's shape and dtype."""
+    if hasattr(value, "num_columns"):
+        return f"{value.num_rows:,} rows x {value.num_columns} columns"
+    return f"{' x '.join(f'{length:,}' for length in value.shape) or 'a single'} {value.dtype}"
 
 
 def _table_of(value: Any) -> Any:
@@ -92,44 +114,38 @@ def _plain(column: Any) -> Any:
     return column.cast(column.type.value_type) if kinds.is_dictionary(column.type) else column
 
 
-def partial_answer(rows: Any, question: Question) -> Partial:
+def partial_answer(rows: Any, question: Question) -> pa.Table:
     """Count and sum of each group in some of the rows; what is null or NaN does not count."""
     rows = _table_of(rows)
-    keys = [f"key {index}" for index in range(len(question.keys))]
-    columns = dict(zip(keys, (_plain(rows.column(name)) for name in question.keys), strict=True))
     values = pa.repeat(0.0, rows.num_rows)
     if question.value is not None:
         # A sum of whole numbers may not fit into one. A null is neither NaN nor not, so it is left out as well.
         values = pc.cast(rows.column(question.value), pa.float64(), safe=False)
-    table = pa.table({**columns, "value": values}).filter(pc.invert(pc.is_nan(values)))
-    if not keys:
-        return {(): (table.num_rows, float(pc.sum(table["value"]).as_py() or 0.0))}
-    wanted = [([], "count_all"), ("value", "sum")]
-    found = table.group_by(keys, use_threads=False).aggregate(wanted).to_pydict()
-    labels = [["(null)" if key is None else str(key) or "(empty)" for key in found[name]] for name in keys]
-    return dict(zip(zip(*labels, strict=True), zip(found["count_all"], found["value_sum"], strict=True), strict=True))
+    keys = {f"key {index}": _plain(rows.column(name)) for index, name in enumerate(question.keys)}
+    table = pa.table({**keys, "count": pa.repeat(1, rows.num_rows), "sum": values})
+    return _added_up(table.filter(pc.invert(pc.is_nan(values))))
 
 
-def merge(question: Question, partials: Iterable[Partial]) -> Answer:
+def _added_up(table: pa.Table) -> pa.Table:
+    *keys, count, total = table.column_names
+    found = table.group_by(keys, use_threads=False).aggregate([(count, "sum"), (total, "sum")])
+    return pa.table({**{key: found[key] for key in keys}, count: found[f"{count}_sum"], total: found[f"{total}_sum"]})
+
+
+def merge(question: Question, partials: Sequence[pa.Table]) -> Answer:
     """The answer for all rows; a mean is None when there is none, or it is too large for JSON."""
-    totals: Partial = {}
-    for key, (count, total) in (item for partial in partials for item in partial.items()):
-        before = totals.get(key, (0, 0.0))
-        totals[key] = before[0] + count, before[1] + total
     groups = []
-    for key, (count, total) in totals.items():
-        has_mean = question.value is not None and count > 0 and math.isfinite(total)
-        groups.append(Group(key, count, total / count if has_mean else None))
+    for *key, count, total in zip(*_added_up(pa.concat_tables(partials)).to_pydict().values(), strict=True):
+        label = tuple("(null)" if each is None else str(each) or "(empty)" for each in key)
+        has_mean = question.value is not None and count and math.isfinite(total)
+        groups.append(Group(label, count or 0, total / count if has_mean else None))
     groups.sort(key=lambda group: (-(group.rows if group.mean is None else group.mean), group.key))
     return Answer(question.title, groups)
 
 
 def agree(ours: Answer, theirs: Answer) -> bool:
     """The same groups and counts, and means up to rounding."""
-    found = {group.key: group for group in theirs.groups}
-    return len(ours.groups) == len(found) and all(
-        group.key in found
-        and group.rows == found[group.key].rows
-        and math.isclose(group.mean or 0.0, found[group.key].mean or 0.0, rel_tol=1e-6, abs_tol=1e-6)
-        for group in ours.groups
+    return len(ours.groups) == len(theirs.groups) and all(
+        a.key == b.key and a.rows == b.rows and math.isclose(a.mean or 0.0, b.mean or 0.0, rel_tol=1e-6, abs_tol=1e-6)
+        for a, b in zip(sorted(ours.groups), sorted(theirs.groups), strict=True)
     )

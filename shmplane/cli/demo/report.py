@@ -1,31 +1,31 @@
-"""How the demo speaks: steps, facts and tables with rich, and the same as fields for ``--json``.
+"""How the demo speaks: what a step found is a field of ``--json``, and is shown by its name with rich.
 
-What rich has rendered goes out through ``Output``, which knows closed pipes and terminals that are no UTF-8.
+A name tells the unit: ``put_nbytes`` is shown as ``put 256 MiB``, ``open_seconds`` as ``open 2.09 ms``. What rich has rendered
+goes out through ``Output``, which knows closed pipes and terminals that are no UTF-8.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, BinaryIO
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
-from rich.columns import Columns
 from rich.console import Console, RenderableType
-from rich.markup import escape
 from rich.padding import Padding
-from rich.progress import wrap_file
 from rich.table import Table
 from rich.text import Text
 
+from ...observe import nbytes, seconds
 from ..output import printable
+from ..progress import color_system
 
 if TYPE_CHECKING:
     from ..output import Output
 
-__all__ = ["Report", "beside", "reading", "table"]
+__all__ = ["Report", "table"]
 
 _WIDTH = 80
+_SHOWN = 8
+_UNITS: dict[str, Callable[[Any], str]] = {"nbytes": nbytes, "seconds": seconds}
 
 
 class Report:
@@ -33,26 +33,30 @@ class Report:
 
     def __init__(self, out: Output, *, quiet: bool) -> None:
         self._out, self._quiet, self._steps = out, quiet, 0
-        self._console = _console(width=min(out.width, _WIDTH))
+        width = min(out.width, _WIDTH)
+        self._console = Console(width=width, color_system=color_system(), highlight=False, markup=False, emoji=False)
         self.fields: dict[str, Any] = {}
         self.holds: bool = True
-
-    def promise(self, kept: bool, /, **fields: Any) -> None:
-        self.fields |= fields
-        self.holds = self.holds and kept
 
     def title(self, text: str) -> None:
         self._print(_text(text, "bold"))
 
-    def step(self, text: str) -> None:
+    def step(self, title: str, *shown: str | dict[str, Any] | RenderableType) -> None:
+        """What happens, and below it sentences, facts by name, tables."""
         self._steps += 1
-        self._print(Text("\n").append(_text(f"{self._steps}  {text}", "bold")))
+        self._print(Text("\n").append(_text(f"{self._steps}  {title}", "bold")))
+        self.show(*shown)
 
-    def show(self, *shown: str | dict[str, str] | RenderableType, indent: int = 3) -> None:
-        """Below the step: sentences, facts by name, tables."""
+    def show(self, *shown: str | dict[str, Any] | RenderableType) -> None:
         for each in shown:
             made = _facts(each) if isinstance(each, dict) else _text(each) if isinstance(each, str) else each
-            self._print(Padding(made, (0, 0, 0, indent), expand=False))
+            self._print(Padding(made, (0, 0, 0, 3), expand=False))
+
+    def promise(self, promised: str, kept: bool, /, **fields: Any) -> None:
+        """Show what was promised as a fact, or as broken."""
+        self.fields |= fields
+        self.holds = self.holds and kept
+        self.show(promised if kept else f"PROBLEM: not so: {promised}")
 
     def _print(self, shown: RenderableType) -> None:
         if not self._quiet:
@@ -62,44 +66,43 @@ class Report:
             self._out.flush()
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, width: int | None = None) -> Table:
-    """The first column is of words, the others are of figures."""
+def table(rows: Sequence[dict[str, Any]], *, width: int | None = None) -> Table:
+    """Facts of several things: the first is a word, the others are figures. Of many the first are shown."""
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), width=width, header_style="underline")
-    for head in heads:
-        is_first = not made.columns
-        made.add_column(
-            _text(head), justify="left" if is_first else "right", ratio=(width and int(is_first)) or None, no_wrap=True
-        )
-    for row in rows:
-        made.add_row(*map(_text, row))
+    for name in rows[0] if rows else ():
+        first = not made.columns
+        ratio = 1 if first and width else None
+        made.add_column(_text(_label(name)), justify="left" if first else "right", ratio=ratio, no_wrap=True)
+    for row in rows[:_SHOWN]:
+        made.add_row(*(_text(_told(name, value)) for name, value in row.items()))
+    if len(rows) > _SHOWN:
+        made.add_row(f"... and {len(rows) - _SHOWN} more")
     return made
 
 
-def beside(tables: Sequence[Table]) -> RenderableType:
-    """As many in a line as there is room for."""
-    return Columns(tables, padding=(0, 2))
-
-
-def _facts(facts: dict[str, str]) -> Table:
+def _facts(facts: dict[str, Any]) -> Table:
     grid = Table.grid(padding=(0, 1))
     grid.add_column(style="dim", width=15, no_wrap=True)
-    for name, text in facts.items():
-        grid.add_row(_text(name), _text(text))
+    for name, value in facts.items():
+        grid.add_row(_text(_label(name)), _text(_told(name, value)))
     return grid
+
+
+def _label(name: str) -> str:
+    stem, _, unit = name.rpartition("_")
+    return (stem if unit in _UNITS and stem else name).replace("_", " ")
+
+
+def _told(name: str, value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(
+            _told(part, of) if part in _UNITS else f"{_label(part)} {_told(part, of)}" for part, of in value.items()
+        )
+    if isinstance(value, list):
+        return ", then ".join(_told(name, one) for one in value)
+    unit = _UNITS.get(name.rpartition("_")[2], str)
+    return unit(value)
 
 
 def _text(text: str, style: str = "") -> Text:
     return Text(printable(text) or " ", "bold red" if text.startswith("PROBLEM") else style, overflow="ellipsis")
-
-
-def reading(file: BinaryIO, nbytes: int, what: str) -> AbstractContextManager[BinaryIO]:
-    """The file, under a bar on stderr that goes away at the end; silent where that is no terminal."""
-    console, text = _console(stderr=True), f"reading {escape(printable(what))}"
-    return wrap_file(file, nbytes, description=text, console=console, transient=True, disable=not console.is_terminal)
-
-
-def _console(**options: Any) -> Console:
-    # With NO_COLOR rich alone would still write bold and dim.
-    if os.environ.get("NO_COLOR"):
-        options["color_system"] = None
-    return Console(highlight=False, markup=False, emoji=False, **options)
