@@ -38,7 +38,8 @@ class Counting:
     """One process's row. ``row`` is where it stands in the table; -1 as slot: of nobody yet."""
 
     def __init__(self, manifest: Manifest) -> None:
-        self._manifest, self.counters = manifest, manifest.counters
+        self._manifest: Manifest = manifest
+        self.counters: Counters = manifest.counters
         self.row: int = COUNTER_ROWS_BEFORE - 1
         self._folding = Folding(
             manifest.header.counted,

@@ -9,19 +9,38 @@ from pathlib import Path
 import pytest
 
 import shmplane
-from tests.support.checkers import mypy_faults, untyped_symbols
+from tests.support.checkers import REPOSITORY, mypy_faults, pyright_faults, untyped_symbols
+from tests.support.pages import examples_of_pages
 
-REPOSITORY = Path(__file__).parents[2]
+WRONG = """\
+import shmplane
+
+with shmplane.Plane("x") as plane:
+    plane.put(3, 3)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Each example of the pages as a file, whose lines are those of its page, and a program that is wrong in line 4."""
+    for example in examples_of_pages(all_of_them=True):
+        (tmp_path / example.file_name).write_text(example.source + "\n", encoding="utf-8")
+    (tmp_path / "wrong.py").write_text(WRONG, encoding="utf-8")
+    return tmp_path
 
 
 @pytest.mark.timeout(300)
-def test_mypy_finds_what_is_wrong_and_nothing_else() -> None:
-    assert mypy_faults(REPOSITORY / "tests/types/checked.py") == ""
+def test_mypy_in_strict_mode_finds_what_is_wrong_and_nothing_else(folder: Path) -> None:
+    # In one run: to read the library costs more than all that is checked.
+    types = REPOSITORY / "tests" / "types"
+    found = mypy_faults(*sorted(folder.glob("*.py")), types / "checked.py", types / "pools.py").splitlines()
+    assert [line for line in found if ": error: " in line and "wrong.py:4: " not in line] == []
+    assert found[-1].startswith("Found 1 error in 1 file (")
 
 
 @pytest.mark.timeout(300)
-def test_a_pool_knows_the_type_of_its_connections_from_connect() -> None:
-    assert mypy_faults(REPOSITORY / "tests/types/pools.py") == ""
+def test_pyright_finds_what_is_wrong_and_nothing_else(folder: Path) -> None:
+    assert [fault.split(": ")[0] for fault in pyright_faults(folder)] == ["wrong.py:4"]
 
 
 @pytest.mark.timeout(300)
