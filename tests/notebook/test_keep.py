@@ -110,13 +110,6 @@ def test_what_cannot_be_kept_is_said(cell: str, says: str) -> None:
     assert Plane("jupyter").names() == []
 
 
-def test_the_tabulator_key_completes_the_names_of_a_plane() -> None:
-    opened = "import shmplane; plane = shmplane.Plane('jupyter'); plane['prices/2026'] = 1; plane['config'] = 2"
-    said = shell(opened, "print(get_ipython().complete('plane[\"pri')[1], get_ipython().complete('plane[')[1][:2])")
-    assert "prices/2026" in said.splitlines()[-1]
-    assert "'config'" in said.splitlines()[-1]
-
-
 def test_a_plane_that_was_destroyed_is_made_again() -> None:
     destroy = "import shmplane; del x; shmplane.Plane('jupyter').destroy()"
     said = shell(COMPUTE, destroy, COMPUTE, "print(x.sum())")

@@ -208,6 +208,48 @@ def test_planes_show_their_memory_in_notebooks_and_never_raise(plane: Plane) -> 
     assert plane._repr_mimebundle_() == {"text/plain": repr(plane)}
 
 
+@pytest.mark.parametrize(
+    "show", [lambda plane: plane._repr_mimebundle_(), lambda plane: plane.layout().html()], ids=["plane", "layout"]
+)
+def test_a_plane_that_vanishes_while_it_is_shown_is_no_error(
+    show: Any, plane_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from shmplane.observe import sharing
+
+    read = sharing._read
+
+    def destroy_and_read(*args: Any) -> Any:
+        Plane("market", root=str(plane_root)).destroy()
+        return read(*args)
+
+    with Plane("market", root=str(plane_root)) as plane:
+        plane["x"] = np.zeros(10_000)
+        with plane.edit("x") as draft:
+            draft.array[0] = 1
+        with monkeypatch.context() as patched:
+            patched.setattr(sharing, "_read", destroy_and_read)
+            assert "market" in str(show(plane))
+        with pytest.raises(ClosedError):
+            plane.layout()
+
+
+def test_a_plane_of_another_version_says_so(plane_root: Path) -> None:
+    with Plane("market", root=str(plane_root)) as plane:
+
+        def write(tx: Any, version: int) -> int:
+            before: int = tx.header.format[0]
+            tx.header.format[0] = version
+            return before
+
+        before = look(plane, write, 99)
+        done = command("map", "market")
+        assert done.returncode != 0
+        assert "another release" in done.stderr
+        look(plane, write, before)
+        assert plane.name in plane._repr_mimebundle_()["text/plain"]
+        plane.destroy()
+
+
 def test_to_look_leases_nothing(plane: Plane) -> None:
     plane["x"] = np.zeros(10_000)
     with plane.edit("x") as draft:
@@ -250,11 +292,15 @@ def test_the_command_shows_the_same(plane_root: Path) -> None:
 
 
 def run(*arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "shmplane", *arguments], capture_output=True, text=True, check=False, timeout=60
-    )
+    done = command(*arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "shmplane", *arguments], capture_output=True, text=True, check=False, timeout=60
+    )
 
 
 @pytest.mark.parametrize(
