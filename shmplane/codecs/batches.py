@@ -57,9 +57,11 @@ class TableStream:
     kind = "table"
     whole = None
 
-    def __init__(self, reader: pa.RecordBatchReader) -> None:
+    def __init__(self, reader: pa.RecordBatchReader, share: Callable[[], float] | None = None) -> None:
+        """``share``: how much of the whole has been read from where it comes, when that is known."""
         check_schema(reader.schema)
         self._reader = reader
+        self._share = share
         self._read: list[pa.RecordBatch] = []  #: and not written yet
 
     def all_within(self, nbytes: int) -> EncodedTable | None:
@@ -71,6 +73,11 @@ class TableStream:
             if found > nbytes:
                 return None
         return self._whole
+
+    def expected_nbytes(self) -> int | None:
+        """About how large its body will be, judging by what was read and is not written yet; None: nobody knows."""
+        share = self._share() if self._share is not None else 0.0
+        return round(sum(map(nbytes_of, self._read)) / share) if share > 0 else None
 
     def stream_to(self, sink: Sink) -> Written:
         """Write the table while it is read, each byte once and in ascending order."""

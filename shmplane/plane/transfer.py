@@ -15,9 +15,11 @@ from ..codecs import EncodedBytes, TableStream, describe_array, encode_tree, roo
 from ..errors import UnsupportedValue
 from ..names import check_block_name
 from ..system import own
-from .blocks import Target, put, put_stream
+from .blocks import Outgrown, Target, put, put_stream
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..codecs import Encoded, Sink
     from ..files import OnProgress, Pieces, Source
     from .blocks import Block
@@ -117,17 +119,31 @@ def _load_table(attachment: Attachment, target: Target, source: Source, name: st
     if name == "csv":
         return _load_csv(attachment, target, source, options)
     read = files.read_parquet if name == "parquet" else files.read_arrow
-    return put_stream(attachment, TableStream(read(source, **options)), target)
+    return _put_stream(attachment, target, source, lambda: read(source, **options))
+
+
+def _put_stream(attachment: Attachment, target: Target, source: Source, read: Callable[[], Any]) -> Lease:
+    """Put what ``read`` gives; it is called again when there was too little memory behind a good guess."""
+    try:
+        return put_stream(attachment, TableStream(read(), source.share), target)
+    except own(Outgrown):
+        return put_stream(attachment, TableStream(read()), target)
 
 
 def _load_csv(attachment: Attachment, target: Target, source: Source, options: dict[str, Any]) -> Lease:
     guessed: dict[str, str] = {}
     for _ in range(_MOST_GUESSES):
-        reader = files.read_csv(source, guessed, **options)
+        names: list[str] = []
+
+        def read(names: list[str] = names) -> Any:
+            reader = files.read_csv(source, guessed, **options)
+            names[:] = reader.schema.names
+            return reader
+
         try:
-            return put_stream(attachment, TableStream(reader), target)
+            return _put_stream(attachment, target, source, read)
         except own(ValueError) as error:
-            if not files.widen(error, reader.schema.names, guessed, options.get("column_types")):
+            if not files.widen(error, names, guessed, options.get("column_types")):
                 raise
     return put_stream(attachment, TableStream(files.read_csv(source, guessed, **options)), target)
 

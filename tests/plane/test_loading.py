@@ -232,6 +232,56 @@ def test_what_is_loaded_again_is_read_into_warm_memory_by_two_threads(
             assert len(beside) == (turn > 3 and suffix != "npz") or turn in {2, 3}
 
 
+@pytest.mark.parametrize("suffix", ["parquet", "arrow", "csv"])
+def test_a_table_that_is_loaded_again_is_written_to_warm_memory(tmp_path: Path, suffix: str) -> None:
+    with shmplane.Plane.temporary(capacity="512MiB") as plane:
+        plane["t"] = TABLE
+        plane.save("t", tmp_path / f"a.{suffix}")
+        del plane["t"]
+        plane.trim()
+        for _ in range(4):
+            plane.load("t", tmp_path / f"a.{suffix}").close()
+            assert plane["t"].equals(TABLE)
+            plane.gc()
+        # One is the table's, and one is warm for the next.
+        stats = plane.stats()
+        assert stats.used_nbytes <= TABLE.nbytes * 5 // 4
+        assert 0 < stats.recycled_nbytes <= TABLE.nbytes * 5 // 4
+
+
+def test_a_table_that_is_larger_than_its_first_rows_foretell_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When memory was chosen that cannot grow; what was written there is given back."""
+    from shmplane.codecs import TableStream
+
+    guesses: list[int | None] = []
+    guess = TableStream.expected_nbytes
+
+    def noting(stream: TableStream) -> int | None:
+        guesses.append(guess(stream))
+        return guesses[-1]
+
+    monkeypatch.setattr(TableStream, "expected_nbytes", noting)
+    table = pa.table({"n": np.arange(300_000), "s": ["x"] * 100_000 + ["y" * 40] * 200_000})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=50_000)
+    with shmplane.Plane.temporary(capacity="512MiB") as plane:
+        for turn in range(2):
+            seen: list[int] = []
+            plane.load("t", tmp_path / "a.parquet", progress=lambda done, total: seen.append(done)).close()  # noqa: B023
+            assert plane["t"].equals(table)
+            assert seen == sorted(set(seen))
+            assert not creations_of(plane)
+            assert guesses[0] is not None
+            assert guesses[0] < table.nbytes // 2
+            # The second time such memory is there.
+            assert guesses[1:] == ([] if turn == 0 else [guesses[0], None])
+            del plane["t"]
+            plane["warm"] = bytes(guesses[0] * 17 // 16)
+            del plane["warm"]
+            plane.gc()
+
+
 # Progress
 
 

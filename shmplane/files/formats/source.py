@@ -53,6 +53,7 @@ class Source:
         self.path = path
         self._progress = progress
         self._reported = -1
+        self._read_nbytes = 0  #: of the file, for what was handed out so far
         with translated("opening", path):
             self._fd = open_to_read(path)
             self.nbytes: int = os.fstat(self._fd).st_size
@@ -66,6 +67,14 @@ class Source:
         if self._progress is not None and done > self._reported:
             self._reported = done
             self._progress(done, self.nbytes)
+
+    def share(self) -> float:
+        """How much of the file what was handed out comes from; of a table."""
+        return self._read_nbytes / max(self.nbytes, 1)
+
+    def count(self, nbytes: int) -> None:
+        """Note that what is handed out next comes from the first ``nbytes``."""
+        self._read_nbytes = min(nbytes, self.nbytes)
 
     def report_all(self) -> None:
         self.report(self.nbytes)

@@ -59,6 +59,7 @@ def _reader(source: Source, what: str, schema: Any, batches: Iterator[tuple[Any,
                 if isinstance(error, ShmplaneError):
                     raise
                 _refuse(source, what, error)
+            source.count(done)
             yield batch
             del batch
             source.report(done)
@@ -205,7 +206,9 @@ def read_csv(source: Source, guessed: dict[str, str], **options: Any) -> Any:
     except own(pa.ArrowException, OSError) as error:
         _refuse(source, "CSV", error)
 
-    return _reader(source, "CSV", stream.schema, ((batch, file.offset) for batch in stream))
+    # Arrow reads ahead; a batch comes of one block.
+    blocks = ((batch, min(file.offset, count * given[0].block_size)) for count, batch in enumerate(stream, 1))
+    return _reader(source, "CSV", stream.schema, blocks)
 
 
 def _as_types(given: Any) -> dict[str, Any]:

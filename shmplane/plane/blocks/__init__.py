@@ -6,11 +6,11 @@ from .claims import lease_current
 from .missing import no_such_block
 from .mutables import open_mutable
 from .publish import put, put_unleased
-from .streaming import put_stream
+from .streaming import Outgrown, put_stream
 from .target import Target, check_target
 from .views import find, held, revive, show
 
 __all__ = [
     "Block", "Buffer", "Builder", "check_target", "find", "held", "lease_current", "make_buffer", "make_builder",
-    "no_such_block", "open_mutable", "put", "put_stream", "put_unleased", "revive", "show", "Target", "unwrapped",
+    "no_such_block", "open_mutable", "Outgrown", "put", "put_stream", "put_unleased", "revive", "show", "Target", "unwrapped",
 ]  # fmt: skip
