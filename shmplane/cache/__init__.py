@@ -11,16 +11,23 @@ from ..system import late_names
 
 if TYPE_CHECKING:
     from .cache import Cache
-    from .measuring import host_measurements, measurements_of
+    from .measuring import example_measurements, host_measurements, measurements_of
     from .tally import CacheStatistics, TierStatistics
 
 __getattr__ = late_names(
     __name__,
     {
         ".cache": "Cache",
-        ".measuring": "host_measurements measurements_of",
+        ".measuring": "example_measurements host_measurements measurements_of",
         ".tally": "CacheStatistics TierStatistics",
     },
 )
 
-__all__ = ["Cache", "CacheStatistics", "TierStatistics", "host_measurements", "measurements_of"]
+__all__ = [
+    "Cache",
+    "CacheStatistics",
+    "TierStatistics",
+    "example_measurements",
+    "host_measurements",
+    "measurements_of",
+]

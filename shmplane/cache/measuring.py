@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ..manifest import MeterWords, Transaction
     from ..plane import Plane
 
-__all__ = ["EVENTS", "METER_PREFIX", "host_measurements", "measurements_of"]
+__all__ = ["EVENTS", "METER_PREFIX", "example_measurements", "host_measurements", "measurements_of"]
 
 #: what a cache counts, one word each, in this order
 EVENTS = (
@@ -72,6 +72,11 @@ def measurements_of(meters: Mapping[str, Sequence[int]], groups: Mapping[str, Gr
             sums[name] = sums.get(name, _Sum({})).plus(words, groups.get(prefix))
     for name, found in sorted(sums.items()):
         yield from _measurements(name, found)
+
+
+def example_measurements() -> list[Measurement]:
+    """What there is to tell of any cache; for who has to know the names before there is one."""
+    return list(_measurements("example", _Sum({})))
 
 
 def _name_of(prefix: str) -> str:
