@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ..manifest import MeterWords, Transaction
     from ..plane import Plane
 
-__all__ = ["EVENTS", "METER_PREFIX", "example_measurements", "host_measurements", "measurements_of"]
+__all__ = ["EVENTS", "METER_PREFIX", "OTHER_CACHES", "example_measurements", "host_measurements", "measurements_of"]
 
 #: what a cache counts, one word each, in this order
 EVENTS = (
@@ -21,6 +21,8 @@ EVENTS = (
 )  # fmt: skip
 #: of the names that caches count under; pools have no such names
 METER_PREFIX = "\0cache "
+#: what those are counted under for which the plane has no room; named as a cache is
+OTHER_CACHES = METER_PREFIX + "cache:other:/"
 
 #: event, name, further attributes, meaning
 _COUNTS: tuple[tuple[str, str, dict[str, str], str], ...] = (

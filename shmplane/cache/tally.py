@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ..errors import ShmplaneError
 from ..plane import PoolMeter
 from ..system import ignoring, run_in_forked_child
-from .measuring import EVENTS, METER_PREFIX
+from .measuring import EVENTS, METER_PREFIX, OTHER_CACHES
 
 if TYPE_CHECKING:
     from ..plane import Plane
@@ -78,7 +78,7 @@ class Tally:
     @property
     def _meter(self) -> PoolMeter:
         if self._found is None:
-            self._found = PoolMeter(self._plane._open(), self._name)
+            self._found = PoolMeter(self._plane._open(), self._name, OTHER_CACHES.encode())
         return self._found
 
     def begin_again_in_child(self) -> None:

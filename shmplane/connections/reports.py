@@ -9,6 +9,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 from ..errors import PoolClosed, PoolTimeout, TooManyWaiters
+from ..system import logger_of
 from .records import OUT, Member, Taken, place_of
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["closed_error", "full_error", "holders_of", "leak", "log", "timeout_error", "warn_dropped"]
 
-log: logging.Logger = logging.getLogger("shmplane.connections")
+log: logging.Logger = logger_of("shmplane.connections")
 
 MOST_HOLDERS_SHOWN = 10
 

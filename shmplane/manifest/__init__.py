@@ -14,7 +14,7 @@ from .expiry import expire_all, expire_some
 from .freed import NOTHING, Freed
 from .limits import FORMAT, MAX_METERS, METER_WORDS, Limits, fingerprint_of_format
 from .membership import copy_leases, destroy, destroy_unread, release_slot, say_pid, take_slot
-from .metering import LEVEL_WORDS, Metering
+from .metering import LEVEL_WORDS, OTHER_ROWS, Metering
 from .places import TEMPORARY_PREFIX, default_root, directory_of, link_prefix, open_files, plane_names, why_left_over
 from .queues import EvictionQueues
 from .reading import BlockFacts, Contents, Reader, held_rows, not_found
@@ -82,11 +82,11 @@ __getattr__ = late_names(
 __all__ = [
     "Block", "BLOCK_STATES", "BlockFacts", "BlockInfo", "CELL_NBYTES", "checked", "Contents", "Coordination",
     "copy_leases", "copy_meters", "Counting", "CREATING", "default_root", "destroy", "destroy_unread", "directory_of",
-    "DOOMED", "Doomed", "emptied_segments", "evict", "evict_in_group", "EVICTABLE", "Evicted", "EvictionQueues",
+    "Doomed", "DOOMED", "emptied_segments", "evict", "evict_in_group", "EVICTABLE", "Evicted", "EvictionQueues",
     "expire_all", "expire_some", "fingerprint_of_format", "FORMAT", "FREE", "Freed", "group_room", "GroupUse",
     "held_rows", "is_rooted", "KEPT", "KIND_CODES", "KINDS", "leave", "LEVEL_WORDS", "Limits", "link_prefix", "LIVE",
     "MAKING", "Manifest", "MAX_METERS", "MAX_REFERENCES", "METER_WORDS", "Metering", "MeterWords", "Need", "NeedSlab",
-    "NO_TICKET", "not_found", "NOTHING", "open_files", "open_group", "PAGES", "Place", "plane_names",
+    "NO_TICKET", "not_found", "NOTHING", "open_files", "open_group", "OTHER_ROWS", "PAGES", "Place", "plane_names",
     "PlaneStatistics", "Process", "Queues", "reach", "read_blocks", "read_counters", "read_groups",
     "read_published_name", "read_snapshot", "read_summary", "read_superseded", "Reader", "rebuild", "reclaim_slot",
     "Reclaimed", "release_slot", "row_of_name_word", "rows_of_owner", "say_pid", "Segment", "SEGMENT_STATES",

@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from ..errors import PlaneFull
 from .folding import Folding
 from .limits import METER_WORDS, READING_WORDS
 
@@ -20,10 +19,12 @@ if TYPE_CHECKING:
 
     from .store import Manifest
 
-__all__ = ["LEVEL_WORDS", "Metering"]
+__all__ = ["LEVEL_WORDS", "OTHER_ROWS", "Metering"]
 
 #: words of a meter that are levels; the first is not 0 as long as its process uses the meter
 LEVEL_WORDS = 16
+#: rows for names that have none of their own: those of pools, and those of caches
+OTHER_ROWS = 2
 #: of each word of all meters
 _IS_COUNT = [index % METER_WORDS >= LEVEL_WORDS for index in range(READING_WORDS)]
 
@@ -50,47 +51,50 @@ class Metering:
             self._folding.clear(slot)
             self._processes.metered[slot] = 1
 
-    def open(self, name: bytes) -> int:
-        """The row of a meter's name, made when it is missing.
+    def open(self, name: bytes, other: bytes = b"other") -> int:
+        """The row of a meter's name, made when it is missing; when there are no more, that of ``other``.
 
-        Raises:
-            PlaneFull: there are as many meters as there can be, and each is in use.
+        The last rows are for such names alone, one for each kind of what counts, so that this never fails.
         """
-        found = self.names().get(name)
-        return self._new_row(name) if found is None else found
+        names = self.names()
+        if name in names:
+            return names[name]
+        row = self._free_row(set(names.values()))
+        if row < 0:
+            return names[other] if other in names else self._use(self._free_other_row(set(names.values())), other)
+        return self._use(row, name)
 
     def names(self) -> dict[bytes, int]:
         """The rows of all meters by name."""
         return {name: row for row, name in self._manifest.meter_names().items()}
 
-    def _new_row(self, name: bytes) -> int:
-        meters, header = self._meters, self._header
-        row = self._manifest.meters_high
-        if row < meters.rows:
-            header.meters_high[0] = row + 1
-        else:
-            row = self._unused_row()
+    def _free_row(self, taken: set[int]) -> int:
+        """A row without a name, else one that nobody uses, whose counts go; -1: there is none."""
+        self._folding.finish()
+        rows = range(self._meters.rows - OTHER_ROWS)
+        unnamed = next((row for row in rows if row not in taken), -1)
+        if unnamed >= 0:
+            return unnamed
+        return next((row for row in rows if not any(any(self._read(slot, row)) for slot in self._slots())), -1)
+
+    def _free_other_row(self, taken: set[int]) -> int:
+        rows = range(self._meters.rows - OTHER_ROWS, self._meters.rows)
+        return next((row for row in rows if row not in taken), rows[-1])
+
+    def _use(self, row: int, name: bytes) -> int:
+        meters = self._meters
+        if row >= self._manifest.meters_high:
+            self._header.meters_high[0] = row + 1
         meters.state[row] = 0
         base = self._folding.base
         for index in range(row * METER_WORDS, (row + 1) * METER_WORDS):
-            base[index] = 0
+            if base[index]:
+                base[index] = 0
         meters.hash[row] = crc32(name)
         meters.length[row] = len(name)
         meters.text.write(row, name)
         meters.state[row] = 1
         return row
-
-    def _unused_row(self) -> int:
-        self._folding.finish()
-        for row in range(self._meters.rows):
-            if not any(any(self._read(slot, row)) for slot in self._slots()):
-                return row
-        raise self._manifest.refuse(
-            PlaneFull(
-                f"{self._meters.rows} names of pools are counted in the plane and all are in use; use fewer names",
-                limit=self._meters.rows,
-            )
-        )
 
     def is_named(self, row: int, name: bytes) -> bool:
         """Whether the row is still that of the name."""

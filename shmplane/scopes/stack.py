@@ -27,6 +27,8 @@ from opcode import opmap
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..system import logger_of
+
 if TYPE_CHECKING:
     from types import CodeType, FrameType
 
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PENDING", "Closing", "Entry", "Verdict"]
 
-log: logging.Logger = logging.getLogger("shmplane.scopes")
+log: logging.Logger = logger_of("shmplane.scopes")
 
 
 class Entry:

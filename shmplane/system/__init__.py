@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from .datafiles import DataFile, grow_data_file, make_data_file, open_data_file, size_of_data_file
     from .dirty import DIRTY_METHODS, dirty_runs
     from .immortal import immortalise
+    from .logs import logger_of
     from .residency import (
         ADVICE,
         advise,
@@ -63,6 +64,7 @@ __getattr__ = late_names(
     {
         ".dirty": "DIRTY_METHODS dirty_runs",
         ".immortal": "immortalise",
+        ".logs": "logger_of",
         ".witness": "ForkWitness",
         ".beside": "can_run_beside run_beside",
         ".cores": "has_idle_core",
@@ -80,7 +82,7 @@ __all__ = [
     "check_directory", "class_nbytes", "close_own", "create_file", "create_file_into", "DataFile", "DIRTY_METHODS",
     "dirty_runs", "drop_cached", "drop_pages", "exists", "fits", "ForkWitness", "free_nbytes", "grow_data_file",
     "has_idle_core", "HostLock", "identity_of", "ignoring", "immortalise", "is_cached", "is_from_handler", "is_half_of_memory",
-    "is_loaded", "is_readable", "join_forks", "late", "late_names", "link_file", "load_late", "Lost",
+    "is_loaded", "is_readable", "join_forks", "late", "late_names", "link_file", "load_late", "logger_of", "Lost",
     "make_data_file", "make_directory", "Mapping", "memory_limit", "MemoryLimit", "move_pages", "NOT_HAD", "NotHad",
     "open_data_file", "open_file", "open_to_read",
     "own", "PAGE_NBYTES", "Pages", "populate", "PrivateMapping", "punch", "read_into", "read_start", "ReplacingFile",

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import shmplane
 from shmplane.connections import AsyncConnectionPool, ConnectionPool, host_statistics
-from shmplane.manifest import MAX_METERS
+from shmplane.manifest import MAX_METERS, OTHER_ROWS
 from tests.connections.fakes import Server, until
 from tests.support.forked import run_forked
 from tests.support.processes import Child
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def pool_of(plane: shmplane.Plane, name: str = "db", **options: Any) -> ConnectionPool[Any]:
@@ -137,7 +140,33 @@ def test_names_that_nobody_uses_make_room_for_new_ones(plane: shmplane.Plane) ->
             assert pool.host_stats().acquires == 1
             pool.close()
 
-    run_forked(lambda: count(range(MAX_METERS)), 30)
+    own = MAX_METERS - OTHER_ROWS
+    run_forked(lambda: count(range(own)), 30)
     plane.gc()
-    count(range(MAX_METERS, MAX_METERS + 3))
-    assert len(host_statistics(plane)) == MAX_METERS
+    count(range(own, own + 3))
+    assert len(host_statistics(plane)) == own
+
+
+def test_names_for_which_there_is_no_room_are_counted_together_and_said_once(
+    plane: shmplane.Plane, caplog: pytest.LogCaptureFixture
+) -> None:
+    pools = [pool_of(plane, f"pool-{number}") for number in range(MAX_METERS + 8)]
+    for pool in pools:
+        use(pool, 2)
+        pool.host_stats()
+    found = host_statistics(plane)
+    own = MAX_METERS - OTHER_ROWS
+    assert len(found) == own + 1
+    assert found["other"].acquires == 2 * (len(pools) - own)
+    assert found["other"].pools == len(pools) - own
+    assert sum(one.acquires for one in found.values()) == 2 * len(pools)
+    for pool in pools:
+        use(pool, 1)
+        pool.host_stats()
+        pool.close()
+        pool.host_stats()
+    found = host_statistics(plane)
+    assert sum(one.acquires for one in found.values()) == 3 * len(pools)
+    assert sum(one.pools for one in found.values()) == 0
+    (said,) = [record for record in caplog.records if record.name == "shmplane.plane"]
+    assert "counted together as 'other'" in said.getMessage()

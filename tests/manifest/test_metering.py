@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shmplane import PlaneFull
-from shmplane.manifest import LEVEL_WORDS, Limits, Manifest, Metering, store
+from shmplane.manifest import LEVEL_WORDS, OTHER_ROWS, Limits, Manifest, Metering, store
 from shmplane.tables import table
 from tests.manifest.conftest import make
 from tests.support.tracing import STORES, wrap_columns
@@ -78,15 +77,19 @@ def test_who_joins_in_the_slot_of_another_begins_at_nothing(manifest: Manifest) 
 
 def test_a_name_that_nobody_uses_makes_room_for_another(manifest: Manifest) -> None:
     metering = process(manifest, 0)
-    rows = [metering.open(b"%d" % number) for number in range(manifest.meters.rows)]
+    rows = [metering.open(b"%d" % number) for number in range(manifest.meters.rows - OTHER_ROWS)]
     for row in rows[1:]:
         metering.write(0, row, [1])
     assert metering.open(b"new") == rows[0]
     assert metering.is_named(rows[0], b"new")
     assert not metering.is_named(rows[0], b"0")
     metering.write(0, rows[0], [1])
-    with pytest.raises(PlaneFull, match="fewer names"):
-        metering.open(b"one more")
+    other = metering.open(b"one more")
+    assert metering.is_named(other, b"other")
+    assert metering.open(b"and one") == other
+    of_another_kind = metering.open(b"\0one", b"\0other")
+    assert metering.is_named(of_another_kind, b"\0other")
+    assert len({*rows, other, of_another_kind}) == manifest.meters.rows
 
 
 def test_death_at_any_store_of_a_fold_neither_loses_nor_doubles_a_count(manifest: Manifest) -> None:

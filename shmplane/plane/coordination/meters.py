@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import PlaneFull
 from ...manifest import LEVEL_WORDS, METER_WORDS, copy_meters
-from ...system import NOT_HAD, ignoring
+from ...system import NOT_HAD, ignoring, logger_of
 from ..process.patience import moment
 from ..process.registry import Registry
 
@@ -33,23 +33,28 @@ class MeterPart:
         self.readings: dict[weakref.ref[PoolMeter], list[int]] = {}
         self.ended: list[int] = [0] * METER_WORDS
 
-    def read(self, meter: PoolMeter, words: Sequence[int]) -> list[int]:
-        """The sum over all pools, of which one says something new."""
+    def note(self, meter: PoolMeter, words: Sequence[int]) -> None:
+        """One pool says what it has counted so far."""
         with self.mutex:
             self.readings[weakref.ref(meter)] = [*words, *[0] * (METER_WORDS - len(words))]
             for ref in [ref for ref in self.readings if ref() is None]:
                 self._end(ref)
-            return [sum(column) for column in zip(self.ended, *self.readings.values(), strict=True)]
 
-    def end(self, meter: PoolMeter) -> list[int]:
-        """The sum, of which one pool will say no more."""
+    def end(self, meter: PoolMeter) -> None:
+        """One pool will say no more."""
         with self.mutex:
             if weakref.ref(meter) in self.readings:
                 self._end(weakref.ref(meter))
-            return [sum(column) for column in zip(self.ended, *self.readings.values(), strict=True)]
+
+    def move(self, meter: PoolMeter, to: MeterPart) -> None:
+        """One pool is counted with others from now on."""
+        with self.mutex:
+            words = self.readings.pop(weakref.ref(meter), None)
+        if words is not None:
+            to.note(meter, words)
 
     def total(self) -> list[int]:
-        """The sum as it is known."""
+        """The sum over all pools."""
         with self.mutex:
             return [sum(column) for column in zip(self.ended, *self.readings.values(), strict=True)]
 
@@ -63,17 +68,39 @@ class Meters(Registry):
 
     def __init__(self, _: Attachment) -> None:
         self.parts: dict[bytes, MeterPart] = {}
+        #: names that are counted together with others, of which nothing has been said yet
+        self.beyond: list[bytes] = []
+        self.has_said = False
 
     def begin_again_in_child(self) -> None:
         self.parts.clear()  # what the parent counted is the parent's
 
+    def part(self, name: bytes) -> MeterPart:
+        """That of a name."""
+        return self.parts.setdefault(name, MeterPart())
+
+    def say_once(self, plane: str) -> None:
+        """Warn of the first name that has no meter of its own; never under the lock, since handlers of logs are anybody's."""
+        if self.beyond and not self.has_said:
+            self.has_said = True
+            logger_of("shmplane.plane").warning(
+                "plane %r has no meter left for %r: it and any further name are counted together as 'other'; use fewer names",
+                plane,
+                self.beyond[0].decode(errors="replace").strip("\0"),
+            )
+
 
 class PoolMeter:
-    """One pool's part in the counts of all pools of its name."""
+    """One pool's part in the counts of all pools of its name.
 
-    def __init__(self, attachment: Attachment, name: bytes) -> None:
-        self._attachment, self._name = attachment, name
-        self._part = attachment.registry(Meters).parts.setdefault(name, MeterPart())
+    Args:
+        other: the name that it is counted under when the plane has no room for more names; from then on for good.
+    """
+
+    def __init__(self, attachment: Attachment, name: bytes, other: bytes = b"other") -> None:
+        self._attachment, self._name, self._other = attachment, name, other
+        self._meters = attachment.registry(Meters)
+        self._part = self._meters.part(name)
         self._row = -1
         self._closed = False
 
@@ -83,9 +110,11 @@ class PoolMeter:
         When the plane's lock is not to be had in a moment, others see it a little later.
         """
         if not self._closed:
-            sums, attachment = self._part.read(self, words), self._attachment
-            if attachment.try_change(moment(attachment), self._write, sums) is NOT_HAD:
+            self._part.note(self, words)
+            attachment = self._attachment
+            if attachment.try_change(moment(attachment), self._write) is NOT_HAD:
                 self._write_later()
+            self._meters.say_once(attachment.name)
 
     def total(self) -> list[int]:
         """The words summed over all processes, also those that have ended."""
@@ -107,10 +136,11 @@ class PoolMeter:
     def undo(self, tx: Transaction) -> None:
         """Say what is known by now."""
         with ignoring(PlaneFull):
-            self._write(tx, self._part.total())
+            self._write(tx)
 
-    def _write(self, tx: Transaction, words: list[int]) -> None:
-        tx.metering.write(self._attachment.slot, self._find(tx), words)
+    def _write(self, tx: Transaction) -> None:
+        row = self._find(tx)
+        tx.metering.write(self._attachment.slot, row, self._part.total())
 
     def _total(self, tx: Transaction) -> list[int]:
         return tx.metering.total(self._find(tx))
@@ -120,8 +150,15 @@ class PoolMeter:
         metering.back_rows(self._attachment.slot)
         # A row that nobody used may have gone to another name.
         if self._row < 0 or not metering.is_named(self._row, self._name):
-            self._row = metering.open(self._name)
+            self._row = metering.open(self._name, self._other)
+            if not metering.is_named(self._row, self._name):
+                self._count_with_others()
         return self._row
+
+    def _count_with_others(self) -> None:
+        self._meters.beyond.append(self._name)
+        part, self._part, self._name = self._part, self._meters.part(self._other), self._other
+        part.move(self, self._part)
 
 
 def totals(attachment: Attachment) -> dict[str, list[int]]:
