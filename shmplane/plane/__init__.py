@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .hot import MISSING, HotTier, open_shared_plane
     from .plane import Plane
     from .process.orphans import remove_orphans
+    from .process.presence import Presence, is_present, presence_of
 
 __getattr__ = late_names(
     __name__,
@@ -29,11 +30,13 @@ __getattr__ = late_names(
         ".drafts": "ArrayDraft Draft JsonDraft TableDraft TreeDraft",
         ".plane": "Plane",
         ".process.orphans": "remove_orphans",
+        ".process.presence": "is_present Presence presence_of",
     },
 )
 
 __all__ = [
     "ArrayDraft", "Block", "BlockInfo", "Buffer", "Builder", "call_in_loop", "call_in_thread", "Draft", "HotTier",
-    "JsonDraft", "loading", "MISSING", "open_shared_plane", "Plane", "PlaneStatistics", "PoolMeter", "Reclaimed",
-    "refuse_own", "remove_orphans", "Semaphore", "SemaphoreInfo", "TableDraft", "TreeDraft",
+    "is_present", "JsonDraft", "loading", "MISSING", "open_shared_plane", "Plane", "PlaneStatistics", "PoolMeter",
+    "Presence", "presence_of", "Reclaimed", "refuse_own", "remove_orphans", "Semaphore", "SemaphoreInfo",
+    "TableDraft", "TreeDraft",
 ]  # fmt: skip
