@@ -39,8 +39,11 @@ def div(style: str, inner: str) -> str:
 
 
 def text(said: str, longest: int = _LONGEST) -> str:
-    """Somebody's text: cut, and escaped."""
-    return escape(said if len(said) <= longest else f"{said[: longest - 1]}…")
+    """Somebody's text: cut, escaped, and without characters that turn what follows them around or are not seen."""
+    cut = said if len(said) <= longest else f"{said[: longest - 1]}…"
+    if not cut.isprintable():
+        cut = "".join(" " if mark.isspace() else mark if mark.isprintable() else "?" for mark in cut)
+    return escape(cut)
 
 
 def bar(parts: Iterable[tuple[float, str, str]]) -> str:
@@ -67,9 +70,9 @@ def warning(what: str, cure: str = "") -> str:
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> str:
-    """A table of two columns: what it is, and its HTML."""
+    """A table of two columns of HTML: what it is, and what there is to say."""
     said = "".join(
-        f'<tr style="background:none"><th style="{_FACT};font-weight:normal;opacity:0.7">{escape(what)}</th>'
+        f'<tr style="background:none"><th style="{_FACT};font-weight:normal;opacity:0.7">{what}</th>'
         f'<td style="{_FACT}">{inner}</td></tr>'
         for what, inner in rows
     )

@@ -55,7 +55,7 @@ def _mimebundle(tree: Any) -> dict[str, str]:
     more = len(leaves) - len(shown)
     parts = [
         div("font-weight:bold", text(title)),
-        facts((text_of_path(leaf.path).removeprefix("value"), text(_said_of(leaf), _LONGEST_PATH)) for leaf in shown),
+        facts((_where(leaf), text(_said_of(leaf), _LONGEST_PATH)) for leaf in shown),
         div(QUIET, f"and {some}{more:,} more") if more else "",
     ]
     return {"text/html": box(parts)}
@@ -84,6 +84,10 @@ def _leaves(tree: Any) -> tuple[list[_Leaf], bool]:
 def _children(item: _Leaf) -> Iterator[_Leaf]:
     children = item.value.items() if isinstance(item.value, dict) else enumerate(item.value)
     return (_Leaf((item.path, key), child) for key, child in children)
+
+
+def _where(leaf: _Leaf) -> str:
+    return text(text_of_path(leaf.path).removeprefix("value"), _LONGEST_PATH)
 
 
 def _said_of(leaf: _Leaf) -> str:

@@ -66,6 +66,12 @@ def test_a_large_tree_shows_a_bounded_number_of_leaves(plane: Plane) -> None:
     assert len(plane["odd"]._repr_mimebundle_()["text/html"]) < 3_000
 
 
+def test_what_would_turn_text_around_is_a_question_mark(plane: Plane) -> None:
+    plane["pay\u202e001\u200b"] = {"\u202eline\nline": np.ones(1)}
+    assert "pay?001?" in page_of(plane.layout().html()).text
+    assert '["?line\\nline"]' in shown(plane["pay\u202e001\u200b"]).text
+
+
 def test_a_pool_shows_who_has_its_connections_and_what_to_do() -> None:
     server = Server()
     with ConnectionPool(server.connect, name=HOSTILE, max_size=1, timeout=0.01) as pool:
@@ -144,6 +150,6 @@ with shmplane.Plane.temporary() as plane:
     loaded = [name for name in sys.modules if name.endswith(("markup", "display", "picture_html"))]
     print([name for name in loaded if name.startswith("shmplane")])
     pool._repr_mimebundle_(), plane.attach("x")._repr_mimebundle_(), plane._repr_mimebundle_()
-    print([name for name in ("pyarrow", "pandas") if name in sys.modules])
+    print([name for name in ("pyarrow", "pandas", "ipywidgets", "IPython") if name in sys.modules])
 """
     assert run_python(code).stdout.splitlines() == ["[]", "[]"]
