@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from shmplane.manifest import FORMAT
 from tests.support.pages import PAGES, README, REPOSITORY, Example, examples, examples_of_pages
 from tests.support.processes import run_python
 
 MOST_LINES_OF_THE_README = 250
 DEADLINE_S = 60
-EXAMPLES = examples_of_pages()
+#: of the README, run by a test of its own
+TWO_PROCESSES = "Two processes"
+EXAMPLES = [example for example in examples_of_pages() if example.heading != TWO_PROCESSES]
 
 
 def test_every_page_is_tested() -> None:
@@ -73,6 +76,22 @@ def test_an_example_runs(example: Example, plane_root: Path, tmp_path: Path) -> 
     script = tmp_path / "example.py"
     script.write_text(example.source, encoding="utf-8")
     run_python(script, deadline=DEADLINE_S, cwd=tmp_path)
+
+
+def test_the_two_processes_of_the_readme_share_a_data_frame(plane_root: Path, tmp_path: Path) -> None:
+    section = README.read_text(encoding="utf-8").split(f"\n## {TWO_PROCESSES}\n")[1].split("\n## ")[0]
+    sources = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+    assert len(sources) == 2
+    for number, source in enumerate(sources):
+        script = tmp_path / f"terminal_{number}.py"
+        script.write_text(source, encoding="utf-8")
+        printed = run_python(script, deadline=DEADLINE_S, cwd=tmp_path).stdout
+    assert "151.75" in printed
+    assert "fee" in printed
+
+
+def test_the_readme_has_the_number_of_the_format() -> None:
+    assert f"now number {FORMAT}." in README.read_text(encoding="utf-8")
 
 
 def test_blocks_below_one_heading_run_together_and_keep_their_lines() -> None:
