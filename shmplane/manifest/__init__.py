@@ -23,6 +23,7 @@ from .roots import emptied_segments, is_rooted, reach
 from .schema import MAX_REFERENCES
 from .segments import Doomed, Place
 from .space import CELL_NBYTES, SMALL_NBYTES
+from .spill_places import NEW_SPILL, Owner, SpillPlace, is_left_in_spill, owner_of, read_spill_place, spill_place
 from .states import (
     BLOCK_STATES,
     CREATING,
@@ -35,6 +36,7 @@ from .states import (
     LIVE,
     MAKING,
     PAGES,
+    PLACES,
     SEGMENT_STATES,
     USED,
     WARM,
@@ -64,6 +66,16 @@ if TYPE_CHECKING:
         read_summary,
         read_superseded,
     )
+    from .spilling import (
+        Stays,
+        Victim,
+        begin_copy,
+        begin_spilling,
+        choose_victims,
+        end_spilling,
+        move_blocks,
+        spiller,
+    )
 
 __getattr__ = late_names(
     __name__,
@@ -74,23 +86,26 @@ __getattr__ = late_names(
         ".meter_reading": "GroupUse MeterWords copy_meters read_groups",
         ".policies": "Queues STEPS",
         ".records": "BlockInfo PlaneStatistics Reclaimed SemaphoreInfo timestamp",
+        ".spilling": "Stays Victim begin_copy begin_spilling choose_victims end_spilling move_blocks spiller",
         ".snapshot": "Block Process Segment SemaphoreUse Snapshot Summary "
         "checked read_blocks read_published_name read_snapshot read_summary read_superseded",
     },
 )
 
 __all__ = [
-    "Block", "BLOCK_STATES", "BlockFacts", "BlockInfo", "CELL_NBYTES", "checked", "Contents", "Coordination",
-    "copy_leases", "copy_meters", "Counting", "CREATING", "default_root", "destroy", "destroy_unread", "directory_of",
-    "Doomed", "DOOMED", "emptied_segments", "evict", "evict_in_group", "EVICTABLE", "Evicted", "EvictionQueues",
-    "expire_all", "expire_some", "fingerprint_of_format", "FORMAT", "FREE", "Freed", "group_room", "GroupUse",
-    "held_rows", "is_rooted", "KEPT", "KIND_CODES", "KINDS", "leave", "LEVEL_WORDS", "Limits", "link_prefix", "LIVE",
-    "MAKING", "Manifest", "MAX_METERS", "MAX_REFERENCES", "METER_WORDS", "Metering", "MeterWords", "Need", "NeedSlab",
-    "NO_TICKET", "not_found", "NOTHING", "open_files", "open_group", "OTHER_ROWS", "PAGES", "Place", "plane_names",
-    "PlaneStatistics", "Process", "Queues", "reach", "read_blocks", "read_counters", "read_groups",
-    "read_published_name", "read_snapshot", "read_summary", "read_superseded", "Reader", "rebuild", "reclaim_slot",
-    "Reclaimed", "release_slot", "row_of_name_word", "rows_of_owner", "say_pid", "Segment", "SEGMENT_STATES",
-    "SemaphoreInfo", "SemaphoreUse", "SMALL_NBYTES", "Snapshot", "STEPS", "Summary", "TableCopier", "TableCopy",
-    "take_slot", "TEMPORARY_PREFIX", "timestamp", "Transaction", "USED", "WAIT_BOUNDS", "WARM", "watch_bit",
-    "why_left_over",
+    "begin_copy", "begin_spilling", "Block", "BLOCK_STATES", "BlockFacts", "BlockInfo", "CELL_NBYTES", "checked",
+    "choose_victims", "Contents", "Coordination", "copy_leases", "copy_meters", "Counting", "CREATING",
+    "default_root", "destroy", "destroy_unread", "directory_of", "DOOMED", "Doomed", "emptied_segments",
+    "end_spilling", "evict", "evict_in_group", "EVICTABLE", "Evicted", "EvictionQueues", "expire_all",
+    "expire_some", "fingerprint_of_format", "FORMAT", "FREE", "Freed", "group_room", "GroupUse", "held_rows",
+    "is_left_in_spill", "is_rooted", "KEPT", "KIND_CODES", "KINDS", "leave", "LEVEL_WORDS", "Limits", "link_prefix",
+    "LIVE", "MAKING", "Manifest", "MAX_METERS", "MAX_REFERENCES", "METER_WORDS", "Metering", "MeterWords",
+    "move_blocks", "Need", "NeedSlab", "NEW_SPILL", "NO_TICKET", "not_found", "NOTHING", "open_files", "open_group",
+    "OTHER_ROWS", "Owner", "owner_of", "PAGES", "Place", "PLACES", "plane_names", "PlaneStatistics", "Process",
+    "Queues", "reach", "read_blocks", "read_counters", "read_groups", "read_published_name", "read_snapshot",
+    "read_spill_place", "read_summary", "read_superseded", "Reader", "rebuild", "reclaim_slot", "Reclaimed",
+    "release_slot", "row_of_name_word", "rows_of_owner", "say_pid", "Segment", "SEGMENT_STATES", "SemaphoreInfo",
+    "SemaphoreUse", "SMALL_NBYTES", "Snapshot", "spill_place", "spiller", "SpillPlace", "Stays", "STEPS", "Summary",
+    "TableCopier", "TableCopy", "take_slot", "TEMPORARY_PREFIX", "timestamp", "Transaction", "USED", "Victim",
+    "WAIT_BOUNDS", "WARM", "watch_bit", "why_left_over",
 ]  # fmt: skip

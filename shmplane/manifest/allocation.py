@@ -178,15 +178,27 @@ class Allocation(SegmentSpace):
             self._account(used=self._segments.nbytes[segment], recycled=-self._segments.nbytes[segment])
 
     def leave_cell(self, row: int) -> int:
-        """Count a cell whose block is gone; the last one makes the slab warm. How many bytes less are used."""
+        """Count a cell whose block is gone; the last one makes the slab warm. How many bytes of memory less are used."""
         segment = self._blocks.segment[row] - 1
         cells = self._segments.cells[segment] - 1
         self._segments.cells[segment] = cells
+        if self._segments.place[segment]:
+            self._blocks.cell[row] = 0  # nothing is put there again, so the row owns none
+            return 0 if cells else self.abandon_segment(segment)
         if cells:
             return 0
         nbytes = self._segments.nbytes[segment]
         self._account(used=-nbytes, recycled=nbytes)
         return nbytes
+
+    def move_cells(self, slab: int, to: int, count: int) -> None:
+        """So many blocks of a slab lie in its copy in the spill directory now. What they left is no row's."""
+        segments = self._segments
+        segments.cells[to] += count
+        segments.orphans[slab] += count
+        segments.cells[slab] -= count
+        if not segments.cells[slab]:
+            self._account(used=-segments.nbytes[slab], recycled=segments.nbytes[slab])
 
     def make_slab_for(self, nbytes: int) -> Place:
         """A segment row for the next slab of a size's class, to be made and then finished."""
@@ -231,7 +243,10 @@ class Allocation(SegmentSpace):
         idle = [
             slab
             for slab in range(high)
-            if segments.state[slab] == USED and segments.slab[slab] and not segments.cells[slab]
+            if segments.state[slab] == USED
+            and segments.slab[slab]
+            and not segments.cells[slab]
+            and not segments.place[slab]
         ]
         freed = sum(segments.nbytes[slab] for slab in idle)
         for index in {segments.slab[slab] - 1 for slab in idle}:

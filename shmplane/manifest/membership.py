@@ -73,6 +73,8 @@ def say_pid(manifest: Manifest, slot: int) -> None:
 
 def release_slot(tx: Transaction, slot: int) -> None:
     """The row of a process is free again; the last store of its clean-up."""
+    if tx.header.spiller[0] == slot + 1:
+        tx.header.spiller[0] = 0
     tx.manifest.processes.state[slot] = 0
     tx.header.membership[0] += 1
 

@@ -21,6 +21,7 @@ __all__ = [
     "link_prefix",
     "open_files",
     "plane_names",
+    "read_header",
     "why_left_over",
 ]
 
@@ -97,12 +98,18 @@ def _nobody_lives_in(path: str) -> bool:
 
 def _is_temporary(path: str) -> bool:
     """A user may call a plane that stays like a temporary one; its header tells."""
+    header = read_header(path)
+    return header is not None and bool(header.temporary[0])
+
+
+def read_header(path: str) -> Header | None:
+    """Of the plane in a directory; None when there is none that could be read."""
     try:
         fd = open_file(f"{path}/manifest")
     except own(OSError, ShmplaneError):
-        return False
+        return None
     try:
         head = read_start(fd, Header.row_words * WORD_NBYTES)
     finally:
         os.close(fd)
-    return len(head) == Header.row_words * WORD_NBYTES and bool(Header(memoryview(head).cast("Q"), 0, 1).temporary[0])
+    return Header(memoryview(head).cast("Q"), 0, 1) if len(head) == Header.row_words * WORD_NBYTES else None

@@ -10,7 +10,7 @@ from ..system import PAGE_NBYTES, own
 from .index import NameLookup
 from .roots import reach
 from .schema import MAX_REFERENCES
-from .segments import Doomed
+from .segments import Doomed, doomed_of
 from .states import CODECS, FREE, KEPT, LIVE, PAGES, ROW_MASK, kept_for, row_of_name_word
 
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ class BlockFacts(NamedTuple):
     codec: str  #: the kind whose codec reads it
     name_row: int  #: what the block's row says of it; another one after a rename
     references: tuple[BlockFacts, ...] = ()  #: the blocks that have its bytes; they refer to none themselves
+    moves: int = 0  #: the header's when this was read: without a lease it holds while that stands
+    is_spilled: bool = False  #: its segment lies in the spill directory
 
 
 class Reader:
@@ -160,6 +162,8 @@ class Reader:
             codec,
             name_row,
             references,
+            self.header.moves[0],
+            segments.place[segment] != 0,
         )
 
     def _facts_of_reference(self, row: int) -> BlockFacts:
@@ -245,12 +249,8 @@ class Reader:
         """Segments that no process reads, of a plane that has ended."""
         leased = {row for slot, _ in self.lease_rows() for row in held_rows(self, slot)}
         kept = {self.blocks.segment[row] - 1 for row in reach(leased, self.references)}
-        segments = self.segments
-        return [
-            Doomed(row, segments.id[row], segments.nbytes[row], bool(segments.exported[row]))
-            for row in range(self.manifest.segments_high)
-            if segments.state[row] != FREE and row not in kept
-        ]
+        segments, high = self.segments, self.manifest.segments_high
+        return [doomed_of(segments, row) for row in range(high) if segments.state[row] != FREE and row not in kept]
 
     def exported_segments(self) -> list[int]:
         """Ids of the segments that have a link for other programs."""

@@ -17,6 +17,7 @@ class BlockInfo:
         nbytes: of the value.
         leases: how many processes lease it.
         holders: their slots.
+        place: where its own bytes lie: ``memory``, or ``spill`` when they were moved to the spill directory.
     """
 
     name: str | None
@@ -27,6 +28,7 @@ class BlockInfo:
     leases: int
     holders: tuple[int, ...]
     created: datetime
+    place: str = "memory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class PlaneStatistics:
     Attributes:
         permits: of all locks and semaphores, held over all processes.
         semaphores: those that somebody holds or waits for.
+        spilled_nbytes: of the files in the spill directory, which the capacity does not limit.
     """
 
     capacity: int
@@ -67,6 +70,7 @@ class PlaneStatistics:
     leases: int
     permits: int = 0
     semaphores: tuple[SemaphoreInfo, ...] = ()
+    spilled_nbytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,7 @@ def read_facts(tx: Transaction, alive: set[int]) -> Facts:
         segment_owners=segments.owner[:segments_high].tolist(),
         segment_slabs=segments.slab[:segments_high].tolist(),
         segment_exported=segments.exported[:segments_high].tolist(),
+        segment_places=segments.place[:segments_high].tolist(),
     )
 
 
@@ -97,7 +98,7 @@ def rebuild(tx: Transaction, alive: set[int]) -> Freed:
     verdict = _carry_out(tx, alive)
     for slot in dead:
         release_slot(tx, slot)
-    nbytes = sum(tx.segments.nbytes[row] for row in verdict.emptied)
+    nbytes = sum(tx.segments.nbytes[row] for row in verdict.emptied if not tx.segments.place[row])
     return Freed(len(dead), leases, permits, len(verdict.freed), nbytes)
 
 
@@ -241,6 +242,9 @@ def _rebuild_slabs(tx: Transaction, verdict: Verdict, free: list[int]) -> list[i
             raise PlaneCorrupt(f"segment row {slab} is a slab of impossible size; remove the plane", row=slab)
         cell, used = CELL_NBYTES[index], owned.get(slab, set())
         segments.cells[slab] = len(used)
+        if segments.place[slab]:
+            segments.orphans[slab] = 0  # cells there are not used again
+            continue
         orphans = 0
         for offset in range(0, segments.bump[slab], cell):
             if offset in used:

@@ -73,6 +73,7 @@ class Header(Table):
     recycled_nbytes: Column = column("derived: B of segments kept warm")
     spilled_nbytes: Column = column("derived: B of segments in the spill directory")
     moves: Column = column("+1 whenever a segment moved; what is known of places without a lease holds while it stands")
+    spiller: Column = column("slot + 1 of the process that moves segments to the spill directory, 0: nobody; a futex")
     live_blocks: Column = column("derived: blocks that are not free")
     live_names: Column = column("derived: names with a block")
     next_ticket: Column = column("the last ticket given to a waiter; smaller tickets are served first")

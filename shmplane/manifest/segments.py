@@ -3,7 +3,8 @@
 Segment rows live apart from block rows, since a segment outlives its block while it is warm.
 
 Accounting: used + warm + free = capacity, where a slab without live cells counts as warm. A doomed segment counts as free
-already; whoever dooms it removes the file before writing anything new.
+already; whoever dooms it removes the file before writing anything new. What lies in the spill directory counts apart: it is
+never warm, and no cell of a slab there is used again.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import PlaneCorrupt, PlaneFull
 from ..system import SIZE_CLASSES, fits, round_to_pages, size_class_of
-from .states import DOOMED, FREE, MAKING, USED, WARM
+from .states import DOOMED, FREE, IN_MEMORY, MAKING, SPILLED, USED, WARM
 
 if TYPE_CHECKING:
+    from .schema import Segments
     from .store import Manifest
 
-__all__ = ["Doomed", "Place", "SegmentSpace"]
+__all__ = ["Doomed", "Place", "SegmentSpace", "doomed_of"]
 
 _MOST_TRIED_PER_BUCKET = 32
 
@@ -29,6 +31,7 @@ class Place(NamedTuple):
     segment_id: int
     nbytes: int  #: of the whole file
     fresh: bool  #: the file does not exist yet
+    is_spilled: bool = False  #: it is to lie in the spill directory
 
 
 class Doomed(NamedTuple):
@@ -38,6 +41,14 @@ class Doomed(NamedTuple):
     segment_id: int
     nbytes: int
     exported: bool
+    is_spilled: bool = False
+
+
+def doomed_of(segments: Segments, row: int) -> Doomed:
+    """What has to be known of a segment to remove its file."""
+    return Doomed(
+        row, segments.id[row], segments.nbytes[row], bool(segments.exported[row]), segments.place[row] == SPILLED
+    )
 
 
 class SegmentSpace:
@@ -62,14 +73,22 @@ class SegmentSpace:
         self.make_room(needed)
         return self._new_segment(needed)
 
+    def spilled_place(self, nbytes: int, *, slab: int = 0, bump: int = 0) -> Place:
+        """A row for a new segment in the spill directory, where the capacity is no limit.
+
+        Args:
+            slab, bump: of the slab whose copy it is to be.
+        """
+        return self._new_segment(round_to_pages(nbytes), place=SPILLED, slab=slab, bump=bump)
+
     def resize_unfinished(self, segment_row: int, nbytes: int) -> int:
         """Another size for a segment that is MAKING, so that nobody has mapped it; its size now."""
         needed = round_to_pages(nbytes)
         more = needed - self._segments.nbytes[segment_row]
-        if more > 0:
+        if more > 0 and not self._segments.place[segment_row]:
             self.make_room(more)
         self._segments.nbytes[segment_row] = needed
-        self._account(used=more)
+        self._count_used(segment_row, more)
         return needed
 
     def _take_warm(self, nbytes: int) -> Place | None:
@@ -96,7 +115,7 @@ class SegmentSpace:
         else:
             self._segments.next[previous] = self._segments.next[row]
 
-    def _new_segment(self, nbytes: int) -> Place:
+    def _new_segment(self, nbytes: int, *, place: int = IN_MEMORY, slab: int = 0, bump: int = 0) -> Place:
         header, segments = self._header, self._segments
         row = self._segment_row()
         segment_id = header.next_segment[0]
@@ -104,18 +123,12 @@ class SegmentSpace:
         segments.id[row] = segment_id
         segments.nbytes[row] = nbytes
         segments.owner[row] = self.slot + 1
-        for column in (
-            segments.slab,
-            segments.bump,
-            segments.exported,
-            segments.cells,
-            segments.orphans,
-            segments.place,
-        ):
+        for column in (segments.exported, segments.cells, segments.orphans):
             column[row] = 0
+        segments.place[row], segments.slab[row], segments.bump[row] = place, slab, bump
         segments.state[row] = MAKING
-        self._account(used=nbytes)
-        return Place(row, segment_id, nbytes, fresh=True)
+        self._count_used(row, nbytes)
+        return Place(row, segment_id, nbytes, fresh=True, is_spilled=place == SPILLED)
 
     def _segment_row(self) -> int:
         header, segments = self._header, self._segments
@@ -145,9 +158,11 @@ class SegmentSpace:
     def leave_segment(self, segment_row: int) -> int:
         """Its block is gone: keep it warm, or remove it when it was never finished, is exported, or the list is full.
 
-        Returns how many bytes less are used.
+        Returns how many bytes of memory less are used.
         """
         segments, header = self._segments, self._header
+        if segments.place[segment_row]:
+            return self.abandon_segment(segment_row)
         size = segments.nbytes[segment_row]
         self._account(used=-size)
         if segments.state[segment_row] != USED or segments.exported[segment_row] or size > header.recycle[0]:
@@ -217,16 +232,14 @@ class SegmentSpace:
         segments = self._segments
         segments.owner[segment_row] = self.slot + 1
         segments.state[segment_row] = DOOMED
-        self.doomed[segments.id[segment_row]] = Doomed(
-            segment_row, segments.id[segment_row], segments.nbytes[segment_row], bool(segments.exported[segment_row])
-        )
+        self.doomed[segments.id[segment_row]] = doomed_of(segments, segment_row)
 
     def abandon_segment(self, segment_row: int) -> int:
-        """A segment that was being made will not be finished. How many bytes less are used."""
+        """A segment goes, which was being made, or lies in the spill directory. How many bytes of memory less are used."""
         nbytes = self._segments.nbytes[segment_row]
-        self._account(used=-nbytes)
+        self._count_used(segment_row, -nbytes)
         self.remove_segment(segment_row)
-        return nbytes
+        return 0 if self._segments.place[segment_row] else nbytes
 
     def forget_segment(self, segment_row: int, segment_id: int) -> None:
         """The file is gone: the row can be used again, unless it already was."""
@@ -241,6 +254,11 @@ class SegmentSpace:
         """Row and id of the segments whose files have to go, or are gone and nobody has said so yet."""
         segments, states = self._segments, self._segments.state[: self._manifest.segments_high].tolist()
         return [(row, segments.id[row]) for row, state in enumerate(states) if state == DOOMED]
+
+    def _count_used(self, segment_row: int, nbytes: int) -> None:
+        """So many bytes more, or less, of one place are in use."""
+        header = self._header
+        (header.spilled_nbytes if self._segments.place[segment_row] else header.used_nbytes)[0] += nbytes
 
     def _account(self, *, used: int = 0, recycled: int = 0) -> None:
         header = self._header

@@ -21,9 +21,12 @@ from .states import (
     CREATING,
     DOOMED,
     FREE,
+    IN_MEMORY,
     KINDS,
     MAKING,
+    PLACES,
     SEGMENT_STATES,
+    SPILLED,
     USED,
     WARM,
     kept_for,
@@ -104,6 +107,7 @@ class Block(NamedTuple):
         expires: monotonic_ns until which it lives without a lease; 0: no linger time.
         until: monotonic_ns at which its name goes; 0: never. Later than that it has none.
         stored_nbytes: what lies before its frame; not ``nbytes`` when other blocks have its bytes.
+        place: of its segment: ``memory`` or ``spill``.
     """
 
     row: int
@@ -125,16 +129,25 @@ class Block(NamedTuple):
     stored_nbytes: int = 0
     kept_for: int = -1
     until: int = 0
+    place: str = "memory"
 
 
 class Segment(NamedTuple):
-    """A segment's row; ``cell`` is the class of a slab's cells + 1, or 0 when one block has it all."""
+    """A segment's row; ``cell`` is the class of a slab's cells + 1, or 0 when one block has it all.
+
+    ``place``: where its file lies, in ``memory`` or in the ``spill`` directory.
+    """
 
     row: int
     id: int
     state: str
     nbytes: int
     cell: int
+    place: str = "memory"
+
+    @property
+    def is_spilled(self) -> bool:
+        return self.place == PLACES[SPILLED]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +158,7 @@ class Summary:
         blocks: that are not free; ``names`` of them can be reached by name.
         segments: that hold blocks or are kept warm for the next ones.
         semaphores: those that anybody holds or waits for, by kind and name.
+        spilled_nbytes: of segments in the spill directory.
         dirty: a transaction was left unfinished; whoever comes next recovers the plane.
         approximate: the lock was held for too long by somebody, so this was read while it may have changed.
     """
@@ -167,6 +181,7 @@ class Summary:
     approximate: bool = False
     segments: int = 0
     semaphores: tuple[SemaphoreUse, ...] = ()
+    spilled_nbytes: int = 0
 
     @property
     def free_nbytes(self) -> int:
@@ -238,6 +253,7 @@ def read_summary(name: str, root: str, tables: TableCopy) -> Summary:
         dirty=bool(header.dirty[0]) and not tables.own,
         segments=sum(state in (USED, WARM) for state in segments.state.tolist()),
         semaphores=_semaphores(tables),
+        spilled_nbytes=header.spilled_nbytes[0],
     )
 
 
@@ -250,7 +266,12 @@ def read_snapshot(name: str, root: str, tables: TableCopy) -> Snapshot:
         read_blocks(tables, rows, summary.processes),
         {
             row: Segment(
-                row, segments.id[row], SEGMENT_STATES.get(state, "unknown"), segments.nbytes[row], segments.slab[row]
+                row,
+                segments.id[row],
+                SEGMENT_STATES.get(state, "unknown"),
+                segments.nbytes[row],
+                segments.slab[row],
+                PLACES.get(segments.place[row], "unknown"),
             )
             for row, state in enumerate(segments.state.tolist())
             if state != FREE
@@ -306,9 +327,13 @@ def _unfinished(tables: TableCopy, slot: int) -> int:
         for owner, state in zip(blocks.owner.tolist(), blocks.state.tolist(), strict=True)
     )
     return making + sum(
-        owner == slot + 1 and (state == DOOMED or (state == MAKING and slab > 0))
-        for owner, state, slab in zip(
-            segments.owner.tolist(), segments.state.tolist(), segments.slab.tolist(), strict=True
+        owner == slot + 1 and (state == DOOMED or (state == MAKING and (slab > 0 or place > 0)))
+        for owner, state, slab, place in zip(
+            segments.owner.tolist(),
+            segments.state.tolist(),
+            segments.slab.tolist(),
+            segments.place.tolist(),
+            strict=True,
         )
     )
 
@@ -338,7 +363,13 @@ def _block(tables: TableCopy, row: int, state: str, holders: tuple[int, ...]) ->
         expires=blocks.expires[row] if blocks.linger[row] else 0,
         stored_nbytes=0 if creating else blocks.stored_nbytes[row],
         until=0 if creating else blocks.until[row],
+        place=_place_of(tables, blocks.segment[row] - 1),
     )
+
+
+def _place_of(tables: TableCopy, segment: int) -> str:
+    segments = tables.segments
+    return PLACES.get(segments.place[segment], "unknown") if 0 <= segment < segments.rows else PLACES[IN_MEMORY]
 
 
 def _name_of(tables: TableCopy, row: int) -> str | None:

@@ -6,6 +6,7 @@ Block:    FREE -> CREATING -> LIVE -> DEAD -> FREE         (a small block is wri
                   CREATING ---------> DEAD                 (given up, or its maker was killed)
 Segment:  FREE -> MAKING -> USED <-> WARM                  (WARM: free, its pages kept for the next block)
                   MAKING, USED, WARM -> DOOMED -> FREE     (the file is gone before the row says FREE)
+One in the spill directory is never WARM. A block moves there by the word that says in which segment it lies.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ __all__ = [
 
 FREE, CREATING, LIVE, DEAD = range(4)
 MAKING, USED, WARM, DOOMED = range(1, 5)
+IN_MEMORY, SPILLED = range(2)
 
 BLOCK_STATES = {FREE: "free", CREATING: "creating", LIVE: "live", DEAD: "dead"}
 SEGMENT_STATES = {FREE: "free", MAKING: "making", USED: "used", WARM: "warm", DOOMED: "doomed"}
+PLACES = {IN_MEMORY: "memory", SPILLED: "spill"}
 
 #: "pages" are what edits of arrays changed: they have no name, and only other blocks show them
 KINDS = {1: "array", 2: "table", 3: "bytes", 4: "json", 5: "pickle", 6: "mutable", 7: "pages", 8: "tree"}
@@ -32,6 +35,7 @@ KIND_CODES = {name: code for code, name in KINDS.items()}
 #: which codec reads the bytes of a kind
 CODECS = {code: "array" if name == "mutable" else name for code, name in KINDS.items()}
 PAGES = KIND_CODES["pages"]
+MUTABLE = KIND_CODES["mutable"]
 
 #: the group, row + 1, of what is put as evictable
 EVICTABLE = 1

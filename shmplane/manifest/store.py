@@ -259,6 +259,10 @@ class Manifest:
         """Where the process's futex lies: the low half of its wake word."""
         return self.address + self.wakes.span(slot, 1)[0]
 
+    def spiller_address(self) -> int:
+        """Where the futex lies that is awaited while somebody spills: the low half of the header's word."""
+        return self.address + (self.header.start + Header.offsets["spiller"]) * WORD_NBYTES
+
     def reserve(self, table: Table, rows: int) -> None:
         """Back the rows below ``rows`` with memory; ``PlaneFull`` when the file system has none."""
         offset, nbytes = table.span(0, rows)

@@ -113,9 +113,17 @@ class Transaction(Reader):
             self.space.leave_cell(row)
             self.space.free_block_row(row)
 
-    def begin_large(self, nbytes: int, *, fresh: bool = False) -> tuple[int, Place]:
-        """A row that is CREATING and a segment of its own to write; ``fresh``: a new one, whose size may change."""
-        place = self.space.fresh_place(nbytes) if fresh else self.space.place(nbytes)
+    def begin_large(self, nbytes: int, *, fresh: bool = False, spilled: bool = False) -> tuple[int, Place]:
+        """A row that is CREATING and a segment of its own to write.
+
+        Args:
+            fresh: a new one, whose size may change.
+            spilled: one in the spill directory.
+        """
+        if spilled:
+            place = self.space.spilled_place(nbytes)
+        else:
+            place = self.space.fresh_place(nbytes) if fresh else self.space.place(nbytes)
         try:
             row = self.space.block_row()
         except BaseException:

@@ -31,6 +31,7 @@ class Facts(NamedTuple):
     segment_owners: Sequence[int]
     segment_slabs: Sequence[int]
     segment_exported: Sequence[int]
+    segment_places: Sequence[int]
 
 
 class Verdict(NamedTuple):
@@ -132,12 +133,12 @@ def _judge_segments(facts: Facts, used: set[int]) -> tuple[list[int], list[int]]
     doomed: list[int] = []
     for row, state in enumerate(facts.segment_states):
         alive = facts.segment_owners[row] - 1 in facts.alive
-        if state == WARM or (state == USED and not facts.segment_slabs[row] and row not in used):
-            (doomed if facts.segment_exported[row] else warm).append(row)
-        elif (
-            (state == DOOMED and not alive)
-            or (state == MAKING and not alive and row not in used)
-            or (state == MAKING and not facts.segment_slabs[row] and row not in used)
+        is_slab, is_spilled, is_unused = facts.segment_slabs[row] > 0, facts.segment_places[row] > 0, row not in used
+        if state == WARM or (state == USED and is_unused and (is_spilled or not is_slab)):
+            (doomed if facts.segment_exported[row] or is_spilled else warm).append(row)
+        # A slab, and a copy for the spill directory, are made without a block; whoever makes one lives.
+        elif (state == DOOMED and not alive) or (
+            state == MAKING and is_unused and not (alive and (is_slab or is_spilled))
         ):
             doomed.append(row)
     return warm, doomed

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..errors import ShmplaneError
 from ..manifest import directory_of
-from ..system import Token, check_directory, free_nbytes, memory_limit, require_platform
+from ..system import Token, check_directory, file_system_of, free_nbytes, memory_limit, require_platform
 from .checks import Check
 from .logind import check_logout
 from .units import count, nbytes
@@ -86,24 +86,12 @@ def _root(root: str) -> Check:
         return Check("root", "fail", f"{root} is not a directory", "Set SHMPLANE_ROOT or --root to one in memory.")
     if not os.access(root, os.W_OK | os.X_OK):
         return Check("root", "fail", f"{root} cannot be written to", "Set SHMPLANE_ROOT or --root to one that can.")
-    kind = _file_system(root)
+    kind = file_system_of(root)
     if kind not in ("tmpfs", "ramfs", "hugetlbfs"):
         return Check(
             "root", "warn", f"{root} is on {kind}, not in memory", "Use a tmpfs; otherwise pages are written to disk."
         )
     return Check("root", "pass", f"{root}, a {kind}")
-
-
-def _file_system(path: str) -> str:
-    """The type of the file system that a path is on: the last mount of its device."""
-    device = os.stat(path).st_dev
-    wanted = f"{os.major(device)}:{os.minor(device)}"
-    kind = "an unknown file system"
-    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-        before, _, after = line.partition(" - ")
-        if before.split()[2] == wanted:
-            kind = after.split()[0]
-    return kind
 
 
 def _locks(root: str) -> Check:

@@ -109,6 +109,7 @@ def statistics(attachment: Attachment) -> PlaneStatistics:
         leases=summary.leases,
         permits=sum(semaphore.held for semaphore in semaphores),
         semaphores=semaphores,
+        spilled_nbytes=summary.spilled_nbytes,
     )
 
 
@@ -128,6 +129,7 @@ def _small_statistics(tx: Transaction) -> PlaneStatistics | None:
         segments=sum(state in (USED, WARM) for state in tx.segments.state[: manifest.segments_high].tolist()),
         processes=len(rows),
         leases=sum(len(held_rows(tx, slot)) for slot, _ in rows),
+        spilled_nbytes=header.spilled_nbytes[0],
     )
 
 
@@ -153,6 +155,7 @@ def _block_info(block: Block) -> BlockInfo:
         leases=len(block.holders),
         holders=block.holders,
         created=timestamp(block.created),
+        place=block.place,
     )
 
 

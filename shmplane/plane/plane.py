@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ..manifest import BlockInfo, PlaneStatistics, Reclaimed
     from ..observe import Health, Layout, Metrics, Watch
     from . import blocks, drafts, inventory, shown, transfer
-    from .blocks import Block, Buffer, Builder
+    from .blocks import Block, Buffer, Builder, spilling
     from .blocks.claims import Lease
     from .blocks.views import Known
     from .coordination import finding, following, in_threads, loading, meters, pools, semaphores, watching
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from .coordination.pools import PoolPermits
     from .coordination.semaphores import Semaphore
     from .drafts import Draft
-    from .process import evicting, orphans, upkeep
+    from .process import orphans, upkeep
     from .process.attachment import Attachment, Opened
 else:
     codecs = late("shmplane.codecs")
@@ -58,7 +58,7 @@ else:
     semaphores = late("shmplane.plane.coordination.semaphores")
     watching = late("shmplane.plane.coordination.watching")
     orphans = late("shmplane.plane.process.orphans")
-    evicting = late("shmplane.plane.process.evicting")
+    spilling = late("shmplane.plane.blocks.spilling")
     upkeep = late("shmplane.plane.process.upkeep")
 
 __all__ = ["Plane"]
@@ -81,6 +81,9 @@ class Plane(MutableMapping[str, Any]):
         max_blocks: how many blocks there can be at once.
         max_processes: how many processes can be attached at once.
         recycle: how many freed bytes stay warm for the next blocks; default: a quarter of the capacity.
+        spill: a directory on disk, made if it is missing. When the capacity is reached, blocks that no process leases move
+            there, those unused for longest first, and stay readable, mapped from the file; when everything is leased, the
+            new block itself goes there. Chosen when the plane is made: every process that opens it finds it.
         trust_pickle: allow reading blocks that were put with ``codec="pickle"``.
 
     Raises:
@@ -99,9 +102,10 @@ class Plane(MutableMapping[str, Any]):
         max_blocks: int = DEFAULT_LIMITS.max_blocks,
         max_processes: int = DEFAULT_LIMITS.max_processes,
         recycle: int | str | None = None,
+        spill: str | os.PathLike[str] | None = None,
         trust_pickle: bool = False,
     ) -> None:
-        options = parse_options(capacity, recycle, max_blocks, max_processes)
+        options = parse_options(capacity, recycle, max_blocks, max_processes, spill=spill)
         self._join(check_plane_name(name), root, options, create=create, trust_pickle=trust_pickle)
 
     @classmethod
@@ -113,13 +117,14 @@ class Plane(MutableMapping[str, Any]):
         max_blocks: int = DEFAULT_LIMITS.max_blocks,
         max_processes: int = DEFAULT_LIMITS.max_processes,
         recycle: int | str | None = None,
+        spill: str | os.PathLike[str] | None = None,
         trust_pickle: bool = False,
     ) -> Self:
         """An unnamed plane, destroyed when its last process closes it or dies; blocks and views of it stay valid.
 
         When all its processes were killed, the next ``gc`` of any plane of the same user removes it.
         """
-        options = parse_options(capacity, recycle, max_blocks, max_processes, temporary=True)
+        options = parse_options(capacity, recycle, max_blocks, max_processes, temporary=True, spill=spill)
         plane = cls.__new__(cls)
         plane._join(f"{TEMPORARY_PREFIX}{os.urandom(8).hex()}", root, options, create=True, trust_pickle=trust_pickle)
         return plane
@@ -600,7 +605,7 @@ class Plane(MutableMapping[str, Any]):
         """Change the capacity live; ``PlaneFull`` when more than that is in use."""
         attachment = self._open()
         self._kept.forget_all()
-        evicting.shrink(attachment, parse_nbytes(capacity, "capacity"))
+        spilling.shrink(attachment, parse_nbytes(capacity, "capacity"))
 
     def gc(self) -> Reclaimed:
         """Reclaim what dead processes held: in this plane, temporary planes nobody lives in, temporary files of scopes."""
@@ -610,6 +615,7 @@ class Plane(MutableMapping[str, Any]):
             pass
         freed = attachment.change(upkeep.reclaim, attachment)
         planes, files = orphans.remove_orphans(self.root), orphans.remove_orphaned_files()
+        orphans.remove_left_behind(attachment)
         return manifest.Reclaimed(*freed, planes=planes, files=files)
 
     def trim(self, nbytes: int = 0) -> int:

@@ -8,6 +8,7 @@ from .files import (
     backed_nbytes,
     check_directory,
     close_own,
+    copy_file,
     create_file,
     create_file_into,
     exists,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from .cores import has_idle_core
     from .datafiles import DataFile, grow_data_file, make_data_file, open_data_file, size_of_data_file
     from .dirty import DIRTY_METHODS, dirty_runs
+    from .disks import Disk, boot_id, disk_of, file_system_of, require_fallocate
     from .immortal import immortalise
     from .logs import logger_of
     from .residency import (
@@ -63,6 +65,7 @@ __getattr__ = late_names(
     __name__,
     {
         ".dirty": "DIRTY_METHODS dirty_runs",
+        ".disks": "Disk boot_id disk_of file_system_of require_fallocate",
         ".immortal": "immortalise",
         ".logs": "logger_of",
         ".witness": "ForkWitness",
@@ -78,17 +81,16 @@ __getattr__ = late_names(
 )
 
 __all__ = [
-    "ADVICE", "advise", "allocate", "attach_untracked", "backed_nbytes", "Busy", "can_run_beside",
-    "check_directory", "class_nbytes", "close_own", "create_file", "create_file_into", "DataFile", "DIRTY_METHODS",
-    "dirty_runs", "drop_cached", "drop_pages", "exists", "fits", "ForkWitness", "free_nbytes", "grow_data_file",
-    "has_idle_core", "HostLock", "identity_of", "ignoring", "immortalise", "is_cached", "is_from_handler", "is_half_of_memory",
-    "is_loaded", "is_readable", "join_forks", "late", "late_names", "link_file", "load_late", "logger_of", "Lost",
-    "make_data_file", "make_directory", "Mapping", "memory_limit", "MemoryLimit", "move_pages", "NOT_HAD", "NotHad",
-    "open_data_file", "open_file", "open_to_read",
-    "own", "PAGE_NBYTES", "Pages", "populate", "PrivateMapping", "punch", "read_into", "read_start", "ReplacingFile",
-    "remove_entry", "replacing",
-    "remove_tree", "reopen", "require_platform", "reserve", "round_to_pages", "run_as", "run_beside",
-    "run_in_forked_child", "scratch_pages", "set_size", "size_class_of", "SIZE_CLASSES", "size_of_data_file",
-    "Token", "try_flock", "unlink_quietly", "unlink_second_name", "wait_for_change", "wake_all", "Window",
-    "write_all", "write_back",
+    "ADVICE", "advise", "allocate", "attach_untracked", "backed_nbytes", "boot_id", "Busy", "can_run_beside",
+    "check_directory", "class_nbytes", "close_own", "copy_file", "create_file", "create_file_into", "DataFile",
+    "DIRTY_METHODS", "dirty_runs", "Disk", "disk_of", "drop_cached", "drop_pages", "exists", "file_system_of",
+    "fits", "ForkWitness", "free_nbytes", "grow_data_file", "has_idle_core", "HostLock", "identity_of", "ignoring",
+    "immortalise", "is_cached", "is_from_handler", "is_half_of_memory", "is_loaded", "is_readable", "join_forks",
+    "late", "late_names", "link_file", "load_late", "logger_of", "Lost", "make_data_file", "make_directory",
+    "Mapping", "memory_limit", "MemoryLimit", "move_pages", "NOT_HAD", "NotHad", "open_data_file", "open_file",
+    "open_to_read", "own", "PAGE_NBYTES", "Pages", "populate", "PrivateMapping", "punch", "read_into", "read_start",
+    "remove_entry", "remove_tree", "reopen", "replacing", "ReplacingFile", "require_fallocate", "require_platform",
+    "reserve", "round_to_pages", "run_as", "run_beside", "run_in_forked_child", "scratch_pages", "set_size",
+    "size_class_of", "SIZE_CLASSES", "size_of_data_file", "Token", "try_flock", "unlink_quietly",
+    "unlink_second_name", "wait_for_change", "wake_all", "Window", "write_all", "write_back",
 ]  # fmt: skip

@@ -36,5 +36,5 @@ def _on_the_way_up(mount: str, controller: str, line: str) -> list[tuple[str, bo
 
 
 def read_text(path: str) -> str:
-    with open(path, encoding="utf-8") as file:
+    with open(path, encoding="utf-8", errors="replace") as file:
         return file.read()

@@ -24,6 +24,7 @@ __all__ = [
     "backed_nbytes",
     "check_directory",
     "close_own",
+    "copy_file",
     "create_file",
     "identity_of",
     "link_file",
@@ -47,6 +48,7 @@ _OPEN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _KEEP_SIZE_AND_PUNCH_HOLE = 0x01 | 0x02
 #: the kernel writes at most this much in one call
 _MOST_PER_WRITE = 0x7FFF_F000
+_COPIED_AT_ONCE = 1 << 20
 
 
 def create_file(path: str) -> int:
@@ -117,6 +119,18 @@ def write_all(fd: int, offset: int, data: Buffer) -> None:
         written = os.pwrite(fd, view[:_MOST_PER_WRITE], offset)
         offset += written
         view = view[written:]
+
+
+def copy_file(source: int, target: int, nbytes: int) -> bool:
+    """Write the first ``nbytes`` of a file to another; False when it has fewer. What is a hole there is read as zeros."""
+    buffer, at = memoryview(bytearray(min(nbytes, _COPIED_AT_ONCE))), 0
+    while at < nbytes:
+        count = os.preadv(source, [buffer[: nbytes - at]], at)
+        if not count:
+            return False
+        write_all(target, at, buffer[:count])
+        at += count
+    return True
 
 
 def allocate(fd: int, nbytes: int, *, offset: int = 0) -> None:

@@ -61,6 +61,7 @@ def facts(
         segment_owners=[owner + 1 for owner in column("owner", -1, of_segment)],
         segment_slabs=column("slab", 0, of_segment),
         segment_exported=column("exported", 0, of_segment),
+        segment_places=column("place", 0, of_segment),
     )
 
 
@@ -208,6 +209,7 @@ def any_facts(draw: st.DrawFn) -> Facts:
         segment_owners=column(st.integers(0, SLOTS), SEGMENT_ROWS),
         segment_slabs=column(st.integers(0, 2), SEGMENT_ROWS),
         segment_exported=column(st.integers(0, 1), SEGMENT_ROWS),
+        segment_places=column(st.integers(0, 1), SEGMENT_ROWS),
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from shmplane.manifest import CELL_NBYTES, CREATING, DOOMED, FREE, LIVE, MAKING, USED, WARM
-from tests.support.inside import creations_of, directory_of, look, slot_of, token_of
+from tests.support.inside import creations_of, directory_of, look, slot_of, spill_of, token_of
 
 _ROW = 2**24 - 1
 _KEPT = 2**32
@@ -34,7 +34,8 @@ def _recount(tx: Any, plane: Any) -> list[str]:
         *_wrong_chains(tx),
         *_wrong_processes(tx, plane),
         *wrong_groups(tx),
-        *_wrong_files(tx, directory_of(plane)),
+        *_wrong_files(tx, directory_of(plane), 0),
+        *_wrong_files(tx, spill_of(plane), 1),
     ]
 
 
@@ -136,10 +137,19 @@ def _wrong_segments(tx: Any) -> Iterator[str]:
     for row in range(header.blocks_high[0]):
         if blocks.state[row] != FREE:
             (cells if blocks.cell[row] else alone)[blocks.segment[row] - 1] += 1
-    used = recycled = 0
+    used = recycled = spilled = 0
     for row in range(header.segments_high[0]):
         state, nbytes, slab = segments.state[row], segments.nbytes[row], segments.slab[row]
-        if state == USED and slab:
+        if segments.place[row] and state != FREE:
+            spilled += nbytes
+            lie_there = cells[row] if slab else alone[row]
+            if state == WARM or (state == USED and not (lie_there if slab else lie_there == 1)):
+                yield f"the spilled segment {row} is in state {state} with {lie_there} blocks"
+            if slab and segments.cells[row] != cells[row]:
+                yield f"the spilled slab {row} counts {segments.cells[row]} cells in use, there are {cells[row]}"
+            if state == MAKING and (slab or not alone[row]):
+                yield f"the spilled segment {row} is still being made"
+        elif state == USED and slab:
             if segments.cells[row] != cells[row]:
                 yield f"slab {row} counts {segments.cells[row]} cells in use, there are {cells[row]}"
             used, recycled = (used + nbytes, recycled) if cells[row] else (used, recycled + nbytes)
@@ -163,6 +173,10 @@ def _wrong_segments(tx: Any) -> Iterator[str]:
             f"used and recycled are {header.used_nbytes[0]:,} and {header.recycled_nbytes[0]:,} B, a recount gives "
             f"{used:,} and {recycled:,}"
         )
+    if header.spilled_nbytes[0] != spilled:
+        yield f"spilled_nbytes is {header.spilled_nbytes[0]:,}, a recount gives {spilled:,}"
+    if header.spiller[0]:
+        yield f"slot {header.spiller[0] - 1} is said to move segments"
     if used + recycled > capacity:
         yield f"{used + recycled:,} B of {capacity:,} in use"
 
@@ -185,7 +199,7 @@ def _wrong_chains(tx: Any) -> Iterator[str]:
             places[slab, blocks.offset[row]] += 1
             if blocks.cell[row] != CELL_NBYTES[index] or segments.slab[slab] != index + 1:
                 yield f"block row {row} is in the chain of another class than its cell"
-            if segments.state[slab] != USED:
+            if segments.state[slab] != USED or segments.place[slab]:
                 yield f"block row {row} owns a cell of segment {slab}, which is in state {segments.state[slab]}"
     if set(seen) != free or any(count > 1 for count in seen.values()):
         yield f"free block rows {sorted(free)}, in chains {sorted(seen.elements())}"
@@ -215,7 +229,7 @@ def _lost_cells(tx: Any, owned: Counter[int]) -> Iterator[str]:
     segments, classes = tx.segments, tx.manifest.classes
     slabs: Counter[int] = Counter()
     for slab in range(tx.header.segments_high[0]):
-        if segments.state[slab] == USED and segments.slab[slab]:
+        if segments.state[slab] == USED and segments.slab[slab] and not segments.place[slab]:
             index = segments.slab[slab] - 1
             slabs[index] += 1
             cut = segments.bump[slab] // CELL_NBYTES[index]
@@ -289,13 +303,14 @@ def _wrong_processes(tx: Any, plane: Any) -> Iterator[str]:
             yield f"block row {row} is leased and not live"
 
 
-def _wrong_files(tx: Any, directory: Path) -> Iterator[str]:
+def _wrong_files(tx: Any, directory: Path | None, place: int) -> Iterator[str]:
     segments = tx.segments
-    rows = {
-        f"s{segments.id[row]}": row for row in range(tx.header.segments_high[0]) if segments.state[row] in (USED, WARM)
-    }
-    making = {f"s{segments.id[row]}" for row in range(tx.header.segments_high[0]) if segments.state[row] == MAKING}
-    files = {name for name in os.listdir(directory) if name not in ("lock", "tokens", "manifest")}
+    there = [row for row in range(tx.header.segments_high[0]) if segments.place[row] == place]
+    rows = {f"s{segments.id[row]}": row for row in there if segments.state[row] in (USED, WARM)}
+    making = {f"s{segments.id[row]}" for row in there if segments.state[row] == MAKING}
+    directory = directory or Path("/nowhere")
+    found = os.listdir(directory) if directory.exists() else []
+    files = {name for name in found if name not in ("lock", "tokens", "manifest", "spill", "owner")}
     for name in sorted(files - set(rows) - making):
         yield f"the file {name} belongs to no segment"
     for name in sorted(set(rows) - files):

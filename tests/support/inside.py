@@ -149,6 +149,12 @@ def directory_of(plane: Any) -> Path:
     return Path(attachment_of(plane).path)
 
 
+def spill_of(plane: Any) -> Path | None:
+    """The plane's own directory in its spill directory, which may not be there yet; None: it spills nowhere."""
+    spill = memory_of(plane).spill
+    return None if spill is None else Path(spill.place.directory)
+
+
 def memory_of(plane: Any) -> Any:
     return attachment_of(plane).memory
 
@@ -362,3 +368,28 @@ def transaction_for(manifest: Any, slot: int) -> Any:
 def loans_remembered(mapping: Any) -> int:
     """How many loans a private mapping looks at to know whether it is lent."""
     return len(mapping._lent)
+
+
+def spill(plane: Any, nbytes: int = 1) -> bool:
+    """Move what nobody leases to the spill directory until so many bytes have moved; whether any did."""
+    from shmplane.plane.blocks import spilling
+
+    found: bool = spilling._spill(attachment_of(plane), nbytes, to_system=False)
+    return found
+
+
+def spill_all(plane: Any) -> None:
+    """Move all that nobody leases."""
+    while spill(plane):
+        pass
+
+
+def is_spilled(plane: Any, name: str) -> bool:
+    """Whether the current block of a name lies in the spill directory."""
+
+    def look_at(tx: Any) -> bool:
+        row = tx.current(name.encode())[1]
+        return bool(tx.segments.place[tx.blocks.segment[row] - 1])
+
+    found: bool = look(plane, look_at)
+    return found

@@ -15,9 +15,13 @@ if TYPE_CHECKING:
 __all__ = ["begin_backed"]
 
 
-def begin_backed(attachment: Attachment, target: Target, nbytes: int) -> Creation:
-    """A CREATING row with a segment every page of which has memory, so that stores to it cannot be SIGBUS."""
-    creation = begin(attachment, target, nbytes)
+def begin_backed(attachment: Attachment, target: Target, nbytes: int, in_memory: bool = False) -> Creation:
+    """A CREATING row with a segment every page of which has memory, so that stores to it cannot be SIGBUS.
+
+    Args:
+        in_memory: and not in the spill directory, whatever is full.
+    """
+    creation = begin(attachment, target, nbytes, in_memory=in_memory)
     try:
         if creation.place.fresh:
             attachment.memory.create_backed(creation.place)

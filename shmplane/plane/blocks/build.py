@@ -80,7 +80,7 @@ class _Writing:
                 # It is being used over and over: the next time its pages are there.
                 self._keep_pages()
             self._is_shared = False
-            self.memory.make_private(memory.path(creation.place.segment_id))
+            self.memory.make_private(memory.path(creation.place.segment_id, creation.place.is_spilled))
             # Not before it is private: a child of a fork in between would write into what becomes the block.
             attachment.open_memory.discard(self.memory)
             lease = publish(attachment, target, Prepared(contents, None, creation))
@@ -117,7 +117,8 @@ class _Writing:
         abandon_creation(self.attachment, creation)
 
     def _keep_pages(self) -> None:
-        if self._is_shared and self.attachment.lock.pid == self.pid:
+        is_memory = not self.memory.place.is_spilled
+        if is_memory and self._is_shared and self.attachment.lock.pid == self.pid:
             self._is_shared = False
             self.attachment.memory.keep_pages(self.mapping, self.memory.place)
 

@@ -201,12 +201,12 @@ class PartMemory:
 
 
 class Creation:
-    """A block or slab that is being made: a CREATING row, or a segment that is MAKING."""
+    """A block, slab or copy that is being made: a CREATING row, or a segment that is MAKING."""
 
     __slots__ = ("__weakref__", "place", "row")
 
     def __init__(self, row: int, place: Place) -> None:
-        self.row: int = row  #: -1 for a slab
+        self.row: int = row  #: -1 for a slab or copy
         self.place: Place = place
 
     @property
@@ -261,6 +261,7 @@ class Latest(NamedTuple):
             and facts.generation == blocks.generation[row]
             and facts.version == blocks.version[row]
             and facts.name_row == blocks.name[row]
+            and facts.moves == tx.header.moves[0]
         )
 
 
@@ -372,9 +373,9 @@ class Claims(Registry):
         for row in rows_of_owner(tx.blocks.owner, tx.manifest.blocks_high, tx.slot):
             if tx.blocks.state[row] == CREATING and row not in self.creations:
                 tx.abandon(row)
-        segments = tx.segments
+        segments, being_made = tx.segments, {known.segment_row for known in self.creations.values()}
         for row in rows_of_owner(segments.owner, tx.manifest.segments_high, tx.slot):
-            if segments.state[row] == MAKING and segments.slab[row] and ~row not in self.creations:
+            if segments.state[row] == MAKING and row not in being_made:
                 tx.space.abandon_segment(row)
 
     def queue_garbage(self) -> None:

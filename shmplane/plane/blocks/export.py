@@ -1,9 +1,9 @@
 """Blocks as segments of the standard library: ``SharedMemory(name=block.shm_name)`` in any program of the same user.
 
 The segment is flagged first and then gets a second link where the standard library looks. A flagged segment is never used
-again, only removed, since another program may have it open read-write and holds no lease. A block that shares a slab, or
-is composed of several segments, is first copied to a segment of its own, which lives as long as the ``Block`` it was
-asked from.
+again, only removed, since another program may have it open read-write and holds no lease. A block that shares a slab, is
+composed of several segments, or lies in the spill directory, is first copied to a segment of its own, which lives as long as
+the ``Block`` it was asked from.
 
 The directory is everybody's, so each time the name is asked for, it is looked at whether it still is our segment's.
 """
@@ -36,7 +36,7 @@ def export(lease: Lease) -> tuple[Lease, str]:
             plane=attachment.name,
             root=attachment.root,
         )
-    if lease.facts.in_slab or lease.facts.references:
+    if lease.facts.in_slab or lease.facts.references or lease.facts.is_spilled:
         lease = _copy(lease)
     facts = lease.facts
     attachment.change(Transaction.mark_exported, facts.row)

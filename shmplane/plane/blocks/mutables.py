@@ -92,7 +92,7 @@ def _create(attachment: Attachment, name: bytes, shape: Any, dtype: Any) -> npt.
     encoded = encode(model_of(shape, "f8" if dtype is None else dtype))
     contents = contents_of(encoded)._replace(kind=KIND_CODES["mutable"])
     target = Target(name, expected_version=0)
-    creation = retry_after_reclaim(attachment, begin_backed, attachment, target, contents.nbytes)
+    creation = retry_after_reclaim(attachment, begin_backed, attachment, target, contents.nbytes, True)
     place = creation.place
     try:
         _fill(attachment, place.segment_id, contents, fresh=place.fresh)

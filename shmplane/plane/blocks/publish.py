@@ -21,6 +21,7 @@ from ...manifest import KIND_CODES, SMALL_NBYTES, Contents, NeedSlab, expire_som
 from ...system import own
 from ..memory.sinks import FileSink, MappedSink
 from .claims import abandon_creation, claims_of
+from .overflow import is_overflowing, overflowing
 from .room import retry_after_reclaim
 from .target import ANYWHERE, Target
 
@@ -156,9 +157,9 @@ def prepare(
     attachment: Attachment, contents: Contents, body: Encoded, target: Target = ANYWHERE, *, own_segment: bool = False
 ) -> Prepared:
     """Render or write a block; ``abandon`` it unless it is published. Conditions of ``target`` that can fail early do."""
-    if contents.nbytes <= SMALL_NBYTES and not own_segment:
+    if contents.nbytes <= SMALL_NBYTES and not own_segment and not (overflowing and _overflows(attachment, target)):
         return Prepared(contents, _render(contents, body), None)
-    creation = begin(attachment, target, contents.nbytes)
+    creation = begin(attachment, target, contents.nbytes, in_memory=own_segment)
     try:
         write_segment(attachment, creation.place, body, contents)
     except BaseException:
@@ -177,18 +178,33 @@ def _render(contents: Contents, body: Encoded) -> bytes | bytearray:
     return payload
 
 
-def begin(attachment: Attachment, target: Target, nbytes: int, *, fresh: bool = False) -> Creation:
-    """A CREATING row with a segment for ``nbytes``; ``fresh``: a new one, whose size may change."""
-    return attachment.change(_begin, attachment, target, nbytes, fresh)
+def begin(
+    attachment: Attachment, target: Target, nbytes: int, *, fresh: bool = False, in_memory: bool = False
+) -> Creation:
+    """A CREATING row with a segment for ``nbytes``.
+
+    Args:
+        fresh: a new one, whose size may change.
+        in_memory: and not in the spill directory, whatever is full.
+    """
+    is_spilled = bool(overflowing) and not in_memory and _overflows(attachment, target)
+    return attachment.change(_begin, attachment, target, nbytes, fresh, is_spilled)
 
 
-def _begin(tx: Transaction, attachment: Attachment, target: Target, nbytes: int, fresh: bool) -> Creation:
+def _overflows(attachment: Attachment, target: Target) -> bool:
+    """Whether the block is to go to the spill directory. What is evictable does not."""
+    return not target.group and is_overflowing(attachment)
+
+
+def _begin(  # noqa: PLR0917 - an operation, called by position
+    tx: Transaction, attachment: Attachment, target: Target, nbytes: int, fresh: bool, is_spilled: bool
+) -> Creation:
     if target.name is not None:
         tx.check_version(target.name, target.expected_version)
         tx.name_row(target.name)
     if target.group:
         tx.eviction.check_room(target.group - 1, nbytes)
-    return claims_of(attachment).new_creation(*tx.begin_large(nbytes, fresh=fresh))
+    return claims_of(attachment).new_creation(*tx.begin_large(nbytes, fresh=fresh, spilled=is_spilled))
 
 
 def write_segment(attachment: Attachment, place: Place, body: Encoded, contents: Contents) -> None:

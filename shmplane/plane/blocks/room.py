@@ -1,7 +1,8 @@
 """What is tried again when there was no room.
 
 First the planes go in which nobody lives any more, if it is the file system that is full; then what is not needed in this
-plane: what dead processes held, roots that are kept for the next get, warm memory, evictable blocks.
+plane: what dead processes held, roots that are kept for the next get, warm memory, evictable blocks. At last what nobody leases
+moves to the spill directory, where the plane has one.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from ...system import late, own
 if TYPE_CHECKING:
     from ..process import evicting
     from ..process.attachment import Attachment
+    from . import spilling
 else:
+    spilling = late("shmplane.plane.blocks.spilling")
     evicting = late("shmplane.plane.process.evicting")
 
 __all__ = ["retry_after_reclaim"]
@@ -38,4 +41,10 @@ def retry_after_reclaim(attachment: Attachment, attempt: Callable[..., R], *args
 
 def _after_reclaim(attachment: Attachment, full: PlaneFull, attempt: Callable[..., R], args: tuple[Any, ...]) -> R:
     attachment.kept.forget_all()
-    return evicting.once_there_is_room(attachment, full, attempt, args)
+    try:
+        return evicting.once_there_is_room(attachment, full, attempt, args)
+    except own(PlaneFull) as still_full:
+        if attachment.memory.spill is None or not spilling.can_help(attachment, still_full):
+            raise
+        refused = still_full
+    return spilling.once_there_is_room(attachment, refused, attempt, args)

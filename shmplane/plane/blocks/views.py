@@ -90,7 +90,11 @@ def revive(attachment: Attachment, known: dict[str, Known], name: str) -> Any:
     lease = attachment.look(_lease_again, attachment, facts, name_row, word) if standing is None else standing
     if lease is None:
         return None
-    root = lease.revive(frame, mapping())
+    if lease.facts.moves == facts.moves:
+        root = lease.revive(frame, mapping())
+    else:  # what is known of its place may not be right any more
+        root = lease.revive(frame, None)
+        facts, mapping = lease.facts, weakref.ref(lease.mapping)
     now = monotonic()
     if standing is not None or now - since < _SOON_S:
         attachment.kept.keep(name, root)
@@ -113,4 +117,5 @@ def _lease_again(tx: Transaction, attachment: Attachment, facts: BlockFacts, nam
     if tx.names.word[name_row] != word:
         return None  # it moved on
     tx.counting.got()
-    return claims_of(attachment).lease(tx, attachment, facts.row, facts)
+    is_there_still = facts.moves == tx.header.moves[0]
+    return claims_of(attachment).lease(tx, attachment, facts.row, facts if is_there_still else None)

@@ -248,8 +248,8 @@ def _fit_into_room(base: Lease, extents: Extents, runs: Runs) -> _Few | None:
     if number < 0 or pages > _FEW_PAGES or 2 * pages > extents.pages:
         return None
     youngest = sources[number]
-    if youngest.in_slab or youngest.offset:
-        return None  # somebody wrote over its row
+    if youngest.in_slab or youngest.offset or youngest.is_spilled:
+        return None  # somebody wrote over its row, or it counts as full
     page = youngest.stored_nbytes // PAGE_NBYTES
     if page + pages > youngest.body_nbytes // PAGE_NBYTES or len(extents.rows) + 2 * len(runs) > MAX_EXTENTS - 2:
         return None

@@ -15,6 +15,7 @@ from ...errors import Conflict, PlaneFull, ShmplaneError
 from ...manifest import KIND_CODES, MAX_REFERENCES, PAGES
 from ...system import PAGE_NBYTES, ignoring, is_from_handler
 from ..blocks.claims import abandon_creation, claims_of
+from ..blocks.overflow import is_overflowing
 from ..blocks.publish import (
     Prepared,
     StoredBytes,
@@ -26,7 +27,7 @@ from ..blocks.publish import (
     retry_after_reclaim,
     store,
 )
-from ..memory.extents import Extent, Extents, pack_extents, pages_of
+from ..memory.extents import Extent, Extents, ids_of, pack_extents, pages_of
 from ..memory.sinks import FileSink
 from .planning import Room, pages_for_new_block, place, plan_pages
 
@@ -84,7 +85,7 @@ def _take(tx: Transaction, base: Lease, target: Target, plan: Plan, body: Body) 
     in_use = {extent.source for extent in plan.extents if extent.source >= 0}
     needed = plan.copied_pages
     at_end = 0
-    if youngest >= 0:
+    if youngest >= 0 and not sources[youngest].is_spilled:  # there it counts as full
         row = sources[youngest].row
         at_end = min(needed, (tx.blocks.body_nbytes[row] - tx.blocks.stored_nbytes[row]) // PAGE_NBYTES)
         if at_end:
@@ -94,7 +95,9 @@ def _take(tx: Transaction, base: Lease, target: Target, plan: Plan, body: Body) 
         size = _size_of_new_block(base.facts, in_use, needed - at_end, pages_of(body.nbytes))
         if not size or len(in_use) >= MAX_REFERENCES:
             return None
-        creation = claims_of(attachment).new_creation(*tx.begin_large(size * PAGE_NBYTES))
+        creation = claims_of(attachment).new_creation(
+            *tx.begin_large(size * PAGE_NBYTES, spilled=is_overflowing(attachment) and not target.group)
+        )
     first, taken = tx.take_pages(sources[youngest].row, at_end * PAGE_NBYTES) if at_end else (0, 0)
     return _Rooms(youngest, first // PAGE_NBYTES, taken // PAGE_NBYTES, creation, size)
 
@@ -153,10 +156,10 @@ def _prepare_next(lease: Lease, extents: list[Extent], frame: bytes) -> None:
     import numpy as np
 
     facts = lease.facts
-    ids = tuple([source.segment_id for source in facts.references])
-    claims_of(lease.attachment).remember(lease, Extents(ids, np.array(extents, np.int64)), frame)
+    extents_now = Extents(ids_of(facts), np.array(extents, np.int64))
+    claims_of(lease.attachment).remember(lease, extents_now, frame)
     youngest = facts.references[-1]
-    if youngest.kind == PAGES:
+    if youngest.kind == PAGES and not youngest.is_spilled:
         start, nbytes = youngest.stored_nbytes, youngest.segment_nbytes
         with ignoring(ShmplaneError):
             lease.attachment.memory.room(

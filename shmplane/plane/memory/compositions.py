@@ -11,7 +11,8 @@ Rule 3. A private range is kept only if every page that was written is known, an
 Rule 4. No lock: a range is taken out of its table before anything else, which one thread alone can do.
 
 A page is known by its segment and its number there. Segments are never renamed, so pages with the same numbers are the same,
-whatever has become of the versions that showed them.
+whatever has become of the versions that showed them. A block that moved lies in another segment: what is remembered of it
+counts while the ids of its segments are those that its facts say.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ...errors import PlaneFull
 from ...system import PAGE_NBYTES, Mapping, Pages, PrivateMapping, own, round_to_pages
-from .extents import Extents, Piece, difference, limit_of
+from .extents import Extents, Piece, difference, ids_of, limit_of
 
 if TYPE_CHECKING:
     from ...manifest import BlockFacts
@@ -80,7 +81,7 @@ class Compositions:
         if not facts.references:
             return Extents.of_plain(facts)
         found = self._parsed.get((facts.row, facts.generation, facts.version))
-        if found is None:
+        if found is None or found.ids != ids_of(facts):
             stored = self._memory.readable(facts).view[facts.offset : facts.offset + facts.stored_nbytes]
             found = Extents.parse(facts, stored)
             self.remember(facts, found)
@@ -95,7 +96,7 @@ class Compositions:
     def get(self, facts: BlockFacts) -> Mapping:
         """A read-only mapping of the body, which all who look share."""
         known = self._shared.get((facts.row, facts.generation))
-        found = known.user() if known is not None else None
+        found = known.user() if known is not None and known.extents.ids == ids_of(facts) else None
         return found if isinstance(found, Mapping) else self._unless_full(self._compose, facts)
 
     def _compose(self, facts: BlockFacts) -> Mapping:
@@ -181,7 +182,7 @@ class Compositions:
         for number, some in by_source.items():
             source = sources[number]
             # One descriptor at a time, closed by a single call into C: Ctrl-C must not come between.
-            fd = memory.open_segment(source.segment_id, source.segment_nbytes)
+            fd = memory.open_segment(source.segment_id, source.segment_nbytes, is_spilled=source.is_spilled)
             try:
                 for at, _, first, pages in some:
                     mapping.lay(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Integers = npt.NDArray[np.int64]
 
-__all__ = ["MAX_EXTENTS", "Extent", "Extents", "Piece", "difference", "limit_of", "pack_extents", "pages_of"]
+__all__ = ["MAX_EXTENTS", "Extent", "Extents", "Piece", "difference", "ids_of", "limit_of", "pack_extents", "pages_of"]
 
 #: each is a mapping in every process that has the array open; the kernel allows 65,530 of them in all
 MAX_EXTENTS = 2048
@@ -90,7 +90,7 @@ class Extents:
         if nbytes % _EXTENT.size or not 0 < nbytes <= MAX_EXTENTS * _EXTENT.size:
             _refuse(facts, f"its table of extents has {nbytes} B")
         rows = np.frombuffer(stored, "<u4").reshape(-1, 3).astype(np.int64)
-        found = cls(tuple([source.segment_id for source in facts.references]), rows)
+        found = cls(ids_of(facts), rows)
         found._check(facts)
         return found
 
@@ -255,6 +255,11 @@ def pages_of(nbytes: int) -> int:
 
 def pack_extents(extents: Sequence[Extent]) -> bytes:
     return b"".join(_EXTENT.pack(*extent) for extent in extents)
+
+
+def ids_of(facts: BlockFacts) -> tuple[int, ...]:
+    """Of the segments that a composed array shows pages of, in the order of its sources."""
+    return tuple([source.segment_id for source in facts.references])
 
 
 def limit_of(source: BlockFacts) -> int:

@@ -4,6 +4,8 @@ Readers map read-only. Writable mappings are for the library alone: slabs it put
 it fills again; no view is ever built on one. A mapping in the cache is not a claim: its pages may be punched out by
 another process, which hurts nobody, since only who leases a block reads it. Segment ids are never used again, so a stale
 entry can never be taken for another segment.
+
+A segment in the spill directory is a file like any other, but that it has all its room on the disk before it is written.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ from .failures import fail, translate, translated
 
 if TYPE_CHECKING:
     from ...manifest import BlockFacts, Contents, Doomed, Place
+    from .spill_directory import SpillDirectory
 
 __all__ = ["SegmentMemory"]
 
@@ -72,11 +75,21 @@ class SegmentMemory:
         #: what else is kept of mappings, to be forgotten with them
         self.kept: list[OrderedDict[Any, Any]] = [self._rooms]
         self._mutex = threading.RLock()
+        #: where segments lie for which memory has no room; None: nowhere
+        self.spill: SpillDirectory | None = None
         #: whether this process may only read: a forked child without a part
         self.barred: bool = False
 
-    def path(self, segment_id: int) -> str:
-        return f"{self._directory}/s{segment_id}"
+    def path(self, segment_id: int, is_spilled: bool = False) -> str:
+        if not is_spilled:
+            return f"{self._directory}/s{segment_id}"
+        if self.spill is None:
+            raise PlaneCorrupt(
+                f"segment {segment_id} of the plane in {self._directory} was spilled, and the plane has no spill "
+                f"directory: its tables, or its file 'spill', were written over. Remove the plane.",
+                path=self._directory,
+            )
+        return self.spill.path(segment_id)
 
     def _link(self, segment_id: int) -> str:
         """Where the standard library finds an exported segment."""
@@ -102,7 +115,7 @@ class SegmentMemory:
         found = self._readable.get(facts.segment_id)
         if found is not None:
             return found
-        return self._map(self._readable, facts.segment_id, facts.segment_nbytes, writable=False)
+        return self._map(self._readable, facts.segment_id, facts.segment_nbytes, is_spilled=facts.is_spilled)
 
     def writable(self, segment_id: int, nbytes: int) -> Mapping:
         """A writable mapping of a slab, or of a segment that a block is being written to."""
@@ -136,13 +149,13 @@ class SegmentMemory:
         """The writable mapping of a segment that this process has filled before."""
         return self._writable.get(segment_id)
 
-    def _map(self, cache: OrderedDict[int, Mapping], segment_id: int, nbytes: int, *, writable: bool) -> Mapping:
+    def _map(self, cache: OrderedDict[int, Mapping], segment_id: int, nbytes: int, **how: bool) -> Mapping:
         try:
-            made = self._map_file(segment_id, nbytes, writable=writable)
+            made = self._map_file(segment_id, nbytes, **how)
         except own(PlaneFull):
             # Out of mappings: let go of those that nobody uses and try once more.
             self.drop()
-            made = self._map_file(segment_id, nbytes, writable=writable)
+            made = self._map_file(segment_id, nbytes, **how)
         self._keep(cache, segment_id, made)
         return made
 
@@ -152,8 +165,8 @@ class SegmentMemory:
             if len(cache) > _MOST_MAPPINGS:
                 cache.popitem(last=False)
 
-    def _map_file(self, segment_id: int, nbytes: int, *, writable: bool) -> Mapping:
-        fd = self.open_segment(segment_id, nbytes, writable=writable)
+    def _map_file(self, segment_id: int, nbytes: int, *, writable: bool = False, is_spilled: bool = False) -> Mapping:
+        fd = self.open_segment(segment_id, nbytes, writable=writable, is_spilled=is_spilled)
         try:
             mapping = Mapping(nbytes, writable=writable)
             mapping.lay(fd, mapping.nbytes)
@@ -163,11 +176,11 @@ class SegmentMemory:
         finally:
             os.close(fd)
 
-    def open_segment(self, segment_id: int, nbytes: int, *, writable: bool = False) -> int:
+    def open_segment(self, segment_id: int, nbytes: int, *, writable: bool = False, is_spilled: bool = False) -> int:
         """The file of a segment that a block lies in, which has at least the bytes that its row says."""
         if writable:
             self._check_part()
-        path = f"{self._directory}/s{segment_id}"
+        path = self.path(segment_id, is_spilled)
         try:
             fd = open_file(path, writable=writable)
         except own(FileNotFoundError):
@@ -198,7 +211,7 @@ class SegmentMemory:
 
     def window(self, facts: BlockFacts, nbytes: int, *, lease: object) -> Window:
         """The first bytes of a block that ``lease`` is one on, on pages of their own."""
-        fd = self.open_segment(facts.segment_id, facts.segment_nbytes)
+        fd = self.open_segment(facts.segment_id, facts.segment_nbytes, is_spilled=facts.is_spilled)
         try:
             with self.translated("mapping a block"):
                 return Window.open(fd, offset=facts.offset, nbytes=nbytes, lease=lease)
@@ -208,19 +221,26 @@ class SegmentMemory:
     def create(self, place: Place) -> int:
         """The empty file of a new segment, open for writing."""
         self._check_part()
-        with self.translated("making a segment"):
-            path = self.path(place.segment_id)
+        spill = self.spill if place.is_spilled else None
+        with self.translated("making a segment") if spill is None else spill.translated():
+            path = self.path(place.segment_id, place.is_spilled)
             try:
                 fd = create_file(path)
             except own(FileNotFoundError):
                 self._check_alive()
-                raise
+                if spill is None:
+                    raise
+                spill.make()
+                fd = create_file(path)
             try:
                 # Looked at when the file is there: until the word is set, nobody moves the directory away.
                 if self._is_destroyed():
                     unlink_quietly(path)
                     self._check_alive()
-                set_size(fd, place.nbytes)
+                if spill is None:
+                    set_size(fd, place.nbytes)
+                else:
+                    allocate(fd, place.nbytes)
             except BaseException:
                 os.close(fd)
                 raise
@@ -230,8 +250,9 @@ class SegmentMemory:
         """A new segment whose every page has memory behind it, so that stores cannot be SIGBUS."""
         fd = self.create(place)
         try:
-            with self.translated(f"reserving {place.nbytes:,} B"):
-                allocate(fd, place.nbytes)
+            if not place.is_spilled:  # which has its room already
+                with self.translated(f"reserving {place.nbytes:,} B"):
+                    allocate(fd, place.nbytes)
         finally:
             os.close(fd)
 
@@ -253,20 +274,20 @@ class SegmentMemory:
 
     def open_for_filling(self, place: Place) -> int:
         """The file of a warm segment that this process has not mapped."""
-        return self.open_writable(place.segment_id)
+        return self.open_writable(place.segment_id, place.is_spilled)
 
-    def open_writable(self, segment_id: int) -> int:
+    def open_writable(self, segment_id: int, is_spilled: bool = False) -> int:
         self._check_part()
         with self.translated("opening a segment to write it"):
             try:
-                return open_file(self.path(segment_id), writable=True)
+                return open_file(self.path(segment_id, is_spilled), writable=True)
             except own(FileNotFoundError):
                 self._check_alive()
                 raise
 
-    def lay_segment(self, mapping: Mapping, segment_id: int) -> None:
+    def lay_segment(self, mapping: Mapping, segment_id: int, is_spilled: bool = False) -> None:
         """Lay a whole segment over a range."""
-        fd = self.open_writable(segment_id)
+        fd = self.open_writable(segment_id, is_spilled)
         try:
             with self.translated("mapping a segment"):
                 mapping.lay(fd, mapping.nbytes)
@@ -277,7 +298,7 @@ class SegmentMemory:
         """Lay a segment over a range that a builder or buffer has reserved, and enter its pages."""
         warm = self._writable.get(place.segment_id)
         if warm is None or warm.nbytes < mapping.nbytes or not move_pages(warm, mapping):
-            self.lay_segment(mapping, place.segment_id)
+            self.lay_segment(mapping, place.segment_id, place.is_spilled)
             populate(mapping)
 
     def keep_pages(self, mapping: Mapping, place: Place) -> None:
@@ -313,7 +334,9 @@ class SegmentMemory:
             self._readable.pop(doomed.segment_id, None)
             self._writable.pop(doomed.segment_id, None)
             self._rooms.pop(doomed.segment_id, None)
-        path = self.path(doomed.segment_id)
+        if doomed.is_spilled and self.spill is None:
+            return True  # whatever the tables say, there is no file
+        path = self.path(doomed.segment_id, doomed.is_spilled)
         if not (doomed.exported or keep_pages):
             with ignoring(OSError, ShmplaneError):
                 fd = open_file(path, writable=True)
@@ -325,10 +348,10 @@ class SegmentMemory:
             self.remove_link(doomed.segment_id)
         return remove_entry(path)
 
-    def is_gone(self, segment_id: int) -> bool:
+    def is_gone(self, segment_id: int, is_spilled: bool = False) -> bool:
         """Whether the file of a segment is not there; False also when that cannot be found out."""
         try:
-            os.lstat(self.path(segment_id))
+            os.lstat(self.path(segment_id, is_spilled))
         except own(OSError) as error:
             return error.errno == errno.ENOENT
         return False

@@ -8,15 +8,17 @@ were handed out stay valid, since memory that somebody leases is unlinked but no
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import threading
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from ...errors import ClosedError, PlaneCorrupt, ShmplaneError
 from ...manifest import destroy as destroy_tables
-from ...manifest import destroy_unread
+from ...manifest import destroy_unread, read_spill_place
 from ...system import NOT_HAD, identity_of, ignoring, own, remove_tree, run_in_forked_child
+from ..memory.spill_directory import remove_spill
 from .patience import is_in_event_loop, moment
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ __all__ = [
     "leave",
     "opening",
     "remove_directory",
+    "removing_spill_of",
 ]
 
 #: the attachments of this process, by root and name
@@ -188,7 +191,19 @@ def remove_directory(path: str, ours: Container[tuple[int, int]]) -> None:
         os.rename(path, dead)
     except own(FileNotFoundError):
         return
-    remove_tree(dead)  # what cannot be removed now, for want of descriptors, is removed by the next ``gc``
+    with removing_spill_of(dead):
+        remove_tree(dead)  # what cannot be removed now, for want of descriptors, is removed by the next ``gc``
+
+
+@contextlib.contextmanager
+def removing_spill_of(path: str) -> Iterator[None]:
+    """When the directory of a plane that has ended is gone, what it has in its spill directory goes as well."""
+    place = None
+    with ignoring(OSError, ShmplaneError):
+        place = read_spill_place(path)
+    yield
+    if place is not None:
+        remove_spill(place)
 
 
 def _identity_at(path: str) -> tuple[int, int]:

@@ -157,7 +157,7 @@ def _leave_parent_behind(attachment: Attachment, prepared: Prepared | None) -> N
         attachment.lock.close()
     attachment.memory.after_fork()
     for memory in attachment.open_memory.living():
-        memory.make_private(attachment.memory.path(memory.place.segment_id))
+        memory.make_private(attachment.memory.path(memory.place.segment_id, memory.place.is_spilled))
         # Once: a child of this child has its copy from here.
         attachment.open_memory.discard(memory)
     for registry in list(attachment.registries.values()):

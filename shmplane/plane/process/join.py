@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 
 from ...errors import ClosedError
-from ...manifest import Manifest, Transaction, directory_of, open_files, take_slot
+from ...manifest import Manifest, Transaction, directory_of, open_files, read_spill_place, take_slot
 from ...system import check_directory, ignoring, own
+from ..memory.spill_directory import SpillDirectory
 from .attachment import Attachment
 from .close import abandon_opening, attached, leave, remove_directory
 from .fork import Forks
@@ -33,6 +34,9 @@ def try_join(root: str, name: str, path: str) -> Attachment | None:
             return None
         manifest = Manifest.open(manifest_fd, f"{path}/manifest")
         joining = Attachment(root, name, path, manifest=manifest, token=token, lock_fd=lock_fd, on_idle=leave)
+        place = read_spill_place(path)
+        if place is not None:
+            joining.memory.spill = SpillDirectory(place, root, name, joining.instance)
         joining.forks = Forks(joining)
         try:
             joined = joining.change(_join, joining)

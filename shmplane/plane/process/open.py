@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from typing import TYPE_CHECKING
 
 from ... import system
 from ...errors import (
@@ -24,7 +25,7 @@ from ...errors import (
     ShmplaneError,
 )
 from ...manifest import Manifest, Transaction, directory_of, take_slot
-from ...system import Token, create_file, ignoring, make_directory, own, require_platform
+from ...system import Token, create_file, ignoring, late, make_directory, own, require_platform
 from ..memory.failures import translate
 from .attachment import Attachment, Opened
 from .close import abandon_opening, attached, finish_leaving, leave, opening
@@ -32,6 +33,11 @@ from .fork import Forks
 from .join import try_join
 from .options import Options, check_options
 from .orphans import remove_for_room, remove_in_passing
+
+if TYPE_CHECKING:
+    from ..memory import spill_directory as spilling
+else:
+    spilling = late("shmplane.plane.memory.spill_directory")
 
 __all__ = ["open_attachment"]
 
@@ -95,7 +101,7 @@ def _join_or_create(root: str, name: str, *, create: bool, options: Options) -> 
                     root=root,
                 )
             if not attempt:
-                remove_in_passing(root)  # before the capacity is chosen by what is free
+                remove_in_passing(root, options.spill)  # before the capacity is chosen by what is free
             created = _try_create(root, name, path, options)
             if created is not None:
                 return created
@@ -138,12 +144,18 @@ def _try_create(root: str, name: str, path: str, options: Options) -> Attachment
         descriptors.append(lock_fd)
         manifest_fd = create_file(f"{private}/manifest")
         descriptors.append(manifest_fd)
+        if options.spill is not None:
+            spilling.prepare_spill(options.spill)
         capacity = options.capacity if options.capacity is not None else system.free_nbytes(root) // 2
         recycle = options.recycle if options.recycle is not None else capacity // 4
         manifest = Manifest.create(
             manifest_fd, options.limits, capacity=capacity, recycle=recycle, temporary=options.temporary
         )
         created = Attachment(root, name, path, manifest=manifest, token=token, lock_fd=lock_fd, on_idle=leave)
+        if options.spill is not None:
+            created.memory.spill = spilling.choose_spill(
+                private, options.spill, plane=name, instance=created.instance, root=root
+            )
         created.forks = Forks(created)
         created.change(_take_first_slot, created)
         try:
@@ -163,7 +175,7 @@ def _try_create(root: str, name: str, path: str, options: Options) -> Attachment
 
 def _remove_private(private: str) -> None:
     """Remove what was not renamed into place, by name: listing it would need a descriptor, which may have run out."""
-    for name in ("tokens", "lock", "manifest"):
+    for name in ("tokens", "lock", "manifest", "spill"):
         with ignoring(OSError):
             os.unlink(f"{private}/{name}")
     with ignoring(OSError):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import PlaneMismatch
 from ...manifest import Limits
 from ...names import check_count, parse_nbytes
+from ...system import own
 
 if TYPE_CHECKING:
     from .attachment import Attachment
@@ -23,6 +25,7 @@ class Options(NamedTuple):
     recycle: int | None
     limits: Limits
     temporary: bool = False
+    spill: str | None = None
 
 
 def parse_options(
@@ -32,6 +35,7 @@ def parse_options(
     max_processes: int,
     *,
     temporary: bool = False,
+    spill: str | os.PathLike[str] | None = None,
 ) -> Options:
     """What the arguments of ``Plane`` mean, or ``TypeError`` or ``ValueError``."""
     return Options(
@@ -41,7 +45,17 @@ def parse_options(
             check_count(max_blocks, "max_blocks is an int"), check_count(max_processes, "max_processes is an int")
         ),
         temporary=temporary,
+        spill=None if spill is None else _check_directory_name(spill),
     )
+
+
+def _check_directory_name(spill: str | os.PathLike[str]) -> str:
+    path = os.fspath(spill)
+    if not isinstance(path, str):
+        raise TypeError(f"spill is the path of a directory, not {spill!r}")
+    if not path or "\0" in path:
+        raise ValueError(f"spill is the path of a directory, not {spill!r}")
+    return os.path.abspath(path)
 
 
 def check_options(joined: Attachment, options: Options) -> None:
@@ -61,3 +75,28 @@ def check_options(joined: Attachment, options: Options) -> None:
                 asked=wanted,
                 found=found,
             )
+    if options.spill is not None:
+        _check_spill(joined, options.spill)
+
+
+def _check_spill(joined: Attachment, asked: str) -> None:
+    spill = joined.memory.spill
+    found = None if spill is None else spill.place.chosen
+    if found is None or not _is_same_directory(found, asked):
+        has = "no spill directory" if found is None else f"spill={found!r}"
+        raise PlaneMismatch(
+            f"plane {joined.name!r} has {has}, asked for {asked!r}. Leave the option out, or use the same value; where a "
+            f"plane spills to is chosen when it is made.",
+            option="spill",
+            asked=asked,
+            found=found,
+        )
+
+
+def _is_same_directory(found: str, asked: str) -> bool:
+    if found == asked:
+        return True
+    try:
+        return os.path.samestat(os.stat(found), os.stat(asked))
+    except own(OSError):
+        return False

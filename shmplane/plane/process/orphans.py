@@ -18,17 +18,19 @@ from ...errors import ShmplaneError
 from ...manifest import TEMPORARY_PREFIX, directory_of, why_left_over
 from ...system import check_directory, ignoring, late, own, remove_tree
 from ..memory.failures import translate
-from .close import attached, finish_leaving, leave
+from ..memory.spill_directory import remove_left_in_spill
+from .close import attached, finish_leaving, leave, removing_spill_of
 from .join import try_join
 from .patience import is_in_event_loop
 
 if TYPE_CHECKING:
     from ... import scopes
     from ...errors import PlaneFull
+    from .attachment import Attachment
 else:
     scopes = late("shmplane.scopes")
 
-__all__ = ["remove_for_room", "remove_in_passing", "remove_orphaned_files", "remove_orphans"]
+__all__ = ["remove_for_room", "remove_in_passing", "remove_left_behind", "remove_orphaned_files", "remove_orphans"]
 
 #: how long the search may go on where nobody asked for it, and in an event loop; a removal that has begun is finished
 _IN_PASSING_S, _FOR_ROOM_S = 0.1, 2.0
@@ -52,7 +54,8 @@ def _remove_if_left_over(root: str, entry: str, path: str) -> int:
     if (root, entry) in attached or why_left_over(path) is None:
         return 0
     if not entry.startswith(TEMPORARY_PREFIX):
-        return remove_tree(path)
+        with removing_spill_of(path):
+            return remove_tree(path)
     # Joining and leaving alone in it is what destroys a temporary plane, with all checks on the way.
     with ignoring(OSError, ShmplaneError):
         joined = try_join(root, entry, path)
@@ -75,10 +78,18 @@ def _entries(base: str) -> list[str]:
     return entries[first:] + entries[:first]
 
 
-def remove_in_passing(root: str) -> None:
-    """Before a plane is made: a moment's worth of it."""
+def remove_in_passing(root: str, spill: str | None) -> None:
+    """Before a plane is made: a moment's worth of it, and what is left where it is to spill to."""
     with ignoring(OSError, ShmplaneError):
         remove_orphans(root, seconds=_IN_PASSING_S)
+    if spill is not None:
+        remove_left_in_spill(spill, root)
+
+
+def remove_left_behind(attachment: Attachment) -> None:
+    """Remove what other planes left where this one spills to."""
+    if attachment.memory.spill is not None:
+        remove_left_in_spill(attachment.memory.spill.place.chosen, attachment.root)
 
 
 def remove_for_room(root: str, full: PlaneFull) -> bool:

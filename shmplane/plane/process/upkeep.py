@@ -84,7 +84,7 @@ def _free_segment_rows(tx: Transaction, attachment: Attachment) -> None:
     space = tx.space
     for segment_row, segment_id in space.doomed_segments():
         # Ids are never used again and a doomed file is never made again: one that is not there is gone for good.
-        if attachment.memory.is_gone(segment_id):
+        if attachment.memory.is_gone(segment_id, tx.segments.place[segment_row] > 0):
             space.forget_segment(segment_row, segment_id)
     space.trim(space.recycled_nbytes() // _SHARE_TRIMMED_FOR_ROWS + 1)
 
