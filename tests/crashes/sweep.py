@@ -25,6 +25,7 @@ from tests.crashes.draft_scenarios import DRAFT_SCENARIOS
 from tests.crashes.loading_scenarios import LOADING_SCENARIOS
 from tests.crashes.meter_scenarios import METER_SCENARIOS
 from tests.crashes.scenarios import BY_NAME, DIES_AT_WORK, RECOVERED
+from tests.crashes.spill_scenarios import SPILL_SCENARIOS
 from tests.support import thrown
 from tests.support.crashing import Scenario, World
 from tests.support.tracing import STORES, Bytecodes, wrap_columns
@@ -32,7 +33,8 @@ from tests.support.tracing import STORES, Bytecodes, wrap_columns
 NEVER = 2**62
 MOST_SHOWN = 5
 ALL_BY_NAME = BY_NAME | {
-    scenario.name: scenario for scenario in [*CACHE_SCENARIOS, *DRAFT_SCENARIOS, *LOADING_SCENARIOS, *METER_SCENARIOS]
+    scenario.name: scenario
+    for scenario in [*CACHE_SCENARIOS, *DRAFT_SCENARIOS, *LOADING_SCENARIOS, *METER_SCENARIOS, *SPILL_SCENARIOS]
 }
 KINDS = ["stores", "bytecodes", "recovery", *thrown.KINDS]
 
@@ -118,12 +120,17 @@ def run_recovery(
         world.close()
 
 
+def _spill_of(root: str, scenarios: list[Scenario]) -> str | None:
+    """The world's spill directory, for scenarios that need one."""
+    return f"{root}/spill" if any(scenario in SPILL_SCENARIOS for scenario in scenarios) else None
+
+
 def run(
     kind: str, scenarios: list[Scenario], root: str, *, sample: int | None, share: float | None = None
 ) -> Iterator[Result]:
     if kind == "stores":
         wrap_columns()
-    world = World(root, capacity=32 << 20)
+    world = World(root, capacity=32 << 20, spill=_spill_of(root, scenarios))
     try:
         for scenario in scenarios:
             yield sweep(world, scenario, kind, sample=sample, share=share)
