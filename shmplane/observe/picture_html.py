@@ -122,7 +122,10 @@ def _row(block: ShownBlock, processes: tuple[Process, ...]) -> Iterator[str]:
 def _shares(block: ShownBlock) -> str:
     title = div(_LINE, f"{text(block.label)} version {block.version} is made of")
     texts = [div("margin:0 0 0 12px", _share(share, number)) for number, share in enumerate(block.shares)]
-    return title + _runs(block.shares) + "".join(texts)
+    coarse = (
+        "" if block.shares[0].is_whole else div(QUIET, "a stretch with pages from several has the rarest one's number")
+    )
+    return title + _runs(block.shares) + "".join(texts) + coarse
 
 
 def _runs(shares: tuple[Share, ...]) -> str:

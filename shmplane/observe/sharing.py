@@ -1,4 +1,4 @@
-"""What a composed block is made of: which pages of an edited array, and which columns of an edited table, come from where.
+"""What a composed block is made of: which pages of an edited array or tree, or columns of an edited table, come from where.
 
 Nothing keeps the block's memory from being used again while it is read; the frame, which is read last, tells by its checksum
 whether that happened.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
@@ -39,10 +40,10 @@ class Share(NamedTuple):
 
     Attributes:
         source: whose it was: a version of a name, or what edits changed.
-        amount: pages of an array, columns of a table.
-        runs: of an array, in order, the pages that come next, of this source or (negative) of others; empty when there are
-            too many to show.
+        amount: pages of an array or a tree, columns of a table.
+        runs: of pages, in order, how many come next from this source or (negative) from others.
         columns: of a table, their names.
+        is_whole: false where there were too many runs to show: then each stretch goes to the rarest source in it.
     """
 
     source: str
@@ -50,6 +51,7 @@ class Share(NamedTuple):
     unit: str
     runs: tuple[int, ...] = ()
     columns: tuple[str, ...] = ()
+    is_whole: bool = True
 
 
 def read_shares(
@@ -63,7 +65,7 @@ def read_shares(
         if crc32(frame) != block.frame_crc:
             return ()
         names = [_name_source(tables, row, label_of) for row in block.references]
-        return _of_array(stored, names) if block.kind == "array" else _of_table(frame, names)
+        return _of_table(frame, names) if block.kind == "table" else _of_pages(stored, names)
     return ()
 
 
@@ -84,18 +86,46 @@ def _name_source(tables: TableCopy, row: int, label_of: Callable[[int], str]) ->
     return f"{label_of(row)} version {version}" if version else ADDED
 
 
-def _of_array(stored: bytes, names: list[str]) -> tuple[Share, ...]:
+def _of_pages(stored: bytes, names: list[str]) -> tuple[Share, ...]:
     extents = [(names[source], pages) for source, _, pages in _EXTENT.iter_unpack(stored)]
-    runs = [(name, sum(pages for _, pages in some)) for name, some in groupby(extents, key=lambda extent: extent[0])]
+    pages_of: dict[str, int] = {}
+    for source, pages in extents:
+        pages_of[source] = pages_of.get(source, 0) + pages
+    runs = _joined(extents)
+    is_whole = len(runs) <= _MOST_RUNS
+    if not is_whole:
+        runs = _joined(_stretches(runs, pages_of))
     return tuple(
         Share(
             name,
-            sum(pages for source, pages in runs if source == name),
+            amount,
             "page",
-            tuple(pages if source == name else -pages for source, pages in runs) if len(runs) <= _MOST_RUNS else (),
+            tuple(pages if source == name else -pages for source, pages in runs),
+            is_whole=is_whole,
         )
-        for name in dict.fromkeys(source for source, _ in runs)
+        for name, amount in sorted(pages_of.items(), key=lambda item: -item[1])
     )
+
+
+def _joined(runs: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
+    """What follows each other from one source, as one run."""
+    return [(name, sum(pages for _, pages in some)) for name, some in groupby(runs, key=itemgetter(0))]
+
+
+def _stretches(runs: list[tuple[str, int]], pages_of: dict[str, int]) -> Iterator[tuple[str, int]]:
+    """Equal stretches, each with the rarest source that has a page in it: what few edits touched would not be seen else."""
+    length = -(-sum(pages_of.values()) // _MOST_RUNS)
+    rarest, missing = "", length
+    for name, pages in runs:
+        while pages:
+            taken = min(pages, missing)
+            pages, missing = pages - taken, missing - taken
+            rarest = name if not rarest or pages_of[name] < pages_of[rarest] else rarest
+            if not missing:
+                yield rarest, length
+                rarest, missing = "", length
+    if rarest:
+        yield rarest, length - missing
 
 
 def _of_table(frame: bytes, names: list[str]) -> tuple[Share, ...]:

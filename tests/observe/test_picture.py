@@ -85,6 +85,26 @@ def test_an_edited_array_shows_which_pages_come_from_where(plane: Plane) -> None
     assert "1 page from edits" in page_of(plane.layout()).text
 
 
+def test_an_edited_tree_shows_which_pages_come_from_where(plane: Plane) -> None:
+    plane["model"] = {"weights": np.zeros(100_000), "bias": np.zeros(10)}
+    with plane.edit("model") as draft:
+        draft.tree["weights"][50_000] = 1.0
+    shares = next(block.shares for block in plane.layout().blocks if block.version == 2)
+    assert [(share.source, share.amount) for share in shares] == [("model version 1", 195), ("edits", 1)]
+
+
+def test_where_pages_come_from_many_places_in_turn_each_stretch_shows_the_rarest(plane: Plane) -> None:
+    plane["grid"] = np.zeros((4_000, 512))
+    with plane.edit("grid") as draft:
+        draft.array[1_000:2_000:20] = 1.0
+    shares = next(block.shares for block in plane.layout().blocks if block.version == 2)
+    assert [(share.source, share.amount, share.is_whole, share.runs) for share in shares] == [
+        ("grid version 1", 3_950, False, (1_000, -1_000, 2_000)),
+        ("edits", 50, False, (-1_000, 1_000, -2_000)),
+    ]
+    assert "rarest" in page_of(plane.layout()).text
+
+
 def test_an_edited_table_shows_which_columns_come_from_where(plane: Plane) -> None:
     plane["flights"] = pa.table({"a": np.arange(50_000), "b": np.arange(50_000.0), "fee": np.arange(50_000)})
     with plane.edit("flights") as draft:
