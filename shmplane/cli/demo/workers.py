@@ -56,9 +56,9 @@ class Worker:
 
     def kill(self) -> None:
         """SIGKILL, and wait until the kernel has taken everything back."""
-        if self.pid:
-            os.kill(self.pid, signal.SIGKILL)
-        self.pid = 0  # soon it may be another process's
+        for process in multiprocessing.active_children():  # one that has ended by itself is not among them
+            if process.pid == self.pid:
+                process.kill()
         self._executor.shutdown(cancel_futures=True)
 
 
