@@ -48,6 +48,9 @@ def _make_files(directory: Path) -> None:
     np.save(directory / "a.npy", ARRAY)
     np.savez(directory / "a.npz", a=ARRAY, b=np.arange(5))
     pq.write_table(pa.Table.from_batches(batches(4, 60_000)), directory / "a.parquet", row_group_size=60_000)
+    with shmplane.Plane.temporary(capacity="16MiB") as plane:
+        plane["x"] = {"w": ARRAY, "b": np.arange(5)}
+        plane.save("x", directory / "a.safetensors")
 
 
 def _loaded() -> dict[str, bytes]:
@@ -55,7 +58,7 @@ def _loaded() -> dict[str, bytes]:
     found = {}
     with tempfile.TemporaryDirectory() as directory, shmplane.Plane.temporary(capacity="16MiB") as plane:
         _make_files(Path(directory))
-        for name in ("a.npy", "a.npz", "a.parquet"):
+        for name in ("a.npy", "a.npz", "a.parquet", "a.safetensors"):
             with plane.load("x", Path(directory) / name) as block:
                 found[name] = bytes(block.buffer())
     return found
@@ -118,6 +121,15 @@ LOADING_SCENARIOS = [
     Scenario(
         "load a table", _load("a.parquet"), {}, {"target": LOADED["a.parquet"]}, cold=True, arrange=_arrange_files
     ),
+    # Not cold: what the turn before had is warm, and fits.
+    Scenario(
+        "load a table into warm memory",
+        _load("a.parquet"),
+        {"target": OLD},
+        {"target": LOADED["a.parquet"]},
+        arrange=_arrange_files,
+    ),
+    Scenario("load tensors", _load("a.safetensors"), {}, {"target": LOADED["a.safetensors"]}, arrange=_arrange_files),
     Scenario("save", _save, {"target": NEW}, arrange=_prepare_saved, inspect=_look_at_saved),
     Scenario("stream a table", _stream(5, 60_000), {}, {"target": streamed(5, 60_000)}, cold=True),
     Scenario("stream over a block", _stream(2, 60_000), {"target": OLD}, {"target": streamed(2, 60_000)}),
