@@ -28,19 +28,19 @@ _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 _WRITE = os.O_RDWR | os.O_CLOEXEC
 
 
-def open_to_read(path: str) -> int:
-    """The descriptor of a regular file; ``IsADirectoryError``, ``ValueError`` for anything else."""
+def open_to_read(path: str) -> tuple[int, int]:
+    """Descriptor and size of a regular file; ``IsADirectoryError``, ``ValueError`` for anything else."""
     fd = os.open(path, _READ)
     try:
-        mode = os.fstat(fd).st_mode
-        if stat.S_ISDIR(mode):
+        found = os.fstat(fd)
+        if stat.S_ISDIR(found.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-        if not stat.S_ISREG(mode):
+        if not stat.S_ISREG(found.st_mode):
             raise ValueError(f"{path} is no regular file")
     except BaseException:
         os.close(fd)
         raise
-    return fd
+    return fd, found.st_size
 
 
 def read_into(fd: int, offset: int, view: memoryview) -> int:

@@ -51,12 +51,12 @@ class Source:
 
     def __init__(self, path: str, progress: OnProgress = None) -> None:
         self.path = path
+        self.nbytes: int  #: how long it is when it is opened
         self._progress = progress
         self._reported = -1
         self._read_nbytes = 0  #: of the file, for what was handed out so far
         with translated("opening", path):
-            self._fd = open_to_read(path)
-            self.nbytes: int = os.fstat(self._fd).st_size
+            self._fd, self.nbytes = open_to_read(path)
 
     def close(self) -> None:
         os.close(self._fd)

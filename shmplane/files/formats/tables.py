@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ...errors import FileTruncated, ShmplaneError
 from ...system import own
+from ..failures import translated
 from .source import Source
 
 if TYPE_CHECKING:
@@ -38,6 +39,11 @@ def _check_ends(source: Source, magic: bytes, what: str) -> None:
 
 
 def _refuse(source: Source, what: str, error: BaseException) -> NoReturn:
+    if isinstance(error, ShmplaneError):
+        raise error
+    if isinstance(error, OSError) and error.errno is not None:  # of the system, and not Arrow's word for bad content
+        with translated("reading", source.path):
+            raise error
     raise ValueError(f"{source.path} cannot be read as {what}: {error}") from error
 
 
@@ -56,8 +62,6 @@ def _reader(source: Source, what: str, schema: Any, batches: Iterator[tuple[Any,
             except own(StopIteration):
                 return
             except own(pa.ArrowException, OSError, ValueError, TypeError, KeyError, NotImplementedError) as error:
-                if isinstance(error, ShmplaneError):
-                    raise
                 _refuse(source, what, error)
             source.count(done)
             yield batch
