@@ -15,7 +15,16 @@ from .freed import NOTHING, Freed
 from .limits import FORMAT, MAX_METERS, METER_WORDS, Limits, fingerprint_of_format
 from .membership import copy_leases, destroy, destroy_unread, release_slot, say_pid, take_slot
 from .metering import LEVEL_WORDS, OTHER_ROWS, Metering
-from .places import TEMPORARY_PREFIX, default_root, directory_of, link_prefix, open_files, plane_names, why_left_over
+from .places import (
+    TEMPORARY_PREFIX,
+    dead_links,
+    default_root,
+    directory_of,
+    link_prefix,
+    open_files,
+    plane_names,
+    why_left_over,
+)
 from .queues import EvictionQueues
 from .reading import BlockFacts, Contents, Reader, held_rows, not_found
 from .recovery import leave, rebuild, reclaim_slot, rows_of_owner
@@ -94,18 +103,18 @@ __getattr__ = late_names(
 
 __all__ = [
     "begin_copy", "begin_spilling", "Block", "BLOCK_STATES", "BlockFacts", "BlockInfo", "CELL_NBYTES", "checked",
-    "choose_victims", "Contents", "Coordination", "copy_leases", "copy_meters", "Counting", "CREATING",
-    "default_root", "destroy", "destroy_unread", "directory_of", "DOOMED", "Doomed", "emptied_segments",
-    "end_spilling", "evict", "evict_in_group", "EVICTABLE", "Evicted", "EvictionQueues", "expire_all",
-    "expire_some", "fingerprint_of_format", "FORMAT", "FREE", "Freed", "group_room", "GroupUse", "held_rows",
-    "is_left_in_spill", "is_rooted", "KEPT", "KIND_CODES", "KINDS", "leave", "LEVEL_WORDS", "Limits", "link_prefix",
-    "LIVE", "MAKING", "Manifest", "MAX_METERS", "MAX_REFERENCES", "METER_WORDS", "Metering", "MeterWords",
-    "move_blocks", "Need", "NeedSlab", "NEW_SPILL", "NO_TICKET", "not_found", "NOTHING", "open_files", "open_group",
-    "OTHER_ROWS", "Owner", "owner_of", "PAGES", "Place", "PLACES", "plane_names", "PlaneStatistics", "Process",
-    "Queues", "reach", "read_blocks", "read_counters", "read_groups", "read_published_name", "read_snapshot",
-    "read_spill_place", "read_summary", "read_superseded", "Reader", "rebuild", "reclaim_slot", "Reclaimed",
-    "release_slot", "row_of_name_word", "rows_of_owner", "say_pid", "Segment", "SEGMENT_STATES", "SemaphoreInfo",
-    "SemaphoreUse", "SMALL_NBYTES", "Snapshot", "spill_place", "spiller", "SpillPlace", "Stays", "STEPS", "Summary",
-    "TableCopier", "TableCopy", "take_slot", "TEMPORARY_PREFIX", "timestamp", "Transaction", "USED", "Victim",
-    "WAIT_BOUNDS", "WARM", "watch_bit", "why_left_over",
+    "choose_victims", "Contents", "Coordination", "copy_leases", "copy_meters", "Counting", "CREATING", "dead_links",
+    "default_root", "destroy", "destroy_unread", "directory_of", "Doomed", "DOOMED", "emptied_segments",
+    "end_spilling", "evict", "evict_in_group", "EVICTABLE", "Evicted", "EvictionQueues", "expire_all", "expire_some",
+    "fingerprint_of_format", "FORMAT", "FREE", "Freed", "group_room", "GroupUse", "held_rows", "is_left_in_spill",
+    "is_rooted", "KEPT", "KIND_CODES", "KINDS", "leave", "LEVEL_WORDS", "Limits", "link_prefix", "LIVE", "MAKING",
+    "Manifest", "MAX_METERS", "MAX_REFERENCES", "METER_WORDS", "Metering", "MeterWords", "move_blocks", "Need",
+    "NeedSlab", "NEW_SPILL", "NO_TICKET", "not_found", "NOTHING", "open_files", "open_group", "OTHER_ROWS", "Owner",
+    "owner_of", "PAGES", "Place", "PLACES", "plane_names", "PlaneStatistics", "Process", "Queues", "reach",
+    "read_blocks", "read_counters", "read_groups", "read_published_name", "read_snapshot", "read_spill_place",
+    "read_summary", "read_superseded", "Reader", "rebuild", "reclaim_slot", "Reclaimed", "release_slot",
+    "row_of_name_word", "rows_of_owner", "say_pid", "Segment", "SEGMENT_STATES", "SemaphoreInfo", "SemaphoreUse",
+    "SMALL_NBYTES", "Snapshot", "spill_place", "spiller", "SpillPlace", "Stays", "STEPS", "Summary", "TableCopier",
+    "TableCopy", "take_slot", "TEMPORARY_PREFIX", "timestamp", "Transaction", "USED", "Victim", "WAIT_BOUNDS", "WARM",
+    "watch_bit", "why_left_over",
 ]  # fmt: skip

@@ -7,15 +7,17 @@ made its directory is called ``.new-…``, while it is removed ``.dead-…``.
 from __future__ import annotations
 
 import os
+import stat
 import time
 
 from ..errors import ShmplaneError
-from ..system import Token, exists, open_file, own, read_start
+from ..system import Token, exists, ignoring, open_file, own, read_start
 from ..tables import WORD_NBYTES
 from .schema import Header
 
 __all__ = [
     "TEMPORARY_PREFIX",
+    "dead_links",
     "default_root",
     "directory_of",
     "link_prefix",
@@ -43,6 +45,19 @@ def directory_of(root: str) -> str:
 def link_prefix(root: str, plane: str) -> str:
     """The path of a plane's links for the standard library, up to the segment's id."""
     return f"{root}/shmplane.{os.geteuid()}.{plane}."
+
+
+def dead_links(root: str) -> list[str]:
+    """Links of planes that are gone: one whose segment has no other name belongs to nobody, and keeps its memory."""
+    prefix, found = f"shmplane.{os.geteuid()}.", []
+    with ignoring(OSError):
+        for entry in os.scandir(root):
+            if entry.name.startswith(prefix):
+                with ignoring(OSError):
+                    facts = entry.stat(follow_symlinks=False)
+                    if stat.S_ISREG(facts.st_mode) and facts.st_nlink == 1 and facts.st_uid == os.geteuid():
+                        found.append(entry.path)
+    return found
 
 
 def plane_names(root: str) -> list[str]:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ..errors import ShmplaneError
 from ..manifest import directory_of
+from ..scopes import reclaim_orphans
 from ..system import Token, check_directory, file_system_of, free_nbytes, memory_limit, require_platform
 from .checks import Check
 from .logind import check_logout
@@ -44,6 +45,7 @@ def check_host(root: str) -> Iterator[Check]:
         yield from _room(root)
         yield _own_directory(root)
         yield check_logout(root)
+    yield _temporary_files()
     yield _dirty_pages()
     yield _descriptors()
     yield _mappings()
@@ -150,6 +152,20 @@ def _cure_of_directory(path: str) -> str:
     return f"Look at {path} and who made it; then remove it, or set another root."
 
 
+def _temporary_files() -> Check:
+    """Those of scopes; a process that lives has its own locked."""
+    try:
+        left = reclaim_orphans(dry_run=True)
+    except (OSError, ShmplaneError) as error:
+        return Check(
+            "temporary files", "fail", str(error), "Look at it and who made it; then remove it, or set TMPDIR."
+        )
+    if left:
+        found = f"{count(left)} of scopes whose process was killed"
+        return Check("temporary files", "warn", found, "shmplane gc")
+    return Check("temporary files", "pass", "nothing is left of scopes whose process was killed")
+
+
 def _dirty_pages() -> Check:
     release = platform.release()
     numbers = tuple(int(part) for part in release.split("-")[0].split(".")[:2] if part.isdigit())
@@ -174,7 +190,9 @@ def _mappings() -> Check:
     try:
         found = int(Path("/proc/sys/vm/max_map_count").read_text(encoding="ascii"))
     except (OSError, ValueError) as error:
-        return Check("mappings", "warn", f"vm.max_map_count cannot be read: {error}")
+        return Check(
+            "mappings", "warn", f"vm.max_map_count cannot be read: {error}", "Mount /proc without restrictions."
+        )
     if found < _USUAL_MAPPINGS:
         return Check(
             "mappings", "warn", f"vm.max_map_count is {count(found)}", f"sysctl -w vm.max_map_count={_USUAL_MAPPINGS}"

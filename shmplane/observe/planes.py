@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from .units import count, nbytes, some
 
 if TYPE_CHECKING:
     from ..manifest import Snapshot, Summary
+    from .open import Reading
 
 __all__ = ["check_planes", "plane_checks"]
 
@@ -34,7 +36,9 @@ def _plane(name: str, root: str) -> Iterator[Check]:
     label = f"plane {name}"
     try:
         with reading(name, root) as plane:
+            segments = _segment_files(plane.path)  # first: what is made meanwhile is no stranger
             snapshot = plane.snapshot()
+            strangers = _strangers(plane, snapshot, segments)
     except PlaneNotFound:
         return  # removed meanwhile
     except PlaneSecurityError as error:
@@ -44,8 +48,28 @@ def _plane(name: str, root: str) -> Iterator[Check]:
     except (ShmplaneError, OSError, ValueError) as error:
         yield Check(label, "fail", str(error), f"shmplane rm {name} --plane --force")
         return
-    problems = [replace(check, name=label) for check in plane_checks(snapshot) if check.status != "pass"]
+    problems = [replace(check, name=label) for check in (*plane_checks(snapshot), *strangers) if check.status != "pass"]
     yield from problems or [Check(label, "pass", _describe(snapshot.summary))]
+
+
+def _segment_files(path: str) -> list[str]:
+    return [entry for entry in os.listdir(path) if entry.startswith("s") and entry[1:].isdecimal()]
+
+
+def _strangers(plane: Reading, snapshot: Snapshot, files: list[str]) -> list[Check]:
+    """Files like segments that no row of the tables knows: somebody else put them there, or wrote over the tables."""
+    known = {f"s{segment.id}" for segment in snapshot.segments.values()}
+    paths = [path for entry in files if entry not in known and os.path.exists(path := f"{plane.path}/{entry}")]
+    if not paths or snapshot.summary.approximate:
+        return []
+    return [
+        Check(
+            "files",
+            "warn",
+            f"{some(len(paths), 'file')} of its directory {'is' if len(paths) == 1 else 'are'} in no table: {paths[0]}",
+            f"Nothing of the plane lies there: rm {paths[0]}" + (", and so on" if len(paths) > 1 else ""),
+        )
+    ]
 
 
 def _describe(summary: Summary) -> str:

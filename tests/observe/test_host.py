@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ import pytest
 import shmplane
 from shmplane import observe
 from shmplane.observe.units import count, nbytes, seconds, some
+from shmplane.scopes import reclaim_orphans
 from shmplane.system import MemoryLimit, free_nbytes, memory_limit, room
+from tests.support.processes import Child
 
 
 def test_every_part_of_the_host_is_checked_and_nothing_is_left(plane_root: Path) -> None:
@@ -26,6 +29,28 @@ def test_every_problem_names_its_cure(plane_root: Path, monkeypatch: pytest.Monk
     found = {check.name: check for check in observe.check_host(str(plane_root))}
     assert found["descriptors"].status == "warn"
     assert all(check.cure for check in found.values() if check.status != "pass")
+
+
+def live_with_a_temporary_file():
+    with shmplane.Scope() as scope:
+        yield str(scope.temporary_file())
+
+
+def test_temporary_files_of_killed_processes_are_found(
+    plane_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    with Child(live_with_a_temporary_file) as child:
+        child.next()
+        found = {check.name: check for check in observe.check_host(str(plane_root))}["temporary files"]
+        assert found.status == "pass"
+        child.kill()
+    found = {check.name: check for check in observe.check_host(str(plane_root))}["temporary files"]
+    assert (found.status, found.cure) == ("warn", "shmplane gc")
+    reclaim_orphans()
+    found = {check.name: check for check in observe.check_host(str(plane_root))}["temporary files"]
+    assert found.status == "pass"
 
 
 def test_a_root_that_is_not_there_fails_and_the_rest_is_still_checked() -> None:

@@ -72,3 +72,33 @@ def test_nothing_is_removed_from_a_directory_that_others_can_write(plane_root: P
     assert (directory / ".dead-0" / "file").exists()
     directory.chmod(0o700)
     assert remove_orphans(str(plane_root)) == 1
+
+
+def test_a_link_for_other_programs_is_left_over_once_its_plane_is_gone(plane_root: Path) -> None:
+    with shmplane.Plane("p") as plane:
+        plane["x"] = bytes(100_000)
+        directory = Path(observe.directory_of(str(plane_root)))
+        segment = next((directory / "p").glob("s[0-9]*"))
+        link = plane_root / f"shmplane.{os.geteuid()}.p.1"
+        os.link(segment, link)
+        assert observe.leftovers(str(plane_root)) == []
+        plane.destroy()
+    (left,) = observe.leftovers(str(plane_root))
+    assert (left.path, left.nbytes) == (str(link), link.stat().st_blocks * 512)
+    (check,) = observe.check_planes(str(plane_root))
+    assert (check.status, check.cure) == ("warn", "shmplane gc")
+    remove_orphans(str(plane_root))
+    assert not link.exists()
+
+
+def test_a_file_in_a_plane_that_no_table_knows_is_found_and_the_others_are_not(plane_root: Path) -> None:
+    with shmplane.Plane("p") as plane:
+        plane["x"] = bytes(100_000)
+        assert [check.status for check in observe.check_planes(str(plane_root))] == ["pass"]
+        stranger = Path(observe.directory_of(str(plane_root))) / "p" / "s12345"
+        stranger.touch(0o600)
+        (check,) = observe.check_planes(str(plane_root))
+        assert check.status == "warn"
+        assert check.cure == f"Nothing of the plane lies there: rm {stranger}"
+        stranger.unlink()
+        plane.destroy()

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 import time
 from math import inf
 from typing import TYPE_CHECKING
 
 from ...errors import ShmplaneError
-from ...manifest import TEMPORARY_PREFIX, directory_of, why_left_over
+from ...manifest import TEMPORARY_PREFIX, dead_links, directory_of, why_left_over
 from ...system import check_directory, ignoring, late, own, remove_tree
 from ..memory.failures import translate
 from ..memory.spill_directory import remove_left_in_spill
@@ -111,12 +110,6 @@ def remove_orphaned_files() -> int:
 
 
 def _remove_dead_links(root: str) -> None:
-    """Remove links of planes that are gone: a link whose segment has no other name belongs to nobody."""
-    prefix = f"shmplane.{os.geteuid()}."
-    with ignoring(OSError):
-        for entry in os.scandir(root):
-            if entry.name.startswith(prefix):
-                with ignoring(OSError):
-                    found = entry.stat(follow_symlinks=False)
-                    if stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_uid == os.geteuid():
-                        os.unlink(entry.path)
+    for path in dead_links(root):
+        with ignoring(OSError):
+            os.unlink(path)
