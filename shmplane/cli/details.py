@@ -181,12 +181,13 @@ def _block(plane: Reading, options: Namespace, out: Output) -> int:
             "leaves": said.leaves,
             "segment": segment.id,
             "segment_nbytes": segment.nbytes,
+            "place": segment.place,
             "offset": block.offset,
             "pids": [process.pid for process in holders],
         }
         out.json(root=options.root, plane=options.plane, block=fields)
         return OK
-    where = f"segment {segment.id}, {nbytes(segment.nbytes)}"
+    where = f"segment {segment.id}, {nbytes(segment.nbytes)}" + ", on disk" * segment.is_spilled
     _facts(
         out,
         {

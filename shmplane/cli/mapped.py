@@ -32,6 +32,7 @@ def _fields(layout: Layout) -> dict[str, Any]:
         "used_nbytes": layout.used_nbytes,
         "recycled_nbytes": layout.recycled_nbytes,
         "free_nbytes": layout.free_nbytes,
+        "spilled_nbytes": layout.spilled_nbytes,
         "segments": [segment._asdict() for segment in layout.segments],
         "more_segments": layout.more_segments,
         "more_segments_nbytes": layout.more_segments_nbytes,

@@ -64,7 +64,7 @@ def _read_frame(plane: Reading, snapshot: Snapshot, block: Block) -> bytes | Non
     if start > segment.nbytes or block.frame_nbytes > segment.nbytes - start:
         return None
     try:
-        with os.fdopen(open_file(plane.segment_path(segment.id)), "rb") as file:
+        with os.fdopen(open_file(plane.segment_path(segment.id, segment.is_spilled)), "rb") as file:
             file.seek(start)
             return file.read(block.frame_nbytes)
     except FileNotFoundError:

@@ -29,6 +29,7 @@ from ..manifest import (
     open_files,
     read_groups,
     read_snapshot,
+    read_spill_place,
     read_summary,
 )
 from ..names import check_plane_name
@@ -93,8 +94,10 @@ class Reading:
         counts = checked(self.name, read_counts, manifest)
         return counts, checked(self.name, copy_meters, manifest), checked(self.name, read_groups, manifest)
 
-    def segment_path(self, segment_id: int) -> str:
-        return f"{self.path}/s{segment_id}"
+    def segment_path(self, segment_id: int, is_spilled: bool = False) -> str:
+        """Where a segment's file lies: beside the manifest, or where the plane spills to."""
+        place = read_spill_place(self.path) if is_spilled else None
+        return f"{self.path if place is None else place.directory}/s{segment_id}"
 
     def tables(self, *, with_blocks: bool) -> tuple[TableCopy, bool]:
         """The tables, and whether they were copied while somebody else held the lock."""

@@ -18,6 +18,7 @@ from ..manifest import (
     CREATING,
     FREE,
     LIVE,
+    PLACES,
     SEGMENT_STATES,
     WARM,
     Snapshot,
@@ -104,14 +105,14 @@ def read_layout(
     root: str,
     tables: TableCopy,
     *,
-    segment_path: Callable[[int], str],
+    segment_path: Callable[[int, bool], str],
     own_slot: int = -1,
     approximate: bool = False,
 ) -> Layout:
     """The layout that a copy of the tables shows.
 
     Args:
-        segment_path: where a segment's file lies, by its id.
+        segment_path: where a segment's file lies, by its id and whether it was spilled.
         own_slot: of the process that asks, if it has one.
         approximate: the copy was made without the lock, which somebody holds for too long.
 
@@ -130,6 +131,7 @@ def read_layout(
         used_nbytes=summary.used_nbytes,
         recycled_nbytes=summary.recycled_nbytes,
         free_nbytes=summary.free_nbytes,
+        spilled_nbytes=summary.spilled_nbytes,
         segments=segments,
         more_segments=more,
         more_segments_nbytes=more_nbytes,
@@ -152,7 +154,7 @@ def layout_of(plane: Reading) -> Layout:
 
 
 def _shown_blocks(
-    tables: TableCopy, columns: _Columns, summary: Summary, segment_path: Callable[[int], str]
+    tables: TableCopy, columns: _Columns, summary: Summary, segment_path: Callable[[int, bool], str]
 ) -> tuple[tuple[ShownBlock, ...], int]:
     leased = {row for process in summary.processes for row in process.leases}
     stale = _stale_rows(columns, summary)
@@ -190,7 +192,7 @@ def _nbytes_of_segment(tables: TableCopy, segment: int) -> int:
 
 
 def _shown_block(
-    tables: TableCopy, columns: _Columns, block: Block, is_stale: bool, *, segment_path: Callable[[int], str]
+    tables: TableCopy, columns: _Columns, block: Block, is_stale: bool, *, segment_path: Callable[[int, bool], str]
 ) -> ShownBlock:
     def label_of(row: int) -> str:
         return _label(tables, row)
@@ -203,6 +205,7 @@ def _shown_block(
         state=_state_of(block),
         holders=block.holders,
         is_stale=is_stale,
+        place=block.place,
         shares=read_shares(tables, block, segment_path, label_of) if block.references else (),
     )
 
@@ -228,7 +231,8 @@ def _shown_segments(
     segments = tables.segments
     states, sizes = segments.state.tolist(), segments.nbytes.tolist()
     rows = [row for row, state in enumerate(states) if state != FREE]
-    chosen = nlargest(MOST_SEGMENTS, rows, key=lambda row: (states[row] != WARM, sizes[row]))
+    places = segments.place.tolist()
+    chosen = nlargest(MOST_SEGMENTS, rows, key=lambda row: (states[row] != WARM, not places[row], sizes[row]))
     wanted = {row + 1 for row in chosen}
     inside: dict[int, int] = {
         segment - 1: row
@@ -256,7 +260,8 @@ def _shown_segment(tables: TableCopy, row: int, block: Block | None) -> ShownSeg
         label = block.name if block.name is not None else _label(tables, block.row)
         version = f" version {block.version}" if block.version else ""
         what = "pages that an edit changed" if kind == "pages" else f"{label}{version}"
-    return ShownSegment(segments.id[row], state, nbytes, used, what, kind)
+    place = PLACES.get(segments.place[row], "unknown")
+    return ShownSegment(segments.id[row], state, nbytes, used, what, kind=kind, place=place)
 
 
 def _advice(summary: Summary, tables: TableCopy, columns: _Columns, own_slot: int) -> Iterable[Advice]:

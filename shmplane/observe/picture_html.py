@@ -66,6 +66,7 @@ def _head(layout: Picture) -> str:
         ("free", layout.free_nbytes, ""),
     )
     said = ", ".join(f"{show_nbytes(size)} {what}" for what, size, _ in parts)
+    said += f"; {show_nbytes(layout.spilled_nbytes)} spilled to disk" if layout.spilled_nbytes else ""
     shown = bar((size, what if size * 8 > layout.capacity else "", style) for what, size, style in parts)
     return div(f"{_LINE};font-weight:bold", text(title)) + shown + div(QUIET, said)
 
@@ -76,7 +77,8 @@ def _segment(segment: ShownSegment) -> str:
     share = segment.used_nbytes / max(segment.nbytes, 1)
     full = "empty" if not share else "under 1% used" if share < 0.01 else f"{share:.0%} used"
     kind = f", {segment.kind}" if segment.kind not in ("", "slab", "making") else ""
-    line = f"{size}: {text(segment.what)}{kind}, {full}"
+    place = " on disk" if segment.place == "spill" else ""
+    line = f"{size}{place}: {text(segment.what)}{kind}, {full}"
     parts = (
         (segment.used_nbytes, letter, f"background-color:{colour};color:#fff"),
         (segment.nbytes - segment.used_nbytes, "", ""),
@@ -104,7 +106,8 @@ def _process(process: Process, is_own: bool) -> str:
 
 def _row(block: ShownBlock, processes: tuple[Process, ...]) -> Iterator[str]:
     version = f" v{block.version}" if block.version else ""
-    notes = [note for note in (block.state if block.state != "live" else "", "stale" * block.is_stale) if note]
+    place = "on disk" if block.place == "spill" else ""
+    notes = [note for note in ("" if block.state == "live" else block.state, place, "stale" * block.is_stale) if note]
     note = f'<div style="{QUIET}">{text(", ".join(notes))}</div>' if notes else ""
     style = f"{_CELL};text-align:left;word-break:break-word"
     letter, _ = _KINDS.get(block.kind, _OTHER)

@@ -27,6 +27,7 @@ class ShownSegment(NamedTuple):
         used_nbytes: by blocks; the rest of the bar is empty.
         what: what is in it, as a text.
         kind: of the block that has it; "slab" where small blocks share it; "" where it is empty.
+        place: of its file: "memory", or "spill" on disk.
     """
 
     id: int
@@ -35,6 +36,7 @@ class ShownSegment(NamedTuple):
     used_nbytes: int
     what: str
     kind: str
+    place: str
 
 
 class ShownBlock(NamedTuple):
@@ -44,6 +46,7 @@ class ShownBlock(NamedTuple):
         label: its name; what it is when it has none.
         holders: slots of the processes that lease it.
         is_stale: a process that ended leases it, or was making it.
+        place: of its own bytes: "memory", or "spill" on disk.
         shares: what it is made of, when other blocks have bytes of it.
     """
 
@@ -54,6 +57,7 @@ class ShownBlock(NamedTuple):
     state: str
     holders: tuple[int, ...]
     is_stale: bool
+    place: str
     shares: tuple[Share, ...] = ()
 
 
@@ -64,7 +68,8 @@ class Picture:
     Attributes:
         name, root: of the plane.
         capacity, used_nbytes, recycled_nbytes, free_nbytes: used + recycled + free = capacity.
-        segments: the largest, for a bar each; ``more_segments`` others have ``more_segments_nbytes``.
+        spilled_nbytes: on disk, beside the capacity.
+        segments: the largest, those in memory first, for a bar each; ``more_segments`` others have ``more_segments_nbytes``.
         blocks: stale ones first, then the largest; ``more_blocks`` are left out.
         processes: those that ended first, then by their leases; ``more_processes`` are left out.
         advice: what is to be seen to, with the cure.
@@ -77,6 +82,7 @@ class Picture:
     used_nbytes: int
     recycled_nbytes: int
     free_nbytes: int
+    spilled_nbytes: int
     segments: tuple[ShownSegment, ...]
     more_segments: int
     more_segments_nbytes: int

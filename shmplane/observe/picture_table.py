@@ -35,6 +35,7 @@ def table_of_blocks(tables: TableCopy, processes: Iterable[Process]) -> pa.Table
             pa.int64(),
             [segments[block.segment] if 0 <= block.segment < len(segments) else None for block in blocks],
         ),
+        "place": (pa.string(), [block.place for block in blocks]),
         "offset": (pa.int64(), [block.offset for block in blocks]),
         "leases": (pa.int32(), [len(block.holders) for block in blocks]),
         "holders": (pa.list_(pa.int32()), [block.holders for block in blocks]),

@@ -28,10 +28,11 @@ def text_of_layout(layout: Picture) -> str:
 
 def _lines(layout: Picture) -> Iterator[str]:
     used, warm, free = layout.used_nbytes, layout.recycled_nbytes, layout.free_nbytes
+    spilled = f"; {show_nbytes(layout.spilled_nbytes)} spilled to disk" if layout.spilled_nbytes else ""
     yield f"plane {layout.name} in {layout.root}"
     yield (
         f"{show_nbytes(used)} used + {show_nbytes(warm)} recycled + {show_nbytes(free)} free "
-        f"= {show_nbytes(layout.capacity)}"
+        f"= {show_nbytes(layout.capacity)}{spilled}"
     )
     yield ""
     yield "segments (# used, . empty):"
@@ -55,7 +56,9 @@ def _bar(segment: ShownSegment) -> str:
 
 
 def _kind(segment: ShownSegment) -> str:
-    return f" ({segment.kind})" if segment.kind not in ("", "slab", "pages", "making") else ""
+    notes = [segment.kind] if segment.kind not in ("", "slab", "pages", "making") else []
+    notes += ["on disk"] if segment.place == "spill" else []
+    return f" ({', '.join(notes)})" if notes else ""
 
 
 def _matrix(layout: Picture) -> Iterator[str]:
@@ -79,6 +82,7 @@ def _matrix(layout: Picture) -> Iterator[str]:
 
 def _note(block: ShownBlock) -> str:
     notes = [block.state] if block.state != "live" else []
+    notes += ["on disk"] if block.place == "spill" else []
     return ", ".join([*notes, *(["stale"] if block.is_stale else [])])
 
 

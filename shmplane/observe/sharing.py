@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
 from ..errors import ShmplaneError
-from ..manifest import PAGES
+from ..manifest import PAGES, PLACES
 from ..system import ignoring, late, open_file
 
 if TYPE_CHECKING:
@@ -55,13 +55,15 @@ class Share(NamedTuple):
 
 
 def read_shares(
-    tables: TableCopy, block: Block, segment_path: Callable[[int], str], label_of: Callable[[int], str]
+    tables: TableCopy, block: Block, segment_path: Callable[[int, bool], str], label_of: Callable[[int], str]
 ) -> tuple[Share, ...]:
     """What a block with references is made of; nothing when that cannot be told any more."""
     if not 0 <= block.segment < tables.segments.rows or not 0 <= block.stored_nbytes <= _MOST_NBYTES:
         return ()
     with ignoring(ShmplaneError, OSError, ValueError, struct.error, IndexError):
-        stored, frame = _read(segment_path(tables.segments.id[block.segment]), block)
+        segments = tables.segments
+        is_spilled = PLACES.get(segments.place[block.segment]) == "spill"
+        stored, frame = _read(segment_path(segments.id[block.segment], is_spilled), block)
         if crc32(frame) != block.frame_crc:
             return ()
         names = [_name_source(tables, row, label_of) for row in block.references]

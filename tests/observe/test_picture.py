@@ -85,6 +85,30 @@ def test_an_edited_array_shows_which_pages_come_from_where(plane: Plane) -> None
     assert "1 page from edits" in page_of(plane.layout()).text
 
 
+def test_what_was_spilled_says_that_it_is_on_disk(plane_root: Path, tmp_path: Path) -> None:
+    with Plane("market", root=str(plane_root), capacity=2 * MIB, spill=tmp_path) as plane:
+        plane["grid"] = np.zeros(65_536)
+        with plane.edit("grid") as draft:
+            draft.array[0] = 1
+        for number in range(6):
+            plane[f"n/{number}"] = np.full(65_536, number, "i4")
+        layout = plane.layout()
+        assert layout.spilled_nbytes == plane.stats().spilled_nbytes > 0
+        places = {block.label: block.place for block in layout.blocks if block.version == 1}
+        assert places["n/5"] == "memory"
+        assert [segment.place for segment in layout.segments] == sorted(segment.place for segment in layout.segments)
+        for text in (layout.text(), page_of(layout).text, run("map", "market")):
+            assert "on disk" in text
+            assert "spilled to disk" in text
+            assert "pages from grid version 1" in text
+        assert set(layout.to_arrow()["place"].to_pylist()) == {"spill", "memory"}
+        assert json.loads(run("map", "market", "--json"))["spilled_nbytes"] == layout.spilled_nbytes
+        spilled = next(label for label, place in places.items() if label != "grid" and place == "spill")
+        assert "on disk" in run("info", "market", spilled)
+        assert json.loads(run("info", "market", spilled, "--json"))["block"]["place"] == "spill"
+        plane.destroy()
+
+
 def test_an_edited_tree_shows_which_pages_come_from_where(plane: Plane) -> None:
     plane["model"] = {"weights": np.zeros(100_000), "bias": np.zeros(10)}
     with plane.edit("model") as draft:
