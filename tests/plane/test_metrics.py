@@ -62,6 +62,18 @@ def test_blocks_are_told_by_kind_and_memory_by_state(plane: shmplane.Plane) -> N
     assert plane.metrics().leases == 0
 
 
+def test_thousands_of_blocks_are_counted_one_by_one(plane: shmplane.Plane) -> None:
+    for number in range(5000):
+        plane[f"n{number}"] = b"x" if number % 3 else [number]
+    for number in range(0, 5000, 5):
+        del plane[f"n{number}"]
+    left = [number for number in range(5000) if number % 5]
+    of_json = sum(number % 3 == 0 for number in left)
+    found = plane.metrics()
+    assert found.blocks == {"bytes": len(left) - of_json, "json": of_json}
+    assert found.names == len(left)
+
+
 def test_what_killed_processes_counted_stays_and_is_counted_once(plane: shmplane.Plane) -> None:
     plane["a"] = b"x"
     before = last = plane.metrics()

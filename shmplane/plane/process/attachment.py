@@ -121,7 +121,7 @@ class Attachment:
         return self._in_time(result) if result is NOT_HAD else result
 
     def look(self, operation: Callable[[Transaction, *Ts], R], *args: *Ts) -> R:
-        """``change`` for what stores one word at most, so that there is nothing to mark as under way."""
+        """``change`` for what stores one word at most, counts aside, so that there is nothing to mark as under way."""
         result = self._attempt(LOCK_TIMEOUT_S, False, operation, args)
         return self._in_time(result) if result is NOT_HAD else result
 
