@@ -68,6 +68,20 @@ class Source:
             self._reported = done
             self._progress(done, self.nbytes)
 
+    def check_whole(self) -> None:
+        """``FileTruncated`` when somebody cut the file since it was opened: a text may end anywhere."""
+        with translated("reading", self.path):
+            found = os.fstat(self._fd).st_size
+        if found < self.nbytes:
+            raise self._shorter()
+
+    def _shorter(self) -> FileTruncated:
+        return FileTruncated(
+            f"{self.path} became shorter while it was read: it had {self.nbytes:,} B. Load it again.",
+            path=self.path,
+            needed=self.nbytes,
+        )
+
     def share(self) -> float:
         """How much of the file what was handed out comes from; of a table."""
         return self._read_nbytes / max(self.nbytes, 1)
@@ -107,11 +121,7 @@ class Source:
         else:
             found = self._fill(view, offset)
         if found < view.nbytes:
-            raise FileTruncated(
-                f"{self.path} became shorter while it was read: it had {self.nbytes:,} B. Load it again.",
-                path=self.path,
-                needed=self.nbytes,
-            )
+            raise self._shorter()
 
     def _helps_in_two(self, offset: int, nbytes: int) -> bool:
         is_in_memory = is_cached(self._fd, offset + nbytes // 2) and is_cached(self._fd, offset + nbytes - 1)

@@ -60,6 +60,7 @@ def _reader(source: Source, what: str, schema: Any, batches: Iterator[tuple[Any,
             try:
                 batch, done = next(batches)
             except own(StopIteration):
+                source.check_whole()
                 return
             except own(pa.ArrowException, OSError, ValueError, TypeError, KeyError, NotImplementedError) as error:
                 _refuse(source, what, error)
@@ -204,14 +205,13 @@ def read_csv(source: Source, guessed: dict[str, str], **options: Any) -> Any:
         raise TypeError(f"a CSV file is not read with {', '.join(sorted(options))}")
     types = {name: pa.type_for_alias(alias) for name, alias in guessed.items()}
     given[2].column_types = {**types, **_as_types(given[2].column_types)}
-    file = _Counting(source)
     try:
-        stream = csv.open_csv(file, *given)
+        stream = csv.open_csv(pa.OSFile(source.path), *given)
     except own(pa.ArrowException, OSError) as error:
         _refuse(source, "CSV", error)
 
-    # Arrow reads ahead; a batch comes of one block.
-    blocks = ((batch, min(file.offset, count * given[0].block_size)) for count, batch in enumerate(stream, 1))
+    # A batch comes of one block; the file itself is read ahead of that.
+    blocks = ((batch, count * given[0].block_size) for count, batch in enumerate(stream, 1))
     return _reader(source, "CSV", stream.schema, blocks)
 
 
@@ -240,27 +240,6 @@ def widen(error: BaseException | None, names: list[str], guessed: dict[str, str]
         return False
     guessed[name] = wider
     return True
-
-
-class _Counting:
-    """The file, as Arrow reads one; it tells how far that has come."""
-
-    closed = False
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self.offset = 0
-
-    def read(self, nbytes: int = -1) -> bytes:
-        data = self._source.head(self._source.nbytes if nbytes < 0 else nbytes, self.offset)
-        self.offset += len(data)
-        return data
-
-    def readable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        """Closed by whoever opened it."""
 
 
 def write_csv(out: ReplacingFile, table: pa.Table) -> None:

@@ -260,15 +260,15 @@ class SegmentMemory:
         """The same for a warm one: what was a block of pages may have pages that nobody ever wrote."""
         fd = self.open_writable(place.segment_id)
         try:
-            if backed_nbytes(fd) < place.nbytes:
-                with self.translated(f"reserving {place.nbytes:,} B"):
+            with self.translated(f"reserving {place.nbytes:,} B"):
+                if backed_nbytes(fd) < place.nbytes:
                     allocate(fd, place.nbytes)
         finally:
             os.close(fd)
 
     def keep_for_filling(self, place: Place) -> None:
-        """Map a warm segment for the next time that it is filled, if there is room for that."""
-        with ignoring(PlaneFull):
+        """Map a warm segment for the next time that it is filled, if that can be: what it has is written already."""
+        with ignoring(ShmplaneError):
             self.back(place)
             populate(self.writable(place.segment_id, place.nbytes))
 
