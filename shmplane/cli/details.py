@@ -68,7 +68,8 @@ def _show_plane(snapshot: Snapshot, words: dict[str, Any], out: Output) -> None:
             what: f"{plane.name} in {plane.root}",
             "created": f"{timestamp(plane.created)}, {age(plane.created)} ago",
             "memory": f"{nbytes(plane.used_nbytes)} used + {nbytes(plane.recycled_nbytes)} recycled + "
-            f"{nbytes(plane.free_nbytes)} free = {nbytes(plane.capacity)}",
+            f"{nbytes(plane.free_nbytes)} free = {nbytes(plane.capacity)}"
+            f"{f'; {nbytes(plane.spilled_nbytes)} spilled to disk' if plane.spilled_nbytes else ''}",
             "blocks": f"{count(plane.blocks)} of {count(plane.max_blocks)}, {count(plane.names)} with a name, "
             f"in {some(len(snapshot.segments), 'segment')}",
             "processes": f"{count(len(plane.living))} of {count(plane.max_processes)}",

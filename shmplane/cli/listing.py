@@ -132,6 +132,7 @@ def plane_fields(plane: Summary) -> dict[str, Any]:
         "used_nbytes": plane.used_nbytes,
         "recycled_nbytes": plane.recycled_nbytes,
         "free_nbytes": plane.free_nbytes,
+        "spilled_nbytes": plane.spilled_nbytes,
         "names": plane.names,
         "blocks": plane.blocks,
         "leases": plane.leases,
@@ -154,6 +155,7 @@ def block_fields(block: Block, snapshot: Snapshot) -> dict[str, Any]:
         "state": block.state,
         "leases": len(block.holders),
         "holders": list(block.holders),
+        "place": block.place,
         "owner": block.owner if creating else None,
         "created": None if creating else timestamp(block.created),
     }

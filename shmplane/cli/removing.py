@@ -94,9 +94,12 @@ def _refuse_leased(snapshot: Snapshot, options: Namespace) -> None:
 
 def _remove_files(path: str) -> None:
     """Move the directory out of the way first, so that its name is free at once and a kill leaves it to ``gc``."""
+    from ..plane import removing_spill_of
+
     dead = f"{os.path.dirname(path)}/.dead-{secrets.token_hex(8)}"
     os.rename(path, dead)
-    remove_tree(dead)
+    with removing_spill_of(dead):
+        remove_tree(dead)
 
 
 def _listed(names: list[str]) -> str:

@@ -197,7 +197,7 @@ class SegmentSpace:
             raise self._manifest.refuse(
                 PlaneFull(
                     f"need {nbytes:,} B; {free:,} B free of {capacity:,}. Delete blocks, open the plane with a larger "
-                    f"capacity= (plane.resize), or close leases on old versions.",
+                    f"capacity= (plane.resize) or a spill= directory, or close leases on old versions.",
                     needed=nbytes,
                     free=free,
                     capacity=capacity,

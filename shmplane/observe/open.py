@@ -19,6 +19,7 @@ from ..manifest import (
     Manifest,
     MeterWords,
     Snapshot,
+    SpillPlace,
     Summary,
     TableCopier,
     TableCopy,
@@ -67,6 +68,8 @@ class Reading:
     def __init__(self, name: str, root: str, path: str, *, manifest: Manifest, token: Token, lock: HostLock) -> None:
         self.name, self.root, self.path = name, root, path
         self.manifest, self._token, self._lock = manifest, token, lock
+        #: where the plane spills to
+        self.spill: SpillPlace | None = read_spill_place(path)
 
     def summary(self) -> Summary:
         """Totals and processes."""
@@ -96,8 +99,8 @@ class Reading:
 
     def segment_path(self, segment_id: int, is_spilled: bool = False) -> str:
         """Where a segment's file lies: beside the manifest, or where the plane spills to."""
-        place = read_spill_place(self.path) if is_spilled else None
-        return f"{self.path if place is None else place.directory}/s{segment_id}"
+        directory = self.spill.directory if is_spilled and self.spill is not None else self.path
+        return f"{directory}/s{segment_id}"
 
     def tables(self, *, with_blocks: bool) -> tuple[TableCopy, bool]:
         """The tables, and whether they were copied while somebody else held the lock."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import PlaneNotFound, PlaneSecurityError, ShmplaneError
 from ..manifest import plane_names
+from ..system import disk_of
 from .checks import Check
 from .open import reading
 from .places import leftovers
@@ -37,7 +38,7 @@ def _plane(name: str, root: str) -> Iterator[Check]:
     try:
         with reading(name, root) as plane:
             segments = _segment_files(plane.path)  # first: what is made meanwhile is no stranger
-            snapshot = plane.snapshot()
+            snapshot, spill = plane.snapshot(), plane.spill
             strangers = _strangers(plane, snapshot, segments)
     except PlaneNotFound:
         return  # removed meanwhile
@@ -50,6 +51,20 @@ def _plane(name: str, root: str) -> Iterator[Check]:
         return
     problems = [replace(check, name=label) for check in (*plane_checks(snapshot), *strangers) if check.status != "pass"]
     yield from problems or [Check(label, "pass", _describe(snapshot.summary))]
+    if spill is not None:
+        yield _spill(f"spill {name}", spill.chosen, snapshot.summary)
+
+
+def _spill(label: str, directory: str, summary: Summary) -> Check:
+    """The disk that a plane spills to."""
+    try:
+        disk = disk_of(directory)
+    except OSError as error:
+        return Check(label, "fail", f"{directory}: {error.strerror}", "Mount or make it again; what lay there is lost.")
+    found = f"{nbytes(disk.free_nbytes)} free of {nbytes(disk.nbytes)} in {directory}, {nbytes(summary.spilled_nbytes)} spilled"
+    if disk.free_nbytes < max(summary.capacity, (1 - _NEARLY) * disk.nbytes):
+        return Check(label, "warn", found, "Free some of that disk, or delete blocks.")
+    return Check(label, "pass", found)
 
 
 def _segment_files(path: str) -> list[str]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .drafts import ArrayDraft, Draft, JsonDraft, TableDraft, TreeDraft
     from .hot import MISSING, HotTier, open_shared_plane
     from .plane import Plane
+    from .process.close import removing_spill_of
     from .process.orphans import remove_orphans
     from .process.presence import Presence, is_present, presence_of
 
@@ -29,6 +30,7 @@ __getattr__ = late_names(
         ".hot": "MISSING HotTier open_shared_plane",
         ".drafts": "ArrayDraft Draft JsonDraft TableDraft TreeDraft",
         ".plane": "Plane",
+        ".process.close": "removing_spill_of",
         ".process.orphans": "remove_orphans",
         ".process.presence": "is_present Presence presence_of",
     },
@@ -37,6 +39,6 @@ __getattr__ = late_names(
 __all__ = [
     "ArrayDraft", "Block", "BlockInfo", "Buffer", "Builder", "call_in_loop", "call_in_thread", "Draft", "HotTier",
     "is_present", "JsonDraft", "loading", "MISSING", "open_shared_plane", "Plane", "PlaneStatistics", "PoolMeter",
-    "Presence", "presence_of", "Reclaimed", "refuse_own", "remove_orphans", "Semaphore", "SemaphoreInfo",
-    "TableDraft", "TreeDraft",
+    "Presence", "presence_of", "Reclaimed", "refuse_own", "remove_orphans", "removing_spill_of", "Semaphore",
+    "SemaphoreInfo", "TableDraft", "TreeDraft",
 ]  # fmt: skip

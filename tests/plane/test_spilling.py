@@ -17,6 +17,7 @@ import pyarrow as pa
 import pytest
 
 import shmplane
+from shmplane.observe import check_planes, describe_block, reading
 from shmplane.system import libc
 from tests.support.audit import faults_of
 from tests.support.inside import (
@@ -472,6 +473,37 @@ def test_a_word_that_says_spilled_in_a_plane_without_a_directory_is_corruption(p
         with pytest.raises(shmplane.PlaneCorrupt, match="has no spill directory"):
             plane["a"]
         plane.destroy()
+
+
+# What is told
+
+
+def test_who_looks_at_a_plane_sees_what_was_spilled(plane: shmplane.Plane, plane_root: Path, disk: Path) -> None:
+    plane["edited"] = numbers(7)
+    with plane.edit("edited") as draft:
+        draft.array[0] = 1
+    del draft
+    gc.collect()
+    plane.gc()
+    spill_all(plane)
+    layout = plane.layout()
+    assert layout.spilled_nbytes == plane.stats().spilled_nbytes > 256 * KIB
+    assert "spilled to disk" in layout.text()
+    assert "edited version 1" in layout.text()
+    assert "on disk" in layout.html()
+    shown = next(block for block in layout.blocks if block.version == 2)
+    assert {share.amount for share in shown.shares} == {1, 63}  # read from the files
+    assert "spill" in layout.to_arrow()["place"].to_pylist()
+    with reading("spilling", str(plane_root)) as outside:
+        snapshot, block, described = describe_block(outside, "edited")
+        assert (described.shape, block.place) == ((64 * KIB,), "spill")
+        assert snapshot.summary.spilled_nbytes == layout.spilled_nbytes
+    checks = {check.name: check for check in check_planes(str(plane_root))}
+    assert str(disk) in checks["spill spilling"].found
+    assert checks["spill spilling"].status in {"pass", "warn"}  # the disk of whoever runs this
+    away = disk.rename(disk.with_name("away"))
+    assert {check.name: check for check in check_planes(str(plane_root))}["spill spilling"].status == "fail"
+    away.rename(disk)
 
 
 # What is left behind
