@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..manifest import Manifest, Summary
+    from .metrics import Metrics
     from .open import Reading
 
 __all__ = ["LargeBlock", "Sample", "rates", "sample_of"]
@@ -27,7 +28,8 @@ MOST_BLOCKS = 64
 class LargeBlock(NamedTuple):
     """A live block: one of the largest."""
 
-    name: str | None  #: None: superseded, deleted or anonymous
+    name: str | None  #: that it was published under
+    is_current: bool  #: the name points to it still
     kind: str
     nbytes: int
     version: int
@@ -42,7 +44,7 @@ class Sample(NamedTuple):
         instance: tells one plane of a name from the next.
         leased_nbytes: B of the blocks that a process leases, by slot.
         largest: live blocks, the largest first.
-        counts: what only grows while the plane lives, by name.
+        counts: what only grows while the plane lives, by name: calls, B copied, and s that calls waited for the plane's lock.
     """
 
     time: float
@@ -51,7 +53,7 @@ class Sample(NamedTuple):
     spilled_nbytes: int
     leased_nbytes: Mapping[int, int]
     largest: tuple[LargeBlock, ...]
-    counts: Mapping[str, int]
+    counts: Mapping[str, float]
 
 
 def sample_of(plane: Reading) -> Sample:
@@ -60,7 +62,7 @@ def sample_of(plane: Reading) -> Sample:
 
 
 def _read(plane: Reading) -> Sample:
-    summary, manifest = plane.summary(), plane.manifest
+    summary, metrics, manifest = plane.summary(), plane.figures().metrics, plane.manifest
     high = manifest.blocks_high
     states, sizes = manifest.blocks.state[:high].tolist(), manifest.blocks.body_nbytes[:high].tolist()
     leases: dict[int, int] = {}
@@ -72,29 +74,34 @@ def _read(plane: Reading) -> Sample:
         time.monotonic(),
         manifest.header.instance[0],
         summary,
-        manifest.header.spilled_nbytes[0],
+        metrics.spilled_nbytes,
         {process.slot: sum(sizes[row] for row in process.leases if row < len(sizes)) for process in summary.processes},
         tuple(
             _large_block(manifest, row, sizes[row], leases.get(row, 0))
             for row in nlargest(MOST_BLOCKS, live, key=sizes.__getitem__)
         ),
-        _counts(manifest),
+        _counts(metrics),
     )
 
 
 def _large_block(manifest: Manifest, row: int, nbytes: int, leases: int) -> LargeBlock:
     blocks, names = manifest.blocks, manifest.names
     name, name_row = None, blocks.name[row] - 1
-    if 0 <= name_row < manifest.names_high and row_of_name_word(names.word[name_row]) == row:
+    if 0 <= name_row < manifest.names_high and names.length[name_row]:
         name = names.text.read(name_row, names.length[name_row]).decode(errors="replace")
-    return LargeBlock(name, KINDS.get(blocks.kind[row], "unknown"), nbytes, blocks.version[row], leases)
+    is_current = name is not None and row_of_name_word(names.word[name_row]) == row
+    return LargeBlock(name, is_current, KINDS.get(blocks.kind[row], "unknown"), nbytes, blocks.version[row], leases)
 
 
-def _counts(manifest: Manifest) -> dict[str, int]:
-    """A name's version says how often it was published, also after it was deleted."""
+def _counts(metrics: Metrics) -> dict[str, float]:
     return {
-        "puts": sum(manifest.names.version[: manifest.names_high].tolist()),
-        "evictions": sum(manifest.groups.evictions.tolist()),
+        "puts": metrics.puts,
+        "gets": metrics.gets,
+        "misses": metrics.misses,
+        "deletes": metrics.deletes,
+        "evictions": metrics.evictions,
+        "copied": metrics.copied_nbytes,
+        "waited": metrics.lock_wait.seconds,
     }
 
 
@@ -103,6 +110,6 @@ def rates(before: Sample | None, now: Sample) -> dict[str, float] | None:
     if before is None or before.instance != now.instance or now.time <= before.time:
         return None
     return {
-        name: max(0, count - before.counts.get(name, count)) / (now.time - before.time)
+        name: max(0.0, count - before.counts.get(name, count)) / (now.time - before.time)
         for name, count in now.counts.items()
     }

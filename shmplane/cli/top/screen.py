@@ -140,9 +140,9 @@ def _totals(sample: Sample, rates: dict[str, float] | None, width: int) -> list[
         f"leases {count(plane.leases)}",
         f"segments {count(plane.segments)}",
         f"spilled {nbytes(sample.spilled_nbytes)}",
-        f"evictions {count(sample.counts['evictions'])}",
+        f"evictions {count(round(sample.counts['evictions']))}",
     )
-    speeds = ["-"] if rates is None else [f"{name} {_rate(rate)}/s" for name, rate in rates.items()]
+    speeds = ["-"] if rates is None else [_rate(name, rate) for name, rate in rates.items()]
     lines = [_bar(plane, width), *_flowing("memory", memory, width), *_flowing("", facts, width)]
     lines += _flowing("rates", speeds, width)
     if plane.stale:
@@ -226,10 +226,16 @@ def _blocks(blocks: Iterable[LargeBlock], width: int) -> list[Text]:
     )  # fmt: skip
     rows = [
         (nbytes(block.nbytes), block.kind, count(block.version), count(block.leases),
-         "(no name)" if block.name is None else printable(block.name))
+         _label(block))
         for block in blocks
     ]  # fmt: skip
     return _table(columns, rows, width) if rows else []
+
+
+def _label(block: LargeBlock) -> str:
+    if block.name is None:
+        return "(no name)"
+    return printable(block.name) if block.is_current else f"(old) {printable(block.name)}"
 
 
 # Lines
@@ -307,5 +313,9 @@ def _age(time_ns: int) -> str:
     return seconds(max(0.0, time.time() - time_ns / 1e9)) if time_ns else "-"
 
 
-def _rate(rate: float) -> str:
-    return f"{rate:.1f}" if rate < 9.95 else count(round(rate))
+def _rate(name: str, rate: float) -> str:
+    if name == "copied":
+        return f"copied {nbytes(rate)}/s"
+    if name == "waited":
+        return f"waiting for the lock {seconds(rate) if rate else '0 s'}/s"
+    return f"{name} {f'{rate:.1f}' if rate < 9.95 else count(round(rate))}/s"
