@@ -15,6 +15,7 @@ from ..plane import MISSING, HotTier, call_in_thread, open_shared_plane
 from ..system import PAGE_NBYTES, ignoring, own
 from .arguments import key_of_call
 from .computing import Computing, Question
+from .health import disk_room, judge
 from .keys import Key, decode_key, digest_of, encode_key, title_of
 from .tally import CacheStatistics, TierStatistics
 from .tiers import Item, Tiers, check_seconds
@@ -23,6 +24,7 @@ from .values import encode_value
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from ..observe import Health
     from ..plane import Plane
     from .database import Database
 
@@ -365,6 +367,11 @@ class Cache:
             disk=disk,
             **counts,
         )
+
+    def health(self) -> Health:
+        """Is anything to be done about the cache, and what: room on disk, damage, values that are too large for it."""
+        found = self.stats()
+        return judge(found, disk_room(self.directory))
 
     def close(self) -> None:
         """End this object; values that were handed out stay valid."""
