@@ -22,16 +22,18 @@ from tests.support.inside import tables_of
 from tests.support.processes import Child
 
 WRITERS = READERS = 8
-SECONDS = 4.0
+#: with sixteen processes on all cores, whatever else a run does; a sweep has the long one
+SECONDS = 2.0
+LONG = [pytest.param(SECONDS, id="short"), pytest.param(20.0, id="long", marks=pytest.mark.sweep)]
 PAGES = 48
 ITEMS = PAGE_NBYTES // 8
 #: an edit touches every third page, another third each time
 STRIDE = 3
 
 
-def write_arrays(plane: shmplane.Plane, who: int) -> int:
+def write_arrays(plane: shmplane.Plane, who: int, seconds: float) -> int:
     """Commit until the time is over; how many came through."""
-    deadline, done = time.monotonic() + SECONDS, 0
+    deadline, done = time.monotonic() + seconds, 0
     while time.monotonic() < deadline:
         with contextlib.suppress(shmplane.Conflict), edit(plane, "x") as draft:
             pages = draft.array.reshape(PAGES, ITEMS)
@@ -58,9 +60,9 @@ def check_array(found: Any) -> float:
     return float(newest)
 
 
-def read_arrays(plane: shmplane.Plane, _: int) -> int:
+def read_arrays(plane: shmplane.Plane, _: int, seconds: float) -> int:
     """Read until the time is over, and hold some versions all along."""
-    deadline, seen, last = time.monotonic() + SECONDS, 0, 0.0
+    deadline, seen, last = time.monotonic() + seconds, 0, 0.0
     held: list[tuple[bytes, int]] = []
     while time.monotonic() < deadline:
         with plane.attach("x") as block:
@@ -75,8 +77,8 @@ def read_arrays(plane: shmplane.Plane, _: int) -> int:
     return seen
 
 
-def append_rows(plane: shmplane.Plane, who: int) -> int:
-    deadline, done = time.monotonic() + SECONDS, 0
+def append_rows(plane: shmplane.Plane, who: int, seconds: float) -> int:
+    deadline, done = time.monotonic() + seconds, 0
     while time.monotonic() < deadline:
         count = 1 + done % 40
         plane.append("t", {"who": [who] * count, "batch": [done] * count, "size": [count] * count})
@@ -96,8 +98,8 @@ def check_table(found: pa.Table) -> None:
         assert (np.diff(batch[mine]) >= 0).all(), "batches out of order"
 
 
-def read_tables(plane: shmplane.Plane, _: int) -> int:
-    deadline, seen, last = time.monotonic() + SECONDS, 0, 0
+def read_tables(plane: shmplane.Plane, _: int, seconds: float) -> int:
+    deadline, seen, last = time.monotonic() + seconds, 0, 0
     held: list[tuple[pa.Table, int]] = []
     while time.monotonic() < deadline:
         found = plane["t"]
@@ -110,8 +112,11 @@ def read_tables(plane: shmplane.Plane, _: int) -> int:
     return seen
 
 
+@pytest.mark.parametrize("seconds", LONG)
 @pytest.mark.parametrize("kind", ["array", "table"])
-def test_eight_writers_and_eight_readers_see_whole_versions_only(plane: shmplane.Plane, kind: str) -> None:
+def test_eight_writers_and_eight_readers_see_whole_versions_only(
+    plane: shmplane.Plane, kind: str, seconds: float
+) -> None:
     write, read = (write_arrays, read_arrays) if kind == "array" else (append_rows, read_tables)
     if kind == "array":
         plane["x"] = np.zeros(PAGES * ITEMS)
@@ -119,8 +124,13 @@ def test_eight_writers_and_eight_readers_see_whole_versions_only(plane: shmplane
         empty = pa.array([], "i8")
         plane["t"] = pa.table({"who": empty, "batch": empty, "size": empty})
     with contextlib.ExitStack() as stack:
-        writers = [stack.enter_context(Child(write, plane, who, method="fork", deadline=90)) for who in range(WRITERS)]
-        readers = [stack.enter_context(Child(read, plane, who, method="fork", deadline=90)) for who in range(READERS)]
+        writers, readers = (
+            [
+                stack.enter_context(Child(do, plane, who, seconds, method="fork", deadline=seconds + 90))
+                for who in range(count)
+            ]
+            for do, count in ((write, WRITERS), (read, READERS))
+        )
         written = [child.result() for child in writers]
         seen = [child.result() for child in readers]
     assert min(seen) > 0
@@ -138,9 +148,9 @@ def test_eight_writers_and_eight_readers_see_whole_versions_only(plane: shmplane
     assert settle(plane).processes == 1
 
 
-def churn_names(plane: shmplane.Plane, who: int) -> int:
+def churn_names(plane: shmplane.Plane, who: int, seconds: float) -> int:
     """Names come, go, and make room for others: more than the plane keeps of deleted ones."""
-    deadline, done = time.monotonic() + SECONDS, 0
+    deadline, done = time.monotonic() + seconds, 0
     while time.monotonic() < deadline:
         names = [f"{who}/{done + number}" for number in range(64)]
         for name in names:
@@ -151,8 +161,8 @@ def churn_names(plane: shmplane.Plane, who: int) -> int:
     return done
 
 
-def look_for_names(plane: shmplane.Plane, _: int) -> int:
-    deadline, done = time.monotonic() + SECONDS, 0
+def look_for_names(plane: shmplane.Plane, _: int, seconds: float) -> int:
+    deadline, done = time.monotonic() + seconds, 0
     while time.monotonic() < deadline:
         for number in range(32):
             assert f"stays/{number}" in plane
@@ -161,12 +171,19 @@ def look_for_names(plane: shmplane.Plane, _: int) -> int:
     return done
 
 
-def test_names_are_found_without_the_lock_while_others_come_and_go(plane: shmplane.Plane) -> None:
+@pytest.mark.parametrize("seconds", LONG)
+def test_names_are_found_without_the_lock_while_others_come_and_go(plane: shmplane.Plane, seconds: float) -> None:
     for number in range(32):
         plane[f"stays/{number}"] = b"x"
     with contextlib.ExitStack() as stack:
-        writers = [stack.enter_context(Child(churn_names, plane, who)) for who in range(3)]
-        readers = [stack.enter_context(Child(look_for_names, plane, who)) for who in range(3)]
+        writers = [
+            stack.enter_context(Child(churn_names, plane, who, seconds, method="fork", deadline=seconds + 90))
+            for who in range(3)
+        ]
+        readers = [
+            stack.enter_context(Child(look_for_names, plane, who, seconds, method="fork", deadline=seconds + 90))
+            for who in range(3)
+        ]
         assert sum(child.result() for child in writers) > 0
         assert sum(child.result() for child in readers) > 0
     assert len(plane) == 32
