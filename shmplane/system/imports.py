@@ -83,11 +83,12 @@ def forget_held_imports() -> None:
 
 def _being_made() -> list[str]:
     """Modules of this package and of the libraries that other threads are just importing."""
+    # A module's lock exists only while somebody has it or waits for it, so there are a few; of modules there are thousands.
     return [
         name
-        for name, module in list(sys.modules.items())
-        if _is_being_made(module)
-        and name.partition(".")[0] in _PACKAGES
+        for name in list(_bootstrap._module_locks)
+        if name.partition(".")[0] in _PACKAGES
+        and _is_being_made(sys.modules.get(name))
         and _bootstrap._get_module_lock(name).owner not in (None, get_ident())
     ]
 
