@@ -18,6 +18,7 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]  # the C half of signal, which typeshed leaves out
 import sys
 import threading
+from itertools import pairwise
 from types import CodeType, FrameType, TracebackType
 from typing import Any, TypeVar
 
@@ -26,6 +27,7 @@ __all__ = ["ignoring", "is_from_handler", "own"]
 Kind = TypeVar("Kind", bound=BaseException)
 _WITH_VARIABLE_ARGUMENTS = 0x04
 _MOST_WRAPPERS = 8
+_SIGNALS = range(1, _signal.NSIG)
 
 
 def own(*kinds: type[Kind]) -> tuple[type[Kind], ...]:
@@ -53,29 +55,36 @@ def is_from_handler(error: BaseException) -> bool:
     """Whether a signal handler raised it, or something that a handler called."""
     if threading.get_ident() != threading.main_thread().ident:
         return False
+    frames: list[FrameType] = []
     step = error.__traceback__
-    while step is not None and step.tb_next is not None:
-        if _was_given(step.tb_next.tb_frame, step.tb_frame) or _is_installed(step.tb_next.tb_frame.f_code):
-            return True
+    while step is not None:
+        frames.append(step.tb_frame)
         step = step.tb_next
-    return False
+    if len(frames) < 2:
+        return False
+    installed = _installed()
+    return any(frame.f_code in installed or _was_given(frame, interrupted) for interrupted, frame in pairwise(frames))
 
 
 def _was_given(frame: FrameType, interrupted: FrameType) -> bool:
     """Whether the frame that was interrupted is among the arguments of this one."""
     code = frame.f_code
     count = code.co_argcount + bool(code.co_flags & _WITH_VARIABLE_ARGUMENTS) * (1 + code.co_kwonlyargcount)
-    arguments = [frame.f_locals.get(name) for name in code.co_varnames[:count]]
+    if not count:
+        return False
+    known = frame.f_locals  # made anew each time that it is asked for
+    arguments = [known.get(name) for name in code.co_varnames[:count]]
     return any(
         argument is interrupted or (isinstance(argument, tuple) and any(one is interrupted for one in argument))
         for argument in arguments
     )
 
 
-def _is_installed(code: CodeType) -> bool:
-    """Whether this is the code of a handler that is in place now."""
+def _installed() -> list[CodeType | None]:
+    """The code of each handler that is in place now; asked once for an exception, since every signal is asked for it."""
     # In C: those of ``signal`` have an ``except ValueError`` of their own, in which another signal's exception would end.
-    return any(_code_of(_signal.getsignal(number)) is code for number in range(1, _signal.NSIG))
+    handlers = [handler for handler in map(_signal.getsignal, _SIGNALS) if handler.__class__ is not int]
+    return [_code_of(handler) for handler in handlers if handler is not None]
 
 
 def _code_of(handler: Any) -> CodeType | None:
