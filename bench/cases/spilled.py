@@ -32,7 +32,7 @@ def run(scale: Scale) -> Iterator[Row]:
 def _get(directory: Path, nbytes: int, scale: Scale) -> Row:
     array = np.random.default_rng(7).random(nbytes // 8)
     np.save(directory / "array.npy", array)
-    with shmplane.Plane.temporary(capacity=nbytes + (64 << 20), spill=directory) as plane:
+    with shmplane.Plane.temporary(capacity=nbytes + nbytes // 2, spill=directory) as plane:
         plane["spilled"] = array
         plane["in memory"] = array  # there is no room for both
         places = {info.name: info.place for info in plane.blocks()}

@@ -29,13 +29,12 @@ def sweep_in_child(root: Path, names: list[str], kind: str, sample: int | None =
     return results
 
 
-@pytest.mark.parametrize("group", range(2))
-def test_death_at_any_store_leaves_every_block_where_it_can_be_read(plane_root: Path, group: int) -> None:
-    results = sweep_in_child(plane_root, NAMES[group::2], "stores")
+def test_death_at_stores_leaves_every_block_where_it_can_be_read(plane_root: Path) -> None:
+    results = sweep_in_child(plane_root, NAMES, "stores", 5)
     assert sum(result.kills for result in results) >= 0.95 * sum(result.points for result in results)
 
 
-@pytest.mark.parametrize(("kind", "sample"), [("bytecodes", 8), ("interrupts", 8), ("values", 3), ("calls", 3)])
+@pytest.mark.parametrize(("kind", "sample"), [("bytecodes", 3), ("interrupts", 3), ("calls", 1)])
 def test_death_and_what_handlers_raise_at_some_bytecodes(plane_root: Path, kind: str, sample: int) -> None:
     sweep_in_child(plane_root, NAMES, kind, sample)
 
@@ -53,16 +52,16 @@ def run_recoveries(root: str, name: str, sample: int) -> list[Result]:
         world.close()
 
 
-@pytest.mark.parametrize("name", ["spill", "spill a slab"])
+@pytest.mark.parametrize("name", ["spill"])
 def test_death_inside_recovery_from_a_spiller_is_recovered_from(plane_root: Path, name: str) -> None:
-    results: list[Result] = run_in_child(run_recoveries, str(plane_root), name, 6, deadline=1800)
+    results: list[Result] = run_in_child(run_recoveries, str(plane_root), name, 2, deadline=1800)
     assert not [problem for result in results for problem in result.problems]
     assert sum(result.kills for result in results) >= 5
 
 
 @pytest.mark.sweep
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("kind", ["bytecodes", *KINDS])
+@pytest.mark.parametrize("kind", ["stores", "bytecodes", *KINDS])
 @pytest.mark.parametrize("name", NAMES)
-def test_death_and_what_handlers_raise_at_every_bytecode(plane_root: Path, name: str, kind: str) -> None:
+def test_death_and_what_handlers_raise_at_every_point(plane_root: Path, name: str, kind: str) -> None:
     sweep_in_child(plane_root, [name], kind)
