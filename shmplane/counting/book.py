@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import ClosedError, ShmplaneError
-from ..system import own, run_in_forked_child
+from ..system import logger_of, own, run_in_forked_child
 from .pages import FIRST_NBYTES, MOST_NBYTES, Page, Spare
 from .series import key_of, other_of, series_of
 from .totals import Totals
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Book", "Place"]
 
-log: logging.Logger = logging.getLogger("shmplane.counting")
+log: logging.Logger = logger_of("shmplane.counting")
 
 _AGAIN_S = 1.0
 

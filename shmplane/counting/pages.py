@@ -137,8 +137,12 @@ class PageReader:
             if not 0 < nbytes <= _LONGEST_KEY or start + (nbytes + 7 & ~7) + room > used:
                 return
             value = start + (nbytes + 7 & ~7)
-            key = bytes(self._bytes[start : start + nbytes]).decode()
-            self._known.setdefault(series_of(key).family, []).append((key, value // _WORD))
+            try:
+                key = bytes(self._bytes[start : start + nbytes]).decode()
+                family = series_of(key).family
+            except ValueError:
+                return
+            self._known.setdefault(family, []).append((key, value // _WORD))
             self._read = value + room
 
 

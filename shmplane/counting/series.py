@@ -63,11 +63,22 @@ def series_of(key: str) -> Series:
     """What a key says; ``ValueError`` for text that is no key."""
     found = _parsed.get(key)
     if found is None:
-        kind, mode, family, sample, labels, meaning = json.loads(key)
         if len(_parsed) >= _MOST_PARSED:
             _parsed.clear()
-        found = _parsed[key] = Series(kind, mode, family, sample, tuple((n, v) for n, v in labels), meaning)
+        found = _parsed[key] = _parse(key)
     return found
+
+
+def _parse(key: str) -> Series:
+    said = json.loads(key)
+    if isinstance(said, list) and len(said) == len(Series._fields):
+        kind, mode, family, sample, labels, meaning = said
+        texts = [kind, mode, family, sample, meaning]
+        if isinstance(labels, list) and all(isinstance(label, list) and len(label) == 2 for label in labels):
+            texts += [text for label in labels for text in label]
+            if all(isinstance(text, str) for text in texts):
+                return Series(kind, mode, family, sample, tuple((name, text) for name, text in labels), meaning)
+    raise ValueError(f"{key[:200]!r} is the key of no series")
 
 
 def other_of(series: Series) -> Series:

@@ -31,7 +31,9 @@ __all__ = ["Totals"]
 _NAME = "counted:totals"
 _FORMAT = 1
 #: how long a new page waits for somebody who changes the list
-_PATIENCE_S = 1.0
+_PATIENCE_S = 0.25
+#: pages from which on whoever adds one folds those of the ended, since nobody may be reading
+_MANY_PAGES = 32
 
 
 class _Version(NamedTuple):
@@ -71,12 +73,14 @@ class Totals:
         """A new page of this process.
 
         Raises:
-            ShmplaneError: the plane is full, or was closed or destroyed, or its list is being changed for a second already.
+            ShmplaneError: the plane is full, or was closed or destroyed, or its list is being changed for too long.
         """
         plane, page = self.plane, int.from_bytes(os.urandom(7), "little")
         lock = plane.lock(_NAME)
         lock.acquire(timeout=_PATIENCE_S)
         try:
+            if len(self._read_version().pages) >= _MANY_PAGES:
+                self._fold()
             now = self._read_version()
             self._publish(now, (*now.pages, page), now.gone, now.state())
             # A death here leaves a page on the list that is not there, which whoever folds next takes off it.

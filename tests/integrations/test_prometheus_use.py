@@ -30,8 +30,10 @@ from prometheus_client import (
 
 import shmplane
 from shmplane.counting import Entry, Series, State, add, key_of
+from shmplane.counting.pages import Page, PageReader
 from shmplane.integrations.prometheus import use
 from shmplane.integrations.prometheus.families import metrics_of
+from shmplane.plane import Presence
 from tests.support.processes import Child
 
 MODES = ["all", "liveall", "min", "livemin", "max", "livemax", "sum", "livesum", "mostrecent", "livemostrecent"]
@@ -352,6 +354,34 @@ def test_every_kind_is_written_as_prometheus_reads_it(plane: shmplane.Plane, reg
         "# HELP s Help.", "# TYPE s summary", "s_count 1.0", "s_sum 2.0",
         "# HELP c_total Help.", "# TYPE c_total counter", "c_total 1.0",
     ]  # fmt: skip
+
+
+def test_workers_that_nobody_ever_scrapes_do_not_pile_up(plane: shmplane.Plane, registry: CollectorRegistry) -> None:
+    counter = Counter("unseen", "Help.", registry=registry)
+    for _ in range(70):
+        pid = os.fork()
+        if pid == 0:
+            counter.inc()
+            os._exit(0)
+        os.waitpid(pid, 0)
+    assert len(plane.names("counted:page/")) <= 33
+    assert samples_of(registry)["unseen_total", ()] == 70
+
+
+@given(st.data())
+def test_a_page_that_somebody_wrote_over_is_read_as_far_as_it_makes_sense(data: st.DataObject) -> None:
+    memory = bytearray(1024)
+    page = Page(memory, Presence(1, 2))
+    for name in ("a", "b"):
+        at = page.add(key_of(Series("counter", "", "f", name, (("x", name),), "")))
+        assert at is not None
+        page.values[at] = 1.0
+    for _ in range(data.draw(st.integers(0, 8))):
+        memory[data.draw(st.integers(0, 300))] = data.draw(st.integers(0, 255))
+    state: State = {}
+    add(state, PageReader(memory).entries(), ended=False)
+    metrics_of(state)
+    assert len(state) <= 2 or memory[:8] != bytes(8)
 
 
 @pytest.mark.parametrize("given", [0, -1])
