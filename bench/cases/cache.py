@@ -16,6 +16,7 @@ import os
 import random
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -180,10 +181,7 @@ def _each_set(put: Set, names: list[str], scale: Scale) -> Contestant:
 
 
 def _large(gets: dict[str, Get], name: str) -> dict[str, Contestant]:
-    return {
-        peer: Contestant(lambda its=get: its(name), number=1 if peer == "diskcache" else 5)
-        for peer, get in gets.items()
-    }
+    return {peer: Contestant(partial(get, name), number=1 if peer == "diskcache" else 5) for peer, get in gets.items()}
 
 
 class Peers:

@@ -94,7 +94,8 @@ class Workers:
         """Of all together."""
         for pipe in self._ours[:processes]:
             pipe.send((who, sets, seconds))
-        return seconds / sum(pipe.recv() for pipe in self._ours[:processes])
+        count: int = sum(pipe.recv() for pipe in self._ours[:processes])
+        return seconds / count
 
     def __enter__(self) -> Self:
         for process in self._processes:

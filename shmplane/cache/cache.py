@@ -208,7 +208,7 @@ class Cache:
         return True
 
     def __iter__(self) -> Iterator[Key]:
-        """The keys of what is not out of date, in the order in which they were set; what comes meanwhile may be among them."""
+        """The keys of what is not out of date, in the order in which they were first set; what comes meanwhile may be there."""
         after = 0
         while rows := self._open().database.keys(time.time(), after=after):
             after = rows[-1][0]

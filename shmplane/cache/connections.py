@@ -28,7 +28,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 #: from which on writers wait until nobody reads it, to begin it anew
-_LONG_JOURNAL_NBYTES = 3 << 19
+_LONG_JOURNAL_NBYTES = 2 << 20
 _SETTINGS = {
     "cull_limit": 0,
     "eviction_policy": "least-recently-used",  # for its index
@@ -43,7 +43,7 @@ _SETTINGS = {
     "sqlite_mmap_size": 0,  # a database that somebody cuts must be an error, not SIGBUS
     "sqlite_synchronous": 1,
     "sqlite_trusted_schema": 0,
-    "sqlite_wal_autocheckpoint": 128,
+    "sqlite_wal_autocheckpoint": 384,
 }
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS Reservation (name TEXT PRIMARY KEY, nest TEXT NOT NULL, nbytes INTEGER NOT NULL)",

@@ -23,7 +23,7 @@ from .connections import Connections
 from .failures import translated
 from .nests import Nests
 from .rows import RowDisk, is_file_name
-from .statements import SELECT, Row, Sql, delete_rows, remove_row, row_of, take_out
+from .statements import SELECT, Row, Sql, delete_rows, remove_file_later, remove_row, row_of, take_out
 
 __all__ = ["Database", "Reserved", "Row"]
 
@@ -35,6 +35,10 @@ _MOST_TRIES = 50
 #: rows that one transaction takes out
 _AT_ONCE = 16
 _IS_FRESH = "(store_time IS NULL OR store_time > :now)"
+_USED = (
+    "SELECT (SELECT value FROM Settings WHERE key = 'size'), (SELECT TOTAL(nbytes) FROM Reservation),"
+    " (SELECT TOTAL(nbytes) FROM Doomed), (SELECT page_count FROM pragma_page_count())"
+)
 #: what stays free of the file system, so that rows can be taken out when it is full: that makes the journal longer first
 _KEPT_FREE_NBYTES = 1 << 20
 #: what the database takes with nothing in it, generously
@@ -219,18 +223,22 @@ class Database:
         key, now = values[0], time.time()
         if not name and self._excess(sql, _row_room(row_nbytes)) > 0:
             return None
-        old = sql(f"{SELECT} WHERE key = ? AND raw = 1", (key,)).fetchall()
-        take_out(sql, [row_of(row) for row in old])
+        old = sql("SELECT filename, size FROM Cache WHERE key = ? AND raw = 1", (key,)).fetchall()
+        for filename, nbytes in old:
+            remove_file_later(sql, filename, nbytes)
+        # In place: what stays the same of a row need not be written, nor in the indices.
         sql(
             "INSERT INTO Cache (key, raw, store_time, expire_time, access_time, access_count, tag, size, mode, filename,"
-            " value) VALUES (?, 1, ?, ?, ?, 0, ?, ?, 1, ?, ?)",
+            " value) VALUES (?, 1, ?, ?, ?, 0, ?, ?, 1, ?, ?) ON CONFLICT (key, raw) DO UPDATE SET"
+            " store_time = excluded.store_time, expire_time = excluded.expire_time, access_time = excluded.access_time,"
+            " tag = excluded.tag, size = excluded.size, mode = 1, filename = excluded.filename, value = excluded.value",
             values,
         )
         if name:
             sql("DELETE FROM Reservation WHERE name = ?", (name,))
         late = sql(f"{SELECT} WHERE expire_time < ? AND key != ? LIMIT {_AT_ONCE}", (now, key)).fetchall()
         take_out(sql, [row_of(row) for row in late])
-        return any(row[3] for row in (*old, *late))
+        return any(filename for filename, _ in old) or any(row[3] for row in late)
 
     def abandon(self, reserved: Reserved) -> None:
         """A reservation comes to nothing; its file, if there is one, goes."""
@@ -316,10 +324,7 @@ class Database:
     # Inside of a transaction
 
     def _used(self, sql: Sql) -> int:
-        ((files,),) = sql("SELECT value FROM Settings WHERE key = 'size'").fetchall()
-        ((reserved,),) = sql("SELECT TOTAL(nbytes) FROM Reservation").fetchall()
-        ((doomed,),) = sql("SELECT TOTAL(nbytes) FROM Doomed").fetchall()
-        ((pages,),) = sql("PRAGMA page_count").fetchall()
+        ((files, reserved, doomed, pages),) = sql(_USED).fetchall()
         database = max(pages * _PAGE_NBYTES, os.stat(self._connections.path).st_size)
         return int(files) + int(reserved) + int(doomed) + int(database)
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from .rows import is_file_name
 
-__all__ = ["SELECT", "Row", "Sql", "delete_rows", "remove_row", "row_of", "take_out"]
+__all__ = ["SELECT", "Row", "Sql", "delete_rows", "remove_file_later", "remove_row", "row_of", "take_out"]
 
 Sql: TypeAlias = Callable[..., Any]  #: executes one statement
 
@@ -44,10 +44,16 @@ def row_of(found: tuple[Any, ...]) -> Row:
     )
 
 
+def remove_file_later(sql: Sql, filename: object, nbytes: object) -> None:
+    """A file has lost its row, if it is one of ours: it goes, and counts until then."""
+    if is_file_name(filename):
+        known = nbytes if isinstance(nbytes, int) else 0
+        sql("INSERT OR REPLACE INTO Doomed VALUES (?, ?)", (filename, max(0, known)))
+
+
 def take_out(sql: Sql, rows: list[Row]) -> None:
     for row in rows:
-        if is_file_name(row.filename):
-            sql("INSERT OR REPLACE INTO Doomed VALUES (?, ?)", (row.filename, max(0, row.nbytes)))
+        remove_file_later(sql, row.filename, row.nbytes)
         sql("DELETE FROM Cache WHERE rowid = ?", (row.rowid,))
 
 

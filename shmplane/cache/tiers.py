@@ -163,7 +163,7 @@ class Tiers:
             return
         try:
             if self.database.find(row.key) == row:
-                self.tally.count("promotions")
+                self.tally.count_with_next("promotions")
                 cost_us = unpack_record(row.value).cost_us
                 self.hot.put(name, rendered, until=row.fresh_until, cost_us=cost_us)
         finally:
@@ -186,10 +186,10 @@ class Tiers:
         with self._lock_of(name):
             self.hot.drop(name)
             if fits_disk and self._store_on_disk(key, name, encoded, item, row_nbytes=row_nbytes, is_small=is_small):
-                self.tally.count("sets")
+                self.tally.count_with_next("sets")
                 return
             self._store_in_memory(key, name, encoded, item, total=total)
-            self.tally.count("sets")
+            self.tally.count_with_next("sets")
 
     def _store_on_disk(
         self, key: bytes, name: str, encoded: Encoded, item: Item, *, row_nbytes: int, is_small: bool
@@ -220,7 +220,7 @@ class Tiers:
         if rendered.nbytes > self.memory_nbytes or not self.hot.put(
             name, rendered, until=item.until, cost_us=item.cost_us
         ):
-            self.tally.count("past_memory")
+            self.tally.count_with_next("past_memory")
 
     def _store_in_memory(self, key: bytes, name: str, encoded: Encoded, item: Item, *, total: int) -> None:
         """What does not fit the disk: its row says so, and it goes when memory needs the room."""
@@ -234,7 +234,7 @@ class Tiers:
         except BaseException:
             self.database.abandon(reserved)
             raise
-        self.tally.count("past_disk")
+        self.tally.count_with_next("past_disk")
         if total > self.memory_nbytes or not self.hot.put(name, encoded, until=item.until, cost_us=item.cost_us):
             self.database.delete([key])
             raise self._too_large(total)
@@ -341,7 +341,7 @@ class _Evicting:
             return 0
         tiers.hot.drop(name)
         if tiers.database.remove(row):
-            tiers.tally.count("disk_evictions")
+            tiers.tally.count_with_next("disk_evictions")
         return row.nbytes + len(row.key) + len(row.value)
 
 
