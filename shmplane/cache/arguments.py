@@ -1,23 +1,25 @@
 """The arguments of a call as a key: defaults filled in, keywords in one order, arrays and tables by what is in them.
 
-A block counts by its version: it is immutable, so nothing of it has to be read.
+A block, and an array that shows one, count by its version: it is immutable, so nothing of it has to be read.
 """
 
 from __future__ import annotations
 
 import inspect
 import struct
+import sys
 from collections.abc import Callable
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UnsupportedValue
-from ..plane import Block
+from ..plane import Block, origin_of
 from ..system import own
 from .keys import encode_key
 from .values import encode_value
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from typing_extensions import Buffer
 
 __all__ = ["key_of_call"]
@@ -64,10 +66,10 @@ def _add(digest: Any, value: Any, depth: int) -> None:
         _add_all(digest, b"{", [_digest_of(pair, depth) for pair in value.items()])
     elif kind in (set, frozenset):
         _add_all(digest, b"<", [_digest_of(item, depth) for item in value])
-    elif isinstance(value, Block):
+    elif isinstance(value, Block) and value.kind != "mutable":
         digest.update(b"B" + _sized(repr(value.__reduce__()[1]).encode()))
-    else:
-        _add_content(digest, value)
+    elif not _add_origin(digest, value):
+        _add_content(digest, value.array() if isinstance(value, Block) else value)
 
 
 def _add_all(digest: Any, tag: bytes, parts: list[bytes]) -> None:
@@ -90,6 +92,27 @@ class _Hashed:
     def write(self, offset: int, data: Buffer) -> None:
         self._digest.update(struct.pack("<Q", offset))
         self._digest.update(memoryview(data).cast("B"))
+
+
+def _add_origin(digest: Any, value: Any) -> bool:
+    """Whether it is an array that shows a block, by which it was added then."""
+    array = _array_of(value)
+    origin = None if array is None else origin_of(array)
+    if array is None or origin is None:
+        return False
+    shown = (type(value).__name__, origin, repr(array.dtype), array.shape, array.strides)
+    digest.update(b"O" + _sized(repr(shown).encode()))
+    return True
+
+
+def _array_of(value: Any) -> npt.NDArray[Any] | None:
+    """An array as it is, and one of a view of bytes; loads nothing that is not loaded."""
+    np = sys.modules.get("numpy")
+    if np is None:
+        return None
+    if type(value) is memoryview and value.format == "B" and value.contiguous:
+        return np.asarray(value)  # type: ignore[no-any-return]
+    return value if type(value) is np.ndarray else None
 
 
 def _add_content(digest: Any, value: Any) -> None:

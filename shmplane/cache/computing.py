@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import PlaneFull
 from ..plane import MISSING, call_in_loop, call_in_thread, loading, refuse_own
-from ..system import own
+from ..system import ignoring, own
 from .keys import Key, digest_of, encode_key, title_of
 from .tiers import Item
 from .values import encode_value
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from .tiers import Tiers
 
 __all__ = ["Computing", "Question"]
+
+#: that no computation takes: those by which items are set, and some for others who use the plane
+_KEPT_SEMAPHORES = 96
 
 
 class Question:
@@ -102,11 +105,11 @@ class Computing:
         return result if value is MISSING else value
 
     def _lock(self, asked: Question) -> Semaphore | None:
-        try:
-            return self._plane.lock(f"{self._prefix}make/{asked.name}")
-        except own(PlaneFull):
-            self._tiers.tally.count("computes_alone")
-            return None
+        with ignoring(PlaneFull):
+            if self._tiers.hot.has_spare_semaphores(_KEPT_SEMAPHORES):
+                return self._plane.lock(f"{self._prefix}make/{asked.name}")
+        self._tiers.tally.count("computes_alone")
+        return None
 
     async def get_async(self, asked: Question) -> Any:
         """The same for asyncio: what waits or touches a file is done in threads."""

@@ -31,6 +31,7 @@ class Nests:
         """The name of this process's, which is locked."""
         with self._mutex:
             while not self._name:
+                self._close()  # what a call had made that was interrupted
                 name = os.urandom(8).hex()
                 path = os.path.join(self._directory, name)
                 create_file_into(self._fds, path)

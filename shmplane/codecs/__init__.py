@@ -7,6 +7,7 @@ back, ``as_kind`` as something else. No library is imported before a value of it
 from .array import array_over, describe_array, grow_array
 from .base import Encoded, Memory, Sink, room_in
 from .batches import TableStream
+from .borrow import memory_behind
 from .choose import encode_by_rank, gather_rows
 from .codec import Codec
 from .composed import (
@@ -51,7 +52,7 @@ __all__ = [
     "Composition", "composition_of", "decode_document", "describe", "describe_array", "Description", "encode", "encode_by_rank",
     "encode_rows", "encode_table",
     "encode_tree", "Encoded", "EncodedBytes", "find_columns", "flatten", "form_of", "gather_rows", "grow_array",
-    "is_composed", "join_chunks", "KINDS", "labels_of", "Memory", "metadata_with", "nbytes_of", "open_body",
+    "is_composed", "join_chunks", "KINDS", "labels_of", "Memory", "memory_behind", "metadata_with", "nbytes_of", "open_body",
     "open_table", "pack_composition", "parse_schema", "Part", "Piece", "present", "read_pieces", "room_in", "Sink",
     "SMALL_DOCUMENT_NBYTES", "TableForm", "TableStream", "title_of", "tree_over",
 ]  # fmt: skip

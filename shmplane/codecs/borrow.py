@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from .base import Memory
 
-__all__ = ["borrow", "borrow_bytes"]
+__all__ = ["borrow", "borrow_bytes", "memory_behind"]
 
 
 class _Exporter:
@@ -35,6 +35,7 @@ class _Exporter:
 
 # The slot keeps its place in the object (and in the garbage collector's view) but loses its name.
 _hold_memory = _Exporter.__dict__["_memory"].__set__
+_held_memory = _Exporter.__dict__["_memory"].__get__
 del _Exporter._memory  # type: ignore[attr-defined]
 
 
@@ -66,3 +67,14 @@ def borrow(
 def borrow_bytes(memory: Memory, offset: int = 0, nbytes: int | None = None) -> npt.NDArray[np.uint8]:
     """``nbytes`` of ``memory`` from ``offset``, as ``uint8``; the caller has checked that they are there."""
     return borrow(memory, "|u1", (memory.nbytes - offset if nbytes is None else nbytes,), offset=offset)
+
+
+def memory_behind(array: npt.NDArray[Any]) -> Memory | None:
+    """What the array, or the one that it is a view of, was borrowed from; None for any other."""
+    import numpy as np
+
+    base: Any = array
+    while isinstance(base, (np.ndarray, memoryview)):
+        base = base.base if isinstance(base, np.ndarray) else base.obj
+    found: Memory | None = _held_memory(base) if type(base) is _Exporter else None
+    return found

@@ -105,6 +105,14 @@ class Coordination:
         """Whether anybody holds or waits."""
         return any(permits[row] or tickets[row] for _, permits, tickets in self._rows())
 
+    def has_spare(self, count: int) -> bool:
+        """Whether so many more semaphores can be in use at once."""
+        high, rows = self._manifest.semaphores_high, self._semaphores.rows
+        if rows - high >= count:
+            return True
+        words = [column[:high].tolist() for _, permits, tickets in self._rows() for column in (permits, tickets)]
+        return rows - sum(map(any, zip(*words, strict=True))) >= count
+
     @property
     def is_idle(self) -> bool:
         """Nobody holds a permit of any semaphore or waits for one."""

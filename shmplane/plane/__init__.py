@@ -7,6 +7,7 @@ from ..system import late_names
 if TYPE_CHECKING:
     from ..manifest import BlockInfo, PlaneStatistics, Reclaimed, SemaphoreInfo
     from .blocks import Block, Buffer, Builder
+    from .blocks.origin import origin_of
     from .coordination.in_threads import call_in_loop, call_in_thread
     from .coordination.loading import loading, refuse_own
     from .coordination.meters import PoolMeter
@@ -23,6 +24,7 @@ __getattr__ = late_names(
     {
         "..manifest": "BlockInfo PlaneStatistics Reclaimed SemaphoreInfo",
         ".blocks": "Block Buffer Builder",
+        ".blocks.origin": "origin_of",
         ".coordination.in_threads": "call_in_loop call_in_thread",
         ".coordination.loading": "loading refuse_own",
         ".coordination.meters": "PoolMeter",
@@ -38,7 +40,7 @@ __getattr__ = late_names(
 
 __all__ = [
     "ArrayDraft", "Block", "BlockInfo", "Buffer", "Builder", "call_in_loop", "call_in_thread", "Draft", "HotTier",
-    "is_present", "JsonDraft", "loading", "MISSING", "open_shared_plane", "Plane", "PlaneStatistics", "PoolMeter",
-    "Presence", "presence_of", "Reclaimed", "refuse_own", "remove_orphans", "removing_spill_of", "Semaphore",
+    "is_present", "JsonDraft", "loading", "MISSING", "open_shared_plane", "origin_of", "Plane", "PlaneStatistics",
+    "PoolMeter", "Presence", "presence_of", "Reclaimed", "refuse_own", "remove_orphans", "removing_spill_of", "Semaphore",
     "SemaphoreInfo", "TableDraft", "TreeDraft",
 ]  # fmt: skip

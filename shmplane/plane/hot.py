@@ -21,7 +21,7 @@ from .blocks.publish import put_unleased
 from .plane import Plane
 from .process.options import DEFAULT_LIMITS, parse_options
 from .process.orphans import remove_orphans
-from .process.patience import patience
+from .process.patience import moment, patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -210,6 +210,12 @@ class HotTier:
         self._forget(name)
         self.plane._open().change(_delete, check_block_name(self._prefix + name))
 
+    def has_spare_semaphores(self, count: int) -> bool:
+        """Whether so many more can be in use in the plane at once; True as well when its lock is not to be had in a moment."""
+        attachment = self.plane._open()
+        found = attachment.try_look(moment(attachment), _has_spare, count)
+        return found is NOT_HAD or found
+
     def figures(self) -> tuple[int, int]:
         """B of its cells and segments, and how many blocks were evicted for want of room."""
         return self.plane._open().look(_figures, self._group - 1)
@@ -222,6 +228,10 @@ class HotTier:
 
 def _queues_of(tx: Transaction, group: int) -> Queues:
     return tx.eviction.of(group)
+
+
+def _has_spare(tx: Transaction, count: int) -> bool:
+    return tx.coordination.has_spare(count)
 
 
 def _figures(tx: Transaction, group: int) -> tuple[int, int]:

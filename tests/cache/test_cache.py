@@ -11,6 +11,7 @@ import shutil
 import stat
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import pytest
 
 import shmplane
 from shmplane import Cache, ItemTooLarge, PlaneMismatch, PlaneSecurityError, UnsupportedValue
+from shmplane.cache import arguments
 
 MIB = 1 << 20
 
@@ -246,6 +248,19 @@ def _never() -> int:
     pytest.fail("it was computed twice")
 
 
+def test_where_no_semaphore_is_free_it_computes_alone_and_still_stores(tmp_path: Path, plane: shmplane.Plane) -> None:
+    with Cache(tmp_path / "cache", memory="8MiB", disk="32MiB", plane=plane) as cache, contextlib.ExitStack() as stack:
+        for number in range(420):
+            stack.enter_context(plane.lock(f"other {number}"))
+        assert cache.get_or_compute("x", lambda: 1) == 1
+        assert asyncio.run(cache.get_or_compute_async("y", lambda: 2)) == 2
+        assert (cache["x"], cache["y"]) == (1, 2)
+        assert cache.stats().computes_alone == 2
+        stack.close()
+        assert cache.get_or_compute("z", lambda: 3) == 3
+        assert cache.stats().computes_alone == 2
+
+
 def test_a_stale_value_serves_while_another_is_computed(cache: Cache) -> None:
     assert cache.get_or_compute("x", lambda: 1, ttl=0.05, grace=60) == 1
     time.sleep(0.1)
@@ -326,6 +341,61 @@ def test_arrays_tables_and_blocks_are_arguments_by_content(cache: Cache, plane: 
     assert total({"a": 1, "b": [2]}) == total({"b": [2], "a": 1}) == 7
     with pytest.raises(TypeError, match="values"):
         total(object())
+
+
+def test_an_array_that_shows_a_block_is_an_argument_by_its_version(cache: Cache, plane: shmplane.Plane) -> None:
+    calls = []
+
+    @cache.memoize()
+    def total(values: Any) -> float:
+        calls.append(1)
+        return float(np.frombuffer(values, "u1").sum() if isinstance(values, memoryview) else np.sum(values))
+
+    large = np.arange(8 << 20)
+    plane["large"], plane["bytes"], plane["tree"] = large, b"abc" * 1000, {"a": np.arange(5000), "b": np.ones(5000)}
+    with limited_hashing(1 << 20):
+        for _ in range(2):
+            assert total(plane["large"]) == large.sum()
+            assert total(plane["large"][5:]) == large[5:].sum()
+            assert total(plane["large"][::2]) == large[::2].sum()
+            assert total(plane["large"].reshape(2, -1)) == large.sum()
+    assert len(calls) == 4
+    for _ in range(2):
+        assert total(plane["bytes"]) == sum(b"abc" * 1000)
+        assert total(plane["tree"]["a"]) == np.arange(5000).sum()
+        assert total(plane["tree"]["b"]) == 5000
+    assert len(calls) == 7
+    with plane.edit("large") as draft:
+        draft.array[0] = 7
+    assert total(plane["large"]) == large.sum() + 7
+    assert len(calls) == 8
+
+
+@contextlib.contextmanager
+def limited_hashing(nbytes: int) -> Iterator[None]:
+    """More than that of content is an error."""
+
+    def refuse(digest: Any, value: Any) -> None:
+        if value.nbytes > nbytes:
+            pytest.fail("a block was read for a key")
+        real(digest, value)
+
+    real = arguments._add_content
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(arguments, "_add_content", refuse)
+        yield
+
+
+def test_what_everybody_sees_change_is_an_argument_by_content(cache: Cache, plane: shmplane.Plane) -> None:
+    @cache.memoize()
+    def total(values: Any) -> int:
+        return int(np.sum(values.array() if isinstance(values, shmplane.Block) else values))
+
+    shared = plane.mutable("shared", (10,), "i8")
+    for number in (1, 2):
+        shared[:] = number
+        assert total(plane["shared"]) == 10 * number
+        assert total(plane.attach("shared")) == 10 * number
 
 
 def test_another_version_forgets_what_older_code_computed(cache: Cache) -> None:

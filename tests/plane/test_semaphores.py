@@ -911,3 +911,17 @@ def test_another_event_loop_is_told_so(plane: shmplane.Plane) -> None:
     with lock, pytest.raises(RuntimeError, match="needs asyncio"):
         trio.run(lock.acquire_async)
     assert lock.available == 1
+
+
+def test_a_stack_of_contexts_takes_locks(plane: shmplane.Plane) -> None:
+    async def in_a_task() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(plane.lock("x"))
+            assert not plane.lock("x").try_acquire()
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(plane.lock("x"))
+        assert not plane.lock("x").try_acquire()
+    asyncio.run(in_a_task())
+    assert plane.lock("x").try_acquire()
+    plane.lock("x").release()

@@ -54,6 +54,13 @@ def _forget_parts(tx: Transaction, attachment: Attachment, kept: LocalPermits) -
             del permits_of(attachment).parts[name]
 
 
+class _Ending(property):
+    """What ends a block; ``ExitStack`` takes it from the class and calls that."""
+
+    def __call__(self, semaphore: Semaphore, *error: object) -> object:
+        return self.__get__(semaphore)(*error)
+
+
 class Semaphore:
     """At most ``permits`` holders over all processes of the host; a lock is one with a single permit.
 
@@ -281,8 +288,8 @@ class Semaphore:
         ) -> None: ...
     else:
         # Looked up when the block is entered. No Python code of ours begins the end of a block.
-        __exit__ = property(attrgetter("release"))
-        __aexit__ = property(attrgetter("_release_later"))
+        __exit__ = _Ending(attrgetter("release"))
+        __aexit__ = _Ending(attrgetter("_release_later"))
 
 
 def check_permits(permits: object) -> None:
