@@ -1,7 +1,8 @@
 """What does it cost to get a file into a plane, and how much memory does that take besides the block?
 
 Ours: ``plane.load`` of one name, over and over, so that memory is warm; the kernel has the file in its cache. Baseline:
-reading the file as its own library does, and putting what was read. Peer: reading alone.
+reading the file as its own library does, and putting what was read. Peer: reading alone. Of npy also when the kernel has
+none of the file; and what it costs to sum up tensors that another process has loaded, beside the format's own loader.
 For memory: the most private memory of this process over what it had before, as another process sees it every millisecond.
 """
 
@@ -23,6 +24,7 @@ import pyarrow.feather
 import pyarrow.parquet
 
 import shmplane
+from bench.cases.mapped_files import drop_cache
 from bench.harness import Contestant, Row, Scale, compare, interleave
 
 #: at most this much private memory for each byte of the file: nothing of it is held twice
@@ -54,6 +56,17 @@ def _load(path: Path, read: Callable[[Path], Any], scale: Scale) -> Iterator[Row
         contestants = {"ours": load, "read and put": put, "read": lambda: read(path)}
         times = interleave({name: Contestant(act) for name, act in contestants.items()}, scale.rounds, warm_up=2)
         yield compare(what, times, target=1.0, baseline="read and put")
+        if suffix == "npy":
+            cold = {name: Contestant(act, before=lambda: drop_cache(path)) for name, act in contestants.items()}
+            yield compare(f"{what}, cold", interleave(cold, scale.rounds), target=1.0, baseline="read and put")
+        if suffix == "safetensors":
+            looks = {
+                "ours": lambda: _sum(plane["x"]),
+                "load_file": lambda: _sum(read(path)),
+                "safe_open": lambda: _sum_one_by_one(path),
+            }
+            times = interleave({name: Contestant(act) for name, act in looks.items()}, scale.rounds)
+            yield compare(f"sum of {nbytes / 1e6:,.0f} MB of loaded tensors", times, target=0.5, baseline="load_file")
         held = {name: _held(act) / 1e6 for name, act in contestants.items()}
         most = MOST_HELD[suffix] * nbytes / 1e6 + 64
         yield Row(f"{what}: memory besides the block", held.pop("ours"), "MB", most, peers=held)
@@ -77,6 +90,16 @@ def _formats() -> dict[str, tuple[Callable[[Path, int], None], Callable[[Path], 
     )
     found["csv"] = (lambda path, nbytes: pa.csv.write_csv(_table(nbytes // 2), path), pa.csv.read_csv)
     return found
+
+
+def _sum(tensors: Any) -> float:
+    return sum(float(tensor.sum()) for tensor in tensors.values())
+
+
+def _sum_one_by_one(path: Path) -> float:
+    """As who maps the file does, and takes one tensor after the other."""
+    with importlib.import_module("safetensors").safe_open(path, "np") as file:
+        return sum(float(file.get_tensor(name).sum()) for name in file.keys())  # noqa: SIM118 - it is no mapping
 
 
 def _write_npy(path: Path, nbytes: int) -> None:

@@ -38,7 +38,7 @@ def run(scale: Scale) -> Iterator[Row]:
         readers = _readers(path)
         yield _compare(f"sum of {nbytes / 1e6:,.0f} MB, warm", readers, rounds)
         cold = {**readers, "ours": lambda: _sum(shmplane.map_file(path, access="sequential").windows(PIECE_NBYTES))}
-        yield _compare(f"sum of {nbytes / 1e6:,.0f} MB, cold", cold, rounds, before=lambda: _drop_cache(path))
+        yield _compare(f"sum of {nbytes / 1e6:,.0f} MB, cold", cold, rounds, before=lambda: drop_cache(path))
         yield _mapped_at_most(path, nbytes)
         yield from _random(path, nbytes, rounds)
 
@@ -116,7 +116,7 @@ def _random(path: Path, nbytes: int, rounds: int) -> Iterator[Row]:
 
     def contestant(name: str) -> Contestant:
         after = lambda: read[name].append(_cached_nbytes(path))  # noqa: E731
-        return Contestant(contestants[name], before=lambda: _drop_cache(path), after=after)
+        return Contestant(contestants[name], before=lambda: drop_cache(path), after=after)
 
     times = interleave({name: contestant(name) for name in contestants}, rounds)
     what = f"{LOOKS:,} numbers of {nbytes / 1e6:,.0f} MB, cold"
@@ -134,7 +134,7 @@ def _write(path: Path, nbytes: int) -> None:
         mapped.flush()
 
 
-def _drop_cache(path: Path) -> None:
+def drop_cache(path: Path) -> None:
     fd = os.open(path, os.O_RDONLY)
     try:
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
