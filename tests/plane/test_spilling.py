@@ -216,6 +216,7 @@ def test_a_plane_holds_more_than_its_capacity(plane: shmplane.Plane) -> None:
     assert stats.spilled_nbytes + stats.used_nbytes >= COUNT * 256 * KIB
     check(plane)
     assert faults_of(plane) == []
+    assert plane.health().status == "pass"  # it is full by intention
 
 
 def test_what_was_used_last_stays_in_memory(plane: shmplane.Plane) -> None:
@@ -244,6 +245,33 @@ def test_what_is_leased_stays_and_the_new_block_goes_to_the_disk(plane: shmplane
         builder.array[:] = 3
     assert is_spilled(plane, "built")
     assert (plane["built"] == 3).all()
+    del held
+
+
+def test_what_is_asked_for_in_memory_is_copied_back_or_refused(plane_root: Path, disk: Path) -> None:
+    """Other programs find segments in /dev/shm alone, and a mutable array is memory that all write to."""
+    with shmplane.Plane("back", root=plane_root, capacity=CAPACITY, spill=disk) as plane:
+        fill(plane, 7)
+        held = [plane[f"n/{number}"] for number in range(7)]
+        with pytest.raises(shmplane.PlaneFull):
+            plane.mutable("m", (MIB // 4,), "f8")
+        del held
+        plane.gc()
+        mutable = plane.mutable("m", (MIB // 8,), "f8")  # others make way
+        mutable[:] = 4
+        assert not is_spilled(plane, "m")
+        check(plane, 7)
+        del mutable
+        plane.destroy()
+
+
+def test_a_stream_goes_to_the_disk_when_everything_is_leased(plane: shmplane.Plane) -> None:
+    fill(plane, 7)
+    held = [plane[f"n/{number}"] for number in range(7)]
+    batches = [pa.record_batch({"x": np.arange(number * 60_000, (number + 1) * 60_000)}) for number in range(5)]
+    plane["t"] = pa.RecordBatchReader.from_batches(batches[0].schema, iter(batches))
+    assert is_spilled(plane, "t")
+    assert plane["t"]["x"].to_numpy().tolist() == list(range(300_000))
     del held
 
 
