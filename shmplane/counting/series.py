@@ -18,6 +18,7 @@ from typing import NamedTuple
 __all__ = ["Entry", "Series", "State", "add", "forget_oldest", "key_of", "other_of", "series_of", "together"]
 
 OTHER = "other"
+_KINDS = frozenset({"counter", "gauge", "histogram", "summary"})
 #: values of gauges in mode ``all`` that stay of processes which ended, the latest
 MOST_OF_THE_ENDED = 1000
 
@@ -76,8 +77,11 @@ def _parse(key: str) -> Series:
         texts = [kind, mode, family, sample, meaning]
         if isinstance(labels, list) and all(isinstance(label, list) and len(label) == 2 for label in labels):
             texts += [text for label in labels for text in label]
-            if all(isinstance(text, str) for text in texts):
-                return Series(kind, mode, family, sample, tuple((name, text) for name, text in labels), meaning)
+            if all(isinstance(text, str) for text in texts) and kind in _KINDS:
+                found = Series(kind, mode, family, sample, tuple((name, text) for name, text in labels), meaning)
+                if kind == "histogram":
+                    float(dict(found.labels).get("le", "0"))  # the bound of a bucket, else ValueError
+                return found
     raise ValueError(f"{key[:200]!r} is the key of no series")
 
 
