@@ -135,7 +135,7 @@ def test_a_fork_at_some_bytecodes_of_publishing_changes_no_block(
     plane_root: Path, kind: str, step: str, goes_on: bool
 ) -> None:
     is_mapped = goes_on == (kind == "create")
-    forks = run_in_child(_fork_at_bytecodes, str(plane_root), kind, step, 16, 3, goes_on, is_mapped)
+    forks = run_in_child(_fork_at_bytecodes, str(plane_root), kind, step, 33, 3, goes_on, is_mapped, deadline=200)
     assert forks > 20
 
 
