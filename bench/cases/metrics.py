@@ -25,7 +25,7 @@ def run(scale: Scale) -> Iterator[Row]:
 
         def count() -> None:
             tx.counters.takes[tx.count_row] += 1
-            tx.counting.got()
+            tx.counters.gets[tx.count_row] += 1
 
         counting = interleave({"ours": Contestant(count, scale.pick(20_000, 5_000))}, scale.rounds)
         read = interleave({"ours": Contestant(plane.metrics), "plane.layout()": Contestant(plane.layout)}, scale.rounds)

@@ -63,10 +63,6 @@ class Counting:
         """The process of ``slot`` has ended."""
         self._folding.fold(slot, _ALL_ARE_COUNTS)
 
-    def got(self) -> None:
-        """A block was looked up and found."""
-        self.counters.gets[self.row] += 1
-
     def missed(self) -> None:
         """A name was looked up that is not there."""
         self.counters.misses[self.row] += 1

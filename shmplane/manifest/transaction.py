@@ -78,7 +78,9 @@ class Transaction(Reader):
     # Leases
 
     def lease(self, row: int) -> None:
+        """Take a lease that this process does not have yet, and count it: what is had already is got again for nothing."""
         self._own_leases[row] = 1
+        self.counters.gets[self.count_row] += 1
 
     def release(self, row: int) -> None:
         """End this process's lease."""

@@ -49,21 +49,21 @@ def end(manifest: Manifest, slot: int) -> None:
     manifest.processes.state[slot] = 0
 
 
-def gets(manifest: Manifest) -> int:
-    return read_counters(manifest)["gets"][0]
+def misses(manifest: Manifest) -> int:
+    return read_counters(manifest)["misses"][0]
 
 
 def test_a_total_is_the_sum_over_all_processes_and_those_that_have_ended(manifest: Manifest) -> None:
     for slot in range(3):
         counting = process(manifest, slot)
         for _ in range(10**slot):
-            counting.got()
-    assert gets(manifest) == 111
+            counting.missed()
+    assert misses(manifest) == 111
     end(manifest, 1)
-    assert gets(manifest) == 111
+    assert misses(manifest) == 111
     end(manifest, 0)
-    process(manifest, 0).got()
-    assert gets(manifest) == 112
+    process(manifest, 0).missed()
+    assert misses(manifest) == 112
 
 
 def test_who_has_no_slot_yet_counts_as_well(manifest: Manifest) -> None:
@@ -91,7 +91,7 @@ class _Waited:
 def test_death_at_any_store_of_joining_counting_and_folding_neither_loses_nor_doubles_a_count(
     manifest: Manifest,
 ) -> None:
-    process(manifest, 1).got()
+    process(manifest, 1).missed()
     counted, last, rounds = 1, 1, 0
     for at in range(1, 400):
         rounds = at
@@ -101,17 +101,17 @@ def test_death_at_any_store_of_joining_counting_and_folding_neither_loses_nor_do
             counting = process(manifest, 0)
             for _ in range(3):
                 done += 1  # the store that is the last one of a killed process has happened
-                counting.got()
+                counting.missed()
             counting.evicted()
             end(manifest, 0)
         stores = STORES.disarm()
         counted += done
         # Whoever looks in between, and the next one that sees to it: once, and not less than before.
-        seen = gets(manifest)
+        seen = misses(manifest)
         assert last <= seen <= counted
         if manifest.processes.state[0]:
             end(manifest, 0)
-        assert seen == gets(manifest)
+        assert seen == misses(manifest)
         counted = last = seen
         if stores < at:
             break
@@ -119,7 +119,7 @@ def test_death_at_any_store_of_joining_counting_and_folding_neither_loses_nor_do
 
 
 def test_a_header_that_names_a_process_that_cannot_be_is_refused(manifest: Manifest) -> None:
-    process(manifest, 0).got()
+    process(manifest, 0).missed()
     manifest.header.counted[0] = 99 << 1
     with pytest.raises(PlaneCorrupt, match="slot 98"):
         end(manifest, 0)

@@ -404,7 +404,6 @@ def lease_current(
     if row < 0:
         tx.counting.missed()
         return None
-    tx.counting.got()
     word, claims = -1 if tx.blocks.until[row] else tx.names.word[name_row], claims_of(attachment)
     is_known = latest is not None and latest.is_of(tx, row)
     lease = claims.lease(tx, attachment, row, latest.facts if is_known and latest is not None else None)

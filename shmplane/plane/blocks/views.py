@@ -116,6 +116,5 @@ def _lease_again(tx: Transaction, attachment: Attachment, facts: BlockFacts, nam
     """A lease of the block that the name still points to, whose facts are known."""
     if tx.names.word[name_row] != word:
         return None  # it moved on
-    tx.counting.got()
     is_there_still = facts.moves == tx.header.moves[0]
     return claims_of(attachment).lease(tx, attachment, facts.row, facts if is_there_still else None)

@@ -71,7 +71,7 @@ class Compositions:
         self._memory = memory
         self._shared: OrderedDict[Key, _Range] = OrderedDict()
         self._private: OrderedDict[Key, _Range] = OrderedDict()
-        self._parsed: OrderedDict[Key, Extents] = OrderedDict()
+        self._parsed: OrderedDict[Key, tuple[int, Extents]] = OrderedDict()  #: each with the number of moves till then
         memory.kept += [self._shared, self._private, self._parsed]
 
     # Tables
@@ -80,8 +80,8 @@ class Compositions:
         """The extents of an array; one that is not composed is its own only source."""
         if not facts.references:
             return Extents.of_plain(facts)
-        found = self._parsed.get((facts.row, facts.generation, facts.version))
-        if found is None or found.ids != ids_of(facts):
+        moves, found = self._parsed.get((facts.row, facts.generation, facts.version), (-1, None))
+        if found is None or (moves != facts.moves and found.ids != ids_of(facts)):
             stored = self._memory.readable(facts).view[facts.offset : facts.offset + facts.stored_nbytes]
             found = Extents.parse(facts, stored)
             self.remember(facts, found)
@@ -89,7 +89,7 @@ class Compositions:
 
     def remember(self, facts: BlockFacts, extents: Extents) -> None:
         """What a block's table says, by who has just read or written it."""
-        _keep(self._parsed, (facts.row, facts.generation, facts.version), extents, _MOST_PARSED)
+        _keep(self._parsed, (facts.row, facts.generation, facts.version), (facts.moves, extents), _MOST_PARSED)
 
     # For readers
 

@@ -156,14 +156,11 @@ class SegmentMemory:
             # Out of mappings: let go of those that nobody uses and try once more.
             self.drop()
             made = self._map_file(segment_id, nbytes, **how)
-        self._keep(cache, segment_id, made)
-        return made
-
-    def _keep(self, cache: OrderedDict[int, Mapping], segment_id: int, mapping: Mapping) -> None:
         with self._mutex:
-            cache[segment_id] = mapping
-            if len(cache) > _MOST_MAPPINGS:
+            cache[segment_id] = made
+            while len(cache) > _MOST_MAPPINGS:
                 cache.popitem(last=False)
+        return made
 
     def _map_file(self, segment_id: int, nbytes: int, *, writable: bool = False, is_spilled: bool = False) -> Mapping:
         fd = self.open_segment(segment_id, nbytes, writable=writable, is_spilled=is_spilled)
@@ -312,7 +309,8 @@ class SegmentMemory:
             kept = warm or self._map_file(place.segment_id, place.nbytes, writable=True)
             # In a child of a fork the range is private by now, and what shows its pages is for nobody.
             if move_pages(mapping, kept) and warm is None and os.getpid() == pid:
-                self._keep(self._writable, place.segment_id, kept)
+                with self._mutex:
+                    self._writable[place.segment_id] = kept
 
     def write_tail(self, place: Place, contents: Contents) -> None:
         """Write what follows the body: the frame, and zeros up to the end of its page."""
