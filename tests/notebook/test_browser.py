@@ -23,6 +23,7 @@ import pytest
 
 import shmplane
 from tests.notebook import chromium
+from tests.support.inside import nobody_looks_for_the_dead
 from tests.support.processes import Child
 from tests.support.requires import require
 
@@ -107,11 +108,9 @@ def outputs(directory: Path) -> Iterator[dict[str, str]]:
             with plane.edit("flights") as edited:
                 edited["fare"] = np.ones(200_000)
             view = plane["prices"]
-            time.sleep(
-                0.3
-            )  # the drafts' leases end; whoever ends one now would find the victim, and reclaim what it held
-            victim.kill()
-            yield show(replace(plane.layout(), root="/dev/shm"))[0]
+            with nobody_looks_for_the_dead():  # who ends a draft's lease now would reclaim what the victim held
+                victim.kill()
+                yield show(replace(plane.layout(), root="/dev/shm"))[0]
         yield show(plane.attach("flights"))[0]
         yield show(plane["model"])[0]
         del before, view

@@ -19,7 +19,7 @@ import pytest
 import shmplane
 from tests.support.audit import faults_of
 from tests.support.forked import Forked, run_forked
-from tests.support.inside import header_of
+from tests.support.inside import nobody_looks_for_the_dead
 from tests.support.processes import run_in_child
 from tests.support.tracing import Bytecodes
 from tests.support.waiting import wait_for
@@ -68,8 +68,6 @@ def _fork_at_bytecodes(root: str, kind: str, step: str, every: int, first: int, 
                 pass
         writing = KINDS[kind](plane)
         writing.array[:] = OURS
-        # As if another process had just looked for the dead: the forks are many, and no part of what is tried here.
-        header_of(plane).scanned[0] = 2**62
 
         def fork() -> None:
             nonlocal forks
@@ -87,8 +85,9 @@ def _fork_at_bytecodes(root: str, kind: str, step: str, every: int, first: int, 
         bytecodes = Bytecodes(each=fork)
         bytecodes.arm(-1)
         try:
-            STEPS[step](writing)
-            bytecodes.disarm()
+            with nobody_looks_for_the_dead():  # the forks are many, and no part of what is tried here
+                STEPS[step](writing)
+                bytecodes.disarm()
         except shmplane.ClosedError:
             if os.getpid() == parent:
                 raise
@@ -98,7 +97,6 @@ def _fork_at_bytecodes(root: str, kind: str, step: str, every: int, first: int, 
                 with contextlib.suppress(shmplane.ShmplaneError):
                     _check_own_block(plane)
                 os._exit(0)
-        header_of(plane).scanned[0] = 0
         _check(plane, writing.array, published=step == "publish")
         plane.destroy()
     return forks

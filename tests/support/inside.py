@@ -42,6 +42,18 @@ def before_each_transaction(patch: pytest.MonkeyPatch, plane: Any, act: Callable
         yield
 
 
+@contextmanager
+def nobody_looks_for_the_dead() -> Iterator[None]:
+    """As if another process had always just done so: in this one, and in what it forks."""
+    import pytest
+
+    from shmplane.plane.process import attachment
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attachment, "_SCAN_INTERVAL_NS", 2**64)
+        yield
+
+
 def suspect_everything(plane: Any) -> None:
     """As after an interrupted call: the next transaction builds everything derived again."""
     attachment_of(plane).suspect = True
