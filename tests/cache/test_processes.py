@@ -103,7 +103,8 @@ def _read_on(directory: Path, numbers: int) -> int:
     """From disk, so that the journal does not begin anew by itself."""
     count = 0
     with open_cache(directory) as cache:
-        while not (directory / "finished").exists():
+        # On a busy machine it may come to read when all is written.
+        while not count or not (directory / "finished").exists():
             for key in itertools.product(range(numbers), range(7)):
                 found = cache._open().find_on_disk(encode_key(key), digest_of(encode_key(key)))
                 count += found is not MISSING

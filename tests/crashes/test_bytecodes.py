@@ -16,7 +16,7 @@ from tests.support.thrown import KINDS
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_death_at_any_bytecode_leaves_the_plane_as_before_or_after(plane_root: Path, group: int) -> None:
-    results = sweeps("bytecodes", GROUPS[group], plane_root, sample=6)
+    results = sweeps("bytecodes", GROUPS[group], plane_root, sample=4)
 
     assert not problems_of(results)
     assert sum(result.kills for result in results) > 0.8 * sum(result.points for result in results)
@@ -24,7 +24,7 @@ def test_death_at_any_bytecode_leaves_the_plane_as_before_or_after(plane_root: P
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_an_interrupt_at_any_bytecode_leaves_a_plane_that_goes_on(plane_root: Path, group: int) -> None:
-    results = sweeps("interrupts", GROUPS[group], plane_root, sample=6)
+    results = sweeps("interrupts", GROUPS[group], plane_root, sample=4)
 
     assert not problems_of(results)
     assert all(result.points for result in results)
@@ -38,7 +38,7 @@ RAISED = [(group, kind) for group in GROUPS for kind in ("calls", ("deadlines", 
 def test_what_a_handler_raises_at_any_bytecode_comes_out_and_leaves_nothing(
     plane_root: Path, group: int, kind: str
 ) -> None:
-    results = sweeps(kind, GROUPS[group], plane_root, sample=4)
+    results = sweeps(kind, GROUPS[group], plane_root, sample=2)
 
     assert not problems_of(results)
     assert all(result.points for result in results)

@@ -35,7 +35,7 @@ def test_death_at_any_store_leaves_the_version_before_or_the_one_after(plane_roo
 
 @pytest.mark.parametrize(
     ("kind", "sample"),
-    [("bytecodes", 16), ("interrupts", 16), ("values", 3), ("calls", 3)],
+    [("bytecodes", 9), ("interrupts", 9), ("values", 2), ("calls", 2)],
 )
 @pytest.mark.parametrize("group", range(2))
 def test_death_and_what_handlers_raise_at_some_bytecodes(plane_root: Path, group: int, kind: str, sample: int) -> None:

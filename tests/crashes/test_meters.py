@@ -16,7 +16,7 @@ def sweep(root: str, kind: str, sample: int | None) -> list[Result]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "sample"), [("stores", None), ("bytecodes", 60), ("interrupts", 30), ("deadlines", 8), ("calls", 8)]
+    ("kind", "sample"), [("stores", None), ("bytecodes", 30), ("interrupts", 15), ("deadlines", 8), ("calls", 8)]
 )
 def test_what_was_counted_is_neither_lost_nor_counted_twice(plane_root: Path, kind: str, sample: int | None) -> None:
     results: list[Result] = run_in_child(sweep, str(plane_root), kind, sample, deadline=110)
