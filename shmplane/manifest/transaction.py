@@ -245,7 +245,7 @@ class Transaction(Reader):
             blocks.expires[row] = _clock() + linger_ns
             blocks.linger[row] = linger_ns
             self.header.lingering[0] += 1
-        self.lease(row)
+        self._own_leases[row] = 1
         self.counters.puts[self.count_row] += 1
         blocks.state[row] = LIVE
 

@@ -46,6 +46,13 @@ def test_what_is_got_again_while_it_is_held_is_not_counted(plane: shmplane.Plane
     assert after.lock_wait.count - before.lock_wait.count < 10
 
 
+def test_a_put_is_no_get_whether_it_has_a_name_or_not(plane: shmplane.Plane) -> None:
+    before = plane.metrics()
+    with plane.put("named", 1), plane.put(None, 2), plane.put(None, bytes(100_000)):
+        after = plane.metrics()
+    assert grown(before, after, "puts", "gets") == (3, 0)
+
+
 def test_blocks_are_told_by_kind_and_memory_by_state(plane: shmplane.Plane) -> None:
     plane["array"], plane["json"], plane["more"] = np.ones(100_000), {"a": 1}, [2]
     block = plane.put(None, b"anonymous")
