@@ -7,7 +7,14 @@ from ..system import late_names
 if TYPE_CHECKING:
     from ..manifest import BlockInfo, PlaneStatistics, Reclaimed, SemaphoreInfo
     from .blocks import Block, Buffer, Builder
-    from .blocks.origin import origin_of
+    from .blocks.block import attach_handle
+    from .blocks.claims import Lease
+    from .blocks.handles import attachment_of_handle
+    from .blocks.kept import drop_kept, keep_for, lease_kept, put_kept, take_kept
+    from .blocks.origin import origin_of, shown_at
+    from .blocks.private import private_body
+    from .blocks.publish import put
+    from .blocks.target import ANYWHERE
     from .coordination.in_threads import call_in_loop, call_in_thread
     from .coordination.loading import loading, refuse_own
     from .coordination.meters import PoolMeter
@@ -24,7 +31,14 @@ __getattr__ = late_names(
     {
         "..manifest": "BlockInfo PlaneStatistics Reclaimed SemaphoreInfo",
         ".blocks": "Block Buffer Builder",
-        ".blocks.origin": "origin_of",
+        ".blocks.block": "attach_handle",
+        ".blocks.claims": "Lease",
+        ".blocks.handles": "attachment_of_handle",
+        ".blocks.kept": "drop_kept keep_for lease_kept put_kept take_kept",
+        ".blocks.origin": "origin_of shown_at",
+        ".blocks.private": "private_body",
+        ".blocks.publish": "put",
+        ".blocks.target": "ANYWHERE",
         ".coordination.in_threads": "call_in_loop call_in_thread",
         ".coordination.loading": "loading refuse_own",
         ".coordination.meters": "PoolMeter",
@@ -39,8 +53,9 @@ __getattr__ = late_names(
 )
 
 __all__ = [
-    "ArrayDraft", "Block", "BlockInfo", "Buffer", "Builder", "call_in_loop", "call_in_thread", "Draft", "HotTier",
-    "is_present", "JsonDraft", "loading", "MISSING", "open_shared_plane", "origin_of", "Plane", "PlaneStatistics",
-    "PoolMeter", "Presence", "presence_of", "Reclaimed", "refuse_own", "remove_orphans", "removing_spill_of", "Semaphore",
-    "SemaphoreInfo", "TableDraft", "TreeDraft",
+    "ANYWHERE", "ArrayDraft", "attach_handle", "attachment_of_handle", "Block", "BlockInfo", "Buffer", "Builder",
+    "call_in_loop", "call_in_thread", "Draft", "drop_kept", "HotTier", "is_present", "JsonDraft", "keep_for",
+    "Lease", "lease_kept", "loading", "MISSING", "open_shared_plane", "origin_of", "Plane", "PlaneStatistics", "PoolMeter",
+    "Presence", "presence_of", "private_body", "put", "put_kept", "Reclaimed", "refuse_own", "remove_orphans",
+    "removing_spill_of", "Semaphore", "SemaphoreInfo", "shown_at", "TableDraft", "take_kept", "TreeDraft",
 ]  # fmt: skip

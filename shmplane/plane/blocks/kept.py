@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...errors import StaleHandle
+from ...manifest import KEPT, LIVE, rows_of_owner
 from .claims import claims_of
 from .publish import put
 from .target import Target
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from ..process.attachment import Attachment
     from .claims import Lease
 
-__all__ = ["drop_kept", "put_kept", "take_kept"]
+__all__ = ["drop_kept", "keep_for", "lease_kept", "put_kept", "take_kept"]
 
 
 def put_kept(attachment: Attachment, encoded: Encoded, slot: int) -> Lease:
@@ -37,6 +38,30 @@ def take_kept(attachment: Attachment, row: int, generation: int) -> Lease:
 def drop_kept(attachment: Attachment, row: int, generation: int) -> None:
     """This process does not want it any more. Again: does nothing."""
     attachment.change(_drop, row, generation)
+
+
+def keep_for(attachment: Attachment, lease: Lease, slot: int) -> bool:
+    """Keep a block that is there already for the process of ``slot``; False when it is kept for somebody, or that is gone."""
+    return attachment.change(_keep, lease.facts.row, slot)
+
+
+def lease_kept(attachment: Attachment) -> list[Lease]:
+    """Leases on all that is kept for this process, which it still is."""
+    return attachment.change(_lease_kept, attachment)
+
+
+def _keep(tx: Transaction, row: int, slot: int) -> bool:
+    if tx.blocks.owner[row] > KEPT or not tx.manifest.processes.state[slot]:
+        return False
+    tx.keep_for(row, slot)
+    return True
+
+
+def _lease_kept(tx: Transaction, attachment: Attachment) -> list[Lease]:
+    if not tx.header.kept[0]:
+        return []
+    claims, rows = claims_of(attachment), rows_of_owner(tx.blocks.owner, tx.manifest.blocks_high, KEPT + tx.slot)
+    return [claims.lease(tx, attachment, row) for row in rows if tx.blocks.state[row] == LIVE]
 
 
 def _take(tx: Transaction, attachment: Attachment, row: int, generation: int) -> Lease:

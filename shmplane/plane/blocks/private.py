@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from .claims import Lease
 
-__all__ = ["copy_body", "private_array", "tensors_of"]
+__all__ = ["copy_body", "private_array", "private_body", "tensors_of"]
 
 
 def copy_body(lease: Lease) -> memoryview:
