@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         Measurement,
         PoolStatistics,
     )
+    from .executor import ExecutorStatistics, ProcessPoolExecutor
     from .files import BufferPool, BufferPoolStatistics, MappedFile, PooledBuffer, map_file
     from .observe import Check, Health, Layout, Metrics, Watch
     from .plane import (
@@ -67,6 +68,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "cache": "Cache CacheStatistics TierStatistics",
     "connections": "AsyncConnectionPool ConnectionPool Histogram Measurement PoolStatistics",
+    "executor": "ExecutorStatistics ProcessPoolExecutor",
     "files": "BufferPool BufferPoolStatistics MappedFile PooledBuffer map_file",
     "observe": "Check Health Layout Metrics Watch",
     "plane": (
@@ -83,10 +85,10 @@ _PACKAGES = {"connections", "scopes"}
 __all__ = [
     "ArrayDraft", "AsyncConnectionPool", "AsyncScope", "Block", "BlockInfo", "BlockNotFound", "Buffer",
     "BufferPool", "BufferPoolStatistics", "Builder", "Cache", "CacheStatistics", "Check", "ClosedError", "Conflict",
-    "ConnectionPool", "Draft", "FileTruncated", "Health", "Histogram", "ItemTooLarge", "JsonDraft", "Layout",
-    "LockTimeout", "map_file", "MappedFile", "Measurement", "Metrics", "OpenResource", "Plane", "PlaneCorrupt", "PlaneFull",
-    "PlaneMismatch", "PlaneNotFound", "PlaneSecurityError", "PlaneStatistics", "PoolClosed", "PooledBuffer",
-    "PoolStatistics", "PoolTimeout", "Reclaimed", "Scope", "Semaphore", "SemaphoreInfo", "ShmplaneError",
+    "ConnectionPool", "Draft", "ExecutorStatistics", "FileTruncated", "Health", "Histogram", "ItemTooLarge", "JsonDraft",
+    "Layout", "LockTimeout", "map_file", "MappedFile", "Measurement", "Metrics", "OpenResource", "Plane", "PlaneCorrupt",
+    "PlaneFull", "PlaneMismatch", "PlaneNotFound", "PlaneSecurityError", "PlaneStatistics", "PoolClosed", "PooledBuffer",
+    "PoolStatistics", "PoolTimeout", "ProcessPoolExecutor", "Reclaimed", "Scope", "Semaphore", "SemaphoreInfo", "ShmplaneError",
     "StaleHandle", "TableDraft", "TierStatistics", "TooManyWaiters", "TreeDraft", "UnsafeCodec",
     "UnsupportedPlatform", "UnsupportedValue", "__version__", "Watch",
 ]  # fmt: skip

@@ -5,6 +5,8 @@ Each ``type: ignore[...]`` is an expected error: mypy is strict here, so one tha
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future
 from typing import Any, assert_type
 
 import numpy as np
@@ -18,9 +20,11 @@ from shmplane import (
     Builder,
     Conflict,
     Draft,
+    ExecutorStatistics,
     JsonDraft,
     Plane,
     PlaneStatistics,
+    ProcessPoolExecutor,
     Reclaimed,
     ShmplaneError,
     TableDraft,
@@ -147,3 +151,19 @@ def a_block_speaks_the_protocols(block: Block) -> None:
     np.from_dlpack(block)
     with block as same:
         assert_type(same, Block)
+
+
+def an_executor_is_typed_as_the_standard_one(plane: Plane) -> None:
+    def half(number: int, *, of: float = 1.0) -> float:
+        return number / 2 * of
+
+    with ProcessPoolExecutor(2, plane=plane, threshold="1MiB", on_worker_death="retry") as executor:
+        assert_type(executor.submit(half, 3), Future[float])
+        assert_type(executor.submit(half, 3, of=2.0).result(), float)
+        assert_type(executor.map(half, [1, 2], chunksize=2), Iterator[float])
+        assert_type(executor.stats(), ExecutorStatistics)
+        any_executor: Executor = executor
+        any_executor.shutdown()
+        executor.submit(half, "3")  # type: ignore[arg-type]
+    ProcessPoolExecutor(on_worker_death="ignore")  # type: ignore[arg-type]
+    ProcessPoolExecutor(plane="market")  # type: ignore[arg-type]

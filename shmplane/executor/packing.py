@@ -1,0 +1,214 @@
+"""Pickling with the large buffers left out, and without a copy of what stays in.
+
+Pickle protocol 5 hands out what exports a buffer. Three things it would copy first are seen to here: arrays with gaps or of a
+dtype without a buffer format, read-only arrays (which would arrive read-only, where any other executor gives writable ones),
+and ``memoryview``, which it refuses. Large ``bytes`` and ``str`` cannot be left out, since Python owns their memory; but the
+pickler hands them to its file as they are, so the pickle is a list of pieces that are copied once, into the block.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from collections import ChainMap
+from collections.abc import Callable
+from importlib import import_module
+from multiprocessing.reduction import ForkingPickler
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+__all__ = ["Packed", "address_of", "pack", "pickler_named", "unpack"]
+
+
+class Packed(NamedTuple):
+    """A pickle in pieces, and the buffers that were left out of it."""
+
+    stream: list[Any]  #: bytes-like pieces, as the pickler wrote them
+    nbytes: int  #: of the stream
+    buffers: list[memoryview]  #: contiguous bytes, in the order in which the pickle wants them
+    origins: dict[int, Any]  #: by address of a buffer, the array that it came from
+
+    def origin_of(self, raw: memoryview) -> Any:
+        """The array that a buffer is of; None: something else."""
+        return self.origins.get(address_of(raw))
+
+    def is_read_only(self, raw: memoryview) -> bool:
+        """Whether whoever gave the buffer cannot write it."""
+        origin = self.origin_of(raw)
+        return raw.readonly if origin is None else not origin.flags.writeable
+
+
+class _Pieces:
+    """A file that keeps what is written to it."""
+
+    __slots__ = ("pieces", "write")
+
+    def __init__(self) -> None:
+        self.pieces: list[Any] = []
+        self.write: Callable[[Any], None] = self.pieces.append
+
+
+class _LeavesOut:
+    """What a pickler does with large buffers; in front of a class of picklers."""
+
+    threshold: int
+    buffers: list[memoryview]
+    origins: dict[int, Any]
+    reducers: dict[type, Callable[[Any], Any]]
+
+    def begin(self, threshold: int) -> None:
+        """Nothing has been left out yet."""
+        self.threshold, self.buffers, self.origins = threshold, [], {}
+        self.reducers = {memoryview: _reduce_view}
+        for module, name, reduce in (
+            ("numpy", "ndarray", self._reduce_array),
+            ("torch", "Tensor", self._reduce_tensor),
+        ):
+            # A module that another thread is just importing has no classes yet, and so no values.
+            kind = getattr(sys.modules.get(module), name, None)
+            if kind is not None:
+                self.reducers[kind] = reduce
+
+    def leave_out(self, buffer: pickle.PickleBuffer) -> bool:
+        """Whether the pickle is to have it after all."""
+        raw = buffer.raw()
+        if raw.nbytes < self.threshold:
+            return True
+        self.buffers.append(raw)
+        return False
+
+    def _reduce_array(self, array: npt.NDArray[Any]) -> Any:
+        if array.dtype.hasobject:
+            return NotImplemented
+        if array.nbytes < max(self.threshold, 1):
+            return array.__reduce_ex__(4)  # it arrives writable, whatever it is here
+        flat, order = _flat_bytes(array)
+        self.origins[flat.__array_interface__["data"][0]] = array
+        return restore_array, (pickle.PickleBuffer(cast("Any", flat)), array.dtype, array.shape, order)
+
+    def _reduce_tensor(self, tensor: Any) -> Any:
+        """CPU tensors go as blocks; what torch has its own way for (devices, sparse and quantised ones) goes that way."""
+        torch: Any = sys.modules["torch"]
+        is_plain = tensor.device.type == "cpu" and tensor.layout is torch.strided and not tensor.is_quantized
+        if not is_plain or tensor.requires_grad or tensor.is_conj() or tensor.is_neg():
+            return NotImplemented
+        words = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
+        return restore_tensor, (words, tensor.dtype, tuple(tensor.shape))
+
+
+class _Pickler(_LeavesOut, ForkingPickler):
+    """Leaves large buffers out, and knows what ``multiprocessing`` and torch registered."""
+
+    def __init__(self, file: Any, threshold: int) -> None:
+        self.begin(threshold)
+        super().__init__(file, 5, True, self.leave_out)
+
+    def reducer_override(self, value: Any) -> Any:
+        reduce = self.reducers.get(type(value))
+        return NotImplemented if reduce is None else reduce(value)
+
+
+def pickler_named(name: str) -> Callable[[Any, int], Any]:
+    """A class of picklers, made of cloudpickle's ``module:class``, or of the standard library's for ``""``."""
+    if not name:
+        return _Pickler
+    known = _named.get(name)
+    if known is None:
+        module, _, attribute = name.partition(":")
+        known = _named[name] = _made_of(getattr(import_module(module), attribute))
+    return known
+
+
+_named: dict[str, Callable[[Any, int], Any]] = {}
+
+
+def _made_of(base: Any) -> Callable[[Any, int], Any]:
+    class CloudPickler(_LeavesOut, base):  # type: ignore[misc]
+        """The same over cloudpickle, for functions that no module has."""
+
+        def __init__(self, file: Any, threshold: int) -> None:
+            self.begin(threshold)
+            super().__init__(file, 5, self.leave_out)
+            registered = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
+            self.dispatch_table = ChainMap(registered, base.dispatch_table)
+
+        def reducer_override(self, value: Any) -> Any:
+            reduce = self.reducers.get(type(value))
+            return super().reducer_override(value) if reduce is None else reduce(value)
+
+    return CloudPickler
+
+
+def pack(value: Any, threshold: int, pickler: str = "") -> Packed:
+    """Pickle ``value`` without its buffers of ``threshold`` bytes and more, which are referred to."""
+    file = _Pieces()
+    made = pickler_named(pickler)(file, threshold)
+    made.dump(value)
+    return Packed(file.pieces, sum(len(piece) for piece in file.pieces), made.buffers, made.origins)
+
+
+def unpack(stream: Any, buffers: Any) -> Any:
+    """What ``pack`` was given. Runs whatever code the pickle names."""
+    return pickle.loads(stream, buffers=buffers)  # noqa: S301 - from our own worker, or from whom we work for
+
+
+# Arrays
+
+
+def address_of(raw: memoryview) -> int:
+    """Where a buffer begins."""
+    import numpy as np
+
+    address: int = np.frombuffer(raw, np.uint8).__array_interface__["data"][0]
+    return address
+
+
+def _flat_bytes(array: npt.NDArray[Any]) -> tuple[npt.NDArray[np.uint8], str]:
+    """The elements as bytes in a row, with the order that they are in; a copy when there are gaps."""
+    import numpy as np
+
+    order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
+    if order == "F":
+        array = array.T
+    elif not array.flags.c_contiguous:
+        array = np.array(array, order="C")
+    flat = array.reshape(-1)
+    return flat.view(np.uint8), order
+
+
+def restore_array(buffer: Any, dtype: np.dtype[Any], shape: tuple[int, ...], order: str) -> npt.NDArray[Any]:
+    """The array over a buffer of this process's own, writable."""
+    import numpy as np
+
+    # A buffer that was read-only at the sender's comes as a read-only view of ours, which is not.
+    if isinstance(buffer, memoryview) and isinstance(buffer.obj, np.ndarray):
+        buffer = buffer.obj
+    flat = np.frombuffer(buffer, np.uint8)
+    if not flat.flags.writeable:
+        flat = flat.copy()
+    return flat.view(dtype).reshape(shape, order="F" if order == "F" else "C")
+
+
+def restore_tensor(words: npt.NDArray[np.uint8], dtype: Any, shape: tuple[int, ...]) -> Any:
+    """The tensor over an array of its bytes."""
+    torch: Any = import_module("torch")
+    return torch.from_numpy(words).view(dtype).reshape(shape)
+
+
+# Buffers of the standard library
+
+
+def _reduce_view(view: memoryview) -> Any:
+    data: Any = view if view.c_contiguous else bytearray(view.tobytes())
+    return restore_view, (pickle.PickleBuffer(data), view.format, view.shape, view.readonly)
+
+
+def restore_view(buffer: Any, form: str, shape: tuple[int, ...], readonly: bool) -> memoryview:
+    """A ``memoryview`` of the same format and shape."""
+    view = memoryview(buffer).cast("B") if memoryview(buffer).nbytes else memoryview(b"")
+    if form != "B" or len(shape) != 1:
+        view = view.cast(cast("Any", form), shape) if view.nbytes else view.cast(cast("Any", form))
+    return view.toreadonly() if readonly else view

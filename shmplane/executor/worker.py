@@ -1,0 +1,191 @@
+"""A worker: reads calls, runs them, and sends results as blocks that are kept for the process it works for.
+
+Rule 1. It joins the plane when a value is first too large for the pipe.
+Rule 2. What goes back is pickled by ``multiprocessing`` as it is in any other pool; only the items of results of *this* process
+are written differently, so that a pool which a task opens for itself is none of ours.
+Rule 3. It ends with the process it works for, when no task runs: the standard library's workers would wait for ever.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import process
+from multiprocessing import connection, parent_process
+from multiprocessing.reduction import ForkingPickler
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..errors import ShmplaneError
+from ..system import own
+from .message import EncodedParts, Failure, Message, Place, Slice
+from .packing import pack
+from .receivers import receivers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..plane import Presence
+    from .packing import Packed
+
+__all__ = ["Origin", "read_call", "run_call", "start"]
+
+
+class Origin(NamedTuple):
+    """The process that a worker works for, and how it wants its results."""
+
+    root: str
+    plane: str
+    instance: int
+    presence: Presence
+    token: bytes
+    threshold: int
+    pickler: str
+    pid: int
+
+
+class _Worker:
+    """What this process knows as a worker."""
+
+    def __init__(self, origin: Origin) -> None:
+        self.origin = origin
+        self.pid = os.getpid()
+        self.busy = threading.Lock()
+        self._joined: Any = None
+
+    def attachment(self) -> Any:
+        """Its part in the plane, taken when it is first needed."""
+        if self._joined is None:
+            from ..plane import attachment_of_handle
+
+            origin = self.origin
+            self._joined = attachment_of_handle(origin.root, origin.plane, origin.instance, None)
+        return self._joined[0]
+
+    def send(self, value: Any) -> Message:
+        """A result as a message."""
+        origin = self.origin
+        packed = pack(value, origin.threshold, origin.pickler)
+        if not packed.buffers and packed.nbytes < origin.threshold:
+            return Message(b"".join(packed.stream))
+        try:
+            return self._put(packed)
+        except own(ShmplaneError, OSError):
+            sources = tuple(bytearray(raw) for raw in packed.buffers)
+            piped = packed.nbytes + sum(len(source) for source in sources)
+            return Message(b"".join(packed.stream), None, sources, piped)
+
+    def _put(self, packed: Packed) -> Message:
+        from ..plane import is_present, put_kept
+
+        origin, attachment = self.origin, self.attachment()
+        if not is_present(attachment, origin.presence):
+            raise ShmplaneError("the process that asked has left the plane")
+        is_large = packed.nbytes >= origin.threshold
+        parts: list[list[Any]] = [[origin.token], packed.stream if is_large else []]
+        sources: list[int | Slice] = []
+        for raw in packed.buffers:
+            shown = self._keep_shown(packed, raw)
+            if shown is None:
+                sources.append(len(parts))
+                parts.append([raw])
+            else:
+                sources.append(shown)
+        place = None
+        if is_large or len(parts) > 2:
+            lease = put_kept(attachment, EncodedParts(parts), origin.presence.slot)
+            place = Place(lease.facts.row, lease.facts.generation)
+        return Message(None if is_large else b"".join(packed.stream), place, tuple(sources))
+
+    def _keep_shown(self, packed: Packed, raw: memoryview) -> Slice | None:
+        """The slice of a block of that plane which the buffer shows, kept for the reader; None: it has to be copied."""
+        from ..plane import keep_for
+        from .slices import shown_slice
+
+        if not packed.is_read_only(raw):
+            return None
+        shown = shown_slice(raw)
+        if shown is None:
+            return None
+        lease, found = shown
+        is_whole = lease.facts.row == found.place.row
+        if not is_whole or lease.attachment is not self.attachment():
+            return None
+        return found._replace(is_kept=True) if keep_for(lease.attachment, lease, self.origin.presence.slot) else None
+
+
+_this: _Worker | None = None
+
+
+def start(origin: Origin, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:
+    """What a worker begins with; then what the user wants it to begin with."""
+    global _this  # noqa: PLW0603 - a process is one worker
+    _this = _Worker(origin)
+    ForkingPickler.register(process._ResultItem, _reduce_item)
+    threading.Thread(target=_end_with_parent, args=(_this,), name="shmplane-parent", daemon=True).start()
+    if initializer is not None:
+        initializer(*initargs)
+
+
+def _end_with_parent(worker: _Worker) -> None:
+    """Leave, between two tasks, once the process that this one works for has ended."""
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        worker.busy.acquire()
+        os._exit(1)
+
+
+# Calls
+
+
+def read_call(message: tuple[Any, ...]) -> Any:
+    """What unpickling a call makes: function, arguments and keywords, or a ``Failure``."""
+    from .reading import lease_of, read
+
+    worker = _this
+    if worker is None:
+        return Failure(RuntimeError("this process is no worker of an executor"))
+
+    def take(place: Place) -> Any:
+        origin = worker.origin
+        return lease_of(Slice(origin.root, origin.plane, origin.instance, place, 0, 0, is_kept=False))
+
+    return read(Message(*message), take)
+
+
+def run_call(call: Any) -> Any:
+    """Run what ``read_call`` made."""
+    if type(call) is Failure:
+        raise call.error
+    fn, args, kwargs = call
+    worker = _this
+    if worker is None:
+        return fn(*args, **kwargs)
+    with worker.busy:
+        return fn(*args, **kwargs)
+
+
+# Results
+
+
+def _reduce_item(item: Any) -> Any:
+    """How an item of results is pickled: the value apart, so that reading it cannot fail where nobody would catch it."""
+    worker = _this
+    if worker is None or worker.pid != os.getpid():
+        return object.__reduce_ex__(item, 4)
+    is_error = item.exception is not None
+    message = worker.send(item.exception if is_error else item.result)
+    return read_result, (item.work_id, item.exit_pid, is_error, worker.origin.token, tuple(message))
+
+
+def read_result(work_id: int, exit_pid: int | None, is_error: bool, token: bytes, message: tuple[Any, ...]) -> Any:
+    """What unpickling an item of results makes, in the process that asked."""
+    receiver = receivers.get(token)
+    if receiver is None:
+        value: Any = Failure(RuntimeError("the executor of this result is gone"))
+    else:
+        value = receiver.receive(Message(*message))
+    if type(value) is Failure:
+        is_error, value = True, value.error
+    result = {"exception": value} if is_error else {"result": value}
+    return process._ResultItem(work_id, exit_pid=exit_pid, **result)

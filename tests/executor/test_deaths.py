@@ -1,0 +1,168 @@
+"""Workers that are killed, and executors that are: nothing is left, and with ``retry`` nothing is lost."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Iterator
+from concurrent import futures
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+import shmplane
+from shmplane import ProcessPoolExecutor
+from tests.executor import tasks
+from tests.support.audit import faults_of
+from tests.support.inside import kept_rows, slot_of
+from tests.support.processes import Child
+from tests.support.waiting import HANG_S
+
+METHODS = ["spawn", "forkserver", "fork"]
+SIZE = 50_000
+
+
+def pool(workers: int = 1, method: str = "fork", **options: Any) -> ProcessPoolExecutor:
+    context: Any = multiprocessing.get_context(method)
+    return ProcessPoolExecutor(workers, context, **options)
+
+
+def assert_nothing_is_left(plane: shmplane.Plane) -> None:
+    gc.collect()
+    plane.gc()
+    plane.gc()  # what a killed process was writing goes in two steps: the row, then the segment
+    assert not kept_rows(plane, slot_of(plane))
+    assert plane.stats().blocks == 0
+    assert not faults_of(plane)
+
+
+@pytest.mark.parametrize("where", ["pickling", "writing", "written"])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_worker_killed_over_its_result_leaves_nothing(plane: shmplane.Plane, where: str, method: str) -> None:
+    with pool(2, method, plane=plane) as executor:
+        array = np.ones(SIZE)
+        assert executor.submit(tasks.total, array).result() == SIZE
+        lost = executor.submit(tasks.kept_by, where)
+        with pytest.raises(BrokenProcessPool):
+            lost.result()
+        with pytest.raises(BrokenProcessPool):
+            executor.submit(tasks.pid)
+    assert_nothing_is_left(plane)
+
+
+def test_results_that_nobody_will_read_go_when_the_pool_breaks(plane: shmplane.Plane, tmp_path: Path) -> None:
+    with pool(3, plane=plane) as executor:
+        many = [executor.submit(tasks.ones, SIZE) for _ in range(30)]
+        executor.submit(tasks.kill_always, tmp_path / "log")
+        futures.wait(many)
+        del many
+    assert_nothing_is_left(plane)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_lost_task_runs_again_and_the_others_go_on(plane: shmplane.Plane, tmp_path: Path, method: str) -> None:
+    with pool(2, method, plane=plane, on_worker_death="retry") as executor:
+        long = executor.submit(tasks.wait_for, tmp_path / "go")
+        lost = executor.submit(tasks.kill_once, tmp_path / "killed")
+        others = [executor.submit(tasks.ones, SIZE) for _ in range(5)]
+        assert lost.result() > 0
+        assert [other.result().sum() for other in others] == [SIZE] * 5
+        assert not long.done()  # its worker was not touched
+        (tmp_path / "go").touch()
+        assert long.result().sum() == SIZE
+        assert executor.stats().retried == 1
+        assert list(executor.map(tasks.total, [np.ones(SIZE)] * 6, chunksize=2)) == [SIZE] * 6
+        error = executor.submit(tasks.fail, "wrong").exception()
+        assert type(error) is ValueError
+    del others, long
+    assert_nothing_is_left(plane)
+
+
+def test_a_task_that_kills_every_worker_is_tried_three_times(plane: shmplane.Plane, tmp_path: Path) -> None:
+    with pool(2, plane=plane, on_worker_death="retry") as executor:
+        lost = executor.submit(tasks.kill_always, tmp_path / "log")
+        other = executor.submit(tasks.ones, SIZE)
+        with pytest.raises(BrokenProcessPool):
+            lost.result()
+        assert (tmp_path / "log").read_text() == "xxx"
+        assert other.result().sum() == SIZE
+        assert executor.submit(tasks.add, 1).result() == 1
+    del other
+    assert_nothing_is_left(plane)
+
+
+def test_a_worker_that_died_with_nothing_to_do_costs_no_task(plane: shmplane.Plane) -> None:
+    with pool(1, plane=plane, on_worker_death="retry") as executor:
+        pid = executor.submit(tasks.pid).result()
+        os.kill(pid, signal.SIGKILL)
+        assert executor.submit(tasks.pid).result() != pid
+    assert_nothing_is_left(plane)
+
+
+def test_retry_ends_as_the_standard_library_does(tmp_path: Path) -> None:
+    executor = pool(1, on_worker_death="retry")
+    first = executor.submit(tasks.wait_for, tmp_path / "go")
+    waiting = [executor.submit(tasks.ones, SIZE) for _ in range(3)]
+    assert waiting[1].cancel()
+    executor.shutdown(wait=False)
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        executor.submit(tasks.pid)
+    (tmp_path / "go").touch()
+    executor.shutdown()
+    assert first.result().sum() == waiting[0].result().sum() == waiting[2].result().sum() == SIZE
+    with pool(1, on_worker_death="retry") as executor:
+        first = executor.submit(tasks.wait_for, tmp_path / "go")
+        waiting = [executor.submit(tasks.ones, SIZE) for _ in range(3)]
+        executor.shutdown(cancel_futures=True)
+        assert first.done()
+        assert all(future.cancelled() for future in waiting[1:])
+
+
+def _owner(name: str, root: str, method: str) -> Iterator[Any]:
+    """An executor whose process will be killed, with results on their way and tasks under way."""
+    plane = shmplane.Plane(name, root=root)
+    executor = pool(2, method, plane=plane)
+    held = [executor.submit(tasks.ones, SIZE) for _ in range(4)]
+    pids = [executor.submit(tasks.pid).result() for _ in range(8)]
+    yield sorted(set(pids))
+    yield len(held)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_workers_and_results_go_when_their_executor_is_killed(plane: shmplane.Plane, method: str) -> None:
+    with Child(_owner, plane.name, plane.root, method) as child:
+        pids = child.next()
+        assert pids
+        child.kill()
+    end = time.monotonic() + HANG_S
+    while any(psutil.pid_exists(pid) for pid in pids):
+        assert time.monotonic() < end, "the workers are still there"
+        time.sleep(0.01)
+    assert_nothing_is_left(plane)
+
+
+def _stopped(name: str, root: str) -> Iterator[Any]:
+    plane = shmplane.Plane(name, root=root)
+    with pool(2, plane=plane) as executor:
+        executor.submit(tasks.pid).result()
+        waiting = [executor.submit(tasks.ones, SIZE) for _ in range(3)]
+        yield "submitted"
+        yield sum(future.result().sum() for future in waiting)
+
+
+def test_results_wait_for_a_process_that_is_stopped(plane: shmplane.Plane) -> None:
+    with Child(_stopped, plane.name, plane.root) as child:
+        child.next()
+        os.kill(child.pid, signal.SIGSTOP)
+        time.sleep(0.3)
+        plane.gc()
+        os.kill(child.pid, signal.SIGCONT)
+        assert child.next() == 3 * SIZE
+    assert_nothing_is_left(plane)

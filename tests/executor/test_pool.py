@@ -1,0 +1,319 @@
+"""The executor as a drop-in: what goes in and comes out, under each start method."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+from concurrent import futures
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+import shmplane
+from shmplane import ProcessPoolExecutor
+from tests.executor import tasks
+from tests.support.audit import faults_of
+from tests.support.inside import kept_rows, slot_of
+
+METHODS = ["spawn", "forkserver", "fork"]
+SIZE = 50_000  #: of float64, well above the threshold
+
+
+def pool(workers: int = 1, method: str = "fork", **options: Any) -> ProcessPoolExecutor:
+    context: Any = multiprocessing.get_context(method)
+    return ProcessPoolExecutor(workers, context, **options)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_calls_results_errors_and_maps_are_those_of_the_standard_library(method: str) -> None:
+    with pool(2, method) as executor:
+        assert isinstance(executor, futures.Executor)
+        array = np.arange(float(SIZE))
+        future = executor.submit(tasks.double, array)
+        assert type(future) is futures.Future
+        assert (future.result() == 2 * array).all()
+        assert executor.submit(tasks.add, 1, other=2, third=3).result() == 6
+        error = executor.submit(tasks.fail, "what went wrong").exception()
+        assert type(error) is ValueError
+        assert error.args == ("what went wrong",)
+        assert "in fail" in str(error.__cause__)
+        assert list(executor.map(tasks.add, range(10), range(10), chunksize=3)) == list(range(0, 20, 2))
+        assert [found.sum() for found in executor.map(tasks.ones, [SIZE] * 5, chunksize=2)] == [SIZE] * 5
+        assert futures.wait([executor.submit(tasks.pid)]).not_done == set()
+        assert executor.submit(tasks.submits, method).result() == 2 * SIZE
+        counted = executor.stats()
+        assert counted.sent_blocks == 1
+        assert counted.received_blocks >= 4
+        assert counted.piped == 0
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        executor.submit(tasks.pid)
+    result = future.result()
+    result[:] = 7  # its pages are still there, and still private
+    assert result.sum() == 7 * SIZE
+
+
+VALUES: dict[str, Any] = {
+    "array": np.arange(float(SIZE)),
+    "fortran": np.asfortranarray(np.arange(float(SIZE)).reshape(100, -1)),
+    "strided": np.arange(float(4 * SIZE)).reshape(-1, 4)[::2, 1:3],
+    "backwards": np.arange(float(SIZE))[::-1],
+    "broadcast": np.broadcast_to(np.arange(100.0), (SIZE, 100)),
+    "dates": np.arange(SIZE).astype("M8[s]"),
+    "records": np.zeros(SIZE, [("a", "f4"), ("b", "M8[ns]"), ("c", "S3")]),
+    "bools": np.ones(10 * SIZE, bool),
+    "nested": {"a": [np.ones(SIZE), (np.zeros(SIZE, "i2"), b"x" * 100_000)], "b": "y" * 100_000},
+    "dataclass": tasks.Sample("s", [np.ones(SIZE), np.ones(3)]),
+    "bytes": b"b" * 200_000,
+    "bytearray": bytearray(b"c" * 200_000),
+    "objects": np.array([None, "x", 3] * 30_000, object),
+    "small": [np.ones(3), np.ones((2, 2), order="F"), np.array(5), np.ones(0), b"", None, "x"],
+    "many small": [np.full(1_000, number) for number in range(200)],
+    "empty": np.ones((0, 3)),
+}
+
+
+def _arrays_in(value: Any) -> list[Any]:
+    if isinstance(value, np.ndarray):
+        return [value]
+    if isinstance(value, tasks.Sample):
+        return value.arrays
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else []
+    return [array for item in items for array in _arrays_in(item)]
+
+
+def _assert_same(found: Any, value: Any) -> None:
+    assert type(found) is type(value)
+    if not isinstance(value, np.ndarray):
+        assert pickle.dumps(found) == pickle.dumps(value) or str(found) == str(value)
+    for one, other in zip(_arrays_in(found), _arrays_in(value), strict=True):
+        assert one.dtype == other.dtype
+        assert one.shape == other.shape
+        assert (one == other).all()
+        assert one.flags.f_contiguous == other.flags.f_contiguous or not other.flags.forc
+
+
+def test_values_of_every_kind_come_back_equal_and_writable() -> None:
+    with pool() as executor:
+        for value in VALUES.values():
+            for array in _arrays_in(value):
+                array.flags.writeable = False
+            found = executor.submit(tasks.same, value).result()
+            _assert_same(found, value)
+            for array in _arrays_in(found):
+                assert array.flags.writeable
+                array[...] = array[:1] if array.ndim and len(array) else array
+    assert executor.stats().piped == 0
+
+
+def test_tables_and_frames_travel_in_blocks() -> None:
+    table = pa.table({"n": range(SIZE), "s": [f"text {number}" for number in range(SIZE)]})
+    frame = pd.DataFrame({"n": np.arange(float(SIZE)), "s": [f"text {number}" for number in range(SIZE)]})
+    with pool() as executor:
+        assert executor.submit(tasks.same, table).result().equals(table)
+        pd.testing.assert_frame_equal(executor.submit(tasks.same, frame).result(), frame)
+        pd.testing.assert_frame_equal(executor.submit(tasks.same, frame.iloc[::3]).result(), frame.iloc[::3])
+        polars = pl.DataFrame({"n": range(SIZE), "s": ["x"] * SIZE})
+        assert executor.submit(tasks.same, polars).result().equals(polars)
+        found = executor.submit(tasks.same, frame).result()
+        found.loc[0, "n"] = 5.0
+        assert frame.loc[0, "n"] == 0
+        counted = executor.stats()
+    assert counted.sent_blocks == counted.received_blocks == 5
+
+
+@pytest.mark.parametrize("form", ["B", "d", "empty", "strided"])
+def test_memoryviews_travel(form: str) -> None:
+    data: Any = np.arange(float(SIZE))
+    view = {
+        "B": memoryview(data).cast("B"),
+        "d": memoryview(data.reshape(100, -1)),
+        "empty": memoryview(b""),
+        "strided": memoryview(data)[::2],
+    }[form]
+    with pool() as executor:
+        found = executor.submit(tasks.same, view).result()
+    assert type(found) is memoryview
+    assert found.format == view.format
+    assert found.tolist() == view.tolist()
+    assert found.readonly == view.readonly
+
+
+def test_what_is_below_the_threshold_stays_in_the_pickle() -> None:
+    with pool(threshold="1MiB") as executor:
+        assert executor.submit(tasks.same, np.ones(SIZE)).result().sum() == SIZE
+        assert executor.stats().sent_blocks == executor.stats().received_blocks == 0
+    with pool(threshold=0) as executor:
+        assert executor.submit(tasks.same, np.ones(3)).result().sum() == 3
+        assert executor.submit(tasks.same, 3).result() == 3
+        assert executor.stats().sent_blocks == 2
+
+
+def test_the_same_argument_is_copied_once() -> None:
+    array, frozen = np.ones(SIZE), np.ones(SIZE)
+    frozen.flags.writeable = False
+    with pool(2) as executor:
+        for argument in (array, frozen):
+            before = executor.stats()
+            assert list(executor.map(tasks.total, [argument] * 20)) == [SIZE] * 20
+            after = executor.stats()
+            assert after.sent_blocks - before.sent_blocks + after.shared - before.shared == 20
+            assert after.sent_blocks - before.sent_blocks < 10  # it may have been gone in between
+
+
+def test_an_argument_that_changed_is_sent_anew(tmp_path: Path) -> None:
+    array = np.ones(SIZE)
+    with pool(2) as executor:
+        holding = executor.submit(tasks.add, array, 0)
+        executor.submit(tasks.pid).result()
+        array[-1] = 5
+        assert executor.submit(tasks.total, array).result() == SIZE + 4
+        assert holding.result()[-1] in (1, 5)
+
+
+def test_blocks_and_views_travel_as_handles(plane: shmplane.Plane) -> None:
+    plane["x"] = np.arange(float(SIZE))
+    plane["t"] = pa.table({"n": range(SIZE)})
+    with pool(plane=plane) as executor:
+        view, block = plane["x"], plane.attach("x")
+        assert executor.submit(tasks.total, view).result() == view.sum()
+        assert executor.submit(tasks.total, view[10:-10:1]).result() == view[10:-10].sum()
+        assert executor.submit(tasks.total, block).result() == view.sum()
+        assert executor.submit(tasks.same, plane["t"]).result().equals(plane["t"])
+        doubled = executor.submit(tasks.double, view).result()
+        assert (doubled == 2 * view).all()  # the task wrote into pages of its own
+        counted = executor.stats()
+        assert counted.sent_blocks == 0
+        assert counted.shared == 4
+        found = executor.submit(tasks.same, block).result()
+        assert isinstance(found, shmplane.Block)
+        assert (found.array() == view).all()
+    assert view[1] == 1
+    del view, block, found, doubled
+    plane.gc()
+    assert not faults_of(plane)
+
+
+def test_a_handle_whose_block_is_gone_is_its_futures_exception(plane: shmplane.Plane) -> None:
+    with pool(plane=plane) as executor:
+        executor.submit(tasks.pid).result()  # a worker that is forked now would inherit the lease
+        block = plane.put(None, np.ones(SIZE), linger=0)
+        handle = _Handle(pickle.dumps(block))
+        del block
+        plane.gc()
+        assert isinstance(executor.submit(tasks.same, handle).exception(), shmplane.StaleHandle)
+        assert executor.submit(tasks.add, 1).result() == 1
+
+
+class _Handle:
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def __reduce__(self) -> Any:
+        return pickle.loads, (self.data,)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_cannot_be_pickled_or_read_is_its_futures_exception(method: str) -> None:
+    with pool(1, method) as executor:
+        calls: list[tuple[Any, tuple[Any, ...], Any]] = [
+            (tasks.unpicklable, (), (pickle.PicklingError, AttributeError)),
+            (tasks.generator, (), TypeError),
+            (tasks.same, (lambda: None,), (pickle.PicklingError, AttributeError)),
+            (tasks.same, (tasks.Unreadable(),), LookupError),
+            (tasks.same, ([np.ones(SIZE), tasks.Unreadable()],), LookupError),
+            (tasks.unreadable, (), LookupError),
+            (tasks.unreadable, (True,), LookupError),
+            (tasks.raise_odd, (), TypeError),
+        ]
+        for task, args, kind in calls:
+            assert isinstance(executor.submit(task, *args).exception(), kind), task
+            assert executor.submit(tasks.add, 1).result() == 1
+
+
+def test_what_the_plane_has_no_room_for_goes_through_the_pipe(
+    plane_root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with shmplane.Plane("small", root=plane_root, capacity="1MiB", recycle=0) as plane:
+        with pool(plane=plane) as executor:
+            for _ in range(2):
+                array = np.ones(4 * SIZE)
+                found = executor.submit(tasks.double, array).result()
+                assert (found == 2).all()
+                assert found.flags.writeable
+            counted = executor.stats()
+        assert counted.piped == 4
+        assert counted.piped_nbytes > 4 * array.nbytes
+        assert [record.name for record in caplog.records] == ["shmplane.executor"]
+        plane.gc()
+        assert not faults_of(plane)
+        plane.destroy()
+
+
+def test_results_outlive_executor_and_plane(plane_root: Path) -> None:
+    with shmplane.Plane("plane", root=plane_root) as plane:
+        with pool(plane=plane) as executor:
+            found = executor.submit(tasks.ones, SIZE).result()
+            assert not kept_rows(plane, slot_of(plane))
+        assert plane.stats().blocks == 1
+        plane.destroy()
+    assert found.sum() == SIZE
+    found[:] = 2
+    assert found.sum() == 2 * SIZE
+
+
+def test_the_executor_has_an_opening_of_the_plane_of_its_own(plane_root: Path) -> None:
+    plane = shmplane.Plane("plane", root=plane_root)
+    with pool(plane=plane) as executor:
+        plane.close()
+        assert executor.submit(tasks.ones, SIZE).result().sum() == SIZE
+        assert executor.stats().piped == 0
+    with shmplane.Plane("plane", root=plane_root) as again:
+        again.destroy()
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_workers_are_replaced_after_so_many_tasks(method: str) -> None:
+    with pool(1, method, max_tasks_per_child=1) as executor:
+        pids = {executor.submit(tasks.pid).result() for _ in range(2)}
+        assert executor.submit(tasks.ones, SIZE).result().sum() == SIZE
+    assert len(pids) == 2
+
+
+def test_initializers_run_first_and_a_bad_one_breaks_the_pool() -> None:
+    with pool(initializer=tasks.begin, initargs=("x",)) as executor:
+        assert executor.submit(tasks.begun).result() == ["x"]
+    with pool(initializer=tasks.bad_start) as executor:
+        with pytest.raises(BrokenProcessPool):
+            executor.submit(tasks.pid).result()
+
+
+def test_bad_options_are_refused(plane: shmplane.Plane) -> None:
+    for options, error in [
+        ({"max_workers": 0}, ValueError),
+        ({"initializer": 3}, TypeError),
+        ({"threshold": -1}, ValueError),
+        ({"threshold": "much"}, ValueError),
+        ({"on_worker_death": "ignore"}, ValueError),
+        ({"plane": "market"}, TypeError),
+        ({"max_tasks_per_child": 0}, ValueError),
+    ]:
+        with pytest.raises(error):
+            ProcessPoolExecutor(**options)  # type: ignore[arg-type]
+
+
+def test_what_is_not_wanted_any_more_is_cancelled(tmp_path: Path) -> None:
+    with pool() as executor:
+        first = executor.submit(tasks.wait_for, tmp_path / "go")
+        others = [executor.submit(tasks.ones, SIZE) for _ in range(10)]
+        assert others[-1].cancel()
+        executor.shutdown(wait=False, cancel_futures=True)
+        (tmp_path / "go").touch()
+        assert first.result().sum() == SIZE
+        executor.shutdown()
+    assert sum(future.cancelled() for future in others) >= 8
