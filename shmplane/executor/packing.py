@@ -86,7 +86,10 @@ class _LeavesOut:
         if array.nbytes < max(self.threshold, 1):
             return array.__reduce_ex__(4)  # it arrives writable, whatever it is here
         flat, order = _flat_bytes(array)
-        self.origins[flat.__array_interface__["data"][0]] = array
+        if order is None:  # gaps: a copy, which the next array may have the memory of
+            order = "C"
+        else:
+            self.origins[flat.__array_interface__["data"][0]] = array
         return restore_array, (pickle.PickleBuffer(cast("Any", flat)), array.dtype, array.shape, order)
 
     def _reduce_tensor(self, tensor: Any) -> Any:
@@ -166,17 +169,15 @@ def address_of(raw: memoryview) -> int:
     return address
 
 
-def _flat_bytes(array: npt.NDArray[Any]) -> tuple[npt.NDArray[np.uint8], str]:
-    """The elements as bytes in a row, with the order that they are in; a copy when there are gaps."""
+def _flat_bytes(array: npt.NDArray[Any]) -> tuple[npt.NDArray[np.uint8], str | None]:
+    """The elements as bytes in a row, with the order that they are in; None: copied in C order, since there are gaps."""
     import numpy as np
 
-    order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
-    if order == "F":
-        array = array.T
-    elif not array.flags.c_contiguous:
-        array = np.array(array, order="C")
-    flat = array.reshape(-1)
-    return flat.view(np.uint8), order
+    if array.flags.c_contiguous:
+        return array.reshape(-1).view(np.uint8), "C"
+    if array.flags.f_contiguous:
+        return array.T.reshape(-1).view(np.uint8), "F"
+    return np.array(array, order="C").reshape(-1).view(np.uint8), None
 
 
 def restore_array(buffer: Any, dtype: np.dtype[Any], shape: tuple[int, ...], order: str) -> npt.NDArray[Any]:

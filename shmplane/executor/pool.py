@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import weakref
 from concurrent import futures
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, ParamSpec, TypeVar, get_args
 
@@ -122,12 +123,18 @@ class ProcessPoolExecutor(futures.ProcessPoolExecutor):
 
     def map(self, fn: Callable[..., R], *iterables: Iterable[Any], **options: Any) -> Iterator[R]:
         """As in the standard library. An array that is an argument of many calls is copied once, also a writable one."""
-        batch = self._batch
-        before, batch.current = batch.current, object()
-        try:
+        with self.together(object()):
             return super().map(fn, *iterables, **options)
+
+    @contextmanager
+    def together(self, batch: object) -> Iterator[None]:
+        """What this thread submits meanwhile belongs together: an array that is sent again has not changed in between."""
+        here = self._batch
+        before, here.current = here.current, batch
+        try:
+            yield
         finally:
-            batch.current = before
+            here.current = before
 
     def count_into(self, counts: Counts) -> None:
         """What goes through it counts as another one's."""
@@ -143,6 +150,15 @@ class ProcessPoolExecutor(futures.ProcessPoolExecutor):
             if watcher is not None and watcher is not threading.current_thread():
                 watcher.join()
             self._sender.plane.close()
+
+    def terminate_workers(self) -> None:
+        """End all workers at once; what is not done ends with ``BrokenProcessPool``, and no more is taken."""
+        for worker in [self] if self._retrying is None else self._retrying.abandon():
+            processes = list((worker._processes or {}).values())
+            worker.shutdown(wait=False, cancel_futures=True)
+            for process in processes:
+                process.terminate()
+        self.shutdown(wait=False, cancel_futures=True)
 
     def stats(self) -> ExecutorStatistics:
         """What went through it so far."""

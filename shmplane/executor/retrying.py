@@ -11,7 +11,6 @@ import os
 import threading
 import weakref
 from collections import deque
-from concurrent import futures
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -67,8 +66,9 @@ class Retrying:
         self._idle: list[Worker] = []
         self._busy: set[Worker] = set()
         self._dead: list[Worker] = []
-        self._is_shut = False
+        self._is_shut = self._is_abandoned = False
         self.pid: int = os.getpid()
+        self._inside = threading.local()
         _living.add(self)
 
     def submit(
@@ -89,15 +89,29 @@ class Retrying:
         with self._changed:
             self._is_shut = True
             if cancel_futures:
-                cancelled, self._waiting = list(self._waiting), deque()
+                # What was lost has been running, and is not cancelled any more.
+                cancelled = [job for job in self._waiting if not job.losses]
+                self._waiting = deque(job for job in self._waiting if job.losses)
         for job in cancelled:
-            job.future.cancel()
-            job.future.set_running_or_notify_cancel()
+            if job.future.cancel():
+                job.future.set_running_or_notify_cancel()
         if wait:
             with self._changed:
                 while self._waiting or self._busy:
                     self._changed.wait()
         self._end_idle(wait=wait)
+
+    def abandon(self) -> list[Any]:
+        """Take no more tasks and run none again; the workers that there are, for whoever ends them."""
+        with self._changed:
+            self._is_shut = self._is_abandoned = True
+            workers = [*self._idle, *self._busy]
+            lost = [job for job in self._waiting if job.losses]
+            self._waiting = deque(job for job in self._waiting if not job.losses)
+        for job in lost:
+            job.future.set_exception(BrokenProcessPool("the workers were ended, and the task's had died before"))
+        self.shutdown(wait=False, cancel_futures=True)
+        return workers
 
     def _end_idle(self, *, wait: bool) -> None:
         with self._changed:
@@ -119,22 +133,32 @@ class Retrying:
     # Running
 
     def _start_some(self) -> None:
-        """Give tasks to workers that have none."""
-        while True:
-            with self._changed:
-                if not self._waiting or len(self._busy) >= self._workers:
-                    return
-                job = self._waiting.popleft()
-                if not job.losses and not job.future.set_running_or_notify_cancel():
-                    self._changed.notify_all()
-                    continue
-                # One at a time is started: of two that fork at once, one would keep the pipes of the other open.
-                started = self._start(job)
-            worker, running = started
-            if running is not None:
-                running.add_done_callback(partial(self._done, job, worker))
+        """Give tasks to workers that have none. What is done at once comes back here, and is left to the loop it came from."""
+        here = self._inside
+        if getattr(here, "is_starting", False):
+            return
+        here.is_starting = True
+        try:
+            while self._start_next():
+                pass
+        finally:
+            here.is_starting = False
 
-    def _start(self, job: _Job) -> tuple[Any, Future[Any] | None]:
+    def _start_next(self) -> bool:
+        """Whether there may be more to start."""
+        with self._changed:
+            if not self._waiting or len(self._busy) >= self._workers:
+                return False
+            job = self._waiting.popleft()
+            if not job.losses and not job.future.set_running_or_notify_cancel():
+                self._changed.notify_all()
+                return True
+            # One at a time is started: of two that fork at once, one would keep the pipes of the other open.
+            worker, running = self._start(job)
+        running.add_done_callback(partial(self._done, job, worker))
+        return True
+
+    def _start(self, job: _Job) -> tuple[Worker | None, Future[Any]]:
         while True:
             try:
                 worker = self._idle.pop() if self._idle else self._make_worker()
@@ -163,7 +187,7 @@ class Retrying:
         is_lost = is_dead and isinstance(error, BrokenProcessPool)
         if is_lost:
             job.losses += 1
-        is_over = not is_lost or job.losses > _MOST_RETRIES
+        is_over = not is_lost or job.losses > _MOST_RETRIES or self._is_abandoned
         if not is_over:
             self._counts.add(retried=1)
         if is_over:
@@ -202,6 +226,6 @@ def _finish_at_exit() -> None:
             retrying.shutdown(wait=True, cancel_futures=False)
 
 
-# Called before the standard library's own, which takes no more tasks: those registered last are called first.
-_ = futures.ProcessPoolExecutor
+# Registered after the standard library's own, which was by the import above, it is called before that, which takes no more
+# tasks.
 threading._register_atexit(_finish_at_exit)  # type: ignore[attr-defined]

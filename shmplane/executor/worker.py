@@ -9,14 +9,15 @@ Rule 3. It ends with the process it works for, when no task runs: the standard l
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from concurrent.futures import process
-from multiprocessing import connection, parent_process
+from multiprocessing import util
 from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ShmplaneError
-from ..system import own
+from ..system import own, wait_for_end
 from .message import EncodedParts, Failure, Message, Place, Slice
 from .packing import pack
 from .receivers import receivers
@@ -121,18 +122,25 @@ def start(origin: Origin, initializer: Callable[..., object] | None, initargs: t
     global _this  # noqa: PLW0603 - a process is one worker
     _this = _Worker(origin)
     ForkingPickler.register(process._ResultItem, _reduce_item)
-    threading.Thread(target=_end_with_parent, args=(_this,), name="shmplane-parent", daemon=True).start()
+    util.Finalize(None, _leave_planes, exitpriority=1)
+    threading.Thread(target=_end_with, args=(_this,), name="shmplane-worker", daemon=True).start()
     if initializer is not None:
         initializer(*initargs)
 
 
-def _end_with_parent(worker: _Worker) -> None:
+def _leave_planes() -> None:
+    """What ``atexit`` does in other processes: a temporary plane goes with its last process, also one that a fork inherited."""
+    if "shmplane.plane.process.close" in sys.modules:
+        from ..plane import leave_at_exit
+
+        leave_at_exit()
+
+
+def _end_with(worker: _Worker) -> None:
     """Leave, between two tasks, once the process that this one works for has ended."""
-    parent = parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        worker.busy.acquire()
-        os._exit(1)
+    wait_for_end(worker.origin.pid)
+    worker.busy.acquire()
+    os._exit(1)
 
 
 # Calls
@@ -148,6 +156,7 @@ def read_call(message: tuple[Any, ...]) -> Any:
 
     def take(place: Place) -> Any:
         origin = worker.origin
+        worker.attachment()  # it stays in the plane from now on
         return lease_of(Slice(origin.root, origin.plane, origin.instance, place, 0, 0, is_kept=False))
 
     return read(Message(*message), take)

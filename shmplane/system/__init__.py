@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .datafiles import DataFile, grow_data_file, make_data_file, open_data_file, size_of_data_file
     from .dirty import DIRTY_METHODS, dirty_runs
     from .disks import Disk, boot_id, disk_of, file_system_of, require_fallocate
+    from .ends import wait_for_end
     from .immortal import immortalise
     from .logs import logger_of
     from .residency import (
@@ -66,6 +67,7 @@ __getattr__ = late_names(
     {
         ".dirty": "DIRTY_METHODS dirty_runs",
         ".disks": "Disk boot_id disk_of file_system_of require_fallocate",
+        ".ends": "wait_for_end",
         ".immortal": "immortalise",
         ".logs": "logger_of",
         ".witness": "ForkWitness",
@@ -92,5 +94,5 @@ __all__ = [
     "remove_entry", "remove_tree", "reopen", "replacing", "ReplacingFile", "require_fallocate", "require_platform",
     "reserve", "round_to_pages", "run_as", "run_beside", "run_in_forked_child", "scratch_pages", "set_size",
     "size_class_of", "SIZE_CLASSES", "size_of_data_file", "Token", "try_flock", "unlink_quietly",
-    "unlink_second_name", "wait_for_change", "wake_all", "Window", "write_all", "write_back",
+    "unlink_second_name", "wait_for_change", "wait_for_end", "wake_all", "Window", "write_all", "write_back",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any
 import shmplane
 from shmplane.codecs import encode
 from shmplane.manifest import EVICTABLE, directory_of, open_group, places
-from shmplane.plane.blocks.kept import put_kept, take_kept
+from shmplane.plane.blocks.kept import keep_for, lease_kept, put_kept, take_kept
 from shmplane.plane.blocks.publish import put
 from shmplane.plane.blocks.target import Target
 from tests.support.crashing import INTERRUPTED, InChild, Names, Scenario, World
@@ -374,6 +374,15 @@ def _put_kept(value: bytes, *, by_whom: str = "survivor") -> Any:
     return operate
 
 
+def _keep_what_is_there(world: World, context: Any) -> None:
+    """What has a name as well, for the survivor; then for a process that dies, which looks at it."""
+    attachment = attachment_of(world.plane)
+    for name, slot in (("target", world.scratch["slot"]), ("other", slot_of(world.plane))):
+        with world.plane.attach(name) as block:
+            keep_for(attachment, block._open(), slot)
+    world.scratch["seen"] = len(lease_kept(attachment))
+
+
 def _know_slot(world: World) -> None:
     world.scratch["slot"] = slot_of(world.plane)
 
@@ -471,6 +480,14 @@ SCENARIOS = [
         "put a large block that is kept for another", _put_kept(LARGE), arrange=_know_slot, inspect=_drop_what_is_kept
     ),
     Scenario("put a block that is kept for who dies", _put_kept(LARGE, by_whom="itself")),
+    Scenario(
+        "keep what is there for another, and for who dies",
+        _keep_what_is_there,
+        {"target": SMALL, "other": LARGE},
+        {"target": SMALL, "other": LARGE},
+        arrange=_know_slot,
+        inspect=_drop_what_is_kept,
+    ),
     Scenario("put for a time", _put("target", SMALL, ttl=1000.0), {}, {"target": SMALL}),
     Scenario("replace by a block for a time", _put("target", LARGE, ttl=1000.0), {"target": SMALL}, {"target": LARGE}),
     Scenario(

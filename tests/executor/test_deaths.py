@@ -125,6 +125,39 @@ def test_retry_ends_as_the_standard_library_does(tmp_path: Path) -> None:
         assert all(future.cancelled() for future in waiting[1:])
 
 
+def test_workers_are_ended_at_once(plane: shmplane.Plane, tmp_path: Path) -> None:
+    options: Any
+    for options in ({}, {"on_worker_death": "retry"}):
+        with pool(2, plane=plane, **options) as executor:
+            running = [executor.submit(tasks.wait_for, tmp_path / "never") for _ in range(4)]
+            while not running[1].running():
+                time.sleep(0.005)
+            executor.terminate_workers()
+            for future in running:
+                with pytest.raises((BrokenProcessPool, futures.CancelledError)):
+                    future.result()
+            with pytest.raises((RuntimeError, BrokenProcessPool)):
+                executor.submit(tasks.pid)
+    assert_nothing_is_left(plane)
+
+
+def test_a_plane_that_forked_workers_inherited_goes_with_them(
+    plane_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHMPLANE_ROOT", str(plane_root))
+    with pool() as executor:
+        result: Any = executor.submit(tasks.ones, SIZE).result()
+    with pool() as executor:
+        executor.submit(tasks.pid).result()  # its worker has a part in the plane of the result
+        result = None
+    gc.collect()
+    end = time.monotonic() + HANG_S
+    while list(plane_root.glob("shmplane-*/temporary-*")):
+        assert result is None
+        assert time.monotonic() < end, "a plane is left"
+        time.sleep(0.01)
+
+
 def _owner(name: str, root: str, method: str) -> Iterator[Any]:
     """An executor whose process will be killed, with results on their way and tasks under way."""
     plane = shmplane.Plane(name, root=root)

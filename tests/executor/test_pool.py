@@ -166,6 +166,15 @@ def test_the_same_argument_is_copied_once() -> None:
             assert after.sent_blocks - before.sent_blocks < 10  # it may have been gone in between
 
 
+def test_pieces_of_one_array_are_told_apart() -> None:
+    array = np.arange(float(4 * SIZE)).reshape(-1, 4)
+    array.flags.writeable = False
+    with pool(2) as executor:
+        for pieces in ([array[:, n] for n in range(4)] * 3, [array.T[n : n + 2] for n in range(3)] * 3):
+            assert list(executor.map(tasks.total, pieces)) == [piece.sum() for piece in pieces]
+            assert [executor.submit(tasks.total, one).result() for one in pieces] == [one.sum() for one in pieces]
+
+
 def test_an_argument_that_changed_is_sent_anew(tmp_path: Path) -> None:
     array = np.ones(SIZE)
     with pool(2) as executor:

@@ -33,6 +33,7 @@ __all__ = [
     "finish_leaving",
     "forget_ended",
     "leave",
+    "leave_at_exit",
     "opening",
     "remove_directory",
     "removing_spill_of",
@@ -215,7 +216,7 @@ def _identity_at(path: str) -> tuple[int, int]:
 
 
 @atexit.register
-def _at_exit() -> None:
+def leave_at_exit() -> None:
     """Nothing is given back, except that a temporary plane goes with its last process; its views stay readable."""
     for attachment in list(attached.values()):
         attachment.exiting = True
