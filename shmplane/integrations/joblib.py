@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import threading
+from importlib.util import find_spec
 from multiprocessing.queues import SimpleQueue
 from typing import Any, ClassVar
 
@@ -35,12 +36,14 @@ from .. import ProcessPoolExecutor
 __all__ = ["Backend", "end_workers"]
 
 _IDLE_S = 300.0
+#: joblib brings its own until 1.5
+_CLOUDPICKLE = "joblib.externals.cloudpickle" if find_spec("joblib.externals.cloudpickle") else "cloudpickle"
 
 
 class _Executor(ProcessPoolExecutor):
     """Pickles functions that no module has."""
 
-    _pickler: ClassVar[str] = "joblib.externals.cloudpickle:Pickler"
+    _pickler: ClassVar[str] = f"{_CLOUDPICKLE}:Pickler"
 
 
 class _Context:
