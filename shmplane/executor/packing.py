@@ -8,6 +8,7 @@ pickler hands them to its file as they are, so the pickle is a list of pieces th
 
 from __future__ import annotations
 
+import copyreg
 import pickle
 import sys
 from collections import ChainMap
@@ -19,6 +20,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+#: by type; ``ForkingPickler.register`` adds to it
+_registered: dict[type, Callable[[Any], Any]] = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
 
 __all__ = ["Packed", "address_of", "pack", "pickler_named", "unpack"]
 
@@ -57,20 +61,12 @@ class _LeavesOut:
     threshold: int
     buffers: list[memoryview]
     origins: dict[int, Any]
-    reducers: dict[type, Callable[[Any], Any]]
+    reducers: dict[type, Callable[[Any, Any], Any]]
 
     def begin(self, threshold: int) -> None:
         """Nothing has been left out yet."""
         self.threshold, self.buffers, self.origins = threshold, [], {}
-        self.reducers = {memoryview: _reduce_view}
-        for module, name, reduce in (
-            ("numpy", "ndarray", self._reduce_array),
-            ("torch", "Tensor", self._reduce_tensor),
-        ):
-            # A module that another thread is just importing has no classes yet, and so no values.
-            kind = getattr(sys.modules.get(module), name, None)
-            if kind is not None:
-                self.reducers[kind] = reduce
+        self.reducers = _reducers if len(_reducers) == _MOST_REDUCERS else _reducers_now()
 
     def leave_out(self, buffer: pickle.PickleBuffer) -> bool:
         """Whether the pickle is to have it after all."""
@@ -80,7 +76,7 @@ class _LeavesOut:
         self.buffers.append(raw)
         return False
 
-    def _reduce_array(self, array: npt.NDArray[Any]) -> Any:
+    def reduce_array(self, array: npt.NDArray[Any]) -> Any:
         if array.dtype.hasobject:
             return NotImplemented
         if array.nbytes < max(self.threshold, 1):
@@ -92,7 +88,7 @@ class _LeavesOut:
             self.origins[flat.__array_interface__["data"][0]] = array
         return restore_array, (pickle.PickleBuffer(cast("Any", flat)), array.dtype, array.shape, order)
 
-    def _reduce_tensor(self, tensor: Any) -> Any:
+    def reduce_tensor(self, tensor: Any) -> Any:
         """CPU tensors go as blocks; what torch has its own way for (devices, sparse and quantised ones) goes that way."""
         torch: Any = sys.modules["torch"]
         is_plain = tensor.device.type == "cpu" and tensor.layout is torch.strided and not tensor.is_quantized
@@ -102,16 +98,42 @@ class _LeavesOut:
         return restore_tensor, (words, tensor.dtype, tuple(tensor.shape))
 
 
-class _Pickler(_LeavesOut, ForkingPickler):
+def _reduce_view(_: Any, view: memoryview) -> Any:
+    data: Any = view if view.c_contiguous else bytearray(view.tobytes())
+    return restore_view, (pickle.PickleBuffer(data), view.format, view.shape, view.readonly)
+
+
+#: by type, for those whose library is loaded
+_reducers: dict[type, Callable[[Any, Any], Any]] = {memoryview: _reduce_view}
+_REDUCED_LATE: dict[tuple[str, str], Callable[[Any, Any], Any]] = {
+    ("numpy", "ndarray"): _LeavesOut.reduce_array,
+    ("torch", "Tensor"): _LeavesOut.reduce_tensor,
+}
+_MOST_REDUCERS = 1 + len(_REDUCED_LATE)
+
+
+def _reducers_now() -> dict[type, Callable[[Any, Any], Any]]:
+    """With those of libraries that have been loaded since; a value cannot exist before its library is loaded."""
+    for (module, name), reduce in _REDUCED_LATE.items():
+        # A module that another thread is just importing has no classes yet.
+        kind = getattr(sys.modules.get(module), name, None)
+        if kind is not None:
+            _reducers[kind] = reduce
+    return _reducers
+
+
+class _Pickler(_LeavesOut, pickle.Pickler):
     """Leaves large buffers out, and knows what ``multiprocessing`` and torch registered."""
 
     def __init__(self, file: Any, threshold: int) -> None:
         self.begin(threshold)
         super().__init__(file, 5, True, self.leave_out)
+        # What ``ForkingPickler`` has as a chain of two, which is slower to make and to look at.
+        self.dispatch_table = copyreg.dispatch_table | _registered
 
     def reducer_override(self, value: Any) -> Any:
         reduce = self.reducers.get(type(value))
-        return NotImplemented if reduce is None else reduce(value)
+        return NotImplemented if reduce is None else reduce(self, value)
 
 
 def pickler_named(name: str) -> Callable[[Any, int], Any]:
@@ -135,12 +157,11 @@ def _made_of(base: Any) -> Callable[[Any, int], Any]:
         def __init__(self, file: Any, threshold: int) -> None:
             self.begin(threshold)
             super().__init__(file, 5, self.leave_out)
-            registered = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
-            self.dispatch_table = ChainMap(registered, base.dispatch_table)
+            self.dispatch_table = ChainMap(_registered, base.dispatch_table)
 
         def reducer_override(self, value: Any) -> Any:
             reduce = self.reducers.get(type(value))
-            return super().reducer_override(value) if reduce is None else reduce(value)
+            return super().reducer_override(value) if reduce is None else reduce(self, value)
 
     return CloudPickler
 
@@ -200,11 +221,6 @@ def restore_tensor(words: npt.NDArray[np.uint8], dtype: Any, shape: tuple[int, .
 
 
 # Buffers of the standard library
-
-
-def _reduce_view(view: memoryview) -> Any:
-    data: Any = view if view.c_contiguous else bytearray(view.tobytes())
-    return restore_view, (pickle.PickleBuffer(data), view.format, view.shape, view.readonly)
 
 
 def restore_view(buffer: Any, form: str, shape: tuple[int, ...], readonly: bool) -> memoryview:

@@ -21,14 +21,18 @@ if TYPE_CHECKING:
 __all__ = ["lease_of", "pieces_of", "read"]
 
 
-def read(message: Message, take: Callable[[Place], Lease], take_slice: Callable[[Slice], Lease] | None = None) -> Any:
-    """The value of a message, or a ``Failure``.
+def read(
+    message: bytes | Message, take: Callable[[Place], Lease], take_slice: Callable[[Slice], Lease] | None = None
+) -> Any:
+    """The value of a message or of a pickle, or a ``Failure``.
 
     Args:
         take: leases the block that was made for the message.
         take_slice: leases the block of a slice.
     """
     try:
+        if isinstance(message, bytes):
+            return unpack(message, ())
         return _read(message, take, take_slice or lease_of)
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is the task's, and not the pool's
         return Failure(error)
@@ -36,8 +40,6 @@ def read(message: Message, take: Callable[[Place], Lease], take_slice: Callable[
 
 def _read(message: Message, take: Callable[[Place], Lease], take_slice: Callable[[Slice], Lease]) -> Any:
     stream, place, sources, _ = message
-    if place is None and not sources:
-        return unpack(stream, ())
     lease = None if place is None else take(place)
     if lease is not None and stream is None and not sources:
         # What is in the pickle is copied out of it, so the block's own pages will do.

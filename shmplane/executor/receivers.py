@@ -14,7 +14,7 @@ __all__ = ["Receiver", "receivers"]
 class Receiver(Protocol):
     """Who reads what workers send."""
 
-    def receive(self, message: Message) -> Any:
+    def receive(self, message: bytes | Message) -> Any:
         """The value, or a ``Failure``."""
 
     def is_in(self, attachment: Any) -> bool:

@@ -10,6 +10,7 @@ The ``Plane`` object is this executor's own: it closes when both the executor an
 from __future__ import annotations
 
 import os
+import pickle
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from ..plane import ANYWHERE, Plane, drop_kept, lease_kept, presence_of, put, ta
 from ..system import ignoring, logger_of, own
 from .message import EncodedParts, Message, Place, Slice, parts_of
 from .packing import pack
+from .plain import LEAST_THRESHOLD, is_plain_call
 from .reading import lease_of, pieces_of, read
 from .receivers import receivers
 from .sent import Sent
@@ -44,6 +46,7 @@ class Sender:
         self._sent = Sent()
         self._mutex = threading.Lock()
         self._has_told = False
+        self._has_plain = not pickler and threshold >= LEAST_THRESHOLD
         receivers[self.token] = self
 
     @property
@@ -56,11 +59,13 @@ class Sender:
 
     # To the workers
 
-    def send(self, value: Any, batch: object) -> tuple[Message, list[Any]]:
-        """A value as a message, and what has to be kept until its task is done."""
+    def send(self, value: tuple[Any, ...], batch: object) -> tuple[bytes | Message, list[Any]]:
+        """A call as a message, or as a pickle when that is all of it, and what has to be kept until its task is done."""
+        if self._has_plain and is_plain_call(value):
+            return pickle.dumps(value), []
         packed = pack(value, self.threshold, self.pickler)
         if not packed.buffers and packed.nbytes < self.threshold:
-            return Message(b"".join(packed.stream)), []
+            return b"".join(packed.stream), []
         with self._mutex:
             try:
                 return self._put(packed, batch)
@@ -130,8 +135,10 @@ class Sender:
 
     # From the workers
 
-    def receive(self, message: Message) -> Any:
+    def receive(self, message: bytes | Message) -> Any:
         """What a worker sent, or a ``Failure``; a block that was kept for it is taken."""
+        if isinstance(message, bytes):
+            return read(message, self._take)
         if message.place is not None:
             self.counts.add(received_blocks=1)
         if message.piped:
@@ -185,4 +192,4 @@ class Task:
 
     def __reduce_ex__(self, _: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         message, self._kept = self._sender.send(self._call, self._batch)
-        return read_call, (tuple(message),)
+        return read_call, (message if type(message) is bytes else tuple(message),)

@@ -20,6 +20,7 @@ from ..errors import ShmplaneError
 from ..system import own, wait_for_end
 from .message import EncodedParts, Failure, Message, Place, Slice
 from .packing import pack
+from .plain import LEAST_THRESHOLD, is_plain
 from .receivers import receivers
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class _Worker:
         self.origin = origin
         self.pid = os.getpid()
         self.busy = threading.Lock()
+        self.has_plain = origin.threshold >= LEAST_THRESHOLD
         self._joined: Any = None
 
     def attachment(self) -> Any:
@@ -62,12 +64,12 @@ class _Worker:
             self._joined = attachment_of_handle(origin.root, origin.plane, origin.instance, None)
         return self._joined[0]
 
-    def send(self, value: Any) -> Message:
-        """A result as a message."""
+    def send(self, value: Any) -> bytes | Message:
+        """A result as a message, or as a pickle when that is all of it."""
         origin = self.origin
         packed = pack(value, origin.threshold, origin.pickler)
         if not packed.buffers and packed.nbytes < origin.threshold:
-            return Message(b"".join(packed.stream))
+            return b"".join(packed.stream)
         try:
             return self._put(packed)
         except own(ShmplaneError, OSError):
@@ -146,20 +148,23 @@ def _end_with(worker: _Worker) -> None:
 # Calls
 
 
-def read_call(message: tuple[Any, ...]) -> Any:
+def read_call(message: bytes | tuple[Any, ...]) -> Any:
     """What unpickling a call makes: function, arguments and keywords, or a ``Failure``."""
-    from .reading import lease_of, read
+    from .reading import read
+
+    return read(message if isinstance(message, bytes) else Message(*message), _take)
+
+
+def _take(place: Place) -> Any:
+    """The block of a call."""
+    from .reading import lease_of
 
     worker = _this
     if worker is None:
-        return Failure(RuntimeError("this process is no worker of an executor"))
-
-    def take(place: Place) -> Any:
-        origin = worker.origin
-        worker.attachment()  # it stays in the plane from now on
-        return lease_of(Slice(origin.root, origin.plane, origin.instance, place, 0, 0, is_kept=False))
-
-    return read(Message(*message), take)
+        raise RuntimeError("this process is no worker of an executor")
+    worker.attachment()  # it stays in the plane from now on
+    origin = worker.origin
+    return lease_of(Slice(origin.root, origin.plane, origin.instance, place, 0, 0, is_kept=False))
 
 
 def run_call(call: Any) -> Any:
@@ -183,17 +188,27 @@ def _reduce_item(item: Any) -> Any:
     if worker is None or worker.pid != os.getpid():
         return object.__reduce_ex__(item, 4)
     is_error = item.exception is not None
+    if not is_error and worker.has_plain and is_plain(item.result):
+        return object.__reduce_ex__(item, 4)
     message = worker.send(item.exception if is_error else item.result)
-    return read_result, (item.work_id, item.exit_pid, is_error, worker.origin.token, tuple(message))
+    return read_result, (
+        item.work_id,
+        item.exit_pid,
+        is_error,
+        worker.origin.token,
+        message if type(message) is bytes else tuple(message),
+    )
 
 
-def read_result(work_id: int, exit_pid: int | None, is_error: bool, token: bytes, message: tuple[Any, ...]) -> Any:
+def read_result(
+    work_id: int, exit_pid: int | None, is_error: bool, token: bytes, message: bytes | tuple[Any, ...]
+) -> Any:
     """What unpickling an item of results makes, in the process that asked."""
     receiver = receivers.get(token)
     if receiver is None:
         value: Any = Failure(RuntimeError("the executor of this result is gone"))
     else:
-        value = receiver.receive(Message(*message))
+        value = receiver.receive(message if isinstance(message, bytes) else Message(*message))
     if type(value) is Failure:
         is_error, value = True, value.error
     result = {"exception": value} if is_error else {"result": value}
