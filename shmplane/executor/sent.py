@@ -1,8 +1,9 @@
 """What was sent a moment ago and need not be copied again: the same array as an argument of many tasks.
 
-A buffer is known by the object that owns its memory, its address and its size. While a task that was sent it is under way, its
-block is there, and the next task refers to it. That no array could have changed since is known of one that nobody can write;
-within one ``map`` it is assumed; else its bytes are compared, which costs less than a copy and half of the memory.
+A buffer is known by its address and its size. While a task that was sent it is under way, its block is there, and the next task
+refers to it, when the bytes are still the same. That is known of memory that the same object owns and nobody can write; within
+one ``map`` it is assumed of what the same object owns; else the bytes are compared, which costs less than a copy and half of
+the memory.
 """
 
 from __future__ import annotations
@@ -28,39 +29,39 @@ class _Known(NamedTuple):
     owner: Callable[[], Any]
     lease: Callable[[], Lease | None]
     offset: int
-    batch: object  #: the ``map`` that it was sent by, weakly
+    batch: object  #: the ``map`` that it was sent by
 
 
 class Sent:
     """The buffers of one executor that were sent lately. For one thread at a time."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[int, int, int], _Known] = {}
+        self._known: dict[tuple[int, int], _Known] = {}
 
     def find(self, raw: memoryview, origin: Any, batch: object) -> tuple[Lease, int] | None:
         """The lease of the block that has these bytes, and where in its body; None: they have to be copied."""
+        known = self._known.get((address_of(raw), raw.nbytes))
+        lease = None if known is None else known.lease()
+        if known is None or lease is None:
+            return None
         owner = _owner_of(raw, origin)
-        known = self._known.get(_key(owner, raw))
-        if known is None:
-            return None
-        lease = known.lease()
-        if lease is None or known.owner() is not owner:
-            return None
-        is_same_map = batch is not None and known.batch is batch
-        if is_same_map or _cannot_change(origin, owner) or _is_equal(raw, lease, known.offset):
-            return lease, known.offset
-        return None
+        is_same = owner is not None and known.owner() is owner
+        is_assumed = is_same and (_cannot_change(origin, owner) or (batch is not None and known.batch is batch))
+        return (lease, known.offset) if is_assumed or _is_equal(raw, lease, known.offset) else None
 
     def remember(self, raw: memoryview, origin: Any, batch: object, lease: Lease, offset: int) -> None:
         """These bytes have just been put into a block."""
         if len(self._known) >= _MOST_KNOWN:
             self._known = {key: known for key, known in self._known.items() if known.lease() is not None}
-        owner = _owner_of(raw, origin)
         try:
-            known = _Known(weakref.ref(owner), weakref.ref(lease), offset, batch)
-        except TypeError:  # its owner cannot be referred to weakly, so another one might come to stand there
-            return
-        self._known[_key(owner, raw)] = known
+            owner: Callable[[], Any] = weakref.ref(_owner_of(raw, origin))
+        except TypeError:  # it is compared each time
+            owner = _nobody
+        self._known[address_of(raw), raw.nbytes] = _Known(owner, weakref.ref(lease), offset, batch)
+
+
+def _nobody() -> None:
+    return None
 
 
 def _owner_of(raw: memoryview, origin: Any) -> Any:
@@ -69,10 +70,6 @@ def _owner_of(raw: memoryview, origin: Any) -> Any:
     while type(owner).__module__ == "numpy" and getattr(owner, "base", None) is not None:
         owner = owner.base
     return owner
-
-
-def _key(owner: Any, raw: memoryview) -> tuple[int, int, int]:
-    return id(owner), address_of(raw), raw.nbytes
 
 
 def _cannot_change(origin: Any, owner: Any) -> bool:

@@ -40,6 +40,15 @@ def total(array: Any) -> float:
     return float(np.asarray(array).sum())
 
 
+def hold(value: Any, path: Path) -> int:
+    wait_for(path)
+    return len(value)
+
+
+def rows(value: Any) -> int:
+    return len(value)
+
+
 def add(one: Any, other: Any = 0, *, third: Any = 0) -> Any:
     return one + other + third
 
