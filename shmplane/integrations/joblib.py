@@ -69,11 +69,21 @@ class _Workers:
     def __init__(self) -> None:
         self._mutex = threading.Lock()
         self._idle: tuple[Any, _Executor, threading.Timer] | None = None
+        self._pid = os.getpid()
+
+    def _swap(
+        self, idle: tuple[Any, _Executor, threading.Timer] | None
+    ) -> tuple[Any, _Executor, threading.Timer] | None:
+        """What was kept, in whose place there is ``idle`` now."""
+        if self._pid != os.getpid():  # forked: the workers are the parent's, and perhaps the mutex is locked for ever
+            self._mutex, self._idle, self._pid = threading.Lock(), None, os.getpid()
+        with self._mutex:
+            before, self._idle = self._idle, idle
+        return before
 
     def take(self, key: Any) -> _Executor | None:
         """The executor of this key; one of another key ends."""
-        with self._mutex:
-            idle, self._idle = self._idle, None
+        idle = self._swap(None)
         if idle is None:
             return None
         known, executor, timer = idle
@@ -85,27 +95,23 @@ class _Workers:
 
     def keep(self, key: Any, executor: _Executor, seconds: float) -> None:
         """It ends unless somebody takes it in time, or another one comes to be kept."""
-        self.end()
         timer = threading.Timer(seconds, self.end)
         timer.daemon = True
-        with self._mutex:
-            self._idle = key, executor, timer
+        self._end(self._swap((key, executor, timer)))
         timer.start()
 
     def end(self, *, wait: bool = False) -> None:
         """Nothing is kept any more."""
-        with self._mutex:
-            idle, self._idle = self._idle, None
+        self._end(self._swap(None), wait=wait)
+
+    @staticmethod
+    def _end(idle: tuple[Any, _Executor, threading.Timer] | None, *, wait: bool = False) -> None:
         if idle is not None:
             idle[2].cancel()
             idle[1].shutdown(wait=wait)
 
-    def begin_again_in_child(self) -> None:
-        self._mutex, self._idle = threading.Lock(), None
-
 
 _workers = _Workers()
-os.register_at_fork(after_in_child=_workers.begin_again_in_child)
 
 
 def end_workers() -> None:
