@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from multiprocessing.context import BaseContext
 
-    from .statistics import Counts
 
 __all__ = ["OnWorkerDeath", "ProcessPoolExecutor"]
 
@@ -103,7 +102,7 @@ class ProcessPoolExecutor(futures.ProcessPoolExecutor):
                 type(self), 1, self._mp_context, initializer, initargs,
                 max_tasks_per_child=max_tasks_per_child, plane=self._sender.plane, threshold=nbytes,
             )  # fmt: skip
-            self._retrying = Retrying(make, workers, self._sender.counts)
+            self._retrying = Retrying(partial(_one_of_many, make, self._sender), workers, self._sender.counts)
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Schedule ``fn(*args, **kwargs)``.
@@ -112,9 +111,9 @@ class ProcessPoolExecutor(futures.ProcessPoolExecutor):
         """
         if self._retrying is not None:
             return self._retrying.submit(fn, args, kwargs, self._batch.current)
-        return self.submit_call((fn, args, kwargs), self._batch.current)
+        return self._submit_call((fn, args, kwargs), self._batch.current)
 
-    def submit_call(self, call: tuple[Any, ...], batch: object) -> Future[Any]:
+    def _submit_call(self, call: tuple[Any, ...], batch: object) -> Future[Any]:
         """``submit`` for function, arguments and keywords of one ``map``, or of none."""
         future: Future[Any] = super().submit(run_call, Task(self._sender, call, batch))
         if self._watcher is None:
@@ -123,11 +122,11 @@ class ProcessPoolExecutor(futures.ProcessPoolExecutor):
 
     def map(self, fn: Callable[..., R], *iterables: Iterable[Any], **options: Any) -> Iterator[R]:
         """As in the standard library. An array that is an argument of many calls is copied once, also a writable one."""
-        with self.together(object()):
+        with self._together(object()):
             return super().map(fn, *iterables, **options)
 
     @contextmanager
-    def together(self, batch: object) -> Iterator[None]:
+    def _together(self, batch: object) -> Iterator[None]:
         """What this thread submits meanwhile belongs together: an array that is sent again has not changed in between."""
         here = self._batch
         before, here.current = here.current, batch
@@ -135,10 +134,6 @@ class ProcessPoolExecutor(futures.ProcessPoolExecutor):
             yield
         finally:
             here.current = before
-
-    def count_into(self, counts: Counts) -> None:
-        """What goes through it counts as another one's."""
-        self._sender.counts = counts
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """As in the standard library. Results stay valid; a temporary plane goes with the last of them."""
@@ -165,12 +160,12 @@ class ProcessPoolExecutor(futures.ProcessPoolExecutor):
         return self._sender.counts.taken()
 
     @property
-    def is_broken(self) -> bool:
+    def _is_broken(self) -> bool:
         """Whether a worker died, so that it takes no more tasks."""
         return bool(self._broken)
 
     @property
-    def has_ended(self) -> bool:
+    def _has_ended(self) -> bool:
         """Whether its workers and threads have ended, so that ``shutdown`` does not wait."""
         return self._watcher is not None and not self._watcher.is_alive()
 
@@ -192,6 +187,13 @@ def _drop_unread(manager: threading.Thread, sender: Sender) -> None:
     found = known()
     if found is not None:
         found.drop_unread()
+
+
+def _one_of_many(make: Callable[[], ProcessPoolExecutor], all_of_them: Sender) -> ProcessPoolExecutor:
+    """An executor of one worker, of several that send the same arrays."""
+    executor = make()
+    executor._sender.share_with(all_of_them)
+    return executor
 
 
 def _opened(plane: Plane | None, workers: int) -> Plane:

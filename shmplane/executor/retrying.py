@@ -32,11 +32,10 @@ class Worker(Protocol):
     """An executor of one worker."""
 
     @property
-    def is_broken(self) -> bool: ...
+    def _is_broken(self) -> bool: ...
     @property
-    def has_ended(self) -> bool: ...
-    def count_into(self, counts: Counts) -> None: ...
-    def submit_call(self, call: tuple[Any, ...], batch: object) -> Future[Any]: ...
+    def _has_ended(self) -> bool: ...
+    def _submit_call(self, call: tuple[Any, ...], batch: object) -> Future[Any]: ...
     def shutdown(self, wait: bool = True) -> None: ...
 
 
@@ -125,7 +124,7 @@ class Retrying:
     def _close_dead(self) -> None:
         """Close the executors of dead workers whose threads have ended; the others later."""
         with self._changed:
-            ended = [worker for worker in self._dead if worker.has_ended]
+            ended = [worker for worker in self._dead if worker._has_ended]
             self._dead = [worker for worker in self._dead if worker not in ended]
         for worker in ended:
             worker.shutdown()
@@ -161,11 +160,11 @@ class Retrying:
     def _start(self, job: _Job) -> tuple[Worker | None, Future[Any]]:
         while True:
             try:
-                worker = self._idle.pop() if self._idle else self._make_worker()
+                worker = self._idle.pop() if self._idle else self._make()
             except own(Exception) as error:
                 return None, _failed(error)
             try:
-                running = worker.submit_call(job.call, job.batch)
+                running = worker._submit_call(job.call, job.batch)
             except own(BrokenProcessPool):
                 worker.shutdown(wait=False)  # it died while it had nothing to do
                 continue
@@ -175,15 +174,10 @@ class Retrying:
             self._busy.add(worker)
             return worker, running
 
-    def _make_worker(self) -> Worker:
-        worker = self._make()
-        worker.count_into(self._counts)
-        return worker
-
     def _done(self, job: _Job, worker: Worker | None, running: Future[Any]) -> None:
         """What a worker was given is done, or it has died over it. In the thread of that worker's executor."""
         error = running.exception()
-        is_dead = worker is not None and worker.is_broken
+        is_dead = worker is not None and worker._is_broken
         is_lost = is_dead and isinstance(error, BrokenProcessPool)
         if is_lost:
             job.losses += 1

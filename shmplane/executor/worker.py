@@ -70,14 +70,18 @@ class _Worker:
         packed = pack(value, origin.threshold, origin.pickler)
         if not packed.buffers and packed.nbytes < origin.threshold:
             return b"".join(packed.stream)
+        # What was kept is told of in any case: the reader takes it, or it would stay.
+        shown: list[Slice | None] = [None] * len(packed.buffers)
         try:
-            return self._put(packed)
+            for number, raw in enumerate(packed.buffers):
+                shown[number] = self._keep_shown(packed, raw)
+            return self._put(packed, shown)
         except own(ShmplaneError, OSError):
-            sources = tuple(bytearray(raw) for raw in packed.buffers)
-            piped = packed.nbytes + sum(len(source) for source in sources)
-            return Message(b"".join(packed.stream), None, sources, piped)
+            sources = [found or bytearray(raw) for found, raw in zip(shown, packed.buffers, strict=True)]
+            piped = packed.nbytes + sum(len(source) for source in sources if isinstance(source, bytearray))
+            return Message(b"".join(packed.stream), None, tuple(sources), piped)
 
-    def _put(self, packed: Packed) -> Message:
+    def _put(self, packed: Packed, shown: list[Slice | None]) -> Message:
         from ..plane import is_present, put_kept
 
         origin, attachment = self.origin, self.attachment()
@@ -86,13 +90,12 @@ class _Worker:
         is_large = packed.nbytes >= origin.threshold
         parts: list[list[Any]] = [[origin.token], packed.stream if is_large else []]
         sources: list[int | Slice] = []
-        for raw in packed.buffers:
-            shown = self._keep_shown(packed, raw)
-            if shown is None:
+        for found, raw in zip(shown, packed.buffers, strict=True):
+            if found is None:
                 sources.append(len(parts))
                 parts.append([raw])
             else:
-                sources.append(shown)
+                sources.append(found)
         place = None
         if is_large or len(parts) > 2:
             lease = put_kept(attachment, EncodedParts(parts), origin.presence.slot)

@@ -88,7 +88,7 @@ class _Workers:
             return None
         known, executor, timer = idle
         timer.cancel()
-        if known == key and not executor.is_broken:
+        if known == key and not executor._is_broken:
             return executor
         executor.shutdown(wait=False)
         return None
@@ -174,7 +174,7 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         executor = self._executor
         if executor is None:
             raise RuntimeError("the workers have ended; call Parallel anew")
-        with executor.together(self._call):
+        with executor._together(self._call):
             future = executor.submit(func)
         if callback is not None:
             future.add_done_callback(callback)
@@ -188,7 +188,7 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         """Leave the workers to the next call."""
         executor, self._executor = self._executor, None
         if executor is not None:
-            if executor.is_broken:
+            if executor._is_broken:
                 executor.shutdown(wait=False)
             else:
                 _workers.keep(self._key, executor, self._idle_s)

@@ -36,6 +36,10 @@ def ones(size: int) -> Array:
     return np.ones(size)
 
 
+def view_beside_array(plane: Any, name: str, size: int) -> Any:
+    return plane[name], np.ones(size)
+
+
 def total(array: Any) -> float:
     return float(np.asarray(array).sum())
 

@@ -154,11 +154,12 @@ def test_what_is_below_the_threshold_stays_in_the_pickle() -> None:
         assert executor.stats().sent_blocks == 2
 
 
-def test_the_same_argument_is_copied_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("on_worker_death", ["break", "retry"])
+def test_the_same_argument_is_copied_once(tmp_path: Path, on_worker_death: str) -> None:
     array, frozen = np.ones(SIZE), np.ones(SIZE)
     frozen.flags.writeable = False
     frame = pd.DataFrame({"n": np.arange(float(SIZE)), "m": np.arange(SIZE)})
-    with pool(2) as executor:
+    with pool(2, on_worker_death=on_worker_death) as executor:
         for number, argument in enumerate((array, frozen, frame)):
             go = tmp_path / str(number)
             holding = executor.submit(tasks.hold, argument, go)  # while it is under way its block is there
@@ -271,6 +272,18 @@ def test_what_the_plane_has_no_room_for_goes_through_the_pipe(
         plane.destroy()
 
 
+def test_a_view_in_a_result_that_finds_no_room_still_travels_as_a_handle(plane_root: Path) -> None:
+    with shmplane.Plane("small", root=plane_root, capacity="1MiB", recycle=0) as plane:
+        plane["x"] = np.ones(SIZE)
+        with pool(plane=plane) as executor:
+            view, array = executor.submit(tasks.view_beside_array, plane, "x", 4 * SIZE).result()
+            assert (view.sum(), array.sum()) == (SIZE, 4 * SIZE)
+            assert executor.stats().piped_nbytes < array.nbytes + view.nbytes
+            assert not kept_rows(plane, slot_of(plane))
+        del view
+        plane.destroy()
+
+
 def test_results_outlive_executor_and_plane(plane_root: Path) -> None:
     with shmplane.Plane("plane", root=plane_root) as plane:
         with pool(plane=plane) as executor:
@@ -293,9 +306,8 @@ def test_the_executor_has_an_opening_of_the_plane_of_its_own(plane_root: Path) -
         again.destroy()
 
 
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_workers_are_replaced_after_so_many_tasks(method: str) -> None:
-    with pool(1, method, max_tasks_per_child=1) as executor:
+def test_workers_are_replaced_after_so_many_tasks() -> None:
+    with pool(1, "forkserver", max_tasks_per_child=1) as executor:
         pids = {executor.submit(tasks.pid).result() for _ in range(2)}
         assert executor.submit(tasks.ones, SIZE).result().sum() == SIZE
     assert len(pids) == 2

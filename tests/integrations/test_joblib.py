@@ -105,11 +105,7 @@ with joblib.parallel_config("shmplane", n_jobs=2, inner_max_num_threads=1):
 """
 
 
-def test_functions_of_a_script_without_a_guard_run() -> None:
-    done = run_python(SCRIPT)
-    assert eval(done.stdout) == [(0.0, "1"), (100_000.0, "1"), (200_000.0, "1")]
-
-
-def test_loky_and_this_backend_give_the_same_environment() -> None:
-    source = SCRIPT.replace('"shmplane"', '"loky"').replace("import shmplane.integrations.joblib", "")
-    assert run_python(source).stdout == run_python(SCRIPT).stdout
+def test_functions_of_a_script_without_a_guard_run_in_the_environment_that_loky_gives() -> None:
+    found = run_python(SCRIPT).stdout
+    assert eval(found) == [(0.0, "1"), (100_000.0, "1"), (200_000.0, "1")]
+    assert run_python(SCRIPT.replace('"shmplane"', '"loky"')).stdout == found
