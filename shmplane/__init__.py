@@ -22,6 +22,7 @@ from .errors import (
     PlaneSecurityError,
     PoolClosed,
     PoolTimeout,
+    PullFailed,
     ShmplaneError,
     StaleHandle,
     TooManyWaiters,
@@ -85,12 +86,12 @@ _PACKAGES = {"connections", "scopes"}
 __all__ = [
     "ArrayDraft", "AsyncConnectionPool", "AsyncScope", "Block", "BlockInfo", "BlockNotFound", "Buffer",
     "BufferPool", "BufferPoolStatistics", "Builder", "Cache", "CacheStatistics", "Check", "ClosedError", "Conflict",
-    "ConnectionPool", "Draft", "ExecutorStatistics", "FileTruncated", "Health", "Histogram", "ItemTooLarge", "JsonDraft",
-    "Layout", "LockTimeout", "map_file", "MappedFile", "Measurement", "Metrics", "OpenResource", "Plane", "PlaneCorrupt",
-    "PlaneFull", "PlaneMismatch", "PlaneNotFound", "PlaneSecurityError", "PlaneStatistics", "PoolClosed", "PooledBuffer",
-    "PoolStatistics", "PoolTimeout", "ProcessPoolExecutor", "Reclaimed", "Scope", "Semaphore", "SemaphoreInfo", "ShmplaneError",
-    "StaleHandle", "TableDraft", "TierStatistics", "TooManyWaiters", "TreeDraft", "UnsafeCodec",
-    "UnsupportedPlatform", "UnsupportedValue", "__version__", "Watch",
+    "ConnectionPool", "Draft", "ExecutorStatistics", "FileTruncated", "Health", "Histogram", "ItemTooLarge",
+    "JsonDraft", "Layout", "LockTimeout", "map_file", "MappedFile", "Measurement", "Metrics", "OpenResource",
+    "Plane", "PlaneCorrupt", "PlaneFull", "PlaneMismatch", "PlaneNotFound", "PlaneSecurityError", "PlaneStatistics",
+    "PoolClosed", "PooledBuffer", "PoolStatistics", "PoolTimeout", "ProcessPoolExecutor", "PullFailed", "Reclaimed",
+    "Scope", "Semaphore", "SemaphoreInfo", "ShmplaneError", "StaleHandle", "TableDraft", "TierStatistics",
+    "TooManyWaiters", "TreeDraft", "UnsafeCodec", "UnsupportedPlatform", "UnsupportedValue", "__version__", "Watch",
 ]  # fmt: skip
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "PlaneSecurityError",
     "PoolClosed",
     "PoolTimeout",
+    "PullFailed",
     "ShmplaneError",
     "StaleHandle",
     "TooManyWaiters",
@@ -108,6 +109,13 @@ class UnsupportedPlatform(ShmplaneError):
     """The operating system lacks what the library needs (Linux, 64 bit, OFD locks)."""
 
     code = "unsupported_platform"
+
+
+class PullFailed(ShmplaneError, ConnectionError):
+    """A block could not be had from another host: no server, or the connection was lost. Nothing was put."""
+
+    code = "pull_failed"
+    retryable = True
 
 
 class ClosedError(ShmplaneError, ValueError):

@@ -35,7 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
     where = "where the planes lie (default: $SHMPLANE_ROOT or /dev/shm)"
     parser.add_argument("--root", default=default_root(), metavar="DIR", help=where)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    for add in (_ls, _info, _map, _top, _health, _metrics, _gc, _doctor, _rm, _load, _save, _demo, _bench):
+    for add in (_ls, _info, _map, _top, _health, _metrics, _gc, _doctor, _rm, _load, _save, _serve, _demo, _bench):
         add(commands)
     return parser
 
@@ -274,6 +274,33 @@ def _file(command: argparse.ArgumentParser) -> None:
     command.add_argument("block", metavar="NAME", help="a block's name")
     command.add_argument("file", metavar="FILE", help="a path")
     command.add_argument("--format", metavar="FORMAT", help=_FORMATS)
+
+
+def _serve(commands: Commands) -> None:
+    command = _command(
+        commands,
+        "serve",
+        "let other hosts read a plane, by Arrow Flight",
+        run="serving:serve",
+        examples=[
+            ("shmplane serve market", "on this host alone, on a free port"),
+            ("shmplane serve market --host 0.0.0.0 --port 8815 --token-file F", "for other hosts"),
+        ],
+    )
+    command.add_argument("plane", metavar="PLANE", help="a plane's name")
+    command.add_argument(
+        "--host", default="127.0.0.1", metavar="HOST", help="address to listen at (default: 127.0.0.1)"
+    )
+    command.add_argument("--port", type=_port, default=0, metavar="PORT", help="default: 0, any that is free")
+    command.add_argument("--token-file", metavar="FILE", help="only for those who have the token in its first line")
+    command.add_argument("--tls-cert", metavar="FILE", help="the server's certificate, in PEM")
+    command.add_argument("--tls-key", metavar="FILE", help="its private key, in PEM")
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: 1 to 65535, or 0 for any that is free")
+    return int(text)
 
 
 def _demo(commands: Commands) -> None:

@@ -57,11 +57,14 @@ class TableStream:
     kind = "table"
     whole = None
 
-    def __init__(self, reader: pa.RecordBatchReader, share: Callable[[], float] | None = None) -> None:
+    def __init__(
+        self, reader: pa.RecordBatchReader, share: Callable[[], float] | None = None, *, origin: str = "arrow"
+    ) -> None:
         """``share``: how much of the whole has been read from where it comes, when that is known."""
         check_schema(reader.schema)
         self._reader = reader
         self._share = share
+        self._origin = origin
         self._read: list[pa.RecordBatch] = []  #: and not written yet
 
     def all_within(self, nbytes: int) -> EncodedTable | None:
@@ -90,7 +93,7 @@ class TableStream:
                     del batch
             file.flush_small()
             nbytes = file.offset
-        return Written(nbytes, table_frame(self._reader.schema, "arrow", num_rows=num_rows, nbytes=nbytes))
+        return Written(nbytes, table_frame(self._reader.schema, self._origin, num_rows=num_rows, nbytes=nbytes))
 
     def _gathered(self, written: Callable[[], int]) -> Iterator[pa.RecordBatch]:
         """The batches, small neighbours as one."""
@@ -138,7 +141,7 @@ class TableStream:
 
     @cached_property
     def _whole(self) -> EncodedTable:
-        return encode_table(self.table())
+        return encode_table(self.table(), self._origin)
 
     @property
     def frame(self) -> bytes:

@@ -36,6 +36,7 @@ __all__ = [
     "SERIES",
     "EncodedTable",
     "TableFrame",
+    "check_origin",
     "check_schema",
     "check_table",
     "encode_table",
@@ -111,6 +112,13 @@ def table_frame(schema: pa.Schema, origin: str, *, num_rows: int, nbytes: int) -
         raise UnsupportedValue("this table's schema would come back from Arrow as another one; cast its columns")
     head = _HEAD.pack(ORIGINS.index(origin), num_rows, len(schema), nbytes)
     return seal(b"T", head + message.to_pybytes())
+
+
+def check_origin(origin: str, num_columns: int) -> str:
+    """What somebody else says that a table came from, or ``PlaneCorrupt``."""
+    if origin not in ORIGINS or (origin in SERIES and num_columns != 1):
+        corrupt(f"a table of {num_columns:,} columns cannot be of origin {origin!r}")
+    return origin
 
 
 def check_schema(schema: pa.Schema) -> None:

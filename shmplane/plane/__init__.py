@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .process.close import leave_at_exit, removing_spill_of
     from .process.orphans import remove_orphans
     from .process.presence import Presence, is_present, presence_of
+    from .travel import outgoing
 
 __getattr__ = late_names(
     __name__,
@@ -49,14 +50,15 @@ __getattr__ = late_names(
         ".process.close": "leave_at_exit removing_spill_of",
         ".process.orphans": "remove_orphans",
         ".process.presence": "is_present Presence presence_of",
+        ".travel": "outgoing",
     },
 )
 
 __all__ = [
     "ANYWHERE", "ArrayDraft", "attach_handle", "attachment_of_handle", "Block", "BlockInfo", "Buffer", "Builder",
-    "call_in_loop", "call_in_thread", "Draft", "drop_kept", "HotTier", "is_present", "JsonDraft", "keep_for", "Lease",
-    "lease_kept", "leave_at_exit", "loading", "MISSING", "open_shared_plane", "origin_of", "Plane", "PlaneStatistics",
-    "PoolMeter", "Presence", "presence_of", "private_body", "put", "put_kept", "Reclaimed", "refuse_own",
-    "remove_orphans", "removing_spill_of", "Semaphore", "SemaphoreInfo", "shown_at", "TableDraft", "take_kept",
-    "TreeDraft",
+    "call_in_loop", "call_in_thread", "Draft", "drop_kept", "HotTier", "is_present", "JsonDraft", "keep_for",
+    "Lease", "lease_kept", "leave_at_exit", "loading", "MISSING", "open_shared_plane", "origin_of", "outgoing",
+    "Plane", "PlaneStatistics", "PoolMeter", "Presence", "presence_of", "private_body", "put", "put_kept",
+    "Reclaimed", "refuse_own", "remove_orphans", "removing_spill_of", "Semaphore", "SemaphoreInfo", "shown_at",
+    "TableDraft", "take_kept", "TreeDraft",
 ]  # fmt: skip

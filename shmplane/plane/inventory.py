@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ..observe import Counts, Layout, Metrics
     from .process.attachment import Attachment
 
-__all__ = ["block_infos", "health", "layout", "metrics", "statistics", "try_layout"]
+__all__ = ["block_infos", "health", "layout", "metrics", "statistics", "try_drawing", "try_layout"]
 
 #: of so many block rows all can be looked at under the lock
 _FEW_BLOCKS = 1024
@@ -74,6 +74,12 @@ def try_layout(attachment: Attachment, seconds: float) -> Layout | None:
     """The same; None when the lock is not to be had in that time."""
     tables = attachment.try_look(seconds, _copy_with_tokens, attachment, _copier(attachment))
     return None if isinstance(tables, NotHad) else _read_layout(attachment, tables)
+
+
+def try_drawing(attachment: Attachment) -> dict[str, str] | None:
+    """The layout as a notebook shows it; None when the lock is not to be had just now."""
+    layout = try_layout(attachment, 0.1)
+    return None if layout is None else layout._repr_mimebundle_()
 
 
 def _copier(attachment: Attachment) -> TableCopier:

@@ -6,10 +6,9 @@ What opens a plane is loaded with this module, all else when a call first needs 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
-from .. import manifest
 from ..errors import BlockNotFound, ClosedError, StaleHandle
 from ..manifest import TEMPORARY_PREFIX, Transaction, default_root
 from ..names import check_block_name, check_plane_name, parse_nbytes
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from ..files import OnProgress, StrPath
     from ..manifest import BlockInfo, PlaneStatistics, Reclaimed
     from ..observe import Health, Layout, Metrics, Watch
-    from . import blocks, drafts, inventory, shown, transfer
+    from . import blocks, drafts, inventory, shown, transfer, travel
     from .blocks import Block, Buffer, Builder, spilling
     from .blocks.claims import Lease
     from .blocks.views import Known
@@ -47,6 +46,7 @@ else:
     blocks = late("shmplane.plane.blocks")
     drafts = late("shmplane.plane.drafts")
     transfer = late("shmplane.plane.transfer")
+    travel = late("shmplane.plane.travel")
     inventory = late("shmplane.plane.inventory")
     shown = late("shmplane.plane.shown")
     finding = late("shmplane.plane.coordination.finding")
@@ -422,6 +422,41 @@ class Plane(MutableMapping[str, Any]):
         with self.attach(name) as block:
             transfer.save(block, path, format)
 
+    def pull(
+        self,
+        url: str,
+        name: str,
+        *,
+        columns: Sequence[str] | None = None,
+        token: str | None = None,
+        tls_ca: StrPath | None = None,
+        timeout: float | None = 30.0,
+    ) -> Block:
+        """Get a block from a plane of another host, where ``shmplane serve`` runs, and put it here under the same name.
+
+        A table is written while it comes, and anything else straight to its segment: it is never held twice. What comes is
+        checked, every value of it, and a pull that is cut puts nothing.
+
+        Args:
+            url: ``grpc://host:port``, or ``grpc+tls://host:port`` for a server with a certificate.
+            columns: of a table, those alone, and in that order; what comes is an Arrow table then.
+            token: what the server was given by ``--token-file``.
+            tls_ca: a file of certificates in PEM that the server's is checked against; None: those of the system.
+            timeout: the longest silence of the server, in seconds; None: any.
+
+        Raises:
+            BlockNotFound: the server has no such block.
+            PullFailed: it is not there, was silent for too long, or the connection was lost.
+            PlaneSecurityError: it wants a token, or another one.
+            PlaneCorrupt: what came is not what a server sends.
+            PlaneFull: no room. UnsafeCodec: a pickle, and this plane was opened without ``trust_pickle=True``.
+            ValueError: the URL, or columns that are not there.
+
+        Cost: what the network takes, one copy to memory, and reading a table's values once.
+        """
+        lease = travel.pull(self._open(), url, name, columns, token, tls_ca, timeout, self._trust_pickle)
+        return blocks.Block(lease, trust_pickle=self._trust_pickle)
+
     def buffer(self, nbytes: int) -> Buffer:
         """A writable scratch buffer of warm recycled pages; its contents are undefined."""
         return blocks.make_buffer(self._open(), nbytes)
@@ -448,12 +483,9 @@ class Plane(MutableMapping[str, Any]):
 
     def rename(self, old: str, new: str) -> None:
         """Give a block another name, replacing what had it, atomically."""
-        attachment, encoded = self._open(), check_block_name(old)
+        attachment = self._open()
         self._kept.forget_all()
-        try:
-            attachment.change(Transaction.rename, encoded, check_block_name(new))
-        except own(BlockNotFound):
-            raise blocks.no_such_block(attachment, encoded) from None
+        blocks.rename(attachment, old, new)
 
     def names(self, prefix: str = "") -> list[str]:
         """The names with a block, sorted."""
@@ -517,12 +549,10 @@ class Plane(MutableMapping[str, Any]):
             TimeoutError: none came within ``timeout`` seconds; the next one may still be asked for.
             ClosedError: the plane was destroyed, or this object closed.
         """
-        check_block_name(name)
         return following.Following(self, name, newer_than=newer_than, timeout=timeout)
 
     def follow_async(self, name: str, *, newer_than: int = 0, timeout: float | None = None) -> AsyncIterator[Block]:
         """``follow`` for asyncio: ``async for block in plane.follow_async(name)``."""
-        check_block_name(name)
         return following.AsyncFollowing(self, name, newer_than=newer_than, timeout=timeout)
 
     def lock(self, name: str) -> Semaphore:
@@ -595,11 +625,7 @@ class Plane(MutableMapping[str, Any]):
             RuntimeError: this is no notebook and no IPython.
         """
         self._open()
-        return observe.watch(self, Plane._draw, seconds)
-
-    def _draw(self) -> dict[str, str] | None:
-        layout = inventory.try_layout(self._open(), 0.1)
-        return None if layout is None else layout._repr_mimebundle_()
+        return observe.watch(self, lambda plane: inventory.try_drawing(plane._open()), seconds)
 
     def resize(self, capacity: int | str) -> None:
         """Change the capacity live; ``PlaneFull`` when more than that is in use."""
@@ -611,12 +637,7 @@ class Plane(MutableMapping[str, Any]):
         """Reclaim what dead processes held: in this plane, temporary planes nobody lives in, temporary files of scopes."""
         attachment = self._open()
         self._kept.forget_all()
-        while attachment.change(upkeep.reclaim_expired, attachment):
-            pass
-        freed = attachment.change(upkeep.reclaim, attachment)
-        planes, files = orphans.remove_orphans(self.root), orphans.remove_orphaned_files()
-        orphans.remove_left_behind(attachment)
-        return manifest.Reclaimed(*freed, planes=planes, files=files)
+        return orphans.reclaim_all(attachment)
 
     def trim(self, nbytes: int = 0) -> int:
         """Give recycled memory back to the system until at most ``nbytes`` stay warm; how many bytes that was."""

@@ -3,14 +3,16 @@
 from .block import Block, unwrapped
 from .build import Buffer, Builder, make_buffer, make_builder
 from .claims import lease_current
-from .missing import no_such_block
+from .missing import no_such_block, rename
 from .mutables import open_mutable
 from .publish import put, put_unleased
+from .receiving import put_checked
 from .streaming import Outgrown, put_stream
 from .target import Target, check_target
 from .views import find, held, revive, show
 
 __all__ = [
     "Block", "Buffer", "Builder", "check_target", "find", "held", "lease_current", "make_buffer", "make_builder",
-    "no_such_block", "open_mutable", "Outgrown", "put", "put_stream", "put_unleased", "revive", "show", "Target", "unwrapped",
+    "no_such_block", "open_mutable", "Outgrown", "put", "put_checked", "put_stream", "put_unleased",
+    "rename", "revive", "show", "Target", "unwrapped",
 ]  # fmt: skip

@@ -7,13 +7,14 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from ...errors import BlockNotFound, ShmplaneError
-from ...system import ignoring
+from ...manifest import Transaction
+from ...names import check_block_name
+from ...system import ignoring, own
 
 if TYPE_CHECKING:
-    from ...manifest import Transaction
     from ..process.attachment import Attachment
 
-__all__ = ["no_such_block"]
+__all__ = ["no_such_block", "rename"]
 
 _MOST_NAMES = 500  #: in a plane of more, nobody looks for a near one
 _MOST_COMPARED = 16  #: names; a miss is an everyday answer, and each comparison takes some 50 µs
@@ -39,6 +40,15 @@ def no_such_block(
         plane=attachment.name,
         near=near,
     )
+
+
+def rename(attachment: Attachment, old: str, new: str) -> None:
+    """Give a block another name, or raise that error."""
+    encoded = check_block_name(old)
+    try:
+        attachment.change(Transaction.rename, encoded, check_block_name(new))
+    except own(BlockNotFound):
+        raise no_such_block(attachment, encoded) from None
 
 
 def _few_names(tx: Transaction) -> list[str]:

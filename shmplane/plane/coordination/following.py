@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
+from ...names import check_block_name
+
 if TYPE_CHECKING:
     from ..blocks.block import Block
 
@@ -22,6 +24,7 @@ class Following(Iterator["Block"]):
     """What ``plane.follow`` returns. After a ``TimeoutError`` it can be asked again, and goes on where it was."""
 
     def __init__(self, plane: CanWait, name: str, *, newer_than: int, timeout: float | None) -> None:
+        check_block_name(name)
         self._plane, self._name, self._newer_than, self._timeout = plane, name, newer_than, timeout
 
     def __next__(self) -> Block:
@@ -43,6 +46,7 @@ class AsyncFollowing(AsyncIterator["Block"]):
     """What ``plane.follow_async`` returns; for the rest see ``Following``."""
 
     def __init__(self, plane: CanWait, name: str, *, newer_than: int, timeout: float | None) -> None:
+        check_block_name(name)
         self._plane, self._name, self._newer_than, self._timeout = plane, name, newer_than, timeout
 
     async def __anext__(self) -> Block:

@@ -117,6 +117,10 @@ class SegmentMemory:
             return found
         return self._map(self._readable, facts.segment_id, facts.segment_nbytes, is_spilled=facts.is_spilled)
 
+    def written(self, place: Place) -> Mapping:
+        """A read-only mapping of a segment that a block was written to, and that nobody else knows yet."""
+        return self._map(self._readable, place.segment_id, place.nbytes, is_spilled=place.is_spilled)
+
     def writable(self, segment_id: int, nbytes: int) -> Mapping:
         """A writable mapping of a slab, or of a segment that a block is being written to."""
         found = self._writable.get(segment_id)
