@@ -1,0 +1,133 @@
+"""DuckDB over a plane: every table by its name in SQL, read where it lies.
+
+A table that DuckDB scans is an Arrow table over the block's memory: columns and rows are not copied on their way, and those
+that a query does not need are not touched.
+
+Rule 1. Before each statement the names are compared with the plane: tables that are new, changed or gone since the last one
+        are so in SQL. Within a statement each table is one version.
+Rule 2. The statement itself is called on DuckDB's own connection by the caller: so DuckDB finds the caller's variables, as it
+        does elsewhere.
+Rule 3. A connection leases the versions that its last statement could see, until the next one or ``close``.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, NamedTuple, Self
+
+import duckdb
+
+from .. import BlockNotFound, Plane
+
+__all__ = ["Connection", "connect"]
+
+#: what of a connection looks at tables
+_STATEMENTS = frozenset(
+    ("begin", "execute", "executemany", "from_query", "query", "show_tables", "sql", "table", "view", "get_table_names")
+)
+
+
+def connect(plane: Plane, database: str = ":memory:", **options: Any) -> Connection:
+    """A connection of DuckDB in which every table of a plane has its name.
+
+    ``connect(plane).sql("SELECT carrier, avg(dep_delay) FROM flights GROUP BY carrier")``
+
+    A name with other signs than letters and digits stands in double quotes, as in SQL: ``"prices/2026"``. DuckDB does not tell
+    capitals from small letters: of names that differ in nothing else, the first in the alphabet is seen. The plane has to stay
+    open.
+
+    Args:
+        database: a file of DuckDB's own for everything else; its tables are hidden by those of the plane.
+        options: of ``duckdb.connect``.
+
+    Raises:
+        ClosedError: from any statement, once the plane was closed or destroyed.
+
+    Cost: of a statement, a look at the plane's blocks (0.1 µs each) and about 0.5 ms; 0.1 ms for each table that has changed.
+    """
+    return Connection(plane, duckdb.connect(database, **options))
+
+
+class _Shown(NamedTuple):
+    """A table that is registered: its version, and how DuckDB reads it."""
+
+    version: int
+    view: str | None
+
+
+class Connection:
+    """DuckDB's connection, with all that it has. Made by ``connect``; one thread at a time, as with DuckDB's own."""
+
+    def __init__(self, plane: Plane, connection: duckdb.DuckDBPyConnection) -> None:
+        self._plane, self._connection = plane, connection
+        self._mutex = threading.Lock()
+        self._shown: dict[str, _Shown] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """See the plane as it is now. Statements do this themselves, unless a bound method of a connection was kept."""
+        # Of a transaction that has failed, nothing can be done before it is rolled back.
+        with self._mutex, suppress(duckdb.TransactionException):
+            self._show(dict(_tables(self._plane)))
+
+    def _show(self, there: dict[str, int]) -> None:
+        views = self._views() if self._shown else {}
+        for name in self._shown.keys() - there.keys():
+            self._connection.unregister(name)
+            del self._shown[name]
+        changed: dict[str, int] = {}
+        for name, version in there.items():
+            shown = self._shown.get(name)
+            # A transaction that is rolled back brings back what was shown before it.
+            if shown is None or shown.version != version or shown.view != views.get(name):
+                with suppress(BlockNotFound), self._plane.attach(name) as block:  # deleted meanwhile
+                    if block.kind == "table":
+                        self._connection.register(name, block.table())
+                        changed[name] = block.version
+        views = self._views() if changed else {}
+        self._shown.update({name: _Shown(version, views.get(name)) for name, version in changed.items()})
+
+    def _views(self) -> dict[str, str]:
+        """How DuckDB reads what is registered, by name."""
+        rows = self._connection.execute("SELECT view_name, sql FROM duckdb_views() WHERE temporary").fetchall()
+        return dict(rows)
+
+    def cursor(self) -> Connection:
+        """Another connection to the same database, for another thread, which sees the plane as well."""
+        return Connection(self._plane, self._connection.cursor())
+
+    duplicate = cursor
+
+    def close(self) -> None:
+        """End the connection, and what it leases. Idempotent."""
+        with self._mutex:
+            self._shown.clear()
+            self._connection.close()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(f"a connection has no attribute {name!r}")
+        if name in _STATEMENTS:
+            self.refresh()
+        return getattr(self._connection, name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<DuckDB over plane {self._plane.name!r}>"
+
+
+def _tables(plane: Plane) -> Iterator[tuple[str, int]]:
+    """Names and versions of the tables that SQL can tell apart."""
+    seen: set[str] = set()
+    for block in sorted(plane.blocks(), key=lambda block: block.name or ""):
+        if block.name is None or block.kind != "table" or block.name.lower() in seen:
+            continue
+        seen.add(block.name.lower())
+        yield block.name, block.version

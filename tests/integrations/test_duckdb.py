@@ -1,0 +1,120 @@
+"""``shmplane.integrations.duckdb``: the tables of a plane in SQL."""
+
+from __future__ import annotations
+
+import threading
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+import shmplane
+from shmplane.integrations.duckdb import connect
+
+
+def test_every_table_has_its_name(plane: shmplane.Plane) -> None:
+    plane["numbers"] = pa.table({"x": range(10)})
+    plane["prices/2026"] = pd.DataFrame({"p": [1.5, 2.5]})
+    plane['we"ird'] = pa.table({"s": ["a"]})
+    plane["an array"] = b"no table"
+    with connect(plane) as con:
+        assert con.sql("SELECT sum(x) FROM numbers").fetchall() == [(45,)]
+        assert con.execute('SELECT max(p) FROM "prices/2026"').fetchone() == (2.5,)
+        assert con.sql('SELECT s FROM "we""ird"').fetchall() == [("a",)]
+        assert [name for (name,) in con.sql("SHOW TABLES").fetchall()] == ["numbers", "prices/2026", 'we"ird']
+
+
+def test_a_statement_sees_the_plane_as_it_is_then(plane: shmplane.Plane) -> None:
+    with connect(plane) as con:
+        plane["x"] = pa.table({"a": [1]})
+        assert con.sql("SELECT a FROM x").fetchall() == [(1,)]
+        plane.append("x", pa.table({"a": [2]}))
+        assert con.sql("SELECT a FROM x").fetchall() == [(1,), (2,)]
+        plane["x"] = pa.table({"b": ["another schema"]})
+        assert con.sql("SELECT * FROM x").fetchall() == [("another schema",)]
+        plane["x"] = [1, 2]
+        with pytest.raises(duckdb.CatalogException):
+            con.sql("SELECT * FROM x")
+        plane["x"] = pa.table({"a": [3]})
+        assert con.sql("SELECT a FROM x").fetchall() == [(3,)]
+        del plane["x"]
+        with pytest.raises(duckdb.CatalogException):
+            con.sql("SELECT * FROM x")
+
+
+def test_a_relation_shows_the_version_of_its_statement_or_a_newer_one(plane: shmplane.Plane) -> None:
+    plane["x"] = pa.table({"a": list(range(1000))})
+    with connect(plane) as con:
+        relation = con.sql("SELECT sum(a) FROM x")
+        plane["x"] = pa.table({"a": [5]})
+        con.sql("SELECT 1").fetchall()
+        assert relation.fetchall() in ([(499_500,)], [(5,)])
+
+
+def test_what_a_query_reads_is_not_copied_in(plane: shmplane.Plane) -> None:
+    plane["x"] = pa.table({"a": list(range(100_000)), "b": list(range(100_000))})
+    with connect(plane) as con:
+        with plane.attach("x") as block:
+            assert block.leases == 1
+        before = pa.total_allocated_bytes()
+        assert con.sql("SELECT sum(b) FROM x").fetchall() == [(4_999_950_000,)]
+        assert pa.total_allocated_bytes() - before < 100_000
+
+
+def test_a_transaction_that_is_rolled_back_loses_no_table(plane: shmplane.Plane) -> None:
+    with connect(plane) as con:
+        con.execute("BEGIN")
+        plane["x"] = pa.table({"a": [1]})
+        assert con.execute("SELECT a FROM x").fetchall() == [(1,)]
+        con.execute("ROLLBACK")
+        assert con.execute("SELECT a FROM x").fetchall() == [(1,)]
+        con.begin()
+        plane["x"] = pa.table({"a": [2]})
+        with pytest.raises(duckdb.Error):
+            con.execute("SELECT nothing FROM x")
+        con.rollback()
+        assert con.execute("SELECT a FROM x").fetchall() == [(2,)]
+
+
+def test_of_names_that_differ_in_capitals_alone_the_first_is_seen(plane: shmplane.Plane) -> None:
+    plane["prices"] = pa.table({"a": ["small"]})
+    plane["Prices"] = pa.table({"a": ["capital"]})
+    with connect(plane) as con:
+        assert con.sql("SELECT a FROM prices").fetchall() == [("capital",)]
+        del plane["Prices"]
+        assert con.sql("SELECT a FROM prices").fetchall() == [("small",)]
+
+
+def test_a_variable_of_the_caller_is_found_as_with_a_connection_of_duckdb(plane: shmplane.Plane) -> None:
+    plane["x"] = pa.table({"a": [1, 2, 3]})
+    wanted = pa.table({"a": [2]})
+    with connect(plane) as con:
+        assert con.sql("SELECT x.a FROM x JOIN wanted USING (a)").fetchall() == [(2,)]
+    assert wanted.num_rows == 1
+
+
+def test_a_cursor_is_for_another_thread(plane: shmplane.Plane) -> None:
+    plane["x"] = pa.table({"a": list(range(1000))})
+    found: list[object] = []
+    with connect(plane) as con:
+
+        def read() -> None:
+            with con.cursor() as cursor:
+                found.append(cursor.sql("SELECT sum(a) FROM x").fetchall())
+
+        threads = [threading.Thread(target=read) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert found == [[(499_500,)]] * 4
+
+
+def test_a_plane_that_is_gone_is_said(plane: shmplane.Plane) -> None:
+    plane["x"] = pa.table({"a": [1]})
+    with connect(plane) as con:
+        plane.close()
+        with pytest.raises(shmplane.ClosedError):
+            con.sql("SELECT 1")
+    con.close()
