@@ -103,13 +103,15 @@ class _Served:
 
 def _token(path: str) -> str:
     with open(path, "rb") as file:
-        line = file.read(_MOST_TOKEN_NBYTES).partition(b"\n")[0].strip()
+        line = file.read(_MOST_TOKEN_NBYTES + 1).partition(b"\n")[0].strip()
     try:
-        token = line.decode("ascii")
+        token = line.decode("ascii") if len(line) <= _MOST_TOKEN_NBYTES else ""
     except UnicodeDecodeError:
         token = ""
     if not (token and token.isprintable()):
-        raise Failed(USAGE, f"{printable(path)}: the first line of a token file is the token, in printable ASCII")
+        raise Failed(
+            USAGE, f"{printable(path)}: the first line of a token file is the token: up to 4,096 of printable ASCII"
+        )
     return token
 
 

@@ -46,11 +46,15 @@ class Outgoing(NamedTuple):
 
     def batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         """Slices of the block, each of about a message."""
-        return _slices_of_table(self.table) if self.table is not None else _slices_of_bytes(self.body, schema)
+        return (
+            _slices_of_table(self.table, self.said.nbytes)
+            if self.table is not None
+            else _slices_of_bytes(self.body, schema)
+        )
 
 
-def _slices_of_table(table: pa.Table) -> Iterator[pa.RecordBatch]:
-    row_nbytes = max(1, table.get_total_buffer_size() // max(1, table.num_rows))
+def _slices_of_table(table: pa.Table, nbytes: int) -> Iterator[pa.RecordBatch]:
+    row_nbytes = max(1, nbytes // max(1, table.num_rows))
     yield from table.to_batches(max_chunksize=max(1, PIECE_NBYTES // row_nbytes))
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..codecs import CODECS, TableStream, check_origin, check_table, check_values
+from ..codecs import CODECS, TableStream, check_origin, check_table, check_values, nbytes_of
 from ..errors import PlaneCorrupt, UnsafeCodec
 from ..flight import Outgoing, Request, Said, check_columns, open_stream
 from ..names import check_block_name
@@ -158,7 +158,7 @@ def outgoing(block: Block, request: Request) -> Outgoing:
         if request.rows is not None:
             table = table.slice(request.rows[0], request.rows[1] - request.rows[0])
         origin = "arrow" if request.columns is not None else block._described().origin
-        return Outgoing(Said("table", origin, table.num_rows, table.get_total_buffer_size()), table)
+        return Outgoing(Said("table", origin, table.num_rows, nbytes_of(table)), table)
     if request.columns is not None or request.rows is not None:
         raise ValueError(f"{request.name!r} is of kind {block.kind}, and has no columns and rows to choose from")
     frame, body = block._open().flat()

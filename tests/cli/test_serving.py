@@ -38,7 +38,7 @@ def test_what_is_not_there_is_not_found(capsys: pytest.CaptureFixture[str], tmp_
     assert refused(capsys, "market", *pair)[0] == 3
 
 
-@pytest.mark.parametrize("token", [b"", b"\n", b"  \nsecond line", b"\xff\xfe", b"a\x00b"])
+@pytest.mark.parametrize("token", [b"", b"\n", b"  \nsecond line", b"\xff\xfe", b"a\x00b", b"a" * 5000])
 def test_a_token_file_without_a_token_is_a_mistake(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, token: bytes
 ) -> None:

@@ -48,9 +48,11 @@ VALUES: dict[str, Any] = {
 
 
 @contextlib.contextmanager
-def serving(*options: str, plane: str = "there") -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def serving(
+    *options: str, plane: str = "there", before: tuple[str, ...] = ()
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """``shmplane serve``, ended by SIGTERM; its URL and process."""
-    run = [sys.executable, "-X", "dev", "-W", "error", "-m", "shmplane", "serve", plane, "--json", *options]
+    run = [*before, sys.executable, "-X", "dev", "-W", "error", "-m", "shmplane", "serve", plane, "--json", *options]
     with subprocess.Popen(run, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
@@ -120,6 +122,24 @@ def test_of_a_table_the_columns_that_are_asked_for_come(there: shmplane.Plane, h
             here.pull(url, "array", columns=["x"])
         with pytest.raises(TypeError, match="list of names"):
             here.pull(url, "table", columns="s")
+
+
+#: makes a plane in a root that no other process sees, and then runs what follows
+ELSEWHERE = """
+import os, sys, numpy, shmplane
+shmplane.Plane("there")["x"] = numpy.arange(300_000.0)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+MOUNTED = 'mount -t tmpfs -o size=64m tmpfs "$SHMPLANE_ROOT" && exec "$@"'
+
+
+@pytest.mark.usefixtures("needs_root", "needs_mounts")
+def test_a_block_comes_from_a_host_that_shares_no_memory(here: shmplane.Plane) -> None:
+    before = ("unshare", "--mount", "sh", "-c", MOUNTED, "sh", sys.executable, "-c", ELSEWHERE)
+    with serving(before=before) as (url, _):
+        with pytest.raises(shmplane.PlaneNotFound):
+            shmplane.Plane("there", create=False)
+        assert here.pull(url, "x").array().sum() == np.arange(300_000.0).sum()
 
 
 @pytest.mark.parametrize("name", ["missing", "../../../etc/passwd", "/etc/passwd", "there/manifest"])
