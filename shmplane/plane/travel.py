@@ -51,6 +51,8 @@ def pull(  # noqa: PLR0917 - of ``plane.pull``, passed on
         said = incoming.said
         if said.kind == "table":
             return _put_table(attachment, incoming, target, request)
+        if request.columns is not None:
+            raise PlaneCorrupt(f"{name!r}: columns {list(request.columns)} were asked for, and a {said.kind} came")
         if said.kind == "pickle" and not trust_pickle:
             raise UnsafeCodec(
                 f"{name!r} is a pickle, and who reads it runs whatever code it names. Open the plane with "

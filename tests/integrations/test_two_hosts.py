@@ -25,9 +25,18 @@ DASK = [
     "what_is_not_known_is_another_host",
     "who_has_gone_is_forgotten",
 ]
+PULL = [
+    "every_kind_comes_as_it_was",
+    "who_may_not_read_is_refused",
+    "nothing_listens_there_without_a_token",
+    "a_plane_that_fills_up_in_the_middle_keeps_what_it_had",
+    "a_server_that_is_killed_at_any_part_leaves_nothing",
+    "a_receiver_that_is_killed_at_any_part_leaves_nothing",
+    "a_network_that_goes_down_at_any_part_leaves_nothing",
+]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def both() -> Iterator[tuple[Host, Host]]:
     require_hosts()
     with two_hosts() as hosts:
@@ -37,9 +46,9 @@ def both() -> Iterator[tuple[Host, Host]]:
 Said = dict[str, str | None]
 
 
-def run_there(program: str, near: Host, far: Host) -> Said:
+def run_there(program: str, near: Host, far: Host, *more: str, deadline: float = DEADLINE_S) -> Said:
     """What became of a program's checks, on the near host."""
-    where = [near.address, str(near.pid), far.address, str(far.pid)]
+    where = [near.address, str(near.pid), far.address, str(far.pid), *more]
     repository = str(HERE.parents[1])
     with near.start(
         *(sys.executable, str(HERE / program), *where),
@@ -48,7 +57,7 @@ def run_there(program: str, near: Host, far: Host) -> Said:
         text=True,
     ) as process:
         try:
-            out, _ = process.communicate(timeout=DEADLINE_S)
+            out, _ = process.communicate(timeout=deadline)
         finally:
             kill_tree(process.pid)
     assert process.returncode == 0
@@ -56,15 +65,14 @@ def run_there(program: str, near: Host, far: Host) -> Said:
     return said
 
 
-@pytest.fixture(scope="module")
-def dask(both: tuple[Host, Host]) -> Said:
-    return run_there("dask_checks.py", *both)
+def test_blocks_of_one_graph_go_to_workers_of_both(both: tuple[Host, Host]) -> None:
+    assert run_there("dask_checks.py", *both) == dict.fromkeys(DASK)
 
 
-@pytest.mark.parametrize("check", DASK)
-def test_of_dask(dask: Said, check: str) -> None:
-    assert dask[check] is None
+def test_blocks_are_pulled_from_one_by_the_other(both: tuple[Host, Host]) -> None:
+    assert run_there("pull_checks.py", *both) == dict.fromkeys(PULL)
 
 
-def test_every_check_is_looked_at(dask: Said) -> None:
-    assert dask.keys() == set(DASK)
+@pytest.mark.sweep
+def test_a_kill_at_any_part_of_a_pull_leaves_nothing(both: tuple[Host, Host]) -> None:
+    assert run_there("pull_checks.py", *both, "sweep", deadline=250.0) == dict.fromkeys(PULL)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from pyarrow import flight
 
 import shmplane
 from shmplane import BlockNotFound, PlaneCorrupt, PlaneFull, PlaneSecurityError, PullFailed, UnsafeCodec
+from shmplane.flight import parse_ticket
+from tests.support import requires
 from tests.support.processes import DEADLINE_S
 
 pytestmark = pytest.mark.guard_ignores("descriptors", reason="gRPC keeps its pollers from its first call on")
@@ -48,11 +51,9 @@ VALUES: dict[str, Any] = {
 
 
 @contextlib.contextmanager
-def serving(
-    *options: str, plane: str = "there", before: tuple[str, ...] = ()
-) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def serving(*options: str, plane: str = "there") -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """``shmplane serve``, ended by SIGTERM; its URL and process."""
-    run = [*before, sys.executable, "-X", "dev", "-W", "error", "-m", "shmplane", "serve", plane, "--json", *options]
+    run = [sys.executable, "-X", "dev", "-W", "error", "-m", "shmplane", "serve", plane, "--json", *options]
     with subprocess.Popen(run, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
@@ -124,30 +125,11 @@ def test_of_a_table_the_columns_that_are_asked_for_come(there: shmplane.Plane, h
             here.pull(url, "table", columns="s")
 
 
-#: makes a plane in a root that no other process sees, and then runs what follows
-ELSEWHERE = """
-import os, sys, numpy, shmplane
-shmplane.Plane("there")["x"] = numpy.arange(300_000.0)
-os.execvp(sys.argv[1], sys.argv[1:])
-"""
-MOUNTED = 'mount -t tmpfs -o size=64m tmpfs "$SHMPLANE_ROOT" && exec "$@"'
-
-
-@pytest.mark.usefixtures("needs_root", "needs_mounts")
-def test_a_block_comes_from_a_host_that_shares_no_memory(here: shmplane.Plane) -> None:
-    before = ("unshare", "--mount", "sh", "-c", MOUNTED, "sh", sys.executable, "-c", ELSEWHERE)
-    with serving(before=before) as (url, _):
-        with pytest.raises(shmplane.PlaneNotFound):
-            shmplane.Plane("there", create=False)
-        assert here.pull(url, "x").array().sum() == np.arange(300_000.0).sum()
-
-
-@pytest.mark.parametrize("name", ["missing", "../../../etc/passwd", "/etc/passwd", "there/manifest"])
-def test_a_name_that_is_not_there_is_no_block_whatever_it_says(
-    there: shmplane.Plane, here: shmplane.Plane, name: str
-) -> None:
-    with serving() as (url, _), pytest.raises(BlockNotFound, match="no block of that name"):
-        here.pull(url, name)
+def test_a_name_that_is_not_there_is_no_block_whatever_it_says(there: shmplane.Plane, here: shmplane.Plane) -> None:
+    with serving() as (url, _):
+        for name in ("missing", "../../../etc/passwd", "/etc/passwd", "there/manifest"):
+            with pytest.raises(BlockNotFound, match="no block of that name"):
+                here.pull(url, name)
     assert here.names() == []
 
 
@@ -175,9 +157,24 @@ def test_only_who_has_the_token_reads(there: shmplane.Plane, here: shmplane.Plan
                 here.pull(url, "x", token=token)
 
 
-def test_with_a_certificate_all_is_encrypted(there: shmplane.Plane, here: shmplane.Plane) -> None:
+def test_with_a_certificate_all_is_encrypted(there: shmplane.Plane, here: shmplane.Plane, tmp_path: Path) -> None:
+    requires.require(shutil.which("openssl") is not None, "needs `openssl`")
     there["x"] = VALUES["array"]
-    certificate, key = (Path(__file__).parent.parent / "flight" / name for name in ("certificate.pem", "key.pem"))
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    make = (
+        "openssl",
+        "req",
+        "-x509",
+        "-nodes",
+        "-days",
+        "2",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+    )
+    names = ("-subj", "/CN=here", "-addext", "subjectAltName=IP:127.0.0.1")
+    subprocess.run([*make, *names, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
     with serving("--tls-cert", str(certificate), "--tls-key", str(key)) as (url, _):
         assert is_same(here.pull(url, "x", tls_ca=certificate).array(), there["x"])
         with pytest.raises(PullFailed):
@@ -339,13 +336,20 @@ LIES: dict[str, tuple[pa.Schema, list[pa.RecordBatch]]] = {
 }  # fmt: skip
 
 
+TRUTHS: dict[str, tuple[pa.Schema, list[pa.RecordBatch]]] = {
+    "a table": of_table(pa.array([1])),
+    "bytes": of_bytes(b"abcd", frame=frame_of(b"abcd")),
+}
+
+
 class Liar(flight.FlightServerBase):  # type: ignore[misc]
     """Sends what its ticket says."""
 
     def do_get(self, _: Any, ticket: flight.Ticket) -> Any:
-        name = ticket.ticket.decode()
-        if name in LIES:
-            return flight.GeneratorStream(LIES[name][0], iter(LIES[name][1]))
+        name = parse_ticket(ticket.ticket).name
+        if name in LIES or name in TRUTHS:
+            schema, batches = {**LIES, **TRUTHS}[name]
+            return flight.GeneratorStream(schema, iter(batches))
         schema = NUMBERS if name == "cut table" else of_bytes(nbytes=1 << 22, frame=frame_of(bytes(1 << 22)))[0]
         return flight.GeneratorStream(schema, self._cut(schema))
 
@@ -368,6 +372,17 @@ def test_what_a_server_of_ours_would_not_send_is_not_put(here: shmplane.Plane, l
         here.pull(liar, lie)
     assert here[lie] == "as before"
     assert [(block.name, block.kind) for block in here.blocks()] == [(lie, "json")]
+
+
+def test_other_columns_than_were_asked_for_are_not_put(here: shmplane.Plane, liar: str) -> None:
+    for name, columns in (
+        ("more rows than said", ["y"]),
+        ("more rows than said", []),
+        ("fewer bytes than said", ["x"]),
+    ):
+        with pytest.raises(PlaneCorrupt):
+            here.pull(liar, name, columns=columns)
+    assert here.blocks() == []
 
 
 @pytest.mark.parametrize("name", ["cut table", "cut bytes"])
