@@ -25,7 +25,7 @@ from .composed import (
 from .description import Description
 from .document import SMALL_DOCUMENT_NBYTES, decode_document
 from .editing import align_column, check_labels, column_to_arrow, labels_of, metadata_with, title_of
-from .envelope import corrupt, seal, unseal
+from .envelope import seal, unseal
 from .kinds import (
     AS_KINDS,
     CODECS,
@@ -50,7 +50,7 @@ from .tree import encode_tree
 __all__ = [
     "align_column", "align_rows", "array_over", "as_kind", "AS_KINDS", "as_table", "as_tensors", "check_as",
     "check_composition", "check_labels", "check_origin", "check_table", "check_values", "Codec", "CODECS",
-    "column_to_arrow", "Composition", "composition_of", "corrupt", "decode_document", "describe", "describe_array",
+    "column_to_arrow", "Composition", "composition_of", "decode_document", "describe", "describe_array",
     "Description", "encode", "encode_by_rank", "encode_rows", "encode_table", "encode_tree", "Encoded",
     "EncodedBytes", "find_columns", "flatten", "form_of", "gather_rows", "grow_array", "is_composed", "join_chunks",
     "KINDS", "labels_of", "Memory", "memory_behind", "metadata_with", "nbytes_of", "open_body", "open_table",

@@ -1,25 +1,29 @@
 """What goes through the pipe: a small pickle, or where its bytes are; and a block as the executor lays it out.
 
-The body of a block is ``[token][pickle][buffer][buffer]...``, each at a multiple of 64; the frame has their lengths, as that
-of any pickle. The token says which executor a block belongs to, so that those which nobody will read can be found.
+The body of a block is ``[token][part][part]...``: the pickle, when it is large, and the buffers. The message says where each
+is. The token says which executor a block belongs to, so that those which nobody will read can be found.
 """
 
 from __future__ import annotations
 
-import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..codecs import corrupt, seal, unseal
+from ..codecs import seal, unseal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from ..codecs import Sink
+    from .packing import Packed
 
-__all__ = ["EncodedParts", "Failure", "Message", "Place", "Slice", "parts_of"]
+__all__ = ["EncodedParts", "Failure", "LaidOut", "Message", "Place", "Slice", "Span", "in_pipe", "lay_out", "token_in"]
 
-_ALIGNMENT = 64
 TOKEN_NBYTES = 8
+_FRAME = seal(b"P", b"")
+_ALIGNMENT = 64
+#: a part of so many bytes begins a page: which pages were written then says which part was
+_PAGED_NBYTES = 64 * 1024
+_PAGE_NBYTES = 4096
 
 
 class Place(NamedTuple):
@@ -27,6 +31,13 @@ class Place(NamedTuple):
 
     row: int
     generation: int
+
+
+class Span(NamedTuple):
+    """A part of the block that was made for the message."""
+
+    start: int  #: B into the body
+    nbytes: int
 
 
 class Slice(NamedTuple):
@@ -45,16 +56,16 @@ class Message(NamedTuple):
     """A value on its way.
 
     Attributes:
-        stream: the pickle; None: it is the part after the token of the block.
+        stream: the pickle, or where it is.
         place: of the block that was made for this value, if any.
         sources: for each buffer that the pickle wants: which part of the block it is, a slice of another block, or the
             bytes themselves, when there was no room for a block.
         piped: B that were to be in a block.
     """
 
-    stream: bytes | None
+    stream: bytes | Span
     place: Place | None = None
-    sources: tuple[int | Slice | bytearray, ...] = ()
+    sources: tuple[Span | Slice | bytearray, ...] = ()
     piped: int = 0
 
 
@@ -68,46 +79,73 @@ class Failure:
 
 
 class EncodedParts:
-    """The parts of a block, ready to be written; each is a sequence of pieces."""
+    """The parts of a block, ready to be written; each is a sequence of pieces of bytes."""
 
-    __slots__ = ("_parts", "frame", "nbytes")
+    __slots__ = ("_parts", "_token", "nbytes", "spans")
     kind = "pickle"
     whole = None
+    frame: bytes = _FRAME
 
-    def __init__(self, parts: Sequence[Sequence[Any]]) -> None:
-        lengths = [sum(len(piece) for piece in part) for part in parts]
-        self._parts = list(zip(_starts(lengths), parts, strict=True))
-        self.frame: bytes = seal(b"P", struct.pack(f"<{len(lengths)}Q", *lengths))
-        self.nbytes: int = _end(lengths)
+    def __init__(self, token: bytes, parts: Sequence[Sequence[Any]]) -> None:
+        self._token, self._parts = token, parts
+        self.spans: list[Span] = []
+        end = TOKEN_NBYTES
+        for part in parts:
+            nbytes = sum(len(piece) for piece in part)
+            alignment = _ALIGNMENT if nbytes < _PAGED_NBYTES else _PAGE_NBYTES
+            start = -(-end // alignment) * alignment
+            self.spans.append(Span(start, nbytes))
+            if nbytes:
+                end = start + nbytes
+        self.nbytes: int = end
 
     def write_to(self, sink: Sink) -> None:
-        end = 0
-        for start, part in self._parts:
+        sink.write(0, self._token)
+        end = TOKEN_NBYTES
+        for part, (start, nbytes) in zip(self._parts, self.spans, strict=True):
+            if not nbytes:
+                continue
+            if start > end:
+                sink.write(end, bytes(start - end))
             for piece in part:
-                if not len(piece):
-                    continue
-                if start > end:
-                    sink.write(end, bytes(start - end))
-                sink.write(start, piece)
-                start = end = start + len(piece)
+                if len(piece):
+                    sink.write(start, piece)
+                    start += len(piece)
+            end = start
 
 
-def parts_of(frame: bytes, nbytes: int) -> list[tuple[int, int]]:
-    """Where in a body of ``nbytes`` each part begins and ends; ``PlaneCorrupt`` when it cannot."""
-    payload = unseal(b"P", frame)
-    lengths = struct.unpack(f"<{len(payload) // 8}Q", payload[: len(payload) // 8 * 8])
-    if len(lengths) < 2 or lengths[0] != TOKEN_NBYTES or _end(lengths) > nbytes:
-        corrupt(f"its frame claims parts of {list(lengths[:4])} bytes in {nbytes:,}")
-    return [(start, start + length) for start, length in zip(_starts(lengths), lengths, strict=True)]
+class LaidOut(NamedTuple):
+    """A value, ready to be sent."""
+
+    encoded: EncodedParts | None  #: None: it needs no block
+    stream: bytes | Span
+    sources: tuple[Span | Slice, ...]
 
 
-def _starts(lengths: Sequence[int]) -> Iterator[int]:
-    start = 0
-    for length in lengths:
-        yield start
-        start += -(-length // _ALIGNMENT) * _ALIGNMENT
+def lay_out(packed: Packed, elsewhere: Sequence[Slice | None], token: bytes, threshold: int) -> LaidOut:
+    """What of a value goes into a block, and where.
+
+    Args:
+        elsewhere: for each buffer where it is already; None: it is to be copied.
+        threshold: from how many bytes on the pickle goes there, too.
+    """
+    is_large = packed.nbytes >= threshold
+    parts: list[list[Any]] = [packed.stream] if is_large else []
+    parts += [[left.raw] for left, found in zip(packed.buffers, elsewhere, strict=True) if found is None]
+    encoded = EncodedParts(token, parts) if parts else None
+    spans = iter(encoded.spans if encoded is not None else ())
+    stream = next(spans) if is_large else b"".join(packed.stream)
+    return LaidOut(encoded, stream, tuple(next(spans) if found is None else found for found in elsewhere))
 
 
-def _end(lengths: Sequence[int]) -> int:
-    """Where the last part ends; parts without bytes at the end do not count."""
-    return max(start + length if length else 0 for start, length in zip(_starts(lengths), lengths, strict=True))
+def in_pipe(packed: Packed, elsewhere: Sequence[Slice | None]) -> Message:
+    """A value for which there is no room: its bytes are in the message, but for what is elsewhere."""
+    sources = tuple(found or bytearray(left.raw) for left, found in zip(packed.buffers, elsewhere, strict=True))
+    piped = packed.nbytes + sum(len(source) for source in sources if isinstance(source, bytearray))
+    return Message(b"".join(packed.stream), None, sources, piped)
+
+
+def token_in(frame: bytes, body: memoryview) -> bytes:
+    """The token of a block; ``PlaneCorrupt`` when it is none of an executor's."""
+    unseal(b"P", frame)
+    return bytes(body[:TOKEN_NBYTES])

@@ -21,10 +21,25 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+#: a chunk that is an eighth larger than what it shows is not sent as it is
+_WORTH_CUTTING = 3
 #: by type; ``ForkingPickler.register`` adds to it
 _registered: dict[type, Callable[[Any], Any]] = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
 
-__all__ = ["Packed", "address_of", "pack", "pickler_named", "unpack"]
+__all__ = ["LeftOut", "Packed", "pack", "pickler_named", "unpack"]
+
+
+class LeftOut(NamedTuple):
+    """A buffer that is not in the pickle."""
+
+    raw: memoryview  #: contiguous bytes
+    address: int
+    origin: Any  #: the array that it is of; None: something else
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether whoever gave it cannot write it."""
+        return self.raw.readonly if self.origin is None else not self.origin.flags.writeable
 
 
 class Packed(NamedTuple):
@@ -32,17 +47,7 @@ class Packed(NamedTuple):
 
     stream: list[Any]  #: bytes-like pieces, as the pickler wrote them
     nbytes: int  #: of the stream
-    buffers: list[memoryview]  #: contiguous bytes, in the order in which the pickle wants them
-    origins: dict[int, Any]  #: by address of a buffer, the array that it came from
-
-    def origin_of(self, raw: memoryview) -> Any:
-        """The array that a buffer is of; None: something else."""
-        return self.origins.get(address_of(raw))
-
-    def is_read_only(self, raw: memoryview) -> bool:
-        """Whether whoever gave the buffer cannot write it."""
-        origin = self.origin_of(raw)
-        return raw.readonly if origin is None else not origin.flags.writeable
+    buffers: list[LeftOut]  #: in the order in which the pickle wants them
 
 
 class _Pieces:
@@ -59,8 +64,8 @@ class _LeavesOut:
     """What a pickler does with large buffers; in front of a class of picklers."""
 
     threshold: int
-    buffers: list[memoryview]
-    origins: dict[int, Any]
+    buffers: list[LeftOut]
+    origins: dict[int, Any]  #: arrays that are being pickled, by address
     reducers: dict[type, Callable[[Any, Any], Any]]
 
     def begin(self, threshold: int) -> None:
@@ -73,7 +78,8 @@ class _LeavesOut:
         raw = buffer.raw()
         if raw.nbytes < self.threshold:
             return True
-        self.buffers.append(raw)
+        address = _address_of(raw)
+        self.buffers.append(LeftOut(raw, address, self.origins.get(address)))
         return False
 
     def reduce_array(self, array: npt.NDArray[Any]) -> Any:
@@ -87,6 +93,20 @@ class _LeavesOut:
         else:
             self.origins[flat.__array_interface__["data"][0]] = array
         return restore_array, (pickle.PickleBuffer(cast("Any", flat)), array.dtype, array.shape, order)
+
+    def reduce_arrow(self, array: Any) -> Any:
+        """A column of pandas over Arrow, which pickles a copy of itself: of one chunk the chunk will do."""
+        state = dict(vars(array))
+        chunks: Any = state.get("_pa_array")
+        if getattr(chunks, "num_chunks", 0) != 1:
+            return NotImplemented
+        chunk = chunks.chunk(0)
+        if chunk.get_total_buffer_size() > chunk.nbytes + (chunk.nbytes >> _WORTH_CUTTING):
+            return NotImplemented  # a piece of something larger, all of which would go
+        state["_pa_array"] = chunk
+        if "_cache" in state:
+            state["_cache"] = {}
+        return copyreg.__newobj__, (type(array),), state  # type: ignore[attr-defined]
 
     def reduce_tensor(self, tensor: Any) -> Any:
         """CPU tensors go as blocks; what torch has its own way for (devices, sparse and quantised ones) goes that way."""
@@ -107,6 +127,8 @@ def _reduce_view(_: Any, view: memoryview) -> Any:
 _reducers: dict[type, Callable[[Any, Any], Any]] = {memoryview: _reduce_view}
 _REDUCED_LATE: dict[tuple[str, str], Callable[[Any, Any], Any]] = {
     ("numpy", "ndarray"): _LeavesOut.reduce_array,
+    ("pandas.arrays", "ArrowExtensionArray"): _LeavesOut.reduce_arrow,
+    ("pandas.arrays", "ArrowStringArray"): _LeavesOut.reduce_arrow,
     ("torch", "Tensor"): _LeavesOut.reduce_tensor,
 }
 _MOST_REDUCERS = 1 + len(_REDUCED_LATE)
@@ -171,7 +193,7 @@ def pack(value: Any, threshold: int, pickler: str = "") -> Packed:
     file = _Pieces()
     made = pickler_named(pickler)(file, threshold)
     made.dump(value)
-    return Packed(file.pieces, sum(len(piece) for piece in file.pieces), made.buffers, made.origins)
+    return Packed(file.pieces, sum(len(piece) for piece in file.pieces), made.buffers)
 
 
 def unpack(stream: Any, buffers: Any) -> Any:
@@ -182,7 +204,7 @@ def unpack(stream: Any, buffers: Any) -> Any:
 # Arrays
 
 
-def address_of(raw: memoryview) -> int:
+def _address_of(raw: memoryview) -> int:
     """Where a buffer begins."""
     import numpy as np
 

@@ -10,27 +10,29 @@ The ``Plane`` object is this executor's own: it closes when both the executor an
 from __future__ import annotations
 
 import os
-import pickle
 import threading
+from pickle import dumps
 from typing import TYPE_CHECKING, Any
 
+from ..codecs import open_body
 from ..errors import ShmplaneError
 from ..plane import ANYWHERE, Plane, drop_kept, lease_kept, presence_of, put, take_kept
 from ..system import ignoring, logger_of, own
-from .message import EncodedParts, Message, Place, Slice, parts_of
+from .message import Message, Place, Slice, Span, in_pipe, lay_out, token_in
+from .origin import Origin
 from .packing import pack
 from .plain import LEAST_THRESHOLD, is_plain_call
-from .reading import lease_of, pieces_of, read
+from .reading import lease_of, read
 from .receivers import receivers
 from .sent import Sent
-from .slices import shown_slice
+from .slices import shown_slice, slice_of
 from .statistics import Counts
-from .worker import Origin, read_call
+from .worker import read_call, read_pickle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .packing import Packed
+    from .packing import LeftOut, Packed
 
 __all__ = ["Sender", "Task"]
 
@@ -46,7 +48,7 @@ class Sender:
         self._sent = Sent()
         self._mutex = threading.Lock()
         self._has_told = False
-        self._has_plain = not pickler and threshold >= LEAST_THRESHOLD
+        self.has_plain: bool = not pickler and threshold >= LEAST_THRESHOLD
         receivers[self.token] = self
 
     def share_with(self, other: Sender) -> None:
@@ -65,8 +67,6 @@ class Sender:
 
     def send(self, value: tuple[Any, ...], batch: object) -> tuple[bytes | Message, list[Any]]:
         """A call as a message, or as a pickle when that is all of it, and what has to be kept until its task is done."""
-        if self._has_plain and is_plain_call(value):
-            return pickle.dumps(value), []
         packed = pack(value, self.threshold, self.pickler)
         if not packed.buffers and packed.nbytes < self.threshold:
             return b"".join(packed.stream), []
@@ -78,52 +78,41 @@ class Sender:
 
     def _put(self, packed: Packed, batch: object) -> tuple[Message, list[Any]]:
         attachment = self.plane._open()
-        is_large = packed.nbytes >= self.threshold
         kept: list[Any] = []
-        fresh: list[memoryview] = []
-        sources: list[Any] = []
-        for raw in packed.buffers:
-            found = self._shared(packed, raw, batch)
-            if found is None:
-                sources.append(len(fresh) + (2 if is_large else 1))
-                fresh.append(raw)
-            else:
-                kept.append(found[0])
-                sources.append(found[1])
+        elsewhere: list[Slice | None] = []
+        for left in packed.buffers:
+            lease, found = self._shared(left, batch) or (None, None)
+            elsewhere.append(found)
+            kept.append(lease)
+        encoded, stream, sources = lay_out(packed, elsewhere, self.token, self.threshold)
         place = None
-        if fresh or is_large:
-            parts = [[self.token], *([packed.stream] if is_large else []), *([raw] for raw in fresh)]
-            encoded = EncodedParts(parts if len(parts) > 1 else [*parts, []])
+        if encoded is not None:
             lease = put(attachment, encoded, ANYWHERE)
             kept.append(lease)
             place = Place(lease.facts.row, lease.facts.generation)
             self.counts.add(sent_blocks=1, sent_nbytes=encoded.nbytes)
-            starts = [start for start, _ in parts_of(encoded.frame, encoded.nbytes)][2 if is_large else 1 :]
-            for raw, start in zip(fresh, starts, strict=False):
-                self._sent.remember(raw, packed.origin_of(raw), batch, lease, start)
-        stream = None if is_large else b"".join(packed.stream)
-        return Message(stream, place, tuple(sources)), kept
+            for left, source in zip(packed.buffers, sources, strict=True):
+                if isinstance(source, Span):
+                    self._sent.remember(left, batch, lease, source.start)
+        return Message(stream, place, sources), kept
 
-    def _shared(self, packed: Packed, raw: memoryview, batch: object) -> tuple[Any, Slice] | None:
+    def _shared(self, left: LeftOut, batch: object) -> tuple[Any, Slice] | None:
         """The lease and slice of a block that has these bytes already."""
-        found = shown_slice(raw) if packed.is_read_only(raw) else None
+        found = shown_slice(left) if left.is_read_only else None
         if found is None:
-            known = self._sent.find(raw, packed.origin_of(raw), batch)
+            known = self._sent.find(left, batch)
             if known is None:
                 return None
             lease, offset = known
-            attachment, facts = lease.attachment, lease.facts
-            place = Place(facts.row, facts.generation)
-            where = (attachment.root, attachment.name, attachment.instance)
-            found = lease, Slice(*where, place, offset, raw.nbytes, is_kept=False)
+            place = Place(lease.facts.row, lease.facts.generation)
+            found = lease, slice_of(lease, place, offset, left.raw.nbytes)
         self.counts.add(shared=1)
         return found
 
     def _pipe(self, packed: Packed, error: BaseException) -> Message:
-        sources = tuple(bytearray(raw) for raw in packed.buffers)
-        piped = packed.nbytes + sum(len(source) for source in sources)
-        self.note_piped(piped, str(error))  # a record that somebody keeps would keep the traceback
-        return Message(b"".join(packed.stream), None, sources)
+        message = in_pipe(packed, [None] * len(packed.buffers))
+        self.note_piped(message.piped, str(error))  # a record that somebody keeps would keep the traceback
+        return message
 
     def note_piped(self, nbytes: int, reason: str) -> None:
         """Count what the plane could not take; the first is logged."""
@@ -142,9 +131,12 @@ class Sender:
     def receive(self, message: bytes | Message) -> Any:
         """What a worker sent, or a ``Failure``; a block that was kept for it is taken."""
         if isinstance(message, bytes):
-            return read(message, self._take)
+            return read_pickle(message)
         if message.place is not None:
             self.counts.add(received_blocks=1)
+        shared = sum(isinstance(source, Slice) for source in message.sources)
+        if shared:
+            self.counts.add(shared=shared)
         if message.piped:
             self.note_piped(message.piped, "a worker found no room")
         return read(message, self._take, self._take_slice)
@@ -155,7 +147,9 @@ class Sender:
         return lease
 
     def _take_slice(self, source: Slice) -> Any:
-        return take_kept(self.plane._open(), *source.place) if source.is_kept else lease_of(source)
+        attachment = self.plane._open()
+        # What is not kept for us this process leases: it sent it with the task whose result this is.
+        return take_kept(attachment, *source.place) if source.is_kept else lease_of(source, attachment)
 
     # In the end
 
@@ -177,8 +171,9 @@ class Sender:
 def _token_of(lease: Any) -> bytes | None:
     """Whose block it is; None: a view of a plane that was kept."""
     try:
-        return bytes(pieces_of(lease)[0])
-    except own(ShmplaneError, ValueError, IndexError):
+        lease.open()
+        return token_in(lease.frame(), open_body(lease))
+    except own(ShmplaneError):
         return None
 
 
@@ -195,5 +190,8 @@ class Task:
         self._kept: list[Any] = []
 
     def __reduce_ex__(self, _: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        message, self._kept = self._sender.send(self._call, self._batch)
+        sender, call = self._sender, self._call
+        if sender.has_plain and is_plain_call(call):
+            return read_call, (dumps(call, 5),)
+        message, self._kept = sender.send(call, self._batch)
         return read_call, (message if type(message) is bytes else tuple(message),)

@@ -12,12 +12,12 @@ import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..codecs import open_body
-from .packing import address_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..plane import Lease
+    from .packing import LeftOut
 
 __all__ = ["Sent"]
 
@@ -38,9 +38,10 @@ class Sent:
     def __init__(self) -> None:
         self._known: dict[tuple[int, int], _Known] = {}
 
-    def find(self, raw: memoryview, origin: Any, batch: object) -> tuple[Lease, int] | None:
+    def find(self, left: LeftOut, batch: object) -> tuple[Lease, int] | None:
         """The lease of the block that has these bytes, and where in its body; None: they have to be copied."""
-        known = self._known.get((address_of(raw), raw.nbytes))
+        raw, address, origin = left
+        known = self._known.get((address, raw.nbytes))
         lease = None if known is None else known.lease()
         if known is None or lease is None:
             return None
@@ -49,15 +50,15 @@ class Sent:
         is_assumed = is_same and (_cannot_change(origin, owner) or (batch is not None and known.batch is batch))
         return (lease, known.offset) if is_assumed or _is_equal(raw, lease, known.offset) else None
 
-    def remember(self, raw: memoryview, origin: Any, batch: object, lease: Lease, offset: int) -> None:
+    def remember(self, left: LeftOut, batch: object, lease: Lease, offset: int) -> None:
         """These bytes have just been put into a block."""
         if len(self._known) >= _MOST_KNOWN:
             self._known = {key: known for key, known in self._known.items() if known.lease() is not None}
         try:
-            owner: Callable[[], Any] = weakref.ref(_owner_of(raw, origin))
+            owner: Callable[[], Any] = weakref.ref(_owner_of(left.raw, left.origin))
         except TypeError:  # it is compared each time
             owner = _nobody
-        self._known[address_of(raw), raw.nbytes] = _Known(owner, weakref.ref(lease), offset, batch)
+        self._known[left.address, left.raw.nbytes] = _Known(owner, weakref.ref(lease), offset, batch)
 
 
 def _nobody() -> None:

@@ -6,19 +6,25 @@ from typing import TYPE_CHECKING
 
 from ..plane import shown_at
 from .message import Place, Slice
-from .packing import address_of
 
 if TYPE_CHECKING:
     from ..plane import Lease
+    from .packing import LeftOut
 
-__all__ = ["shown_slice"]
+__all__ = ["shown_slice", "slice_of"]
 
 
-def shown_slice(raw: memoryview) -> tuple[Lease, Slice] | None:
+def shown_slice(left: LeftOut) -> tuple[Lease, Slice] | None:
     """The lease that keeps it, and what a buffer is a piece of; None: of nothing that stays as it is."""
-    shown = shown_at(address_of(raw), raw.nbytes)
+    shown = shown_at(left.address, left.raw.nbytes)
     if shown is None:
         return None
-    attachment, facts = shown.lease.attachment, shown.facts
-    where = (attachment.root, attachment.name, attachment.instance)
-    return shown.lease, Slice(*where, Place(facts.row, facts.generation), shown.offset, raw.nbytes, is_kept=False)
+    facts = shown.facts
+    place = Place(facts.row, facts.generation)
+    return shown.lease, slice_of(shown.lease, place, shown.offset, left.raw.nbytes)
+
+
+def slice_of(lease: Lease, place: Place, offset: int, nbytes: int) -> Slice:
+    """A piece of a block in the plane of that lease."""
+    attachment = lease.attachment
+    return Slice(attachment.root, attachment.name, attachment.instance, place, offset, nbytes, is_kept=False)

@@ -14,7 +14,8 @@ class ExecutorStatistics:
 
     Attributes:
         sent_blocks, sent_nbytes: blocks that arguments were put in, and bytes copied for that.
-        shared: large arguments that were not copied: they showed a block already, or had been sent just before.
+        shared: large buffers that were not copied: they showed a block already, had been sent just before, or came back as
+            they had been sent.
         received_blocks, received_nbytes: blocks of results.
         piped, piped_nbytes: arguments and results that were to be blocks and went through the pipe, since the plane had no
             room for them or could not be used.

@@ -14,11 +14,12 @@ import threading
 from concurrent.futures import process
 from multiprocessing import util
 from multiprocessing.reduction import ForkingPickler
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pickle import loads
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ShmplaneError
 from ..system import own, wait_for_end
-from .message import EncodedParts, Failure, Message, Place, Slice
+from .message import Failure, Message, in_pipe
 from .packing import pack
 from .plain import LEAST_THRESHOLD, is_plain
 from .receivers import receivers
@@ -26,23 +27,10 @@ from .receivers import receivers
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..plane import Presence
-    from .packing import Packed
+    from .carrying import Carrier
+    from .origin import Origin
 
-__all__ = ["Origin", "read_call", "run_call", "start"]
-
-
-class Origin(NamedTuple):
-    """The process that a worker works for, and how it wants its results."""
-
-    root: str
-    plane: str
-    instance: int
-    presence: Presence
-    token: bytes
-    threshold: int
-    pickler: str
-    pid: int
+__all__ = ["read_call", "read_pickle", "run_call", "start"]
 
 
 class _Worker:
@@ -53,70 +41,31 @@ class _Worker:
         self.pid = os.getpid()
         self.busy = threading.Lock()
         self.has_plain = origin.threshold >= LEAST_THRESHOLD
-        self._joined: Any = None
+        self._carrier: Carrier | None = None
 
-    def attachment(self) -> Any:
-        """Its part in the plane, taken when it is first needed."""
-        if self._joined is None:
-            from ..plane import attachment_of_handle
+    @property
+    def carrier(self) -> Carrier:
+        """Its side of the plane, which it joins when that is first needed."""
+        if self._carrier is None:
+            from .carrying import Carrier
 
-            origin = self.origin
-            self._joined = attachment_of_handle(origin.root, origin.plane, origin.instance, None)
-        return self._joined[0]
+            self._carrier = Carrier(self.origin)
+        return self._carrier
 
     def send(self, value: Any) -> bytes | Message:
         """A result as a message, or as a pickle when that is all of it."""
         origin = self.origin
         packed = pack(value, origin.threshold, origin.pickler)
         if not packed.buffers and packed.nbytes < origin.threshold:
-            return b"".join(packed.stream)
-        # What was kept is told of in any case: the reader takes it, or it would stay.
-        shown: list[Slice | None] = [None] * len(packed.buffers)
-        try:
-            for number, raw in enumerate(packed.buffers):
-                shown[number] = self._keep_shown(packed, raw)
-            return self._put(packed, shown)
-        except own(ShmplaneError, OSError):
-            sources = [found or bytearray(raw) for found, raw in zip(shown, packed.buffers, strict=True)]
-            piped = packed.nbytes + sum(len(source) for source in sources if isinstance(source, bytearray))
-            return Message(b"".join(packed.stream), None, tuple(sources), piped)
-
-    def _put(self, packed: Packed, shown: list[Slice | None]) -> Message:
-        from ..plane import is_present, put_kept
-
-        origin, attachment = self.origin, self.attachment()
-        if not is_present(attachment, origin.presence):
-            raise ShmplaneError("the process that asked has left the plane")
-        is_large = packed.nbytes >= origin.threshold
-        parts: list[list[Any]] = [[origin.token], packed.stream if is_large else []]
-        sources: list[int | Slice] = []
-        for found, raw in zip(shown, packed.buffers, strict=True):
-            if found is None:
-                sources.append(len(parts))
-                parts.append([raw])
-            else:
-                sources.append(found)
-        place = None
-        if is_large or len(parts) > 2:
-            lease = put_kept(attachment, EncodedParts(parts), origin.presence.slot)
-            place = Place(lease.facts.row, lease.facts.generation)
-        return Message(None if is_large else b"".join(packed.stream), place, tuple(sources))
-
-    def _keep_shown(self, packed: Packed, raw: memoryview) -> Slice | None:
-        """The slice of a block of that plane which the buffer shows, kept for the reader; None: it has to be copied."""
-        from ..plane import keep_for
-        from .slices import shown_slice
-
-        if not packed.is_read_only(raw):
-            return None
-        shown = shown_slice(raw)
-        if shown is None:
-            return None
-        lease, found = shown
-        is_whole = lease.facts.row == found.place.row
-        if not is_whole or lease.attachment is not self.attachment():
-            return None
-        return found._replace(is_kept=True) if keep_for(lease.attachment, lease, self.origin.presence.slot) else None
+            message: bytes | Message = b"".join(packed.stream)
+        else:
+            try:
+                message = self.carrier.send(packed)
+            except own(ShmplaneError, OSError):
+                message = in_pipe(packed, [None] * len(packed.buffers))
+        if self._carrier is not None:
+            self._carrier.forget_call()
+        return message
 
 
 _this: _Worker | None = None
@@ -153,21 +102,23 @@ def _end_with(worker: _Worker) -> None:
 
 def read_call(message: bytes | tuple[Any, ...]) -> Any:
     """What unpickling a call makes: function, arguments and keywords, or a ``Failure``."""
-    from .reading import read
-
-    return read(message if isinstance(message, bytes) else Message(*message), _take)
-
-
-def _take(place: Place) -> Any:
-    """The block of a call."""
-    from .reading import lease_of
-
+    if type(message) is bytes:
+        return read_pickle(message)
     worker = _this
     if worker is None:
-        raise RuntimeError("this process is no worker of an executor")
-    worker.attachment()  # it stays in the plane from now on
-    origin = worker.origin
-    return lease_of(Slice(origin.root, origin.plane, origin.instance, place, 0, 0, is_kept=False))
+        return Failure(RuntimeError("this process is no worker of an executor"))
+    try:
+        return worker.carrier.read(Message(*message))
+    except BaseException as error:  # noqa: BLE001 - as in ``read``; the plane may be gone
+        return Failure(error)
+
+
+def read_pickle(pickled: bytes) -> Any:
+    """The value of a pickle, or a ``Failure``: see ``reading``."""
+    try:
+        return loads(pickled)  # noqa: S301 - from our own worker, or from whom we work for
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it is the task's, and not the pool's
+        return Failure(error)
 
 
 def run_call(call: Any) -> Any:

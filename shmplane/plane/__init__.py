@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from .blocks.block import attach_handle
     from .blocks.claims import Lease
     from .blocks.handles import attachment_of_handle
-    from .blocks.kept import drop_kept, keep_for, lease_kept, put_kept, take_kept
+    from .blocks.kept import drop_kept, keep_for, lease_at, lease_kept, put_kept, take_kept
     from .blocks.origin import origin_of, shown_at
-    from .blocks.private import private_body
+    from .blocks.private import PrivateBody, image_of
     from .blocks.publish import put
     from .blocks.target import ANYWHERE
     from .coordination.in_threads import call_in_loop, call_in_thread
@@ -35,9 +35,9 @@ __getattr__ = late_names(
         ".blocks.block": "attach_handle",
         ".blocks.claims": "Lease",
         ".blocks.handles": "attachment_of_handle",
-        ".blocks.kept": "drop_kept keep_for lease_kept put_kept take_kept",
+        ".blocks.kept": "drop_kept keep_for lease_at lease_kept put_kept take_kept",
         ".blocks.origin": "origin_of shown_at",
-        ".blocks.private": "private_body",
+        ".blocks.private": "PrivateBody image_of",
         ".blocks.publish": "put",
         ".blocks.target": "ANYWHERE",
         ".coordination.in_threads": "call_in_loop call_in_thread",
@@ -56,9 +56,9 @@ __getattr__ = late_names(
 
 __all__ = [
     "ANYWHERE", "ArrayDraft", "attach_handle", "attachment_of_handle", "Block", "BlockInfo", "Buffer", "Builder",
-    "call_in_loop", "call_in_thread", "Draft", "drop_kept", "HotTier", "is_present", "JsonDraft", "keep_for",
-    "Lease", "lease_kept", "leave_at_exit", "loading", "MISSING", "open_shared_plane", "origin_of", "outgoing",
-    "Plane", "PlaneStatistics", "PoolMeter", "Presence", "presence_of", "private_body", "put", "put_kept",
-    "Reclaimed", "refuse_own", "remove_orphans", "removing_spill_of", "Semaphore", "SemaphoreInfo", "shown_at",
-    "TableDraft", "take_kept", "TreeDraft",
+    "call_in_loop", "call_in_thread", "Draft", "drop_kept", "HotTier", "image_of", "is_present", "JsonDraft",
+    "keep_for", "Lease", "lease_at", "lease_kept", "leave_at_exit", "loading", "MISSING", "open_shared_plane",
+    "origin_of", "outgoing", "Plane", "PlaneStatistics", "PoolMeter", "Presence", "presence_of", "PrivateBody", "put",
+    "put_kept", "Reclaimed", "refuse_own", "remove_orphans", "removing_spill_of", "Semaphore", "SemaphoreInfo",
+    "shown_at", "TableDraft", "take_kept", "TreeDraft",
 ]  # fmt: skip

@@ -32,6 +32,15 @@ def double(array: Array) -> Array:
     return array
 
 
+def set_and_return(arrays: list[Array], number: int) -> list[Array]:
+    arrays[number][0] = 7
+    return arrays
+
+
+def first_of(arrays: list[Array], size: int) -> Array:
+    return arrays[0][:size]
+
+
 def ones(size: int) -> Array:
     return np.ones(size)
 

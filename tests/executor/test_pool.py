@@ -124,7 +124,43 @@ def test_tables_and_frames_travel_in_blocks() -> None:
         found.loc[0, "n"] = 5.0
         assert frame.loc[0, "n"] == 0
         counted = executor.stats()
-        assert counted.sent_blocks == counted.received_blocks == 5
+        assert counted.sent_blocks == 5
+        assert counted.piped == 0
+
+
+def test_what_comes_back_as_it_was_sent_is_not_copied() -> None:
+    large, small = np.ones(SIZE), np.ones(SIZE // 4)
+    with pool() as executor:
+        found = executor.submit(tasks.same, [large, small]).result()
+        assert executor.stats().received_blocks == 0
+        assert executor.stats().shared == 2
+        found[0][:] = 3
+        again = executor.submit(tasks.set_and_return, [large, small], 0).result()
+        assert [again[0][0], again[0].sum(), again[1].sum()] == [7, SIZE + 6, SIZE // 4]
+        again = executor.submit(tasks.set_and_return, [large, small], 1).result()
+        assert [again[1][0], again[0].sum(), again[1].sum()] == [7, SIZE, SIZE // 4 + 6]
+        before = executor.stats().received_blocks
+        piece = executor.submit(
+            tasks.same, small[: SIZE // 5]
+        ).result()  # which owns no memory, but is all that was sent
+        assert executor.submit(tasks.first_of, [large, small], 10_000).result().sum() == 10_000  # would keep all
+        assert executor.stats().received_blocks == before + 1
+    assert found[0].sum() == 3 * SIZE
+    assert piece.sum() == SIZE // 5
+    assert large.sum() == SIZE
+
+
+def test_a_view_of_a_plane_comes_back_as_a_view(plane: shmplane.Plane) -> None:
+    plane["x"] = np.ones(SIZE)
+    with shmplane.Plane.temporary() as other, pool(plane=plane) as executor:
+        other["y"] = np.full(SIZE, 2.0)
+        for view in (plane["x"], other["y"]):
+            found = executor.submit(tasks.same, view).result()
+            assert (found == view).all()
+            found[:] = 5
+            assert view[0] < 5
+        assert executor.stats().sent_blocks == executor.stats().received_blocks == 0
+        del view, found
 
 
 @pytest.mark.parametrize("form", ["B", "d", "empty", "strided"])
@@ -206,7 +242,7 @@ def test_blocks_and_views_travel_as_handles(plane: shmplane.Plane) -> None:
         assert (doubled == 2 * view).all()  # the task wrote into pages of its own
         counted = executor.stats()
         assert counted.sent_blocks == 0
-        assert counted.shared == 4
+        assert counted.shared == 5  # the table came back as it was sent
         found = executor.submit(tasks.same, block).result()
         assert isinstance(found, shmplane.Block)
         assert (found.array() == view).all()

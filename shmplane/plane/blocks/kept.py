@@ -19,7 +19,20 @@ if TYPE_CHECKING:
     from ..process.attachment import Attachment
     from .claims import Lease
 
-__all__ = ["drop_kept", "keep_for", "lease_kept", "put_kept", "take_kept"]
+__all__ = ["drop_kept", "keep_for", "lease_at", "lease_kept", "put_kept", "take_kept"]
+
+
+def lease_at(attachment: Attachment, row: int, generation: int) -> Lease:
+    """Lease the very block that the caller knows to be there; ``StaleHandle`` when it is gone.
+
+    Cost: where this process leases it already, a look; else one short hold of the lock.
+    """
+    known = claims_of(attachment).leases.get(row)
+    lease: Lease | None = None if known is None else known()
+    # A row is not used again while it is leased, so that of an object which lives says what it said.
+    if lease is None or lease.facts.generation != generation:
+        lease = attachment.add(_lease_at, attachment, row, generation)
+    return lease
 
 
 def put_kept(attachment: Attachment, encoded: Encoded, slot: int) -> Lease:
@@ -64,10 +77,14 @@ def _lease_kept(tx: Transaction, attachment: Attachment) -> list[Lease]:
     return [claims.lease(tx, attachment, row) for row in rows if tx.blocks.state[row] == LIVE]
 
 
-def _take(tx: Transaction, attachment: Attachment, row: int, generation: int) -> Lease:
+def _lease_at(tx: Transaction, attachment: Attachment, row: int, generation: int) -> Lease:
     if not tx.is_current(row, generation):
         raise tx.manifest.refuse(StaleHandle(f"block {row} of generation {generation} was given up and is gone"))
-    lease = claims_of(attachment).lease(tx, attachment, row)
+    return claims_of(attachment).lease(tx, attachment, row)
+
+
+def _take(tx: Transaction, attachment: Attachment, row: int, generation: int) -> Lease:
+    lease = _lease_at(tx, attachment, row, generation)
     tx.release_kept(row, tx.slot)
     return lease
 

@@ -6,18 +6,39 @@ so the pages hold the lease of their block until the last view of them is garbag
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...codecs import array_over, as_kind, as_tensors, open_body
 from ...manifest import KINDS
+from ...system import dirty_runs
 from ..memory.compositions import has_pages
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
 
+    from ...system import Mapping
     from .claims import Lease
 
-__all__ = ["copy_body", "private_array", "private_body", "tensors_of"]
+__all__ = ["PrivateBody", "copy_body", "image_of", "private_array", "private_body", "tensors_of"]
+
+
+class PrivateBody(NamedTuple):
+    """A private, writable image of a body."""
+
+    lease: Lease
+    view: memoryview
+    mapping: Mapping | None  #: None: it is a copy
+
+    def written(self) -> npt.NDArray[np.int64] | None:
+        """First page and number of pages of each run that was written; None: not known. Nobody writes meanwhile."""
+        if self.mapping is None:
+            return None
+        return dirty_runs(self.mapping, self._clean)
+
+    def _clean(self) -> memoryview:
+        self.lease.open()
+        return open_body(self.lease)
 
 
 def copy_body(lease: Lease) -> memoryview:
@@ -38,10 +59,16 @@ def private_array(lease: Lease) -> npt.NDArray[Any]:
 
 def private_body(lease: Lease) -> memoryview:
     """A private, writable image of the body; of what changes in place a copy, which does not."""
+    return image_of(lease).view
+
+
+def image_of(lease: Lease) -> PrivateBody:
+    """The same, which also tells what of it was written."""
     facts = lease.facts
     if not has_pages(facts) or KINDS[facts.kind] == "mutable":
-        return copy_body(lease)
-    return lease.attachment.compositions.private(facts, kept=lease).view[: facts.body_nbytes]
+        return PrivateBody(lease, copy_body(lease), None)
+    mapping = lease.attachment.compositions.private(facts, kept=lease)
+    return PrivateBody(lease, mapping.view[: facts.body_nbytes], mapping)
 
 
 def tensors_of(lease: Lease) -> Any:
