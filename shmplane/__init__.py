@@ -52,9 +52,11 @@ if TYPE_CHECKING:
         Buffer,
         Builder,
         Draft,
+        Grant,
         JsonDraft,
         Plane,
         PlaneStatistics,
+        RateLimiter,
         Reclaimed,
         Semaphore,
         SemaphoreInfo,
@@ -73,7 +75,7 @@ _HOMES = {
     "files": "BufferPool BufferPoolStatistics MappedFile PooledBuffer map_file",
     "observe": "Check Health Layout Metrics Watch",
     "plane": (
-        "ArrayDraft Block BlockInfo Buffer Builder Draft JsonDraft Plane PlaneStatistics Reclaimed "
+        "ArrayDraft Block BlockInfo Buffer Builder Draft Grant JsonDraft Plane PlaneStatistics RateLimiter Reclaimed "
         "Semaphore SemaphoreInfo TableDraft TreeDraft"
     ),
     "scopes": "AsyncScope OpenResource Scope",
@@ -86,12 +88,13 @@ _PACKAGES = {"connections", "scopes"}
 __all__ = [
     "ArrayDraft", "AsyncConnectionPool", "AsyncScope", "Block", "BlockInfo", "BlockNotFound", "Buffer",
     "BufferPool", "BufferPoolStatistics", "Builder", "Cache", "CacheStatistics", "Check", "ClosedError", "Conflict",
-    "ConnectionPool", "Draft", "ExecutorStatistics", "FileTruncated", "Health", "Histogram", "ItemTooLarge",
-    "JsonDraft", "Layout", "LockTimeout", "map_file", "MappedFile", "Measurement", "Metrics", "OpenResource",
-    "Plane", "PlaneCorrupt", "PlaneFull", "PlaneMismatch", "PlaneNotFound", "PlaneSecurityError", "PlaneStatistics",
-    "PoolClosed", "PooledBuffer", "PoolStatistics", "PoolTimeout", "ProcessPoolExecutor", "PullFailed", "Reclaimed",
-    "Scope", "Semaphore", "SemaphoreInfo", "ShmplaneError", "StaleHandle", "TableDraft", "TierStatistics",
-    "TooManyWaiters", "TreeDraft", "UnsafeCodec", "UnsupportedPlatform", "UnsupportedValue", "__version__", "Watch",
+    "ConnectionPool", "Draft", "ExecutorStatistics", "FileTruncated", "Grant", "Health", "Histogram",
+    "ItemTooLarge", "JsonDraft", "Layout", "LockTimeout", "map_file", "MappedFile", "Measurement", "Metrics",
+    "OpenResource", "Plane", "PlaneCorrupt", "PlaneFull", "PlaneMismatch", "PlaneNotFound",
+    "PlaneSecurityError", "PlaneStatistics", "PoolClosed", "PooledBuffer", "PoolStatistics", "PoolTimeout",
+    "ProcessPoolExecutor", "PullFailed", "RateLimiter", "Reclaimed", "Scope", "Semaphore", "SemaphoreInfo",
+    "ShmplaneError", "StaleHandle", "TableDraft", "TierStatistics", "TooManyWaiters", "TreeDraft",
+    "UnsafeCodec", "UnsupportedPlatform", "UnsupportedValue", "__version__", "Watch",
 ]  # fmt: skip
 
 

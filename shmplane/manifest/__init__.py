@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..system import late_names
+from .cell_rate import Paid, Terms, cost_ns, is_sound
 from .coordination import NO_TICKET, Coordination, watch_bit
 from .counting import WAIT_BOUNDS, Counting, read_counters
 from .expiry import expire_all, expire_some
@@ -103,18 +104,18 @@ __getattr__ = late_names(
 
 __all__ = [
     "begin_copy", "begin_spilling", "Block", "BLOCK_STATES", "BlockFacts", "BlockInfo", "CELL_NBYTES", "checked",
-    "choose_victims", "Contents", "Coordination", "copy_leases", "copy_meters", "Counting", "CREATING", "dead_links",
+    "choose_victims", "Contents", "Coordination", "copy_leases", "copy_meters", "cost_ns", "Counting", "CREATING", "dead_links",
     "default_root", "destroy", "destroy_unread", "directory_of", "Doomed", "DOOMED", "emptied_segments",
     "end_spilling", "evict", "evict_in_group", "EVICTABLE", "Evicted", "EvictionQueues", "expire_all", "expire_some",
     "fingerprint_of_format", "FORMAT", "FREE", "Freed", "group_room", "GroupUse", "held_rows", "is_left_in_spill",
-    "is_rooted", "KEPT", "KIND_CODES", "KINDS", "leave", "LEVEL_WORDS", "Limits", "link_prefix", "LIVE", "MAKING",
+    "is_rooted", "is_sound", "KEPT", "KIND_CODES", "KINDS", "leave", "LEVEL_WORDS", "Limits", "link_prefix", "LIVE", "MAKING",
     "Manifest", "MAX_METERS", "MAX_REFERENCES", "METER_WORDS", "Metering", "MeterWords", "move_blocks", "Need",
     "NeedSlab", "NEW_SPILL", "NO_TICKET", "not_found", "NOTHING", "open_files", "open_group", "OTHER_ROWS", "Owner",
-    "owner_of", "PAGES", "Place", "PLACES", "plane_names", "PlaneStatistics", "Process", "Queues", "reach",
+    "owner_of", "PAGES", "Paid", "Place", "PLACES", "plane_names", "PlaneStatistics", "Process", "Queues", "reach",
     "read_blocks", "read_counters", "read_groups", "read_published_name", "read_snapshot", "read_spill_place",
     "read_summary", "read_superseded", "Reader", "rebuild", "reclaim_slot", "Reclaimed", "release_slot",
     "row_of_name_word", "rows_of_owner", "say_pid", "Segment", "SEGMENT_STATES", "SemaphoreInfo", "SemaphoreUse",
     "SMALL_NBYTES", "Snapshot", "spill_place", "spiller", "SpillPlace", "Stays", "STEPS", "Summary", "TableCopier",
-    "TableCopy", "take_slot", "TEMPORARY_PREFIX", "timestamp", "Transaction", "USED", "Victim", "WAIT_BOUNDS", "WARM",
+    "TableCopy", "take_slot", "TEMPORARY_PREFIX", "Terms", "timestamp", "Transaction", "USED", "Victim", "WAIT_BOUNDS", "WARM",
     "watch_bit", "why_left_over",
 ]  # fmt: skip

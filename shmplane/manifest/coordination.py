@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from ..tables import Column
     from .store import Manifest
 
-__all__ = ["NO_TICKET", "Coordination", "watch_bit"]
+__all__ = ["NO_TICKET", "PASSED_OVER", "PASSED_OVER_AFTER_NS", "Coordination", "watch_bit"]
 
 #: for somebody who does not wait: behind all tickets, before those that were passed over
 NO_TICKET = 1 << 62
 #: added to the ticket of a process that did not take its turn
-_PASSED_OVER = 1 << 63
-_PASSED_OVER_AFTER_NS = 1_000_000_000
+PASSED_OVER = 1 << 63
+PASSED_OVER_AFTER_NS = 1_000_000_000
 _clock = time.monotonic_ns
 
 
@@ -49,7 +49,7 @@ class Coordination:
         """The row of a semaphore, made when it is missing; one that nobody uses takes the new count."""
         row = self.find(name)
         if row < 0:
-            row = self._new_row(name)
+            row = self.new_row(name)
         elif self._semaphores.permits[row] == permits or self.is_used(row):
             return row
         self._semaphores.permits[row] = permits
@@ -70,12 +70,14 @@ class Coordination:
         # No row of those without memory behind them is read: on a full file system that is SIGBUS.
         return row >= 0 and self._semaphores.generation[row] == generation
 
-    def _new_row(self, name: bytes) -> int:
+    def new_row(self, name: bytes) -> int:
+        """A row for a name that has none; not in use until its state says so."""
         semaphores = self._semaphores
         row = self._free_row()
         # First, so that whoever knows the row by its generation finds out.
         semaphores.generation[row] += 1
         semaphores.state[row] = 0
+        semaphores.era[row] = 0
         semaphores.hash[row] = crc32(name)
         semaphores.length[row] = len(name)
         semaphores.text.write(row, name)
@@ -96,21 +98,27 @@ class Coordination:
                 return row
         raise self._manifest.refuse(
             PlaneFull(
-                f"all {semaphores.rows} locks and semaphores of the plane are in use at once; release some",
+                f"all {semaphores.rows} locks and semaphores of the plane, rates included, are in use at once; release some",
                 limit=semaphores.rows,
             )
         )
 
     def is_used(self, row: int) -> bool:
-        """Whether anybody holds or waits."""
-        return any(permits[row] or tickets[row] for _, permits, tickets in self._rows())
+        """Whether anybody holds, waits or has a limiter, or something that a rate has granted is not paid for."""
+        if any(permits[row] or tickets[row] for _, permits, tickets in self.rows()):
+            return True
+        era = self._semaphores.era[row]
+        if not era:
+            return False
+        return self._semaphores.arrival[era & 1][row] > _clock() or any(wishes[row] for _, wishes in self.wishes())
 
     def has_spare(self, count: int) -> bool:
         """Whether so many more semaphores can be in use at once."""
         high, rows = self._manifest.semaphores_high, self._semaphores.rows
         if rows - high >= count:
             return True
-        words = [column[:high].tolist() for _, permits, tickets in self._rows() for column in (permits, tickets)]
+        words = [column[:high].tolist() for _, permits, tickets in self.rows() for column in (permits, tickets)]
+        words.append(self._semaphores.era[:high].tolist())
         return rows - sum(map(any, zip(*words, strict=True))) >= count
 
     @property
@@ -118,10 +126,14 @@ class Coordination:
         """Nobody holds a permit of any semaphore or waits for one."""
         high = self._manifest.semaphores_high
         return not any(
-            any(permits[:high].tolist()) or any(tickets[:high].tolist()) for _, permits, tickets in self._rows()
+            any(permits[:high].tolist()) or any(tickets[:high].tolist()) for _, permits, tickets in self.rows()
         )
 
-    def _rows(self) -> list[tuple[int, Column, Column]]:
+    def wishes(self) -> list[tuple[int, Column]]:
+        """Slot and wishes of every process that uses semaphores or rates."""
+        return [(slot, self._manifest.wish_row(slot)) for slot, _, _ in self.rows()]
+
+    def rows(self) -> list[tuple[int, Column, Column]]:
         """Slot, permits and tickets of every process that uses semaphores."""
         processes, membership = self._processes, self._header.membership[0]
         if membership != self._membership:
@@ -135,11 +147,11 @@ class Coordination:
 
     def holders(self, row: int) -> dict[int, int]:
         """Permits by slot, of those who hold any."""
-        return {slot: permits[row] for slot, permits, _ in self._rows() if permits[row]}
+        return {slot: permits[row] for slot, permits, _ in self.rows() if permits[row]}
 
     def waiting_elsewhere(self, row: int) -> int:
         """How many other processes have somebody in the line."""
-        return sum(1 for slot, _, tickets in self._rows() if slot != self.slot and tickets[row])
+        return sum(1 for slot, _, tickets in self.rows() if slot != self.slot and tickets[row])
 
     def generation(self, row: int) -> int:
         return self._semaphores.generation[row]
@@ -157,7 +169,7 @@ class Coordination:
         """This process's rows are about to be used."""
         if not self._processes.coordinates[self.slot]:
             self._manifest.reserve_permit_rows(self.slot)
-            for column in self._manifest.permit_rows(self.slot):
+            for column in (*self._manifest.permit_rows(self.slot), self._manifest.wish_row(self.slot)):
                 for row in range(len(column)):
                     if column[row]:
                         column[row] = 0
@@ -174,7 +186,7 @@ class Coordination:
         """
         free, slow = self._semaphores.permits[row], []
         ours = None
-        for slot, permits, tickets in self._rows():
+        for slot, permits, tickets in self.rows():
             free -= permits[row]
             if slot == self.slot:
                 ours = permits
@@ -183,10 +195,10 @@ class Coordination:
         if free <= 0 or ours is None:
             return False
         if ahead + len(slow) >= free:
-            if ahead + len(slow) >= free + (_clock() - self._semaphores.freed[row]) // _PASSED_OVER_AFTER_NS:
+            if ahead + len(slow) >= free + (_clock() - self._semaphores.freed[row]) // PASSED_OVER_AFTER_NS:
                 return False
             for tickets in slow:
-                tickets[row] |= _PASSED_OVER
+                tickets[row] |= PASSED_OVER
         ours[row] += 1
         return True
 
@@ -198,14 +210,15 @@ class Coordination:
 
     def offer(self, row: int) -> None:
         """Permits may be free: wake those who are next."""
-        for _, _, tickets in self._rows():
+        for _, _, tickets in self.rows():
             if tickets[row]:
                 break
         else:
             return  # most often nobody waits
         self._semaphores.freed[row] = _clock()
-        waiting = sorted((tickets[row], slot) for slot, _, tickets in self._rows() if tickets[row])
-        for _, slot in waiting[: max(0, self.free(row))]:
+        waiting = sorted((tickets[row], slot) for slot, _, tickets in self.rows() if tickets[row])
+        # Of a rate the first one finds out for itself how long it has to wait.
+        for _, slot in waiting[: 1 if self._semaphores.era[row] else max(0, self.free(row))]:
             self.wake(slot)
 
     def resize(self, row: int, permits: int) -> None:
@@ -238,10 +251,11 @@ class Coordination:
             return 0
         high = self._manifest.semaphores_high
         permits, tickets = self._manifest.permit_rows(slot)
+        wishes = self._manifest.wish_row(slot)
         for row in range(high):
-            if tickets[row] or permits[row]:
+            if tickets[row] or permits[row] or wishes[row]:
                 returned += permits[row]
-                tickets[row] = permits[row] = 0
+                wishes[row] = tickets[row] = permits[row] = 0
                 self.offer(row)
         processes.coordinates[slot] = 0
         self._header.membership[0] += 1

@@ -25,6 +25,7 @@ from .schema import (
     Semaphores,
     Tickets,
     Wakes,
+    Wishes,
 )
 from .space import CELL_NBYTES
 from .states import MAX_BLOCKS
@@ -36,6 +37,7 @@ __all__ = [
     "MAX_METERS",
     "MAX_SEMAPHORES",
     "METER_WORDS",
+    "PERMIT_WORDS",
     "READING_WORDS",
     "Limits",
     "fingerprint_of_format",
@@ -43,7 +45,7 @@ __all__ = [
 ]
 
 MAGIC = int.from_bytes(b"shmplane", "little")
-FORMAT = 4
+FORMAT = 5
 TABLES: list[type[Table]] = [
     Header,
     Processes,
@@ -58,6 +60,7 @@ TABLES: list[type[Table]] = [
     Leases,
     Permits,
     Tickets,
+    Wishes,
     Meters,
     Readings,
     Groups,
@@ -66,8 +69,10 @@ TABLES: list[type[Table]] = [
 ]
 #: rows of counters before that of slot 0: two bases, and that of whoever has no slot yet
 COUNTER_ROWS_BEFORE = 3
-#: locks and semaphores that are in use at once
+#: locks, semaphores and rates that are in use at once
 MAX_SEMAPHORES = 512
+#: of a process: permits, tickets and wishes
+PERMIT_WORDS = 3 * MAX_SEMAPHORES
 MAX_PROCESSES = 4096
 #: meters of different names, and the words of one
 MAX_METERS = 32
@@ -124,6 +129,6 @@ def place(limits: Limits) -> tuple[dict[type[Table], int], int, int]:
         starts[table] = position
         position += -(-rows * table.row_words // page) * page
     lease_words = -(-limits.max_blocks // page) * page
-    words_per_process = lease_words + 2 * MAX_SEMAPHORES + READING_WORDS
+    words_per_process = lease_words + PERMIT_WORDS + READING_WORDS
     words = position + limits.max_processes * words_per_process + 2 * READING_WORDS
     return starts, position, words * WORD_NBYTES

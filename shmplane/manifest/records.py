@@ -33,11 +33,11 @@ class BlockInfo:
 
 @dataclass(frozen=True, slots=True)
 class SemaphoreInfo:
-    """A lock or semaphore that somebody holds or waits for at the time of the snapshot.
+    """A lock or semaphore that somebody holds or waits for at the time of the snapshot, or a rate that somebody waits for.
 
     Attributes:
-        kind: ``lock``, ``semaphore``, ``pool limit`` (of connection pools) or ``loading`` (``get_or_put``).
-        permits: how many may be held in all; ``held`` of them are.
+        kind: ``lock``, ``semaphore``, ``pool limit`` (of connection pools), ``loading`` (``get_or_put``) or ``rate``.
+        permits: how many may be held in all, of a rate 0; ``held`` of them are.
         holders: pids of the processes that hold any.
         waiters: pids of the processes in which somebody waits, the next one first.
     """

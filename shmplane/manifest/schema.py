@@ -28,6 +28,7 @@ __all__ = [
     "Semaphores",
     "Tickets",
     "Wakes",
+    "Wishes",
 ]
 
 #: blocks that one block may refer to; more are merged
@@ -192,10 +193,20 @@ class Semaphores(Table):
     state: Column = column("1: in use; stored last")
     permits: Column = column("how many may be held in all")
     generation: Column = column("+1 per reuse of the row")
-    freed: Column = column("monotonic_ns of the last time that permits were offered to those who wait")
+    freed: Column = column(
+        "monotonic_ns of the last time that permits were offered to those who wait; of a rate: that their first one looked"
+    )
     hash: Column = column("crc32 of the name")
     length: Column = column("B of the name")
     text: Text = text(17, "UTF-8 of the name, with a letter that says whose it is")
+    returned: Column = column("of a rate: ns of what grants have given back, ever")
+    era: Column = column(
+        "of a rate: +1 whenever its terms change; its lowest bit says which of the next words count; 0: none"
+    )
+    arrival: tuple[Column, ...] = columns(2, "monotonic_ns at which all that was granted is paid for")
+    limit: tuple[Column, ...] = columns(2, "units in a period, the bits of a double")
+    per: tuple[Column, ...] = columns(2, "the period in s, the bits of a double")
+    burst: tuple[Column, ...] = columns(2, "units at once, the bits of a double")
 
 
 class Permits(Table):
@@ -208,6 +219,14 @@ class Tickets(Table):
     """A row per process, a word per semaphore."""
 
     oldest: Column = column("ticket of its oldest waiter, 0: none; by its owner; marked by who passes it over")
+
+
+class Wishes(Table):
+    """A row per process, a word per semaphore."""
+
+    wished: Column = column(
+        "of a rate that the process uses: 1 + ns of what its waiters wish for; by its owner, cleared once its token is free"
+    )
 
 
 class Meters(Table):

@@ -54,15 +54,15 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 #: the first letter of a semaphore's name in the tables: what it is for
-SEMAPHORE_KINDS = {"l": "lock", "s": "semaphore", "p": "pool limit", "g": "loading"}
+SEMAPHORE_KINDS = {"l": "lock", "s": "semaphore", "p": "pool limit", "g": "loading", "r": "rate"}
 
 
 class SemaphoreUse(NamedTuple):
-    """A lock or semaphore that somebody holds or waits for."""
+    """A lock or semaphore that somebody holds or waits for, or a rate that somebody waits for."""
 
     kind: str
     name: str
-    permits: int
+    permits: int  #: of a rate 0
     holders: dict[int, int]  #: permits held, by slot
     waiting: tuple[int, ...]  #: slots in the order of their turns; one for all who wait in a process
 

@@ -20,6 +20,7 @@ from .limits import (
     FORMAT,
     MAGIC,
     MAX_SEMAPHORES,
+    PERMIT_WORDS,
     READING_WORDS,
     Limits,
     fingerprint_of_format,
@@ -82,6 +83,7 @@ class Manifest:
         self.counters: Counters = Counters(words, self._starts[Counters], rows[Counters])
         self._reading_rows: dict[int, Column] = {}
         self._permit_rows: dict[int, tuple[Column, Column]] = {}
+        self._wish_rows: dict[int, Column] = {}
         self.bucket_mask: int = rows[Buckets] - 1
         self._lease_row_words = round_to_pages(limits.max_blocks * WORD_NBYTES) // WORD_NBYTES
         self._lease_rows: dict[int, Column] = {}
@@ -228,12 +230,20 @@ class Manifest:
 
     def permits_starts(self, slot: int) -> tuple[int, int]:
         """The first words of a process's permits and tickets."""
-        first = self.leases_start(self.limits.max_processes) + slot * 2 * MAX_SEMAPHORES
+        first = self.leases_start(self.limits.max_processes) + slot * PERMIT_WORDS
         return first, first + MAX_SEMAPHORES
 
+    def wish_row(self, slot: int) -> Column:
+        """Which rates one process uses, and what its waiters wish for; only while it ``coordinates``."""
+        row = self._wish_rows.get(slot)
+        if row is None:
+            first = self.permits_starts(slot)[1] + MAX_SEMAPHORES
+            row = self._wish_rows[slot] = view_column(self.words, first, 1, MAX_SEMAPHORES)
+        return row
+
     def reserve_permit_rows(self, slot: int) -> None:
-        """Back a process's permit and ticket rows with memory."""
-        self._allocate(self.permits_starts(slot)[0] * WORD_NBYTES, 2 * MAX_SEMAPHORES * WORD_NBYTES)
+        """Back a process's rows of permits, tickets and wishes with memory."""
+        self._allocate(self.permits_starts(slot)[0] * WORD_NBYTES, PERMIT_WORDS * WORD_NBYTES)
 
     def reading_row(self, slot: int) -> Column:
         """All words of all meters of one process, while it is ``metered``; behind the last slot lie the two base rows."""

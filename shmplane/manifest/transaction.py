@@ -22,6 +22,7 @@ from .freed import NOTHING, Freed
 from .index import NameIndex
 from .metering import Metering
 from .queues import EvictionQueues
+from .rates import Rates
 from .reading import Contents, Reader, not_found
 from .roots import is_needed, is_rooted
 from .states import CREATING, DEAD, FREE, KEPT, LIVE, ROW_MASK, VERSION_MASK, kept_for
@@ -57,6 +58,7 @@ class Transaction(Reader):
         self.slot: int = -1
         self.space: Allocation = Allocation(manifest)
         self.coordination: Coordination = Coordination(manifest)
+        self.rates: Rates = Rates(manifest, self.coordination)
         self.metering: Metering = Metering(manifest)
         self.counting: Counting = Counting(manifest)
         self.count_row: int = self.counting.row  #: where this process counts

@@ -14,7 +14,6 @@ from ..manifest import TEMPORARY_PREFIX, Transaction, default_root
 from ..names import check_block_name, check_plane_name, parse_nbytes
 from ..system import ignoring, late, own
 from .coordination.waiting import Closing, wake_waiters
-from .coordination.waker import running_loop
 from .process.close import destroy, end_if_temporary, forget_ended
 from .process.open import open_attachment
 from .process.options import DEFAULT_LIMITS, Options, parse_options
@@ -33,9 +32,10 @@ if TYPE_CHECKING:
     from .blocks import Block, Buffer, Builder, spilling
     from .blocks.claims import Lease
     from .blocks.views import Known
-    from .coordination import finding, following, in_threads, loading, meters, pools, semaphores, watching
+    from .coordination import finding, following, loading, meters, pools, rates, semaphores, watching
     from .coordination.meters import PoolMeter
     from .coordination.pools import PoolPermits
+    from .coordination.rates import RateLimiter
     from .coordination.semaphores import Semaphore
     from .drafts import Draft
     from .process import orphans, upkeep
@@ -51,10 +51,10 @@ else:
     shown = late("shmplane.plane.shown")
     finding = late("shmplane.plane.coordination.finding")
     following = late("shmplane.plane.coordination.following")
-    in_threads = late("shmplane.plane.coordination.in_threads")
     loading = late("shmplane.plane.coordination.loading")
     meters = late("shmplane.plane.coordination.meters")
     pools = late("shmplane.plane.coordination.pools")
+    rates = late("shmplane.plane.coordination.rates")
     semaphores = late("shmplane.plane.coordination.semaphores")
     watching = late("shmplane.plane.coordination.watching")
     orphans = late("shmplane.plane.process.orphans")
@@ -257,21 +257,7 @@ class Plane(MutableMapping[str, Any]):
         Raises:
             RuntimeError: ``fn`` asks for the name that it loads, itself or through the loader of another name.
         """
-        encoded = check_block_name(name)
-        missing = object()
-        value = self.get(name, missing)
-        if value is not missing:
-            return value
-        instance = self._open().instance
-        loading.refuse_own(instance, name)
-        title = f"the loading of {name!r} in plane {self.name!r}"
-        with self._semaphore(b"g:" + encoded, 1, title):
-            value = self.get(name, missing)
-            if value is missing:
-                with loading.loading(instance, name):
-                    loaded = fn(*args)
-                value = self._put_and_show(name, loaded)
-            return value
+        return loading.get_or_put(self, name, fn, args)
 
     async def get_or_put_async(self, name: str, fn: Callable[..., Any], *args: Any) -> Any:
         """``get_or_put`` for asyncio; ``fn`` is async, or plain and called in a thread of its own.
@@ -282,21 +268,7 @@ class Plane(MutableMapping[str, Any]):
         Raises:
             RuntimeError: ``fn``, or a task or thread that it started meanwhile, asks for the name that it loads.
         """
-        running_loop()
-        encoded, missing = check_block_name(name), object()
-        value = await self._find_async(name, missing)
-        if value is not missing:
-            return value
-        instance = self._open().instance
-        loading.refuse_own(instance, name, in_task=True)
-        title = f"the loading of {name!r} in plane {self.name!r}"
-        async with self._semaphore(b"g:" + encoded, 1, title):
-            value = await self._find_async(name, missing)
-            if value is missing:
-                with loading.loading(instance, name, in_task=True):
-                    loaded = await in_threads.call_in_loop(fn, *args)
-                value = await in_threads.call_in_thread(self._put_and_show, name, loaded, to_its_end=True)
-            return value
+        return await loading.get_or_put_async(self, name, fn, args)
 
     async def _find_async(self, name: str, default: Any) -> Any:
         """``get`` that never waits for the plane's lock in the loop's thread."""
@@ -304,11 +276,6 @@ class Plane(MutableMapping[str, Any]):
             self._open(), self._recent, name, default, self._closing, trust_pickle=self._trust_pickle
         )
         return await find
-
-    def _put_and_show(self, name: str, loaded: Any) -> Any:
-        # Its lease keeps the value, also when somebody deletes the name at once.
-        with self.put(name, loaded) as block:
-            return block.value()
 
     def attach(self, name: str | Block) -> Block:
         """Lease the current version of ``name``, or the version that a handle means.
@@ -563,6 +530,18 @@ class Plane(MutableMapping[str, Any]):
         """A host-wide semaphore of ``permits``; ``PlaneMismatch`` when others hold or wait with another count."""
         semaphores.check_permits(permits)
         return self._semaphore(b"s:" + check_block_name(name), permits, f"semaphore {name!r} of plane {self.name!r}")
+
+    def rate(self, name: str, limit: float, per: float = 60.0, burst: float | None = None) -> RateLimiter:
+        """At most ``limit`` units in ``per`` seconds over all processes of the host; first come, first served.
+
+        Args:
+            burst: units that can be granted at once; default: ``limit``, and at least 1.
+
+        Raises:
+            PlaneMismatch: others use it with other terms.
+            ValueError: a term that is not a finite number above 0.
+        """
+        return rates.open_rate(self._open(), name, limit, per, burst, closing=self._closing)
 
     def _semaphore(self, name: bytes, permits: int, title: str) -> Semaphore:
         return semaphores.open_semaphore(self._open(), name, permits, title=title, closing=self._closing)

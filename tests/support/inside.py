@@ -123,7 +123,7 @@ def processes_in_line(plane: Any, name: str) -> int:
 
     def count(tx: Any) -> int:
         row = tx.coordination.find(name.encode())
-        return sum(bool(tickets[row]) for _, _, tickets in tx.coordination._rows()) if row >= 0 else 0
+        return sum(bool(tickets[row]) for _, _, tickets in tx.coordination.rows()) if row >= 0 else 0
 
     found: int = look(plane, count)
     return found
@@ -405,3 +405,12 @@ def is_spilled(plane: Any, name: str) -> bool:
 
     found: bool = look(plane, look_at)
     return found
+
+
+def rate_waiters(plane: Any, name: str) -> int:
+    """How many threads and tasks of this process wait for a rate."""
+    from shmplane.plane.coordination import rate_claims
+
+    known = attachment_of(plane).registry(rate_claims.Rates).parts.get(b"r:" + name.encode())
+    part = None if known is None else known()
+    return 0 if part is None else len(part.waiters)

@@ -8,12 +8,21 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-__all__ = ["loading", "refuse_own"]
+from ...names import check_block_name
+from .in_threads import call_in_loop, call_in_thread
+from .waker import running_loop
+
+if TYPE_CHECKING:
+    from ..blocks.block import Block
+    from ..process.attachment import Attachment
+    from .semaphores import Semaphore
+
+__all__ = ["get_or_put", "get_or_put_async", "loading", "refuse_own"]
 
 
 class _Value(NamedTuple):
@@ -68,3 +77,60 @@ def loading(instance: int, name: str, *, in_task: bool = False) -> Iterator[None
     finally:
         load.is_over = True
         _loads.reset(token)
+
+
+class CanLoad(Protocol):
+    """A plane, as far as loading what is missing needs it."""
+
+    name: str
+
+    def get(self, name: str, default: Any = None) -> Any: ...
+    def put(self, name: str | None, value: Any) -> Block: ...
+    def _open(self) -> Attachment: ...
+    def _semaphore(self, name: bytes, permits: int, title: str) -> Semaphore: ...
+    async def _find_async(self, name: str, default: Any) -> Any: ...
+
+
+def get_or_put(plane: CanLoad, name: str, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    """What ``Plane.get_or_put`` returns."""
+    encoded, missing = check_block_name(name), object()
+    value = plane.get(name, missing)
+    if value is not missing:
+        return value
+    instance = plane._open().instance
+    refuse_own(instance, name)
+    with _loading_of(plane, name, encoded):
+        value = plane.get(name, missing)
+        if value is missing:
+            with loading(instance, name):
+                loaded = fn(*args)
+            value = _put_and_show(plane, name, loaded)
+        return value
+
+
+async def get_or_put_async(plane: CanLoad, name: str, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    """What ``Plane.get_or_put_async`` returns."""
+    running_loop()
+    encoded, missing = check_block_name(name), object()
+    value = await plane._find_async(name, missing)
+    if value is not missing:
+        return value
+    instance = plane._open().instance
+    refuse_own(instance, name, in_task=True)
+    async with _loading_of(plane, name, encoded):
+        value = await plane._find_async(name, missing)
+        if value is missing:
+            with loading(instance, name, in_task=True):
+                loaded = await call_in_loop(fn, *args)
+            value = await call_in_thread(_put_and_show, plane, name, loaded, to_its_end=True)
+        return value
+
+
+def _loading_of(plane: CanLoad, name: str, encoded: bytes) -> Semaphore:
+    return plane._semaphore(b"g:" + encoded, 1, f"the loading of {name!r} in plane {plane.name!r}")
+
+
+def _put_and_show(plane: CanLoad, name: str, loaded: Any) -> Any:
+    # Its lease keeps the value, also when somebody deletes the name at once.
+    with plane.put(name, loaded) as block:
+        return block.value()

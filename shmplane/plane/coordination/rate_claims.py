@@ -1,0 +1,332 @@
+"""What this process wishes for and has been granted of each rate: its waiters in their order, and its grants.
+
+A grant is a fact of the past and is not held: only places in the line have to be given up, and those of a killed process
+are cleared with its row.
+
+Rule 1. The first of the line sleeps until what it wishes for can be granted, the others until somebody leaves the line.
+Rule 2. Who cannot be served in time is told so at once, from what is granted and wished for by then; and again whenever it
+looks, since others may have been granted more meanwhile.
+Rule 3. An exception that a signal handler raises in the middle of a grant may cost its units, as if they had been used;
+never are more granted than the terms allow.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import weakref
+from collections import deque
+from numbers import Real
+from typing import TYPE_CHECKING, Protocol
+
+from ...errors import ClosedError
+from ...manifest import NO_TICKET, cost_ns
+from ...system import own
+from ..process.reclaim import reclaim_dead
+from ..process.registry import Registry
+from .waiting import SLICE_S, settle
+
+if TYPE_CHECKING:
+    from ...manifest import Paid, Terms, Transaction
+    from ..process.attachment import Attachment
+    from .waiting import Closing
+
+__all__ = ["Grant", "LocalRate", "RateClaim", "Rates", "check_units"]
+
+#: the longest sleep of those who are not the first of their process
+_SLICE_BEHIND_S = 0.5
+_clock = time.monotonic_ns
+
+
+class Line(Protocol):
+    """A limiter, as its claims see it."""
+
+    _attachment: Attachment
+    _closing: Closing
+    _part: LocalRate
+    _title: str
+
+    def _placed(self, tx: Transaction) -> LocalRate: ...
+
+
+def check_units(amount: object, what: str, *, least: str = "above 0") -> float:
+    """A finite number above 0, or ``least`` "of 0 or more"."""
+    if isinstance(amount, bool) or not isinstance(amount, Real):
+        raise TypeError(f"{what} is a number, not {type(amount).__name__}")
+    units = float(amount)
+    if not (units > 0 or (units == 0 and least != "above 0")) or units == math.inf:
+        raise ValueError(f"{what} is a finite number {least}, not {amount}")
+    return units
+
+
+class LocalRate:
+    """One rate in this process: shared by its limiters, and kept by them alone. Changed under the host-wide lock only."""
+
+    __slots__ = ("__weakref__", "generation", "row", "waiters")
+
+    def __init__(self) -> None:
+        self.row = self.generation = -1
+        self.waiters: deque[RateClaim] = deque()
+
+    def say_wishes(self, tx: Transaction) -> None:
+        """Show in shared memory that the rate is used, who waits, and for how much."""
+        terms = tx.rates.terms(self.row) if self.waiters else None
+        tx.rates.wish(self.row, sum(cost_ns(terms, claim.amount) for claim in self.waiters) if terms else 0)
+        tx.coordination.show_ticket(self.row, self.waiters[0].ticket if self.waiters else 0)
+
+
+class _Known(weakref.ref[LocalRate]):
+    """A rate of this process, which says that it is garbage by queueing itself. ``row``, ``generation``: where it is marked."""
+
+    __slots__ = ("generation", "name", "rates", "row")
+
+    rates: weakref.ref[Rates]
+    name: bytes
+    row: int
+    generation: int
+
+    def free(self, tx: Transaction) -> None:
+        """Nobody here uses it any more. Again: does nothing."""
+        rates = self.rates()
+        if rates is not None and rates.parts.get(self.name) is self:
+            if tx.coordination.is_current(self.row, self.generation):
+                tx.rates.forget(self.row)
+            del rates.parts[self.name]
+
+
+class Rates(Registry):
+    """What this process uses of each rate, by its key."""
+
+    def __init__(self, attachment: Attachment) -> None:
+        self.parts: dict[bytes, _Known] = {}
+        self._garbage = attachment.garbage
+
+    def part(self, name: bytes) -> LocalRate:
+        """That of a name."""
+        known = self.parts.get(name)
+        part = None if known is None else known()
+        if part is None:
+            part = LocalRate()
+            made = _Known(part, self._garbage.append)
+            made.rates, made.name, made.row, made.generation = weakref.ref(self), name, -1, -1
+            if known is not None:
+                # Its mark is ours from now on.
+                made.row, made.generation = known.row, known.generation
+            self.parts[name] = made
+        return part
+
+    def place(self, tx: Transaction, name: bytes, part: LocalRate, row: int) -> None:
+        """The rate has this row, and this process uses it."""
+        part.row, part.generation = row, tx.coordination.generation(row)
+        known = self.parts[name]
+        known.row, known.generation = part.row, part.generation
+        part.say_wishes(tx)
+
+    @property
+    def is_idle(self) -> bool:
+        return not any(part.waiters for part in self._living())
+
+    @property
+    def ends_silently(self) -> bool:
+        return not self.is_idle
+
+    def audit(self, tx: Transaction) -> None:
+        for known in list(self.parts.values()):
+            part = known()
+            if part is None:
+                known.free(tx)
+            elif tx.coordination.is_current(part.row, part.generation):
+                part.say_wishes(tx)
+
+    def begin_again_in_child(self) -> None:
+        for known in self.parts.values():
+            known.row = known.generation = -1
+        for part in self._living():
+            part.row = part.generation = -1
+            part.waiters.clear()
+
+    def end(self) -> None:
+        self.begin_again_in_child()
+        self.parts.clear()
+
+    def _living(self) -> list[LocalRate]:
+        return [part for part in [known() for known in list(self.parts.values())] if part is not None]
+
+
+class RateClaim:
+    """One caller's wish for units, and what has come of it: a ``Wait``.
+
+    Attributes:
+        ready: monotonic_ns at which it can be granted, as known when it looked last.
+        terms: as they were then; None: it could not look yet.
+        is_done: it has its grant, or cannot have it in time.
+    """
+
+    __slots__ = (
+        "amount", "attachment", "deadline", "failed", "grant", "is_done", "is_too_large", "limiter", "ready", "terms",
+        "ticket", "waits",
+    )  # fmt: skip
+
+    def __init__(self, limiter: Line, amount: float, deadline: int | None, *, waits: bool) -> None:
+        self.limiter, self.amount, self.deadline, self.waits = limiter, amount, deadline, waits
+        self.attachment: Attachment = limiter._attachment
+        self.grant: Grant | None = None
+        self.terms: Terms | None = None
+        self.ticket = self.ready = 0
+        self.failed = self.is_done = self.is_too_large = False
+
+    @property
+    def closing(self) -> Closing:
+        return self.limiter._closing
+
+    @property
+    def has_left(self) -> bool:
+        return self.ticket > 0 or (self.failed and self.grant is not None)
+
+    def slice(self) -> float:
+        if not self.is_next():
+            return _SLICE_BEHIND_S
+        return max(1e-6, min(SLICE_S, (self.ready - _clock()) / 1e9)) if self.ready else SLICE_S
+
+    def is_next(self) -> bool:
+        """Whether it is first in this process's line. Who leaves the line wakes the next one."""
+        try:
+            return self.limiter._part.waiters[0] is self
+        except own(IndexError):
+            return True
+
+    def look(self, tx: Transaction) -> int:
+        """Have it granted if it is our turn and time, else stand in line; returns the wake word to watch."""
+        rates, part = tx.rates, self.limiter._placed(tx)
+        terms = self.terms = rates.terms(part.row)
+        if self.ticket and self not in part.waiters:
+            self.ticket = 0  # forked meanwhile
+        ahead = part.waiters.index(self) if self.ticket else len(part.waiters)
+        if self.ticket:
+            self.attachment.reclaim_if_due(tx)
+        is_first = rates.is_first(part.row, self.ticket or NO_TICKET, ahead)
+        self.ready = rates.ready_at(part.row, terms, self.amount, self._cost_ahead(tx, part, ahead))
+        if self._is_late() and not self.ticket and reclaim_dead(tx, self.attachment):
+            return self.look(tx)  # what the dead wished for counted
+        if is_first and self.ready <= _clock():
+            self.grant = Grant(
+                self.attachment, self.limiter._title, self.amount, part, rates.grant(part.row, terms, self.amount)
+            )
+            self._leave(tx, part)
+            return 0
+        self.is_too_large = self.amount > terms.burst
+        if self.is_too_large or self._is_late():
+            self._leave(tx, part)
+        elif self.waits and not self.ticket:
+            self.ticket = tx.coordination.new_ticket()
+            part.waiters.append(self)
+            part.say_wishes(tx)
+        elif self.ticket and not ahead:
+            tx.coordination.show_ticket(part.row, self.ticket)  # it may have been passed over
+        if not (is_first or self.is_done):
+            self.ready = 0  # it is not known when those before it leave
+        self.attachment.timer.tick()
+        return tx.coordination.sequence()
+
+    def _is_late(self) -> bool:
+        return self.deadline is not None and self.ready > self.deadline
+
+    def _cost_ahead(self, tx: Transaction, part: LocalRate, ahead: int) -> int:
+        """What those who come before wish for, in ns. Who has a ticket knows it of its own process only."""
+        if not self.ticket:
+            return tx.rates.wished(part.row)
+        terms = tx.rates.terms(part.row)
+        return sum(cost_ns(terms, claim.amount) for claim in list(part.waiters)[:ahead])
+
+    def _leave(self, tx: Transaction, part: LocalRate) -> None:
+        """It is decided: out of the line."""
+        if self.ticket:
+            self._leave_line(tx, part)
+        self.is_done = True
+
+    def _leave_line(self, tx: Transaction, part: LocalRate) -> None:
+        part.waiters.remove(self)
+        self.ticket = 0
+        part.say_wishes(tx)
+        tx.coordination.offer(part.row)
+
+    def undo(self, tx: Transaction) -> None:
+        """Leave the line; what a call has got that fails is as if it had not been used."""
+        part = self.limiter._part
+        if self.ticket and self in part.waiters:
+            self._leave_line(tx, part)
+        if self.failed and self.grant is not None:
+            grant, self.grant = self.grant, None
+            grant._settle(tx, 0.0)
+
+
+class Grant:
+    """Units that a rate has granted. Nothing has to be done with it; ``settle`` corrects it once the true cost is known.
+
+    Attributes:
+        amount: units, as asked for.
+    """
+
+    __slots__ = ("_actual", "_attachment", "_due", "_generation", "_open", "_paid", "_row", "_title", "amount")
+
+    def __init__(self, attachment: Attachment, title: str, amount: float, part: LocalRate, paid: Paid) -> None:
+        # Not of the limiter: a grant that somebody keeps does not keep the rate in use.
+        self.amount = amount
+        self._attachment, self._title, self._paid = attachment, title, paid
+        self._row, self._generation = part.row, part.generation
+        self._actual = amount
+        #: what is to be carried out
+        self._due: float | None = None
+        #: emptied by whoever settles it, in C code
+        self._open = [self]
+
+    def settle(self, actual: float) -> None:
+        """Say what it has cost: units that were not needed go to those who wait, more than granted delay them.
+
+        Once the rate has recovered from the grant there is nothing left to give back: it is as good as new by then. Nor is
+        there after a change of its terms.
+
+        Args:
+            actual: units, 0 or more; also above the burst.
+
+        Raises:
+            RuntimeError: it is settled already.
+
+        Cost: a short hold of the plane's lock; when that is not to be had in a moment, it is done a little later.
+        """
+        units = check_units(actual, "actual", least="of 0 or more")
+        attachment = self._attachment
+        if attachment.ended is not None:
+            raise ClosedError(attachment.ended, plane=attachment.name)
+        try:
+            self._open.pop()
+        except own(IndexError):
+            raise RuntimeError(f"this grant of {self._title} is settled already, at {self._actual:g} units") from None
+        self._actual = self._due = units
+        attachment.owed.append(self)
+        settle(attachment)
+
+    @property
+    def settled(self) -> float | None:
+        """What it was settled at; None: not yet."""
+        return None if self._open else self._actual
+
+    def undo(self, tx: Transaction) -> None:
+        """Carry out what ``settle`` said. Again: does nothing."""
+        if self._due is None:
+            return
+        if self._due > self.amount:
+            self._settle(tx, self._due)
+            self._due = None
+        else:
+            # In this order: what is interrupted gives less back, and nothing twice.
+            actual, self._due = self._due, None
+            self._settle(tx, actual)
+
+    def _settle(self, tx: Transaction, actual: float) -> None:
+        if tx.coordination.is_current(self._row, self._generation):
+            tx.rates.settle(self._row, self._paid, self.amount, actual)
+
+    def __repr__(self) -> str:
+        said = "" if self._open else f", settled at {self._actual:g}"
+        return f"<{self.amount:g} units of {self._title}{said}>"
