@@ -53,9 +53,11 @@ if TYPE_CHECKING:
         Builder,
         Draft,
         Grant,
+        Item,
         JsonDraft,
         Plane,
         PlaneStatistics,
+        Queue,
         RateLimiter,
         Reclaimed,
         Semaphore,
@@ -75,8 +77,8 @@ _HOMES = {
     "files": "BufferPool BufferPoolStatistics MappedFile PooledBuffer map_file",
     "observe": "Check Health Layout Metrics Watch",
     "plane": (
-        "ArrayDraft Block BlockInfo Buffer Builder Draft Grant JsonDraft Plane PlaneStatistics RateLimiter Reclaimed "
-        "Semaphore SemaphoreInfo TableDraft TreeDraft"
+        "ArrayDraft Block BlockInfo Buffer Builder Draft Grant Item JsonDraft Plane PlaneStatistics Queue RateLimiter "
+        "Reclaimed Semaphore SemaphoreInfo TableDraft TreeDraft"
     ),
     "scopes": "AsyncScope OpenResource Scope",
 }
@@ -88,13 +90,13 @@ _PACKAGES = {"connections", "scopes"}
 __all__ = [
     "ArrayDraft", "AsyncConnectionPool", "AsyncScope", "Block", "BlockInfo", "BlockNotFound", "Buffer",
     "BufferPool", "BufferPoolStatistics", "Builder", "Cache", "CacheStatistics", "Check", "ClosedError", "Conflict",
-    "ConnectionPool", "Draft", "ExecutorStatistics", "FileTruncated", "Grant", "Health", "Histogram",
+    "ConnectionPool", "Draft", "ExecutorStatistics", "FileTruncated", "Grant", "Health", "Histogram", "Item",
     "ItemTooLarge", "JsonDraft", "Layout", "LockTimeout", "map_file", "MappedFile", "Measurement", "Metrics",
     "OpenResource", "Plane", "PlaneCorrupt", "PlaneFull", "PlaneMismatch", "PlaneNotFound",
     "PlaneSecurityError", "PlaneStatistics", "PoolClosed", "PooledBuffer", "PoolStatistics", "PoolTimeout",
-    "ProcessPoolExecutor", "PullFailed", "RateLimiter", "Reclaimed", "Scope", "Semaphore", "SemaphoreInfo",
-    "ShmplaneError", "StaleHandle", "TableDraft", "TierStatistics", "TooManyWaiters", "TreeDraft",
-    "UnsafeCodec", "UnsupportedPlatform", "UnsupportedValue", "__version__", "Watch",
+    "ProcessPoolExecutor", "PullFailed", "Queue", "RateLimiter", "Reclaimed", "Scope", "Semaphore",
+    "SemaphoreInfo", "ShmplaneError", "StaleHandle", "TableDraft", "TierStatistics", "TooManyWaiters",
+    "TreeDraft", "UnsafeCodec", "UnsupportedPlatform", "UnsupportedValue", "__version__", "Watch",
 ]  # fmt: skip
 
 

@@ -77,7 +77,7 @@ class Coordination:
         # First, so that whoever knows the row by its generation finds out.
         semaphores.generation[row] += 1
         semaphores.state[row] = 0
-        semaphores.era[row] = 0
+        semaphores.era[row] = semaphores.numbered[row] = 0
         semaphores.hash[row] = crc32(name)
         semaphores.length[row] = len(name)
         semaphores.text.write(row, name)
@@ -104,13 +104,15 @@ class Coordination:
         )
 
     def is_used(self, row: int) -> bool:
-        """Whether anybody holds, waits or has a limiter, or something that a rate has granted is not paid for."""
+        """Whether anybody holds, waits or has a limiter, or a rate or queue has what must not be forgotten."""
         if any(permits[row] or tickets[row] for _, permits, tickets in self.rows()):
             return True
         era = self._semaphores.era[row]
-        if not era:
+        if not (era or self._semaphores.numbered[row]):
             return False
-        return self._semaphores.arrival[era & 1][row] > _clock() or any(wishes[row] for _, wishes in self.wishes())
+        if self._semaphores.items[row] or (era and self._semaphores.arrival[era & 1][row] > _clock()):
+            return True
+        return any(wishes[row] for _, wishes in self.wishes())
 
     def has_spare(self, count: int) -> bool:
         """Whether so many more semaphores can be in use at once."""
@@ -118,7 +120,7 @@ class Coordination:
         if rows - high >= count:
             return True
         words = [column[:high].tolist() for _, permits, tickets in self.rows() for column in (permits, tickets)]
-        words.append(self._semaphores.era[:high].tolist())
+        words += [self._semaphores.era[:high].tolist(), self._semaphores.numbered[:high].tolist()]
         return rows - sum(map(any, zip(*words, strict=True))) >= count
 
     @property
@@ -217,8 +219,9 @@ class Coordination:
             return  # most often nobody waits
         self._semaphores.freed[row] = _clock()
         waiting = sorted((tickets[row], slot) for slot, _, tickets in self.rows() if tickets[row])
-        # Of a rate the first one finds out for itself how long it has to wait.
-        for _, slot in waiting[: 1 if self._semaphores.era[row] else max(0, self.free(row))]:
+        # Of a rate or queue the first one finds out for itself what it can have, and wakes the next one.
+        has_permits = not (self._semaphores.era[row] or self._semaphores.numbered[row])
+        for _, slot in waiting[: max(0, self.free(row)) if has_permits else 1]:
             self.wake(slot)
 
     def resize(self, row: int, permits: int) -> None:

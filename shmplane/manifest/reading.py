@@ -11,7 +11,7 @@ from .index import NameLookup
 from .roots import reach
 from .schema import MAX_REFERENCES
 from .segments import Doomed, doomed_of
-from .states import CODECS, FREE, KEPT, LIVE, PAGES, ROW_MASK, kept_for, row_of_name_word
+from .states import CODECS, FREE, KEPT, LIVE, PAGES, QUEUED, ROW_MASK, kept_for, row_of_name_word
 
 if TYPE_CHECKING:
     from ..tables import Column
@@ -238,6 +238,8 @@ class Reader:
 
     def is_kept(self, row: int) -> bool:
         owner = self.blocks.owner[row]
+        if owner >= QUEUED:
+            return True
         slot = kept_for(owner) if owner > KEPT else -1
         return 0 <= slot < self.manifest.limits.max_processes and bool(self.manifest.processes.state[slot])
 

@@ -23,6 +23,7 @@ from .states import (
     KEPT,
     LIVE,
     MAKING,
+    QUEUED,
     USED,
     WARM,
     kept_for,
@@ -125,6 +126,7 @@ def _carry_out(tx: Transaction, alive: set[int]) -> Verdict:
     _rebuild_blocks(tx, verdict)
     _rebuild_segments(tx)
     _rebuild_names(tx)
+    tx.items.rebuild(sorted(verdict.living), alive)
     tx.coordination.count_watchers()
     return verdict
 
@@ -135,6 +137,7 @@ def reclaim_slot(tx: Transaction, slot: int) -> Freed:
     leases = held_rows(tx, slot)
     released = [tx.release_of(slot, row) for row in leases]
     unkept = _release_all_kept(tx, slot)
+    tx.items.put_back_all(slot)
     abandoned = [tx.abandon(row) for row in rows_of_owner(blocks.owner, tx.manifest.blocks_high, slot)]
     freed = Freed.total([*released, unkept, *abandoned])
     nbytes = freed.nbytes
@@ -176,7 +179,7 @@ def leave(tx: Transaction, slot: int) -> None:
 def _kept_for_others(tx: Transaction, alive: set[int]) -> list[int]:
     """Rows that are kept for processes that have ended."""
     owners = tx.blocks.owner[: tx.manifest.blocks_high].tolist()
-    return [row for row, owner in enumerate(owners) if owner > KEPT and kept_for(owner) not in alive]
+    return [row for row, owner in enumerate(owners) if KEPT < owner < QUEUED and kept_for(owner) not in alive]
 
 
 def _clear_leases(tx: Transaction, slot: int) -> int:
@@ -209,7 +212,7 @@ def _rebuild_blocks(tx: Transaction, verdict: Verdict) -> None:
     header.live_blocks[0] = high - sum(state == FREE for state in states)
     header.lingering[0] = sum(1 for row in verdict.living if blocks.linger[row])
     _rebuild_queues(tx, verdict)
-    header.kept[0] = sum(1 for row in verdict.living if blocks.owner[row] > KEPT)
+    header.kept[0] = sum(1 for row in verdict.living if kept_for(blocks.owner[row]) >= 0)
     header.expiring[0] = sum(1 for row in verdict.living if blocks.until[row])
 
 

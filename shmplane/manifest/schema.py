@@ -108,7 +108,8 @@ class Blocks(Table):
     kind: Column = column("Kind; beside the state, since both are counted over all rows")
     generation: Column = column("+1 per reuse of the row; a handle with another value is stale")
     owner: Column = column(
-        "slot + 1 of the process that is creating it; of a live block, with bit 32 set, of the one it is kept for"
+        "slot + 1 of the process that is creating it; of a live block, with bit 32 set, of the one it is kept for; with bit 33 "
+        "set, row + 1 of the queue it is an item of, and above 16 bits slot + 1 of the process that has taken it"
     )
     segment: Column = column("segment row + 1; of a free row: where its cell lies (derived)")
     offset: Column = column("B from the start of the segment")
@@ -125,16 +126,16 @@ class Blocks(Table):
     until: Column = column("monotonic_ns at which its name goes; 0: never")
     used: Column = column("monotonic_ns when it was published or its last lease ended, of whichever process")
     group: Column = column("group row + 1: it may be deleted when the group or the plane is full; 0: it stays")
-    cost: Column = column("what it took to compute, in µs; 0: not known")
+    cost: Column = column("what it took to compute, in µs; 0: not known; of an item of a queue how often it was taken")
     seen: Column = column(
         "hits since the policy looked last; stored without the lock, so at worst it lives a round more"
     )
     queue: Column = column(
         "derived: queue + 1 of its group that it is in, 0: none; recovery keeps the queue, not the order"
     )
-    before: Column = column("derived: next one towards the head of its queue, row + 1; 0: none")
-    after: Column = column("derived: next one towards the tail of its queue, row + 1; 0: none")
-    rank: Column = column("the policy's number for it")
+    before: Column = column("derived: next one towards the head of its queue, row + 1; 0: none; of items as well")
+    after: Column = column("derived: next one towards the tail of its queue, row + 1; 0: none; of items as well")
+    rank: Column = column("the policy's number for it; of an item of a queue its number there")
     referenced: Column = column("derived: how many blocks refer to it")
     next: Column = column("derived: chain of free rows, row + 1")
     references: Column = column("how many of the next words are used; those blocks refer to none")
@@ -207,6 +208,10 @@ class Semaphores(Table):
     limit: tuple[Column, ...] = columns(2, "units in a period, the bits of a double")
     per: tuple[Column, ...] = columns(2, "the period in s, the bits of a double")
     burst: tuple[Column, ...] = columns(2, "units at once, the bits of a double")
+    numbered: Column = column("of a queue: the number of its last item; 0: it is none")
+    first: Column = column("derived: block row + 1 of the next item of a queue; 0: none")
+    last: Column = column("derived: block row + 1 of its youngest item")
+    items: Column = column("derived: how many of its items nobody has taken")
 
 
 class Permits(Table):

@@ -30,6 +30,7 @@ from .states import (
     USED,
     WARM,
     kept_for,
+    queue_of,
     row_of_name_word,
 )
 
@@ -54,7 +55,15 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 #: the first letter of a semaphore's name in the tables: what it is for
-SEMAPHORE_KINDS = {"l": "lock", "s": "semaphore", "p": "pool limit", "g": "loading", "r": "rate"}
+SEMAPHORE_KINDS = {
+    "l": "lock",
+    "s": "semaphore",
+    "p": "pool limit",
+    "g": "loading",
+    "r": "rate",
+    "q": "queue",
+    "Q": "full queue",
+}
 
 
 class SemaphoreUse(NamedTuple):
@@ -128,6 +137,7 @@ class Block(NamedTuple):
     expires: int
     stored_nbytes: int = 0
     kept_for: int = -1
+    queue: int = -1  #: row of the queue that it is an item of; -1: of none
     until: int = 0
     place: str = "memory"
 
@@ -353,6 +363,7 @@ def _block(tables: TableCopy, row: int, state: str, holders: tuple[int, ...]) ->
         created=0 if creating else blocks.created[row],
         owner=blocks.owner[row] - 1 if creating else -1,
         kept_for=-1 if creating else kept_for(blocks.owner[row]),
+        queue=-1 if creating else queue_of(blocks.owner[row]),
         holders=holders,
         references=tuple(column[row] - 1 for column in blocks.reference[:references]) if references else (),
         segment=blocks.segment[row] - 1,

@@ -18,7 +18,10 @@ __all__ = [
     "SEGMENT_STATES",
     "kept_for",
     "pack_name_word",
+    "queue_of",
+    "queued_in",
     "row_of_name_word",
+    "taker_of",
 ]
 
 FREE, CREATING, LIVE, DEAD = range(4)
@@ -45,6 +48,9 @@ LRU = 1
 
 #: marks the owner of a live block: not who made it, but for whom it is kept
 KEPT = 1 << 32
+#: marks the owner of a live block that is in a queue: below it row + 1 of the queue, and above that who has taken it
+QUEUED = 1 << 33
+_TAKER_SHIFT, _QUEUE_MASK = 16, 0xFFFF
 
 MAX_BLOCKS = 2**24 - 2
 ROW_MASK = 2**24 - 1
@@ -68,7 +74,22 @@ def row_of_name_word(word: int) -> int:
 
 def kept_for(owner: int) -> int:
     """For the process of which slot a live block is kept, by its owner word; -1: for none."""
-    return owner - KEPT - 1 if owner > KEPT else -1
+    return owner - KEPT - 1 if KEPT < owner < QUEUED else -1
+
+
+def queued_in(queue: int, taker: int = -1) -> int:
+    """The owner word of an item of a queue, by the queue's row and the slot of the process that has taken it."""
+    return QUEUED | (taker + 1) << _TAKER_SHIFT | queue + 1
+
+
+def queue_of(owner: int) -> int:
+    """The row of the queue that a block is in, or was taken from, by its owner word; -1: none."""
+    return (owner & _QUEUE_MASK) - 1 if owner >= QUEUED else -1
+
+
+def taker_of(owner: int) -> int:
+    """The slot of the process that has taken an item; -1: it waits in its queue, or is no item."""
+    return ((owner & QUEUED - 1) >> _TAKER_SHIFT) - 1 if owner >= QUEUED else -1
 
 
 def version_matches(word: int, version: int) -> bool:

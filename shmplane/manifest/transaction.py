@@ -20,6 +20,7 @@ from .coordination import Coordination
 from .counting import Counting
 from .freed import NOTHING, Freed
 from .index import NameIndex
+from .items import Items
 from .metering import Metering
 from .queues import EvictionQueues
 from .rates import Rates
@@ -59,6 +60,7 @@ class Transaction(Reader):
         self.space: Allocation = Allocation(manifest)
         self.coordination: Coordination = Coordination(manifest)
         self.rates: Rates = Rates(manifest, self.coordination)
+        self.items: Items = Items(manifest, self.coordination)
         self.metering: Metering = Metering(manifest)
         self.counting: Counting = Counting(manifest)
         self.count_row: int = self.counting.row  #: where this process counts

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from .roots import emptied_segments, is_rooted, reach
-from .states import DOOMED, FREE, LIVE, MAKING, USED, WARM, kept_for, row_of_name_word, version_matches
+from .states import DOOMED, FREE, LIVE, MAKING, QUEUED, USED, WARM, kept_for, row_of_name_word, version_matches
 
 __all__ = ["Facts", "Verdict", "judge"]
 
@@ -85,7 +85,8 @@ class _Known(NamedTuple):
         return bool(self.facts.block_lingers[row]) and self.facts.block_expiries[row] > self.facts.now
 
     def is_kept(self, row: int) -> bool:
-        return kept_for(self.facts.block_owners[row]) in self.facts.alive
+        owner = self.facts.block_owners[row]
+        return owner >= QUEUED or kept_for(owner) in self.facts.alive
 
     def is_being_made(self, row: int) -> bool:
         return self.facts.block_owners[row] - 1 in self.facts.alive

@@ -98,7 +98,7 @@ class _Known:
         return block.expires > self._now or (block.expires > 0 and bool(block.holders))
 
     def is_kept(self, row: int) -> bool:
-        return self._blocks[row].kept_for in self._alive
+        return self._blocks[row].queue >= 0 or self._blocks[row].kept_for in self._alive
 
     def is_being_made(self, row: int) -> bool:
         return self._blocks[row].owner in self._alive

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .coordination.in_threads import call_in_loop, call_in_thread
     from .coordination.loading import loading, refuse_own
     from .coordination.meters import PoolMeter
+    from .coordination.queues import Item, Queue
     from .coordination.rates import Grant, RateLimiter
     from .coordination.semaphores import Semaphore
     from .drafts import ArrayDraft, Draft, JsonDraft, TableDraft, TreeDraft
@@ -44,6 +45,7 @@ __getattr__ = late_names(
         ".coordination.in_threads": "call_in_loop call_in_thread",
         ".coordination.loading": "loading refuse_own",
         ".coordination.meters": "PoolMeter",
+        ".coordination.queues": "Item Queue",
         ".coordination.rates": "Grant RateLimiter",
         ".coordination.semaphores": "Semaphore",
         ".hot": "MISSING HotTier open_shared_plane",
@@ -59,9 +61,9 @@ __getattr__ = late_names(
 __all__ = [
     "ANYWHERE", "ArrayDraft", "attach_handle", "attachment_of_handle", "Block", "BlockInfo", "Buffer",
     "Builder", "call_in_loop", "call_in_thread", "Draft", "drop_kept", "Grant", "HotTier", "image_of",
-    "is_present", "JsonDraft", "keep_for", "Lease", "lease_at", "lease_kept", "leave_at_exit", "loading",
-    "MISSING", "open_shared_plane", "origin_of", "outgoing", "Plane", "PlaneStatistics", "PoolMeter",
-    "Presence", "presence_of", "private_body", "PrivateBody", "put", "put_kept", "RateLimiter", "Reclaimed",
-    "refuse_own", "remove_orphans", "removing_spill_of", "Semaphore", "SemaphoreInfo", "shown_at", "TableDraft",
-    "take_kept", "TreeDraft",
+    "is_present", "Item", "JsonDraft", "keep_for", "Lease", "lease_at", "lease_kept", "leave_at_exit",
+    "loading", "MISSING", "open_shared_plane", "origin_of", "outgoing", "Plane", "PlaneStatistics", "PoolMeter",
+    "Presence", "presence_of", "private_body", "PrivateBody", "put", "put_kept", "Queue", "RateLimiter",
+    "Reclaimed", "refuse_own", "remove_orphans", "removing_spill_of", "Semaphore", "SemaphoreInfo", "shown_at",
+    "TableDraft", "take_kept", "TreeDraft",
 ]  # fmt: skip

@@ -32,9 +32,10 @@ if TYPE_CHECKING:
     from .blocks import Block, Buffer, Builder, spilling
     from .blocks.claims import Lease
     from .blocks.views import Known
-    from .coordination import finding, following, loading, meters, pools, rates, semaphores, watching
+    from .coordination import finding, following, loading, meters, pools, queues, rates, semaphores, watching
     from .coordination.meters import PoolMeter
     from .coordination.pools import PoolPermits
+    from .coordination.queues import Queue
     from .coordination.rates import RateLimiter
     from .coordination.semaphores import Semaphore
     from .drafts import Draft
@@ -54,6 +55,7 @@ else:
     loading = late("shmplane.plane.coordination.loading")
     meters = late("shmplane.plane.coordination.meters")
     pools = late("shmplane.plane.coordination.pools")
+    queues = late("shmplane.plane.coordination.queues")
     rates = late("shmplane.plane.coordination.rates")
     semaphores = late("shmplane.plane.coordination.semaphores")
     watching = late("shmplane.plane.coordination.watching")
@@ -542,6 +544,18 @@ class Plane(MutableMapping[str, Any]):
             ValueError: a term that is not a finite number above 0.
         """
         return rates.open_rate(self._open(), name, limit, per, burst, closing=self._closing)
+
+    def queue(self, name: str, maxsize: int = 0) -> Queue:
+        """A host-wide first-in, first-out queue of values; an item of a killed consumer comes back to the front.
+
+        Args:
+            maxsize: how many items fit; 0: any number.
+
+        Raises:
+            PlaneMismatch: it is in use with another ``maxsize``.
+        """
+        attachment = self._open()
+        return queues.open_queue(attachment, name, maxsize, closing=self._closing, trust_pickle=self._trust_pickle)
 
     def _semaphore(self, name: bytes, permits: int, title: str) -> Semaphore:
         return semaphores.open_semaphore(self._open(), name, permits, title=title, closing=self._closing)

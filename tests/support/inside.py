@@ -407,11 +407,11 @@ def is_spilled(plane: Any, name: str) -> bool:
     return found
 
 
-def rate_waiters(plane: Any, name: str) -> int:
-    """How many threads and tasks of this process wait for a rate."""
-    from shmplane.plane.coordination import rate_claims
+def rate_waiters(plane: Any, name: str, kind: str = "r") -> int:
+    """How many threads and tasks of this process wait for a rate; for a queue (``q``) or room in it (``Q``)."""
+    from shmplane.plane.coordination import lines
 
-    known = attachment_of(plane).registry(rate_claims.Rates).parts.get(b"r:" + name.encode())
+    known = attachment_of(plane).registry(lines.Lines).parts.get(f"{kind}:{name}".encode())
     part = None if known is None else known()
     return 0 if part is None else len(part.waiters)
 

@@ -38,6 +38,7 @@ __all__ = [
     "begin",
     "contents_of",
     "describe_contents",
+    "make_slab",
     "prepare",
     "publish",
     "publish_in",
@@ -262,7 +263,7 @@ def with_slabs(attachment: Attachment, operation: Callable[[Transaction, *Ts], R
         except own(NeedSlab) as need:
             # Among what is garbage there may be a cell. Of a little each cell would be asked for in this way, every time.
             if len(attachment.garbage) < _WORTH_DRAINING or not attachment.drain():
-                _make_slab(attachment, need.nbytes)
+                make_slab(attachment, need.nbytes)
 
 
 def _publish(  # noqa: PLR0917 - an operation, called by position: this is in every put
@@ -365,7 +366,7 @@ def _row_of(tx: Transaction, attachment: Attachment, prepared: Prepared) -> int:
 # Slabs
 
 
-def _make_slab(attachment: Attachment, nbytes: int) -> None:
+def make_slab(attachment: Attachment, nbytes: int) -> None:
     """One more slab for blocks of this size."""
     creation = attachment.change(_begin_slab, attachment, nbytes)
     try:

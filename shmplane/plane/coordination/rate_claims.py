@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import math
 import time
-import weakref
-from collections import deque
 from numbers import Real
 from typing import TYPE_CHECKING, Protocol
 
@@ -23,7 +21,7 @@ from ...errors import ClosedError
 from ...manifest import NO_TICKET, cost_ns
 from ...system import own
 from ..process.reclaim import reclaim_dead
-from ..process.registry import Registry
+from .lines import LocalLine
 from .waiting import SLICE_S, settle
 
 if TYPE_CHECKING:
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
     from ..process.attachment import Attachment
     from .waiting import Closing
 
-__all__ = ["Grant", "LocalRate", "RateClaim", "Rates", "check_units"]
+__all__ = ["Grant", "RateClaim", "check_units"]
 
 #: the longest sleep of those who are not the first of their process
 _SLICE_BEHIND_S = 0.5
@@ -43,10 +41,10 @@ class Line(Protocol):
 
     _attachment: Attachment
     _closing: Closing
-    _part: LocalRate
+    _part: LocalLine
     _title: str
 
-    def _placed(self, tx: Transaction) -> LocalRate: ...
+    def _placed(self, tx: Transaction) -> LocalLine: ...
 
 
 def check_units(amount: object, what: str, *, least: str = "above 0") -> float:
@@ -57,100 +55,6 @@ def check_units(amount: object, what: str, *, least: str = "above 0") -> float:
     if not (units > 0 or (units == 0 and least != "above 0")) or units == math.inf:
         raise ValueError(f"{what} is a finite number {least}, not {amount}")
     return units
-
-
-class LocalRate:
-    """One rate in this process: shared by its limiters, and kept by them alone. Changed under the host-wide lock only."""
-
-    __slots__ = ("__weakref__", "generation", "row", "waiters")
-
-    def __init__(self) -> None:
-        self.row = self.generation = -1
-        self.waiters: deque[RateClaim] = deque()
-
-    def say_wishes(self, tx: Transaction) -> None:
-        """Show in shared memory that the rate is used, who waits, and for how much."""
-        terms = tx.rates.terms(self.row) if self.waiters else None
-        tx.rates.wish(self.row, sum(cost_ns(terms, claim.amount) for claim in self.waiters) if terms else 0)
-        tx.coordination.show_ticket(self.row, self.waiters[0].ticket if self.waiters else 0)
-
-
-class _Known(weakref.ref[LocalRate]):
-    """A rate of this process, which says that it is garbage by queueing itself. ``row``, ``generation``: where it is marked."""
-
-    __slots__ = ("generation", "name", "rates", "row")
-
-    rates: weakref.ref[Rates]
-    name: bytes
-    row: int
-    generation: int
-
-    def free(self, tx: Transaction) -> None:
-        """Nobody here uses it any more. Again: does nothing."""
-        rates = self.rates()
-        if rates is not None and rates.parts.get(self.name) is self:
-            if tx.coordination.is_current(self.row, self.generation):
-                tx.rates.forget(self.row)
-            del rates.parts[self.name]
-
-
-class Rates(Registry):
-    """What this process uses of each rate, by its key."""
-
-    def __init__(self, attachment: Attachment) -> None:
-        self.parts: dict[bytes, _Known] = {}
-        self._garbage = attachment.garbage
-
-    def part(self, name: bytes) -> LocalRate:
-        """That of a name."""
-        known = self.parts.get(name)
-        part = None if known is None else known()
-        if part is None:
-            part = LocalRate()
-            made = _Known(part, self._garbage.append)
-            made.rates, made.name, made.row, made.generation = weakref.ref(self), name, -1, -1
-            if known is not None:
-                # Its mark is ours from now on.
-                made.row, made.generation = known.row, known.generation
-            self.parts[name] = made
-        return part
-
-    def place(self, tx: Transaction, name: bytes, part: LocalRate, row: int) -> None:
-        """The rate has this row, and this process uses it."""
-        part.row, part.generation = row, tx.coordination.generation(row)
-        known = self.parts[name]
-        known.row, known.generation = part.row, part.generation
-        part.say_wishes(tx)
-
-    @property
-    def is_idle(self) -> bool:
-        return not any(part.waiters for part in self._living())
-
-    @property
-    def ends_silently(self) -> bool:
-        return not self.is_idle
-
-    def audit(self, tx: Transaction) -> None:
-        for known in list(self.parts.values()):
-            part = known()
-            if part is None:
-                known.free(tx)
-            elif tx.coordination.is_current(part.row, part.generation):
-                part.say_wishes(tx)
-
-    def begin_again_in_child(self) -> None:
-        for known in self.parts.values():
-            known.row = known.generation = -1
-        for part in self._living():
-            part.row = part.generation = -1
-            part.waiters.clear()
-
-    def end(self) -> None:
-        self.begin_again_in_child()
-        self.parts.clear()
-
-    def _living(self) -> list[LocalRate]:
-        return [part for part in [known() for known in list(self.parts.values())] if part is not None]
 
 
 class RateClaim:
@@ -228,23 +132,26 @@ class RateClaim:
         self.attachment.timer.tick()
         return tx.coordination.sequence()
 
+    def wish_ns(self, tx: Transaction, row: int) -> int:
+        """What it wishes for, for others to see."""
+        return cost_ns(tx.rates.terms(row), self.amount)
+
     def _is_late(self) -> bool:
         return self.deadline is not None and self.ready > self.deadline
 
-    def _cost_ahead(self, tx: Transaction, part: LocalRate, ahead: int) -> int:
+    def _cost_ahead(self, tx: Transaction, part: LocalLine, ahead: int) -> int:
         """What those who come before wish for, in ns. Who has a ticket knows it of its own process only."""
         if not self.ticket:
             return tx.rates.wished(part.row)
-        terms = tx.rates.terms(part.row)
-        return sum(cost_ns(terms, claim.amount) for claim in list(part.waiters)[:ahead])
+        return sum(claim.wish_ns(tx, part.row) for claim in list(part.waiters)[:ahead])
 
-    def _leave(self, tx: Transaction, part: LocalRate) -> None:
+    def _leave(self, tx: Transaction, part: LocalLine) -> None:
         """It is decided: out of the line."""
         if self.ticket:
             self._leave_line(tx, part)
         self.is_done = True
 
-    def _leave_line(self, tx: Transaction, part: LocalRate) -> None:
+    def _leave_line(self, tx: Transaction, part: LocalLine) -> None:
         part.waiters.remove(self)
         self.ticket = 0
         part.say_wishes(tx)
@@ -269,7 +176,7 @@ class Grant:
 
     __slots__ = ("_actual", "_attachment", "_due", "_generation", "_open", "_paid", "_row", "_title", "amount")
 
-    def __init__(self, attachment: Attachment, title: str, amount: float, part: LocalRate, paid: Paid) -> None:
+    def __init__(self, attachment: Attachment, title: str, amount: float, part: LocalLine, paid: Paid) -> None:
         # Not of the limiter: a grant that somebody keeps does not keep the rate in use.
         self.amount = amount
         self._attachment, self._title, self._paid = attachment, title, paid

@@ -17,7 +17,8 @@ from ...names import check_block_name
 from ...system import own
 from ..process.patience import is_in_event_loop, patience
 from ..process.reclaim import reclaim_dead
-from .rate_claims import Grant, LocalRate, RateClaim, Rates, check_units
+from .lines import Lines, LocalLine
+from .rate_claims import Grant, RateClaim, check_units
 from .waiting import check_timeout, settle, wait_for, wait_for_async
 
 if TYPE_CHECKING:
@@ -72,8 +73,8 @@ class RateLimiter:
         self._attachment, self._terms, self._closing = attachment, terms, closing
         self._key = b"r:" + check_block_name(name)
         self._title = f"rate {name!r} of plane {attachment.name!r}"
-        self._rates = attachment.registry(Rates)
-        self._part = LocalRate()  # the process's one is found with the first look
+        self._lines = attachment.registry(Lines)
+        self._part = LocalLine()  # the process's one is found with the first look
         self._is_checked = False
 
     # Taking
@@ -231,8 +232,8 @@ class RateLimiter:
                 )
             )
         # Not before: what is garbage has been freed by now, so an earlier limiter of ours does not count as in use.
-        self._part = self._rates.part(self._key)
-        self._rates.place(tx, self._key, self._part, row)
+        self._part = self._lines.part(self._key)
+        self._lines.place(tx, self._key, self._part, row)
         self._is_checked = True
 
     def _open_row(self, tx: Transaction) -> int:
@@ -243,14 +244,14 @@ class RateLimiter:
                 raise
             return tx.rates.open(self._key, self._terms)
 
-    def _placed(self, tx: Transaction) -> LocalRate:
+    def _placed(self, tx: Transaction) -> LocalLine:
         """This process's part, with a row that stands for this rate."""
         if not self._is_checked:
             self._check(tx)
         part = self._part
         if not tx.coordination.is_current(part.row, part.generation):
             tx.coordination.back_rows()
-            self._rates.place(tx, self._key, part, self._open_row(tx))  # in a forked child
+            self._lines.place(tx, self._key, part, self._open_row(tx))  # in a forked child
         return part
 
     def __repr__(self) -> str:

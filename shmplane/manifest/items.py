@@ -1,0 +1,200 @@
+"""Queues: anonymous blocks in an order, each waiting, taken by a living process, or gone.
+
+An item's owner word says which queue it is in and who has taken it. Putting it in is one store, as are taking it, putting it
+back and ending it, so a kill between any two leaves an item that waits or is gone. The facts are this word and the item's
+number; chains and counts are derived. What a dead process had taken waits again, before what is younger.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from .coordination import NO_TICKET, PASSED_OVER, PASSED_OVER_AFTER_NS
+from .states import LIVE, QUEUED, queue_of, queued_in, taker_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .coordination import Coordination
+    from .store import Manifest
+
+__all__ = ["Items"]
+
+_clock = time.monotonic_ns
+
+
+class Items:
+    """Everything here runs under the lock. Queues are rows of the table of semaphores; ``permits`` is how many items fit."""
+
+    def __init__(self, manifest: Manifest, coordination: Coordination) -> None:
+        self._manifest, self._coordination = manifest, coordination
+        self._blocks, self._queues = manifest.blocks, manifest.semaphores
+
+    # Queues
+
+    def open(self, name: bytes, maxsize: int) -> int:
+        """The row of a queue, made when it is missing; one that is empty and that no process uses takes the new size."""
+        queues, row = self._queues, self._coordination.find(name)
+        if row < 0:
+            row = self._coordination.new_row(name)
+            queues.first[row] = queues.last[row] = queues.items[row] = 0
+            queues.numbered[row] = 1
+            queues.freed[row] = _clock()
+            queues.permits[row] = maxsize
+            queues.state[row] = 1
+        elif queues.permits[row] != maxsize and not self._coordination.is_used(row):
+            queues.permits[row] = maxsize
+        return row
+
+    def maxsize(self, queue: int) -> int:
+        """How many items fit; 0: any number."""
+        return self._queues.permits[queue]
+
+    def count(self, queue: int) -> int:
+        """How many items wait."""
+        return self._queues.items[queue]
+
+    def room(self, queue: int) -> int:
+        """How many more fit."""
+        maxsize = self._queues.permits[queue]
+        return maxsize - self._queues.items[queue] if maxsize else NO_TICKET
+
+    def first(self, queue: int) -> int:
+        """The block row of the next item; -1: none waits."""
+        return self._queues.first[queue] - 1
+
+    def is_turn(self, row: int, ticket: int, ahead: int, free: int) -> bool:
+        """Whether somebody in line, or with ``NO_TICKET``, can go on when there is enough for ``free`` of them.
+
+        Args:
+            ahead: how many wait before us inside this process.
+        """
+        ours = self._coordination.slot
+        slow = [its for slot, _, its in self._coordination.rows() if slot != ours and 0 < its[row] < ticket]
+        if free <= 0:
+            return False
+        before = ahead + len(slow)
+        if before >= free and before >= free + (_clock() - self._queues.freed[row]) // PASSED_OVER_AFTER_NS:
+            return False
+        if before >= free:
+            for tickets in slow:
+                tickets[row] |= PASSED_OVER
+        return True
+
+    # Items
+
+    def add(self, queue: int, row: int) -> None:
+        """A live block that we lease is the queue's youngest item from now on."""
+        queues, blocks = self._queues, self._blocks
+        number = queues.numbered[queue] + 1
+        queues.numbered[queue] = number
+        blocks.rank[row], blocks.cost[row] = number, 0
+        blocks.owner[row] = queued_in(queue)
+        self._link(queue, row)
+        self._coordination.offer(queue)
+
+    def take(self, queue: int, row: int) -> int:
+        """An item that waits is ours until ``put_back`` or ``end``; how often it was taken by now."""
+        self._blocks.cost[row] += 1
+        self._blocks.owner[row] = queued_in(queue, self._coordination.slot)
+        self._unlink(queue, row)
+        return self._blocks.cost[row]
+
+    def remove(self, queue: int, row: int) -> None:
+        """An item that waits, and that we lease, is none any more."""
+        self._blocks.owner[row] = 0
+        self._unlink(queue, row)
+
+    def is_ours(self, row: int) -> bool:
+        """Whether this process has taken it."""
+        return taker_of(self._blocks.owner[row]) == self._coordination.slot
+
+    def put_back(self, queue: int, row: int) -> None:
+        """It waits again, where it was; a block that we lease, or an item that was taken."""
+        self._blocks.owner[row] = queued_in(queue)
+        self._link(queue, row)
+        self._coordination.offer(queue)
+
+    def queue_of(self, row: int) -> int:
+        """The row of the queue that it was taken from."""
+        return queue_of(self._blocks.owner[row])
+
+    def is_waiting(self, row: int) -> bool:
+        """Whether it is an item that nobody has taken."""
+        owner = self._blocks.owner[row]
+        return owner >= QUEUED and taker_of(owner) < 0
+
+    def end(self, row: int) -> None:
+        """What was taken is done. Whoever calls it frees the block."""
+        self._blocks.owner[row] = 0
+
+    def taken_by(self, slot: int) -> list[int]:
+        """Block rows of the items that a process has taken."""
+        owners = self._blocks.owner[: self._manifest.blocks_high].tolist()
+        return [row for row, owner in enumerate(owners) if owner >= QUEUED and taker_of(owner) == slot]
+
+    def put_back_all(self, slot: int) -> None:
+        """What a dead process had taken waits again."""
+        for row in self.taken_by(slot):
+            self.put_back(queue_of(self._blocks.owner[row]), row)
+
+    # Derived
+
+    def _link(self, queue: int, row: int) -> None:
+        """Into the chain, behind all with lower numbers; most often at one of its ends."""
+        blocks, queues = self._blocks, self._queues
+        number, after = blocks.rank[row], 0
+        before = queues.last[queue]
+        if before and blocks.rank[before - 1] > number:
+            before, after = 0, queues.first[queue]
+            while after and blocks.rank[after - 1] < number:
+                before, after = after, blocks.after[after - 1]
+        blocks.before[row], blocks.after[row] = before, after
+        if before:
+            blocks.after[before - 1] = row + 1
+        else:
+            queues.first[queue] = row + 1
+        if after:
+            blocks.before[after - 1] = row + 1
+        else:
+            queues.last[queue] = row + 1
+        queues.items[queue] += 1
+
+    def _unlink(self, queue: int, row: int) -> None:
+        blocks, queues = self._blocks, self._queues
+        before, after = blocks.before[row], blocks.after[row]
+        if before:
+            blocks.after[before - 1] = after
+        else:
+            queues.first[queue] = after
+        if after:
+            blocks.before[after - 1] = before
+        else:
+            queues.last[queue] = before
+        blocks.before[row] = blocks.after[row] = 0
+        queues.items[queue] -= 1
+
+    def rebuild(self, living: Iterable[int], alive: set[int]) -> None:
+        """Chains and counts anew, from the facts; what the dead had taken waits."""
+        blocks, queues, high = self._blocks, self._queues, self._manifest.semaphores_high
+        for row in range(high):
+            if queues.items[row] or queues.first[row] or queues.last[row]:
+                queues.first[row] = queues.last[row] = queues.items[row] = 0
+        waiting: dict[int, list[tuple[int, int]]] = {}
+        for row in living:
+            owner = blocks.owner[row]
+            queue, taker = queue_of(owner), taker_of(owner)
+            if owner < QUEUED or blocks.state[row] != LIVE:
+                continue
+            if not (0 <= queue < high and queues.numbered[queue]):
+                blocks.owner[row] = 0  # somebody wrote over it: it is in no queue
+            elif taker not in alive:
+                waiting.setdefault(queue, []).append((blocks.rank[row], row))
+        for queue, items in waiting.items():
+            for number, row in sorted(items):
+                if blocks.owner[row] != queued_in(queue):
+                    blocks.owner[row] = queued_in(queue)
+                self._link(queue, row)
+                queues.numbered[queue] = max(queues.numbered[queue], number)
+            self._coordination.offer(queue)
