@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from . import connections as connections
     from . import scopes as scopes
     from .cache import Cache, CacheStatistics, TierStatistics
+    from .codecs import Records
     from .connections import (
         AsyncConnectionPool,
         ConnectionPool,
@@ -72,6 +73,7 @@ __version__ = "0.1.0"
 #: where names come from that are loaded when they are first used
 _HOMES = {
     "cache": "Cache CacheStatistics TierStatistics",
+    "codecs": "Records",
     "connections": "AsyncConnectionPool ConnectionPool Histogram Measurement PoolStatistics",
     "executor": "ExecutorStatistics ProcessPoolExecutor",
     "files": "BufferPool BufferPoolStatistics MappedFile PooledBuffer map_file",
@@ -94,7 +96,7 @@ __all__ = [
     "ItemTooLarge", "JsonDraft", "Layout", "LockTimeout", "map_file", "MappedFile", "Measurement", "Metrics",
     "OpenResource", "Plane", "PlaneCorrupt", "PlaneFull", "PlaneMismatch", "PlaneNotFound",
     "PlaneSecurityError", "PlaneStatistics", "PoolClosed", "PooledBuffer", "PoolStatistics", "PoolTimeout",
-    "ProcessPoolExecutor", "PullFailed", "Queue", "RateLimiter", "Reclaimed", "Scope", "Semaphore",
+    "ProcessPoolExecutor", "PullFailed", "Queue", "RateLimiter", "Reclaimed", "Records", "Scope", "Semaphore",
     "SemaphoreInfo", "ShmplaneError", "StaleHandle", "TableDraft", "TierStatistics", "TooManyWaiters",
     "TreeDraft", "UnsafeCodec", "UnsupportedPlatform", "UnsupportedValue", "__version__", "Watch",
 ]  # fmt: skip

@@ -43,6 +43,7 @@ from .kinds import (
     tree_over,
 )
 from .raw import EncodedBytes, open_body
+from .records import Records, grown_records
 from .rows import TableForm, align_rows, form_of
 from .table import check_origin, check_table, encode_table, find_columns, nbytes_of, parse_schema
 from .tree import encode_tree
@@ -50,10 +51,11 @@ from .tree import encode_tree
 __all__ = [
     "align_column", "align_rows", "array_over", "as_kind", "AS_KINDS", "as_table", "as_tensors", "check_as",
     "check_composition", "check_labels", "check_origin", "check_table", "check_values", "Codec", "CODECS",
-    "column_to_arrow", "Composition", "composition_of", "decode_document", "describe", "describe_array",
-    "Description", "encode", "encode_by_rank", "encode_rows", "encode_table", "encode_tree", "Encoded",
-    "EncodedBytes", "find_columns", "flatten", "form_of", "gather_rows", "grow_array", "is_composed", "join_chunks",
-    "KINDS", "labels_of", "Memory", "memory_behind", "metadata_with", "nbytes_of", "open_body", "open_table",
-    "pack_composition", "parse_schema", "Part", "Piece", "present", "read_pieces", "room_in", "seal", "Sink",
-    "SMALL_DOCUMENT_NBYTES", "TableForm", "TableStream", "title_of", "tree_over", "unseal",
+    "column_to_arrow", "Composition", "composition_of", "corrupt", "decode_document", "describe",
+    "describe_array", "Description", "encode", "encode_by_rank", "encode_rows", "encode_table", "encode_tree",
+    "Encoded", "EncodedBytes", "find_columns", "flatten", "form_of", "gather_rows", "grow_array",
+    "grown_records", "is_composed", "join_chunks", "KINDS", "labels_of", "Memory", "memory_behind",
+    "metadata_with", "nbytes_of", "open_body", "open_table", "pack_composition", "parse_schema", "Part",
+    "Piece", "present", "read_pieces", "Records", "room_in", "seal", "Sink", "SMALL_DOCUMENT_NBYTES",
+    "TableForm", "TableStream", "title_of", "tree_over", "unseal",
 ]  # fmt: skip

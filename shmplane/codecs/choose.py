@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UnsupportedValue
 from ..system import own
-from . import array, batches, document, origin, raw
+from . import array, batches, document, origin, raw, records
 from .base import CAN_STORE
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ def _encode_by_rank(value: Any) -> Encoded:
         return encoded
     if _is_of(value, "numpy", "ndarray", "generic"):
         return array.encode_array_like(value)
+    if isinstance(value, (records.Records, records.RecordsView)):
+        return records.EncodedRecords(records.Records(value) if isinstance(value, records.RecordsView) else value)
     if isinstance(value, (dict, list, tuple)) or document.is_text_or_number(value):
         return _encode_json_or_tree(value)
     if _exports_arrow(value):

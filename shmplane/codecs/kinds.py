@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import ShmplaneError, UnsupportedValue
 from ..system import own
-from . import array, composed, convert, document, origin, pickled, raw, table
+from . import array, composed, convert, document, origin, pickled, raw, records, table
 from .base import CAN_STORE
 from .choose import (
     encode_by_rank,
@@ -167,6 +167,14 @@ CODECS = Codecs(
             {"python": _tree_as_python},
             _tensors_of_tree,
         ),
+        Codec(
+            "records",
+            records.encode_records,
+            records.open_records,
+            records.present_records,
+            lambda frame: Description("records", (records.count_of(frame),)),
+            {"python": records.records_as_python},
+        ),
     )
 )
 KINDS = tuple(CODECS)
@@ -199,7 +207,7 @@ def encode_rows(rows: Any) -> Encoded:
     """Describe rows that begin an array, when they are one by the order of the contract, or else a table."""
     if not isinstance(rows, (dict, list, tuple, str, bytes)):
         encoded = encode(rows)
-        if encoded.kind == "table" or (encoded.kind == "array" and array.parse_shape(encoded.frame)[0]):
+        if encoded.kind in {"table", "records"} or (encoded.kind == "array" and array.parse_shape(encoded.frame)[0]):
             return encoded
     return encode(rows_from(rows), "table")
 

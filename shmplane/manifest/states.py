@@ -33,7 +33,7 @@ SEGMENT_STATES = {FREE: "free", MAKING: "making", USED: "used", WARM: "warm", DO
 PLACES = {IN_MEMORY: "memory", SPILLED: "spill"}
 
 #: "pages" are what edits of arrays changed: they have no name, and only other blocks show them
-KINDS = {1: "array", 2: "table", 3: "bytes", 4: "json", 5: "pickle", 6: "mutable", 7: "pages", 8: "tree"}
+KINDS = {1: "array", 2: "table", 3: "bytes", 4: "json", 5: "pickle", 6: "mutable", 7: "pages", 8: "tree", 9: "records"}
 KIND_CODES = {name: code for code, name in KINDS.items()}
 #: which codec reads the bytes of a kind
 CODECS = {code: "array" if name == "mutable" else name for code, name in KINDS.items()}

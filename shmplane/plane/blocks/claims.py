@@ -157,6 +157,12 @@ class Lease:
             self._root = weakref.ref(known)
         return known
 
+    def handle(self) -> Any:
+        """The block as a handle, which pickles: for views that travel as one."""
+        from .block import Block
+
+        return Block(self)
+
     def revive(self, frame: bytes, mapping: Mapping | None) -> Any:
         """The root, with what an earlier lease of the same block has found out already."""
         self.known_frame = frame

@@ -12,6 +12,7 @@ rows are added alone and a later append merges them. (``array_appending`` has th
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ...codecs import (
@@ -22,7 +23,9 @@ from ...codecs import (
     encode_table,
     form_of,
     gather_rows,
+    grown_records,
     nbytes_of,
+    open_body,
 )
 from ...errors import Conflict, UnsupportedValue
 from ...manifest import KINDS, MAX_REFERENCES, SMALL_NBYTES
@@ -63,6 +66,8 @@ _COMBINED_NBYTES = 8 << 20
 def append_rows(attachment: Attachment, name: str, rows: Any) -> Lease:
     """Add rows to the table or array of that name, or create it; the lease on the new version."""
     encoded_name, rows = check_block_name(name), gather_rows(rows)  # what is read once cannot begin again
+    if isinstance(rows, Iterator):
+        rows = list(rows)
     for attempts in itertools.count():
         # Each turn finds another block there than the one before: made, deleted or of another schema meanwhile.
         found = attachment.look(lease_current, attachment, encoded_name)
@@ -86,9 +91,11 @@ def _append(base: Lease, name: bytes, rows: Any) -> Lease | None:
     kind = KINDS[base.facts.kind]
     if kind == "array":
         return append_to_array(base, name, rows)
+    if kind == "records":
+        return _append_records(base, name, rows)
     if kind != "table":
         raise UnsupportedValue(
-            f"append adds rows to a table or an array; block {name.decode()!r} is of kind {kind}", kind=kind
+            f"append adds rows to a table or an array, and records to records; block {name.decode()!r} is of kind {kind}", kind=kind
         )
     version = TableVersion(base)
     form = form_of(version.said)
@@ -106,6 +113,16 @@ def _append(base: Lease, name: bytes, rows: Any) -> Lease | None:
         return _append_wide(version, name, encoded, table.num_rows)
     attachment = base.attachment
     return retry_after_reclaim(attachment, _add, attachment, name, form, encoded, table.num_rows)
+
+
+def _append_records(base: Lease, name: bytes, values: Any) -> Lease | None:
+    """All is written again: records lie in one block, one behind the other."""
+    base.open()
+    encoded = grown_records(base.frame(), open_body(base), values)
+    try:
+        return store(base.attachment, Target(name, base=base.facts.row), contents_of(encoded), encoded)
+    except own(Conflict):
+        return None
 
 
 # Merging

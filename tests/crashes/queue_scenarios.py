@@ -1,0 +1,112 @@
+"""Queues, as scenarios: each item waits, is taken by a living process, or is gone, and each is there once."""
+
+from __future__ import annotations
+
+import gc
+import queue
+from typing import Any
+
+from tests.support.crashing import Scenario, World
+from tests.support.inside import processes_in_line, rate_waiters
+
+SMALL, LARGE = b"a" * 500, b"A" * 100_000
+OLD = [b"first" * 10, b"second" * 10]
+NAME = "used"
+
+
+def _queue(world: World, maxsize: int = 0) -> Any:
+    return world.plane.queue(NAME, maxsize)
+
+
+def _fill(world: World, values: list[bytes] = OLD, maxsize: int = 0) -> None:
+    _drain(world, world.scratch.pop("maxsize", 0))
+    gc.collect()
+    world.plane.gc()
+    items = _queue(world, maxsize)
+    world.scratch["maxsize"] = maxsize
+    for value in values:
+        items.put(value)
+
+
+def _drain(world: World, maxsize: int) -> list[bytes]:
+    items, found = _queue(world, maxsize), []
+    while True:
+        try:
+            found.append(bytes(items.get(0)))
+        except queue.Empty:
+            return found
+
+
+def _has(*allowed: list[bytes]) -> Any:
+    """Such items in that order; the last of them when it was finished. Nobody stands in line, and nothing stays."""
+
+    def check(world: World, finished: bool) -> list[str]:
+        world.plane.gc()
+        lines = [processes_in_line(world.plane, f"{kind}:{NAME}") + rate_waiters(world.plane, NAME, kind) for kind in "qQ"]
+        found = _drain(world, world.scratch.get("maxsize", 0))
+        gc.collect()
+        fits = found in (allowed[-1:] if finished else allowed)
+        problems = [] if fits else [f"items {[value[:6] for value in found]}, finished={finished}"]
+        return problems + ([f"{lines} in line"] if any(lines) else [])
+
+    return check
+
+
+def _put(value: bytes) -> Any:
+    return lambda world, items: items.put(value)
+
+
+def _get(world: World, items: Any) -> Any:
+    return items.get(5)
+
+
+def _work(world: World, items: Any) -> None:
+    with items.lease(5):
+        pass
+
+
+class _Failed(Exception):
+    """What leaves a block."""
+
+
+def _fail(world: World, items: Any) -> None:
+    try:
+        with items.lease(5):
+            raise _Failed
+    except _Failed:
+        pass
+
+
+def _get_in_vain(world: World, items: Any) -> None:
+    try:
+        items.get(0.002)
+    except queue.Empty:
+        pass
+
+
+def _put_in_vain(world: World, items: Any) -> None:
+    try:
+        items.put(SMALL, 0.002)
+    except queue.Full:
+        pass
+
+
+def _lease(world: World) -> Any:
+    return _queue(world).lease(5)
+
+
+QUEUE_SCENARIOS = [
+    Scenario("put a small item", _put(SMALL), begin=_queue, arrange=_fill, inspect=_has(OLD, [*OLD, SMALL])),
+    Scenario("put a large item", _put(LARGE), begin=_queue, arrange=_fill, inspect=_has(OLD, [*OLD, LARGE])),
+    Scenario("get an item", _get, begin=_queue, arrange=_fill, inspect=_has(OLD, OLD[1:])),
+    Scenario("lease an item and be done", _work, begin=_queue, arrange=_fill, inspect=_has(OLD, OLD[1:])),
+    Scenario("lease an item and fail", _fail, begin=_queue, arrange=_fill, inspect=_has(OLD)),
+    Scenario("be killed over an item", lambda world, item: item.value(), begin=_lease, arrange=_fill, inspect=_has(OLD)),
+    Scenario("be done with an item", lambda world, item: item.done(), begin=_lease, arrange=_fill,
+             inspect=_has(OLD, OLD[1:])),
+    Scenario("put an item back", lambda world, item: item.put_back(), begin=_lease, arrange=_fill, inspect=_has(OLD)),
+    Scenario("wait for an item in vain", _get_in_vain, begin=_queue, arrange=lambda world: _fill(world, []),
+             inspect=_has([])),
+    Scenario("wait for room in vain", _put_in_vain, begin=lambda world: _queue(world, 2),
+             arrange=lambda world: _fill(world, OLD, 2), inspect=_has(OLD)),
+]  # fmt: skip
