@@ -35,9 +35,7 @@ def _grant(scale: Scale, plane: shmplane.Plane) -> Row:
 # Queues: as many as are asked for are put here, and taken by another process, which says when it has the last one
 
 
-def _through_queue(
-    scale: Scale, plane: shmplane.Plane, what: str, value: Any, number: int, *, target: float
-) -> Row:
+def _through_queue(scale: Scale, plane: shmplane.Plane, what: str, value: Any, number: int, *, target: float) -> Row:
     context = multiprocessing.get_context("fork")
     ours, theirs = plane.queue(what), context.Queue()
     taken = context.Semaphore(0)
@@ -56,7 +54,9 @@ def _through_queue(
             taker.join(10)
         theirs.cancel_join_thread()
         theirs.close()
-    return compare(what, times, target=target, baseline="multiprocessing.Queue", note=f"{number:,} from process to process")
+    return compare(
+        what, times, target=target, baseline="multiprocessing.Queue", note=f"{number:,} from process to process"
+    )
 
 
 def _put_all(put: Callable[[Any], Any], value: Any, taken: Any, number: int) -> Callable[[], None]:

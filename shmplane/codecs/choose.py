@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UnsupportedValue
 from ..system import own
-from . import array, batches, document, origin, raw, records
+from . import array, batches, document, origin, raw
 from .base import CAN_STORE
 
 if TYPE_CHECKING:
@@ -42,13 +42,11 @@ def encode_by_rank(value: Any) -> Encoded:
 
 
 def _encode_by_rank(value: Any) -> Encoded:
-    encoded = _encode_table(value)
+    encoded = _encode_table(value) or _encode_itself(value)
     if encoded is not None:
         return encoded
     if _is_of(value, "numpy", "ndarray", "generic"):
         return array.encode_array_like(value)
-    if isinstance(value, (records.Records, records.RecordsView)):
-        return records.EncodedRecords(records.Records(value) if isinstance(value, records.RecordsView) else value)
     if isinstance(value, (dict, list, tuple)) or document.is_text_or_number(value):
         return _encode_json_or_tree(value)
     if _exports_arrow(value):
@@ -58,6 +56,12 @@ def _encode_by_rank(value: Any) -> Encoded:
     if _exports_buffer(value):
         return raw.encode_buffer(value)
     raise UnsupportedValue(f"{type(value).__name__} cannot be stored. {CAN_STORE}", type=type(value).__name__)
+
+
+def _encode_itself(value: Any) -> Encoded | None:
+    """What knows how it is stored, such as ``Records``."""
+    describe = getattr(type(value), "__shmplane_encode__", None)
+    return None if describe is None else describe(value)
 
 
 def _encode_json_or_tree(value: Any) -> Encoded:

@@ -22,6 +22,7 @@ from ..system import own
 from . import array, document, raw
 from .base import CAN_STORE
 from .borrow import borrow_bytes
+from .choose import encode_by_rank
 from .envelope import corrupt, seal, unseal
 
 if TYPE_CHECKING:
@@ -84,35 +85,37 @@ class Records:
     def __repr__(self) -> str:
         return f"<{len(self):,} records, {self._end:,} B>"
 
+    def __shmplane_encode__(self) -> EncodedRecords:
+        return EncodedRecords(self)
+
     def _add_batch(self, batch: list[Any]) -> None:
         try:
             are_json = document.is_document(batch, document.is_text_or_number)
         except own(UnsupportedValue):
             are_json = False  # one by one, so that it says which
-        for value in batch:
-            if are_json:
-                self._add_text(document.dump(value, value))
-            else:
-                self._add_value(value)
+        add = self._add_document if are_json else self._add_value
+        try:
+            for value in batch:
+                add(value)
+        except own(UnsupportedValue) as error:
+            raise UnsupportedValue(f"record {len(self):,}: {error}", **error.facts, record=len(self)) from error
+
+    def _add_document(self, value: Any) -> None:
+        self._add_text(document.dump(value, value))
 
     def _add_text(self, text: bytes) -> None:
         self._entries.append(_ENTRY.pack(self._end, _JSON | _checked(len(text)) << _NBYTES_AT))
         self._append(text)
 
     def _add_value(self, value: Any) -> None:
-        from .choose import encode_by_rank
-
-        try:
-            encoded = encode_by_rank(value)
-            code = _KINDS.get(encoded.kind)
-            if code is None:
-                raise UnsupportedValue(f"a value of kind {encoded.kind!r} cannot be a record. {CAN_STORE}")
-            if code == _JSON:
-                self._add_text(bytes(encoded.whole or b""))
-            else:
-                self._add_encoded(code, encoded)
-        except own(UnsupportedValue) as error:
-            raise UnsupportedValue(f"record {len(self):,}: {error}", **error.facts, record=len(self)) from error
+        encoded = encode_by_rank(value)
+        code = _KINDS.get(encoded.kind)
+        if code is None:
+            raise UnsupportedValue(f"a value of kind {encoded.kind!r} cannot be a record. {CAN_STORE}")
+        if code == _JSON:
+            self._add_text(bytes(encoded.whole or b""))
+        else:
+            self._add_encoded(code, encoded)
 
     def _add_encoded(self, code: int, encoded: Encoded) -> None:
         nbytes, frame = _checked(encoded.nbytes), encoded.frame
@@ -181,9 +184,7 @@ class EncodedRecords:
 
 def encode_records(value: Any) -> EncodedRecords | None:
     """Describe records, also those that were read; None for anything else."""
-    if isinstance(value, RecordsView):
-        value = Records(value)
-    return EncodedRecords(value) if isinstance(value, Records) else None
+    return value.__shmplane_encode__() if isinstance(value, (Records, RecordsView)) else None
 
 
 def grown_records(frame: bytes, body: memoryview, values: Iterable[Any]) -> EncodedRecords:
@@ -295,10 +296,7 @@ class RecordsView(Sequence[Any]):
         if start > room - nbytes or room < nbytes:
             corrupt(f"its index claims a record of {nbytes:,} bytes at {start:,}")
         if code == _JSON:
-            try:
-                return json.loads(self._bytes[start : start + nbytes].tobytes())
-            except own(ValueError, RecursionError) as error:
-                corrupt(f"record {row:,} is no JSON", error)
+            return _decoded(self._bytes[start : start + nbytes].tobytes())
         return self._open(code, start, nbytes, frame_nbytes=word >> _FRAME_AT & _LARGEST_FRAME)
 
     def _open(self, code: int, start: int, nbytes: int, *, frame_nbytes: int) -> Any:
@@ -307,16 +305,16 @@ class RecordsView(Sequence[Any]):
             corrupt(f"its index claims a description of {frame_nbytes:,} bytes at {end:,}")
         frame = self._bytes[end : end + frame_nbytes].tobytes()
         memory = _RecordMemory(self._root.memory.address + start, nbytes, self._root)
-        kind = _NAMES.get(code)
+        kind = _NAMES.get(code, "none")
         if kind == "array":
             return array.present_array(array.open_array(frame, memory))
         if kind == "bytes":
             return raw.present_bytes(raw.open_bytes(frame, memory))
-        if kind == "tree":
-            from .tree_reading import open_tree, present_tree
+        if kind != "tree":
+            corrupt(f"its index claims a record of kind {code}")
+        from .tree_reading import open_tree, present_tree
 
-            return present_tree(open_tree(frame, memory))
-        corrupt(f"its index claims a record of kind {code}")
+        return present_tree(open_tree(frame, memory))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, (RecordsView, list, tuple)):
@@ -325,12 +323,24 @@ class RecordsView(Sequence[Any]):
 
     __hash__ = None  # type: ignore[assignment]
 
+    def __shmplane_encode__(self) -> EncodedRecords:
+        return EncodedRecords(Records(self))
+
     def __reduce__(self) -> tuple[Any, ...]:
-        lease: Any = self._root.memory.lease
-        return _reopen, (lease.handle(), self._rows)
+        handle = getattr(self._root.memory.lease, "handle", None)
+        if handle is None:  # of no plane: shown from a file of a cache
+            return list, (list(self),)
+        return _reopen, (handle(), self._rows)
 
     def __repr__(self) -> str:
         return f"<{len(self):,} records>"
+
+
+def _decoded(text: bytes) -> Any:
+    try:
+        return json.loads(text)
+    except own(ValueError, RecursionError) as error:
+        corrupt("a record of it is no JSON", error)
 
 
 def _reopen(handle: Any, rows: range) -> RecordsView:

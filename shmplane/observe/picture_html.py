@@ -31,6 +31,7 @@ _KINDS = {
     "array": ("A", "#3f73ad"),
     "table": ("T", "#2f855a"),
     "tree": ("R", "#5a62c4"),
+    "records": ("L", "#7a5a8c"),
     "json": ("J", "#8457b3"),
     "bytes": ("B", "#8a6a3b"),
     "pickle": ("K", "#a0455f"),

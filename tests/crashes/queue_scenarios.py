@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import queue
 from typing import Any
@@ -42,7 +43,9 @@ def _has(*allowed: list[bytes]) -> Any:
 
     def check(world: World, finished: bool) -> list[str]:
         world.plane.gc()
-        lines = [processes_in_line(world.plane, f"{kind}:{NAME}") + rate_waiters(world.plane, NAME, kind) for kind in "qQ"]
+        lines = [
+            processes_in_line(world.plane, f"{kind}:{NAME}") + rate_waiters(world.plane, NAME, kind) for kind in "qQ"
+        ]
         found = _drain(world, world.scratch.get("maxsize", 0))
         gc.collect()
         fits = found in (allowed[-1:] if finished else allowed)
@@ -78,17 +81,13 @@ def _fail(world: World, items: Any) -> None:
 
 
 def _get_in_vain(world: World, items: Any) -> None:
-    try:
+    with contextlib.suppress(queue.Empty):
         items.get(0.002)
-    except queue.Empty:
-        pass
 
 
 def _put_in_vain(world: World, items: Any) -> None:
-    try:
+    with contextlib.suppress(queue.Full):
         items.put(SMALL, 0.002)
-    except queue.Full:
-        pass
 
 
 def _lease(world: World) -> Any:

@@ -115,7 +115,7 @@ def _open_new(world: World, context: Any) -> None:
 def _new_terms_are_taken(world: World, finished: bool) -> list[str]:
     """The dead one does not use it any more."""
     rate = world.plane.rate("new", 2e6, per=1.0)
-    problems = [] if rate.limit == 2e6 and rate.acquire(3, timeout=5) else ["a rate of a dead process"]
+    problems = [] if rate.limit == 2e6 and rate.acquire(3, timeout=5).amount == 3 else ["a rate of a dead process"]
     del rate
     world.plane.gc()
     world.plane.rate("new", 1e6, per=1.0)

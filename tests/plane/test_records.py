@@ -15,7 +15,11 @@ import shmplane
 from tests.support.processes import run_in_child
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=5,
 )
@@ -156,5 +160,5 @@ def test_a_value_that_is_no_record_is_refused_by_its_number(value: Any) -> None:
 
 
 def test_nested_records_are_refused() -> None:
-    with pytest.raises(shmplane.UnsupportedValue, match="record 0.*cannot be a record"):
+    with pytest.raises(shmplane.UnsupportedValue, match=r"record 0.*cannot be a record"):
         shmplane.Records([shmplane.Records([1])])

@@ -17,7 +17,7 @@ from shmplane.manifest import CELL_NBYTES, CREATING, DOOMED, FREE, LIVE, MAKING,
 from tests.support.inside import creations_of, directory_of, look, slot_of, spill_of, token_of
 
 _ROW = 2**24 - 1
-_KEPT = 2**32
+_KEPT, _QUEUED = 2**32, 2**33
 
 
 def faults_of(plane: Any) -> list[str]:
@@ -34,6 +34,7 @@ def _recount(tx: Any, plane: Any) -> list[str]:
         *_wrong_chains(tx),
         *_wrong_processes(tx, plane),
         *wrong_groups(tx),
+        *_wrong_queues(tx),
         *_wrong_files(tx, directory_of(plane), 0),
         *_wrong_files(tx, spill_of(plane), 1),
     ]
@@ -69,7 +70,7 @@ def _wrong_blocks(tx: Any, plane: Any) -> Iterator[str]:
         used += 1
         lingering += bool(blocks.linger[row])
         expiring += bool(blocks.until[row])
-        kept += blocks.owner[row] >= _KEPT
+        kept += _KEPT <= blocks.owner[row] < _QUEUED
         others = [column[row] - 1 for column in blocks.reference[: blocks.references[row]]]
         referenced.update(others)
         for other in others:
@@ -95,6 +96,25 @@ def _wrong_blocks(tx: Any, plane: Any) -> Iterator[str]:
         yield f"expiring is {header.expiring[0]}, there are {expiring}"
     if header.kept[0] != kept:
         yield f"kept is {header.kept[0]}, there are {kept}"
+
+
+def _wrong_queues(tx: Any) -> Iterator[str]:
+    """Chains and counts of the items that wait, beside their owner words and numbers."""
+    blocks, queues = tx.blocks, tx.manifest.semaphores
+    waiting: dict[int, list[tuple[int, int]]] = {}
+    for row in range(tx.header.blocks_high[0]):
+        owner = blocks.owner[row]
+        if blocks.state[row] == LIVE and owner >= _QUEUED and not owner >> 16 & 0xFFFF:
+            waiting.setdefault((owner & 0xFFFF) - 1, []).append((blocks.rank[row], row))
+    for queue in range(tx.header.semaphores_high[0]):
+        items = [row for _, row in sorted(waiting.pop(queue, []))]
+        chain = list(_chain(queues.first[queue], blocks.after, blocks.rows))
+        if chain != items or queues.items[queue] != len(items):
+            yield f"queue row {queue} has the items {items}, in its chain {chain}, counted {queues.items[queue]}"
+        if queues.last[queue] != (items[-1] + 1 if items else 0):
+            yield f"the youngest item of queue row {queue} is not its last one"
+    if waiting:
+        yield f"there are items of no queue: {waiting}"
 
 
 def _wrong_names(tx: Any) -> Iterator[str]:

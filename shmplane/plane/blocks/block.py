@@ -61,7 +61,7 @@ class Block:
 
     @property
     def kind(self) -> str:
-        """``array``, ``table``, ``bytes``, ``json``, ``tree`` or ``pickle``; ``mutable`` for an array without versions."""
+        """``array table bytes json tree records pickle``; ``mutable`` for an array without versions."""
         return KINDS[self._facts.kind]
 
     @property
@@ -329,3 +329,6 @@ def _count_holders(tx: Transaction, row: int, generation: int) -> int:
 
 def _lease_if_current(tx: Transaction, attachment: Attachment, row: int, generation: int) -> Lease | None:
     return claims_of(attachment).lease(tx, attachment, row) if tx.is_current(row, generation) else None
+
+
+Lease.make_handle = Block

@@ -15,7 +15,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from os import getpid
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 from zlib import crc32
 
 from ...codecs import CODECS, Part, flatten, open_body
@@ -65,6 +65,9 @@ class Lease:
         "mapping",
         "nbytes",
     )
+
+    #: makes a ``Block`` of a lease: set by that module, which is above this one
+    make_handle: ClassVar[Callable[[Lease], Any]]
 
     def __init__(self, attachment: Attachment, facts: BlockFacts) -> None:
         self.attachment: Attachment = attachment
@@ -159,9 +162,7 @@ class Lease:
 
     def handle(self) -> Any:
         """The block as a handle, which pickles: for views that travel as one."""
-        from .block import Block
-
-        return Block(self)
+        return Lease.make_handle(self)
 
     def revive(self, frame: bytes, mapping: Mapping | None) -> Any:
         """The root, with what an earlier lease of the same block has found out already."""

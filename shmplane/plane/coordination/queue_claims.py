@@ -55,28 +55,28 @@ class _Taken(Registry):
     """The items that this process has taken, by block row."""
 
     def __init__(self, attachment: Attachment) -> None:
-        self.items: dict[int, _KnownItem] = {}
+        self.known: dict[int, _KnownItem] = {}
         self.queue = attachment.garbage.append
 
     @property
     def is_idle(self) -> bool:
-        return not any(known() is not None for known in list(self.items.values()))
+        return not any(known() is not None for known in list(self.known.values()))
 
     @property
     def ends_silently(self) -> bool:
-        return bool(self.items)
+        return bool(self.known)
 
     def audit(self, tx: Transaction) -> None:
         for row in tx.items.taken_by(tx.slot):
-            known = self.items.get(row)
+            known = self.known.get(row)
             if known is None or known() is None:
                 _put_back(tx, row)
 
     def begin_again_in_child(self) -> None:
-        self.items.clear()
+        self.known.clear()
 
     def end(self) -> None:
-        self.items.clear()
+        self.known.clear()
 
 
 class _KnownItem(weakref.ref["Item"]):
@@ -91,10 +91,10 @@ class _KnownItem(weakref.ref["Item"]):
     def free(self, tx: Transaction) -> None:
         """Nobody has it any more: it waits again. Again: does nothing."""
         taken = self.taken()
-        if taken is not None and taken.items.get(self.row) is self:
+        if taken is not None and taken.known.get(self.row) is self:
             if tx.is_current(self.row, self.generation) and tx.items.is_ours(self.row):
                 _put_back(tx, self.row)
-            del taken.items[self.row]
+            del taken.known[self.row]
 
 
 def _put_back(tx: Transaction, row: int) -> None:
@@ -157,7 +157,7 @@ class Item:
             else:
                 _put_back(tx, row)
         self._due = None
-        self._attachment.registry(_Taken).items.pop(row, None)
+        self._attachment.registry(_Taken).known.pop(row, None)
 
     def __enter__(self) -> Self:
         return self
@@ -320,7 +320,7 @@ class TakeClaim(_Claim):
             taken = self.attachment.registry(_Taken)
             known = _KnownItem(item, taken.queue)
             known.row, known.generation, known.taken = row, lease.facts.generation, weakref.ref(taken)
-            taken.items[row] = known
+            taken.known[row] = known
             tx.items.take(queue, row)
             self.item = item
         else:
@@ -337,4 +337,4 @@ class TakeClaim(_Claim):
         row = lease.facts.row
         if not tx.items.is_waiting(row):
             tx.items.put_back(self.queue._row(tx), row)
-        self.attachment.registry(_Taken).items.pop(row, None)
+        self.attachment.registry(_Taken).known.pop(row, None)

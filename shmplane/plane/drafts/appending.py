@@ -95,7 +95,8 @@ def _append(base: Lease, name: bytes, rows: Any) -> Lease | None:
         return _append_records(base, name, rows)
     if kind != "table":
         raise UnsupportedValue(
-            f"append adds rows to a table or an array, and records to records; block {name.decode()!r} is of kind {kind}", kind=kind
+            f"append adds rows to a table or an array, and records to records; block {name.decode()!r} is of kind {kind}",
+            kind=kind,
         )
     version = TableVersion(base)
     form = form_of(version.said)

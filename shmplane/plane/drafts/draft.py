@@ -36,6 +36,7 @@ _DRAFTS: dict[str, type[Draft]] = {}
 _INSTEAD = {
     "mutable": "it changes in place: plane.mutable(name), guarded by plane.lock",
     "pickle": "get it, change it and put it again",
+    "records": "plane.append(name, values) adds some; for other changes put them again",
 }
 
 
