@@ -45,6 +45,8 @@ __all__ = [
 _ALIGNMENT = 64
 _CHUNK_NBYTES = 1 << 20  #: about so many bytes of small values are held in one piece
 _BATCH = 256  #: values that are looked at together
+#: as documents have it; ``json.dumps`` would make an encoder for each
+_text_of = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")).encode
 _HEAD = struct.Struct("<QQ")  #: values, and where the index begins
 _ENTRY = struct.Struct("<QQ")
 _JSON = 1
@@ -101,7 +103,11 @@ class Records:
             raise UnsupportedValue(f"record {len(self):,}: {error}", **error.facts, record=len(self)) from error
 
     def _add_document(self, value: Any) -> None:
-        self._add_text(document.dump(value, value))
+        try:
+            text = _text_of(value).encode()
+        except own(ValueError, RecursionError):
+            text = document.dump(value, value)  # which says what is wrong with it
+        self._add_text(text)
 
     def _add_text(self, text: bytes) -> None:
         self._entries.append(_ENTRY.pack(self._end, _JSON | _checked(len(text)) << _NBYTES_AT))
