@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..system import late_names
-from .cell_rate import Paid, Terms, cost_ns, is_sound
 from .coordination import NO_TICKET, Coordination, watch_bit
 from .counting import WAIT_BOUNDS, Counting, read_counters
 from .expiry import expire_all, expire_some
@@ -56,6 +55,7 @@ from .store import Manifest
 from .transaction import NeedSlab, Transaction
 
 if TYPE_CHECKING:
+    from .cell_rate import Paid, Terms, cost_ns, is_sound
     from .copying import TableCopier, TableCopy
     from .eviction import Evicted, Need, evict, evict_in_group, group_room
     from .groups import open_group
@@ -90,6 +90,7 @@ if TYPE_CHECKING:
 __getattr__ = late_names(
     __name__,
     {
+        ".cell_rate": "Paid Terms cost_ns is_sound",
         ".copying": "TableCopier TableCopy",
         ".eviction": "Evicted Need evict evict_in_group group_room",
         ".groups": "open_group",

@@ -15,15 +15,14 @@ import time
 from typing import TYPE_CHECKING
 
 from ..errors import Conflict, ShmplaneError
+from ..system import late
 from .allocation import Allocation
 from .coordination import Coordination
 from .counting import Counting
 from .freed import NOTHING, Freed
 from .index import NameIndex
-from .items import Items
 from .metering import Metering
 from .queues import EvictionQueues
-from .rates import Rates
 from .reading import Contents, Reader, not_found
 from .roots import is_needed, is_rooted
 from .states import CREATING, DEAD, FREE, KEPT, LIVE, ROW_MASK, VERSION_MASK, kept_for
@@ -31,8 +30,14 @@ from .states import CREATING, DEAD, FREE, KEPT, LIVE, ROW_MASK, VERSION_MASK, ke
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from . import items, rates
+    from .items import Items
+    from .rates import Rates
     from .segments import Place
     from .store import Manifest
+else:
+    items = late("shmplane.manifest.items")
+    rates = late("shmplane.manifest.rates")
 
 __all__ = ["NeedSlab", "Transaction"]
 
@@ -59,12 +64,28 @@ class Transaction(Reader):
         self.slot: int = -1
         self.space: Allocation = Allocation(manifest)
         self.coordination: Coordination = Coordination(manifest)
-        self.rates: Rates = Rates(manifest, self.coordination)
-        self.items: Items = Items(manifest, self.coordination)
+        self._rates: Rates | None = None
+        self._items: Items | None = None
         self.metering: Metering = Metering(manifest)
         self.counting: Counting = Counting(manifest)
         self.count_row: int = self.counting.row  #: where this process counts
         self.eviction: EvictionQueues = EvictionQueues(manifest)
+
+    @property
+    def rates(self) -> Rates:
+        """Made, and its module loaded, when it is first asked for."""
+        found = self._rates
+        if found is None:
+            found = self._rates = rates.Rates(self.manifest, self.coordination)
+        return found
+
+    @property
+    def items(self) -> Items:
+        """The items of queues, likewise."""
+        found = self._items
+        if found is None:
+            found = self._items = items.Items(self.manifest, self.coordination)
+        return found
 
     def act_for(self, slot: int) -> None:
         """Act for the process of ``slot`` from now on."""
