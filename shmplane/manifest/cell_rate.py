@@ -31,7 +31,7 @@ __all__ = [
 
 #: what a burst may cost at most: a year, which a word of nanoseconds has room for many times
 LONGEST_BURST_S = 366 * 86_400.0
-#: above all times that occur
+#: 73 years: above all times that occur, and more counts as this
 _NEVER = 1 << 61
 
 

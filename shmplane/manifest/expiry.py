@@ -49,10 +49,20 @@ def _expire(tx: Transaction, start: int, end: int) -> Freed:
         if len(due) > _MOST_NAMES_AT_ONCE:
             end = due[_MOST_NAMES_AT_ONCE]
             del due[_MOST_NAMES_AT_ONCE:]
-        parts += [tx.expire_name(row) for row in due]
+        parts += [_expire_name(tx, row) for row in due]
     if header.lingering[0]:
         waiting = [row for row, linger in enumerate(blocks.linger[start:end].tolist(), start) if linger]
         over = [row for row in waiting if blocks.state[row] == LIVE and blocks.expires[row] <= now]
         parts += [tx.free_unless_kept(row) for row in over]
     header.expiry_hand[0] = end
     return Freed.total(parts)
+
+
+def _expire_name(tx: Transaction, row: int) -> Freed:
+    """The time of the name of a live block has come. Again: does nothing more."""
+    tx.counting.expired()
+    freed = tx.drop_name(row)
+    if tx.blocks.until[row]:
+        tx.blocks.until[row] = 0
+        tx.header.expiring[0] -= 1
+    return freed

@@ -12,6 +12,7 @@ that no root reaches, likewise.
 from __future__ import annotations
 
 import time
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ..errors import Conflict, ShmplaneError
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from . import items, rates
-    from .items import Items
-    from .rates import Rates
     from .segments import Place
     from .store import Manifest
 else:
@@ -64,28 +63,20 @@ class Transaction(Reader):
         self.slot: int = -1
         self.space: Allocation = Allocation(manifest)
         self.coordination: Coordination = Coordination(manifest)
-        self._rates: Rates | None = None
-        self._items: Items | None = None
         self.metering: Metering = Metering(manifest)
         self.counting: Counting = Counting(manifest)
         self.count_row: int = self.counting.row  #: where this process counts
         self.eviction: EvictionQueues = EvictionQueues(manifest)
 
-    @property
-    def rates(self) -> Rates:
+    @cached_property
+    def rates(self) -> rates.Rates:
         """Made, and its module loaded, when it is first asked for."""
-        found = self._rates
-        if found is None:
-            found = self._rates = rates.Rates(self.manifest, self.coordination)
-        return found
+        return rates.Rates(self.manifest, self.coordination)
 
-    @property
-    def items(self) -> Items:
+    @cached_property
+    def items(self) -> items.Items:
         """The items of queues, likewise."""
-        found = self._items
-        if found is None:
-            found = self._items = items.Items(self.manifest, self.coordination)
-        return found
+        return items.Items(self.manifest, self.coordination)
 
     def act_for(self, slot: int) -> None:
         """Act for the process of ``slot`` from now on."""
@@ -414,12 +405,3 @@ class Transaction(Reader):
                 if not blocks.referenced[other] and not is_rooted(self, other):
                     pending.append(other)
         return _ONE_CELL if freed == 1 and not nbytes else Freed(blocks=freed, nbytes=nbytes)
-
-    def expire_name(self, row: int) -> Freed:
-        """The time of the name of a live block has come. Again: does nothing more."""
-        self.counting.expired()
-        freed = self.drop_name(row)
-        if self.blocks.until[row]:
-            self.blocks.until[row] = 0
-            self.header.expiring[0] -= 1
-        return freed
