@@ -139,9 +139,10 @@ def test_nothing_is_given_back_by_a_rate_that_has_been_as_good_as_new_since() ->
 def test_new_terms_leave_as_many_units_to_be_paid_for(old: Terms, new: Terms, share: float) -> None:
     rate = Rate(old)
     assert rate.try_grant(share * old.burst)
-    owed = after_new_terms(rate.arrival, rate.now, old, new) - rate.now
-    units, longest = share * old.burst, cost_ns(new, 1e300)  # 73 years, which more counts as
-    assert owed >= longest or units * (1 - 1e-9) <= owed * new.limit / new.per / NS
+    arrival = after_new_terms(rate.arrival, rate.now, old, new)
+    owed, units = arrival - rate.now, share * old.burst
+    never = cost_ns(new, 1e300)  # in 73 years, which later times count as
+    assert arrival == never or units * (1 - 1e-9) <= owed * new.limit / new.per / NS
     assert owed <= cost_ns(new, units) * (1 + 1e-9) + cost_ns(new, 1e-9 * old.limit / old.per) + 2
 
 
