@@ -63,7 +63,7 @@ __all__ = [
     "Builder", "call_in_loop", "call_in_thread", "Draft", "drop_kept", "Grant", "HotTier", "image_of",
     "is_present", "Item", "JsonDraft", "keep_for", "Lease", "lease_at", "lease_kept", "leave_at_exit",
     "loading", "MISSING", "open_shared_plane", "origin_of", "outgoing", "Plane", "PlaneStatistics", "PoolMeter",
-    "Presence", "presence_of", "private_body", "PrivateBody", "put", "put_kept", "Queue", "RateLimiter",
+    "Presence", "presence_of", "PrivateBody", "put", "put_kept", "Queue", "RateLimiter",
     "Reclaimed", "refuse_own", "remove_orphans", "removing_spill_of", "Semaphore", "SemaphoreInfo", "shown_at",
     "TableDraft", "take_kept", "TreeDraft",
 ]  # fmt: skip
