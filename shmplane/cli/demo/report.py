@@ -25,6 +25,7 @@ __all__ = ["Report", "table"]
 
 _WIDTH = 80
 _SHOWN = 8
+Shown = str | dict[str, Any] | RenderableType
 _UNITS: dict[str, Callable[[Any], str]] = {"nbytes": nbytes, "seconds": seconds}
 
 
@@ -41,22 +42,22 @@ class Report:
     def title(self, text: str) -> None:
         self._print(_text(text, "bold"))
 
-    def step(self, title: str, *shown: str | dict[str, Any] | RenderableType) -> None:
+    def step(self, title: str, /, *shown: Shown, **fields: Any) -> None:
         """What happens, and below it sentences, facts by name, tables."""
         self._steps += 1
         self._print(Text("\n").append(_text(f"{self._steps}  {title}", "bold")))
-        self.show(*shown)
+        self.show(*shown, **fields)
 
-    def show(self, *shown: str | dict[str, Any] | RenderableType) -> None:
+    def show(self, *shown: Shown, **fields: Any) -> None:
+        self.fields |= fields
         for each in shown:
             made = _facts(each) if isinstance(each, dict) else _text(each) if isinstance(each, str) else each
             self._print(Padding(made, (0, 0, 0, 3), expand=False))
 
     def promise(self, promised: str, kept: bool, /, **fields: Any) -> None:
         """Show what was promised as a fact, or as broken."""
-        self.fields |= fields
         self.holds = self.holds and kept
-        self.show(promised if kept else f"PROBLEM: not so: {promised}")
+        self.show(promised if kept else f"PROBLEM: not so: {promised}", **fields)
 
     def _print(self, shown: RenderableType) -> None:
         if not self._quiet:
@@ -69,10 +70,9 @@ class Report:
 def table(rows: Sequence[dict[str, Any]], *, width: int | None = None) -> Table:
     """Facts of several things: the first is a word, the others are figures. Of many the first are shown."""
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), width=width, header_style="underline")
-    for name in rows[0] if rows else ():
-        first = not made.columns
-        ratio = 1 if first and width else None
-        made.add_column(_text(_label(name)), justify="left" if first else "right", ratio=ratio, no_wrap=True)
+    for index, name in enumerate(rows[0] if rows else ()):
+        ratio = 1 if width and not index else None
+        made.add_column(_text(_label(name)), justify="right" if index else "left", ratio=ratio, no_wrap=True)
     for row in rows[:_SHOWN]:
         made.add_row(*(_text(_told(name, value)) for name, value in row.items()))
     if len(rows) > _SHOWN:
@@ -96,12 +96,11 @@ def _label(name: str) -> str:
 def _told(name: str, value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(
-            _told(part, of) if part in _UNITS else f"{_label(part)} {_told(part, of)}" for part, of in value.items()
+            f"{'' if part in _UNITS else _label(part)} {_told(part, of)}".lstrip() for part, of in value.items()
         )
     if isinstance(value, list):
         return ", then ".join(_told(name, one) for one in value)
-    unit = _UNITS.get(name.rpartition("_")[2], str)
-    return unit(value)
+    return _UNITS.get(name.rpartition("_")[2], str)(value)
 
 
 def _text(text: str, style: str = "") -> Text:

@@ -6,14 +6,14 @@ the benchmarks are elsewhere.
 
 from __future__ import annotations
 
-import os
 import secrets
 import signal
-import statistics
 import sys
 from concurrent.futures.process import BrokenProcessPool
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import disk_usage
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from rich.columns import Columns
@@ -24,80 +24,56 @@ from ...plane import Plane
 from ...scopes import Scope
 from ..exits import OK, PROBLEMS, Failed
 from . import workers
-from .change import append_rows, edit_one_row
-from .crash import kill_in_the_middle
 from .data import Data, find_data, load
-from .questions import Answer, agree, choose_questions, merge, partial_answer, row_count, shape_of
+from .questions import agree, as_rows, buffers_of, choose_questions, merge, partial_answer, row_of
 from .report import Report, table
 from .workers import timed
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Callable
 
     from ..output import Output
 
 __all__ = ["tell"]
 
-_LARGEST_PUT_NBYTES = 256 << 20
-_SMALLEST_PUT_NBYTES = 16 << 20
+_LARGEST_PUT_NBYTES, _SMALLEST_PUT_NBYTES = 256 << 20, 16 << 20
 _MOST_TRIES = 5
+#: the array of which a row is edited, under a name that no file gives to a block
+_GRID, _COLUMNS = "demo/large array", 16
+_APPENDED = 1_000
 
 
 def tell(options: Namespace, out: Output) -> int:
     """The exit code says whether everything held that is promised."""
     report, data = Report(out, quiet=options.json), find_data(options.data)
-    _room_for_the_crash(options.root, os.path.getsize(data.path) * 5 // 4)
-    plane = Plane(f"demo-{secrets.token_hex(3)}", root=options.root, capacity=_free_nbytes(options.root) * 9 // 10)
+    _room_for_the_crash(options.root, data.path.stat().st_size * 5 // 4)
+    name, capacity = f"demo-{secrets.token_hex(3)}", disk_usage(options.root).free * 9 // 10
     try:
         with Scope("demo") as scope:
             # As on Ctrl-C: all is ended first.
             before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
             scope.callback(signal.signal, signal.SIGTERM, before)
-            _Story(plane, data, scope, report).tell(options.workers)
-    except BaseException as error:
-        plane.destroy()
-        if isinstance(error, BrokenProcessPool):
-            raise Failed(PROBLEMS, f"a worker has ended; is there memory enough? ({error})") from error
-        raise
-    _finish(plane, report, keep=options.keep)
+            plane = scope.own(Plane(name, root=options.root, capacity=capacity), Plane.destroy)
+            _Story(plane, data, scope, report).tell(options.workers, keep=options.keep)
+    except BrokenProcessPool as error:
+        raise Failed(PROBLEMS, f"a worker has ended; is there memory enough? ({error})") from error
     if options.json:
         out.json(**report.fields)
     return OK if report.holds else PROBLEMS
 
 
-def _free_nbytes(root: str) -> int:
-    found = os.statvfs(root)
-    return found.f_bavail * found.f_frsize
-
-
 def _room_for_the_crash(root: str, needed: int) -> int:
     """How large the doomed put can be beside what else is needed; ``Failed`` when the root is too small for the demo."""
-    free, needed = _free_nbytes(root), needed + 2 * workers.ALONE_NBYTES
+    free, needed = disk_usage(root).free, needed + 2 * workers.ALONE_NBYTES
     room = min((free - needed) // 2, _LARGEST_PUT_NBYTES)
-    if room < _SMALLEST_PUT_NBYTES:
-        raise Failed(
-            PROBLEMS,
-            f"{root} has {nbytes(free)} free, and the demo needs {nbytes(needed + 2 * _SMALLEST_PUT_NBYTES)} of shared "
-            f"memory. Free some, use another --root, or enlarge it (containers: docker run --shm-size=1g).",
-        )
-    return room
-
-
-def _finish(plane: Plane, report: Report, *, keep: bool) -> None:
-    left: list[str] = []
-    if keep:
-        plane.gc()  # the workers have ended, with leases
-        plane.close()
-        look, remove = (
-            f"shmplane --root {plane.root} {command}" for command in (f"info {plane.name}", f"rm {plane.name} --plane")
-        )
-        report.step("The plane is kept. Look at it, then remove it:", look, remove)
-    else:
-        plane.destroy()
-        left = [str(path) for path in Path(directory_of(plane.root), plane.name).glob("*")]
-        report.step("The plane is destroyed.")
-        report.promise(f"no file of it is left in {plane.root}", not left)
-    report.fields |= {"kept": keep, "left_behind": left}
+    if room >= _SMALLEST_PUT_NBYTES:
+        return room
+    raise Failed(
+        PROBLEMS,
+        f"{root} has {nbytes(free)} free, and the demo needs {nbytes(needed + 2 * _SMALLEST_PUT_NBYTES)} of shared memory. "
+        f"Free some, use another --root, or enlarge it (containers: docker run --shm-size=1g).",
+    )
 
 
 class _Story:
@@ -105,89 +81,74 @@ class _Story:
 
     def __init__(self, plane: Plane, data: Data, scope: Scope, report: Report) -> None:
         self.plane, self.data, self.scope, self.report = plane, data, scope, report
-        self.team: list[workers.Worker] = []
+        self.block, self.team = data.block, list[workers.Worker]()
 
-    def tell(self, count: int) -> None:
+    def tell(self, count: int, *, keep: bool) -> None:
         self.read()
         room = _room_for_the_crash(self.plane.root, self.value.nbytes // 4)
         self.attach(count)
-        self.work()
         if self.questions and find_spec("diskcache") is not None:
             self.ask_again()
-        before = self.checksums()
         self.crash(room)
-        self.survive(before)
         self.change(room)
+        self.end(keep=keep)
 
     def read(self) -> None:
         _, took = timed(load, self.plane, self.data)
-        self.value = value = self.plane.get(self.data.block)
+        self.value = value = as_rows(self.plane.get(self.block))
         self.questions = choose_questions(value)
-        rows, size = row_count(value), int(value.nbytes)
-        title = f"{rows:,} {self.data.rows}"
-        facts = {"title": title, "path": self.data.path, "rows": rows, "shape": list(value.shape), "nbytes": size}
-        self.report.fields |= {"data": {**facts, "read_seconds": took}, "put_seconds": took}
-        self.report.fields |= {"plane": self.plane.name, "block": self.data.block, "cache": None, "append": None}
+        title = f"{len(value):,} {self.data.rows}"
+        data = {"title": title, "path": str(self.data.path), "rows": len(value), "shape": list(value.shape)}
+        data |= {"nbytes": int(value.nbytes), "read_seconds": took}
         self.report.title(f"shmplane demo: {title}")
-        told = {"read": f"{shape_of(value)}, {nbytes(size)}", "in_seconds": took}
-        self.report.step(f"They are read straight into block {self.data.block!r} of plane {self.plane.name!r}.", told)
+        where = f"block {self.block!r} of plane {self.plane.name!r}"
+        told = {"read": f"{_shape_of(value)}, {nbytes(value.nbytes)}", "in_seconds": took}
+        self.report.step(f"They are read straight into {where}.", told, data=data, put_seconds=took)
+        self.report.fields |= {"plane": self.plane.name, "block": self.block, "cache": None, "append": None}
 
     def start(self, count: int) -> list[dict[str, Any]]:
         """Further workers, and how long each took to have the data; one after the other, so that nobody else is busy."""
         new = workers.start(count, self.scope)
         self.team += new
-        where = self.plane.root, self.plane.name, self.data.block
+        where = self.plane.root, self.plane.name, self.block
         return [{"pid": worker.pid, **worker.ask(workers.attach, *where)} for worker in new]
-
-    def attach(self, count: int) -> None:
-        self.report.step(f"{some(count, 'worker')} (spawned) attach it by name. Nothing is copied.")
-        self.report.fields["workers"] = self.start(count)
-        # The same data the usual way, to a worker that is there for nothing else.
-        (other,) = workers.start(1, self.scope)
-        _, took = timed(other.ask, workers.arrived, self.value)
-        self.report.fields["pickle"] = {"seconds": took, "private_nbytes": other.ask(workers.private)}
-        other.kill()
 
     def ask(self, shift: int = 0, cached: dict[str, Any] | None = None) -> tuple[list[Any], list[float]]:
         """The partial answers of each part, and the seconds they took: part 0 by worker ``shift``, and so on."""
-        count, asked = len(self.team), []
-        for part in range(count):
-            worker = self.team[(part + shift) % count]
-            asked.append(worker.tell(workers.answer, self.questions, part, count, cached))
+        team = self.team[shift:] + self.team[:shift]
+        asked = [its.submit(workers.answer, self.questions, part, len(team), cached) for part, its in enumerate(team)]
         found = [answered.result(workers.PATIENCE_S) for answered in asked]
         return [partials for partials, _ in found], [took for _, took in found]
 
-    def work(self) -> None:
-        self.partials, took = self.ask()
-        self.checksums()  # all have read every byte
-        team, copied = self.report.fields["workers"], self.report.fields["pickle"]
-        for its, worker, seconds in zip(team, self.team, took, strict=True):
-            its |= {"work_seconds": seconds, "private_nbytes": worker.ask(workers.private)}
-        ratio = copied["seconds"] / statistics.median(its["open_seconds"] + its["get_seconds"] for its in team)
-        self.report.show(
-            table(team),
-            "(private: memory beyond the imports (USS), after all have read every byte)",
-            "",
-            {"by pickle": copied, "": f"{ratio:,.{0 if ratio >= 10 else 1}f} times as long to arrive through a pipe"},
-            "All times are single runs on this host, not a benchmark.",
-        )
-        parts = zip(*self.partials, strict=True)
-        answers = [merge(question, of_all) for question, of_all in zip(self.questions, parts, strict=True)]
-        alone = [merge(question, [partial_answer(self.value, question)]) for question in self.questions]
-        same = all(map(agree, answers, alone))
-        self.report.step("Each works on its share of the rows, in place; the answers are merged.")
-        nothing = "" if answers else "(nothing in it has a mean or groups; the workers only check its bytes)"
-        self.report.show(Columns([self.table_of(found) for found in answers], padding=(0, 2)), nothing)
-        fields = [found.as_fields() for found in answers]
-        self.report.promise("the same as one process finds in all of it", same, answers_agree=same, answers=fields)
+    def checksums(self) -> dict[int, str]:
+        return {worker.pid: worker.ask(workers.checksum) for worker in self.team}
 
-    def table_of(self, answer: Answer) -> Any:
-        rows = []
-        for key, count, mean in answer.groups:
-            label = " - ".join(key) or "all rows"
-            label += f"  {self.data.labels[label]}" if label in self.data.labels else ""
-            rows.append({answer.title: label, "": f"{count:,}" if mean is None else f"{mean:,.2f}"})
-        return table(rows, width=37)
+    def attach(self, count: int) -> None:
+        self.report.step(f"{some(count, 'worker')} (spawned) attach it by name. Nothing is copied.")
+        team = self.start(count)
+        # The same data the usual way, to a worker that is there for nothing else.
+        (other,) = workers.start(1, self.scope)
+        _, took = timed(other.ask, workers.arrived, self.value)
+        copied = {"seconds": took, "private_nbytes": other.ask(workers.private)}
+        other.kill()
+        self.partials, seconds = self.ask()
+        self.checksums()  # all have read every byte
+        for its, worker, work_s in zip(team, self.team, seconds, strict=True):
+            its |= {"work_seconds": work_s, "private_nbytes": worker.ask(workers.private)}
+        ratio = took / median(its["open_seconds"] + its["get_seconds"] for its in team)
+        times = f"{ratio:,.{0 if ratio >= 10 else 1}f} times as long to arrive through a pipe"
+        self.report.show(table(team), "(private: memory beyond the imports (USS), after all have read every byte)", "")
+        self.report.show({"by pickle": copied, "": times}, workers=team, pickle=copied)
+        self.report.show("All times are single runs on this host, not a benchmark.")
+
+        alone = [merge(question, [partial_answer(self.value, question)]) for question in self.questions]
+        merged = [merge(*each) for each in zip(self.questions, zip(*self.partials, strict=True), strict=True)]
+        same, answers = all(map(agree, merged, alone)), [answer.as_fields() for answer in merged]
+        self.report.step("Each works on its share of the rows, in place; the answers are merged.")
+        tables = [table(answer.shown(self.data.labels), width=37) for answer in merged]
+        nothing = "" if tables else "(nothing in it has a mean or groups; the workers only check its bytes)"
+        self.report.show(Columns(tables, padding=(0, 2)), nothing)
+        self.report.promise("the same as one process finds in all of it", same, answers_agree=same, answers=answers)
 
     def ask_again(self) -> None:
         """Through a cache, twice: the second time each asks for what another one has computed."""
@@ -197,30 +158,23 @@ class _Story:
             computed = cache.stats().computes
             second, second_s = self.ask(1, cached)
             stats = cache.stats()
-        same = first == second == self.partials
-        took = [statistics.median(first_s), statistics.median(second_s)]
-        found = {"computed": [computed, stats.computes - computed], "seconds": took, "hits": stats.hits}
+        same, again = first == second == self.partials, stats.computes - computed
+        found = {"computed": [computed, again], "seconds": [median(first_s), median(second_s)], "hits": stats.hits}
         self.report.step("The same through a cache; then each asks for what another one computed.", found)
         fields = {**found, "misses": stats.misses, "agree": same}
-        self.report.promise("the second time nothing was computed", same and stats.computes == computed, cache=fields)
-
-    def checksums(self) -> dict[int, str]:
-        return {worker.pid: f"{worker.ask(workers.checksum):08x}" for worker in self.team}
+        self.report.promise("the second time nothing was computed", same and not again, cache=fields)
 
     def crash(self, room: int) -> None:
+        before = self.checksums()
         for _ in range(_MOST_TRIES):
-            held = kill_in_the_middle(self.team.pop(), self.plane.name, self.plane.root, nbytes=room)
+            held = workers.kill_in_the_middle(self.team.pop(), self.plane, nbytes=room)
             freed, took = timed(self.plane.gc)
             if held is not None:
                 break
             self.start(1)  # the put was faster than the signal
         else:
-            raise Failed(
-                PROBLEMS, f"{_MOST_TRIES} workers were killed and none in the middle of a put; is the host busy?"
-            )
+            raise Failed(PROBLEMS, f"{_MOST_TRIES} workers were killed, none in the middle of a put; is the host busy?")
         clean = all(each.pid != held["pid"] for each in snapshot_of(self.plane.name, self.plane.root).processes)
-        # What was theirs is used again at once: by a block of the size that only the victim held.
-        self.plane.put(None, bytes(workers.ALONE_NBYTES), linger=0.0).close()
         reclaimed = {name: getattr(freed, name) for name in ("processes", "leases", "blocks", "nbytes")}
         put = f"{nbytes(held['put_nbytes'])}, of which {nbytes(held['written_nbytes'])} were written"
         leased = [f"{it['name'] or 'a block that nobody else knew'!r}, {nbytes(it['nbytes'])}" for it in held["leases"]]
@@ -229,34 +183,82 @@ class _Story:
         fields = {**held, "reclaimed": reclaimed, "gc_seconds": took, "clean": clean}
         self.report.promise("nothing of it is left in the plane", clean, crash=fields)
 
-    def survive(self, before: dict[int, str]) -> None:
+        # What was theirs is used again at once: by a block of the size that only the victim held.
+        self.plane.put(None, bytes(workers.ALONE_NBYTES), linger=0.0).close()
         after = self.checksums()
         survivors = [{"pid": pid, "checksum_before": before[pid], "checksum_after": after[pid]} for pid in after]
         same = len({before[pid] for pid in after} | set(after.values())) == 1
         self.report.step("The survivors noticed nothing, though its memory is in use again.", table(survivors))
-        every_byte = "for all of them every byte is as it was"
-        self.report.promise(every_byte, same, survivors=survivors, survivors_unchanged=same)
+        told = {"survivors": survivors, "survivors_unchanged": same}
+        self.report.promise("for all of them every byte is as it was", same, **told)
 
     def change(self, room: int) -> None:
-        before = self.checksums()
-        changes = {"edit": edit_one_row(self.plane, self.team[0], nbytes=room)}
+        """One row of a large array that is made for this, then the table's last rows once more."""
+        plane, length, before = self.plane, room // (_COLUMNS * 8), self.checksums()
+        with plane.create(_GRID, (length, _COLUMNS), "f8") as builder:
+            builder.array[:] = 1.0
+
+        def edit() -> int:
+            with plane.edit(_GRID) as draft:
+                draft.array[length // 2] = 2.0
+            return draft.dirty_nbytes
+
+        def append() -> int:
+            copied = plane.metrics().copied_nbytes
+            plane.append(self.block, added).close()
+            return plane.metrics().copied_nbytes - copied
+
+        changes = {"edit": self.measure(edit, _GRID, rows=1, row=length // 2)}
+        del plane[_GRID]
+        now = []
         if hasattr(self.value, "num_columns"):
-            changes["append"] = append_rows(self.plane, self.data.block, self.team[0])
+            added, rows = self.value[-_APPENDED:], len(self.value)
+            changes["append"] = self.measure(append, self.block, rows=len(added), row=rows + len(added) - 1)
+            now = [f"block {self.block!r} has {rows + len(added):,} rows now"]
         same = before == self.checksums()
-        told = table([_told(its) for its in changes.values()])
-        self.report.step("A little of much is changed: a new version that shares the rest.", told)
-        if "append" in changes:
-            self.report.show(f"block {self.data.block!r} has {changes['append']['of_rows']:,} rows now")
+        shown = [its.pop("shown") for its in changes.values()]
+        self.report.step("A little of much is changed: a new version that shares the rest.", table(shown), *now)
         seen = same and all(its["seen"] for its in changes.values())
         promised = "a worker saw it; whoever reads an old version finds that as before"
         self.report.promise(promised, seen, **changes, old_versions_unchanged=same)
 
+    def measure(self, change: Callable[[], int], block: str, *, rows: int, row: int) -> dict[str, Any]:
+        """``change`` makes so many new rows, ``row`` among them, and returns how many bytes it wrote.
 
-def _told(change: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "": f"{some(change['rows'], 'row')} of {change['of_rows']:,}",
-        "written_nbytes": change["copied_nbytes"],
-        "seen after_seconds": change["seconds"],
-        "copying all_seconds": change["full_copy_s"],
-        "all_nbytes": change["nbytes"],
-    }
+        Measured are the seconds until another process had read the row, and those of copying the whole: the least that a
+        store without versions does. ``seen``: it was the new row, and whoever held the old version does not see it.
+        """
+        look = self.team[0].ask
+        old, before = self.plane.get(block), look(workers.look, block, row)
+        (written, found), took = timed(lambda: (change(), look(workers.look, block, row)))
+        new = self.plane.get(block)
+        seen = found == row_of(new, row) != before == row_of(old, row)
+        copy_s = timed(lambda: [bytes(buffer) for buffer in buffers_of(new)])[1]
+        shown = {"": f"{some(rows, 'row')} of {len(new):,}", "written_nbytes": written, "seen after_seconds": took}
+        shown |= {"copying all_seconds": copy_s, "all_nbytes": new.nbytes}
+        facts = {"rows": rows, "of_rows": len(new), "shape": _shape_of(new), "nbytes": int(new.nbytes), "shown": shown}
+        return {**facts, "copied_nbytes": written, "seconds": took, "full_copy_s": copy_s, "seen": seen}
+
+    def end(self, *, keep: bool) -> None:
+        del self.value  # this process is in the plane for as long as it shows a block
+        for worker in self.team:
+            worker.kill()
+        plane, left = self.plane, list[str]()
+        if keep:
+            plane.gc()  # the workers have ended, with leases
+            self.scope.release(plane).close()
+            shown = [f"shmplane --root {plane.root} {it}" for it in (f"info {plane.name}", f"rm {plane.name} --plane")]
+            self.report.step("The plane is kept. Look at it, then remove it:", *shown)
+        else:
+            plane.destroy()
+            left += map(str, Path(directory_of(plane.root), plane.name).glob("*"))
+            self.report.step("The plane is destroyed.")
+            self.report.promise(f"no file of it is left in {plane.root}", not left)
+        self.report.fields |= {"kept": keep, "left_behind": left}
+
+
+def _shape_of(value: Any) -> str:
+    """``336,776 rows x 19 columns``, or an array's shape and dtype."""
+    if hasattr(value, "num_columns"):
+        return f"{value.num_rows:,} rows x {value.num_columns} columns"
+    return f"{' x '.join(f'{length:,}' for length in value.shape)} {value.dtype}"

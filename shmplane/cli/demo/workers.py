@@ -1,4 +1,4 @@
-"""The worker processes, and what they do when they are asked.
+"""The worker processes, what they do when they are asked, and how one of them is killed.
 
 They start under the spawn method, so they have nothing of their parent but its questions. Private memory is the unique set
 size (USS): pages that no other process maps. So that the shared table does not count for whoever read a page first, it is
@@ -7,6 +7,7 @@ measured once all workers have read all of it.
 
 from __future__ import annotations
 
+import functools
 import gc
 import multiprocessing
 import os
@@ -15,7 +16,8 @@ import threading
 import time
 import zlib
 from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, ParamSpec, TypeVar
 
@@ -24,9 +26,11 @@ import pyarrow as pa
 import pyarrow.acero  # what group_by loads at its first use is there before memory is measured
 
 from ...cache import Cache
+from ...observe import Reading, reading
 from ...plane import Plane
 from ...scopes import Scope
-from .questions import Question, buffers_of, part_of, partial_answer, row_of
+from ..exits import PROBLEMS, Failed
+from .questions import Question, as_rows, buffers_of, part_of, partial_answer, row_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,31 +39,31 @@ R = TypeVar("R")
 SCRATCH = "half-written"
 #: of the block that only the doomed worker knows
 ALONE_NBYTES = 16 << 20
+PATIENCE_S = 300.0
+#: how long the doomed put may take to begin, and the part of its memory that should be there when the signal goes out
+_PUT_PATIENCE_S, _WRITTEN = 30.0, 0.2
 
 _ENDING = {signal.SIGINT, signal.SIGTERM}
-PATIENCE_S = 300.0
 _mine = SimpleNamespace(imported_nbytes=0)  #: of this process, when it is a worker
 
 
-class Worker:
+class Worker(ProcessPoolExecutor):
     """One process as its parent sees it: an executor of its own, so that it can be asked alone, and killed."""
 
-    def __init__(self) -> None:
-        self.pid = 0
-        self._executor = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_begin)
+    pid = 0
 
-    def tell(self, task: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> Future[R]:
-        return self._executor.submit(task, *arguments, **options)
+    def __init__(self) -> None:
+        super().__init__(1, multiprocessing.get_context("spawn"), initializer=_begin)
 
     def ask(self, task: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
-        return self.tell(task, *arguments, **options).result(PATIENCE_S)
+        return self.submit(task, *arguments, **options).result(PATIENCE_S)
 
     def kill(self) -> None:
         """SIGKILL, and wait until the kernel has taken everything back."""
         for process in multiprocessing.active_children():  # one that has ended by itself is not among them
             if process.pid == self.pid:
                 process.kill()
-        self._executor.shutdown(cancel_futures=True)
+        self.shutdown(cancel_futures=True)
 
 
 def start(number: int, scope: Scope) -> list[Worker]:
@@ -68,16 +72,54 @@ def start(number: int, scope: Scope) -> list[Worker]:
     # Ctrl-C in the middle of a start would leave the child with half a program, of which it complains loudly. So it ends our
     # wait for a thread, not what the thread does; and the children inherit that it is blocked there.
     with ThreadPoolExecutor(1, initializer=signal.pthread_sigmask, initargs=(signal.SIG_BLOCK, _ENDING)) as thread:
-        pids = [thread.submit(worker.tell, os.getpid).result() for worker in team]
+        pids = [thread.submit(worker.submit, os.getpid).result() for worker in team]
     for worker, pid in zip(team, pids, strict=True):
         worker.pid = pid.result(PATIENCE_S)
     return team
+
+
+def kill_in_the_middle(victim: Worker, plane: Plane, *, nbytes: int) -> dict[str, Any] | None:
+    """Kill a worker that is told to put ``nbytes`` for ever; None when it was between two puts.
+
+    We watch from outside until its row is CREATING and a part of the memory has been written. Whether it really was in the
+    middle is read from the plane after its death, with what it leased and how much it had written.
+    """
+    with reading(plane.name, plane.root) as watched:
+        putting, deadline, held = victim.submit(put_for_ever, nbytes), time.monotonic() + _PUT_PATIENCE_S, None
+        while held is None or held["written_nbytes"] < _WRITTEN * nbytes:
+            if time.monotonic() > deadline:
+                raise Failed(
+                    PROBLEMS, f"worker {victim.pid} put nothing for {_PUT_PATIENCE_S:.0f} s; is the host busy?"
+                )
+            with suppress(TimeoutError):
+                putting.result(0.0005)  # raises what went wrong
+            held = _held_by(victim.pid, watched, nbytes)
+        victim.kill()
+        return _held_by(victim.pid, watched, nbytes)
+
+
+def _held_by(pid: int, watched: Reading, nbytes: int) -> dict[str, Any] | None:
+    """What it leases and puts, and how much of that has memory behind it; None without a put of that size."""
+    found, written = watched.snapshot(), 0
+    processes = {process.slot: process for process in found.processes if process.pid == pid}
+    for block in found.blocks.values():
+        segment = found.segments[block.segment]
+        if block.owner in processes and segment.nbytes >= nbytes:
+            with suppress(FileNotFoundError):
+                written = os.stat(watched.segment_path(segment.id)).st_blocks * 512
+            leased = [found.blocks[row] for row in processes[block.owner].leases]
+            held = {"leases": [{"name": lease.name, "nbytes": lease.nbytes} for lease in leased]}
+            return {"pid": pid, "mid_put": True, **held, "put_nbytes": segment.nbytes, "written_nbytes": written}
+    return None
 
 
 def timed(call: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> tuple[R, float]:
     """What it returns, and its seconds."""
     began = time.monotonic()
     return call(*arguments, **options), time.monotonic() - began
+
+
+# What a worker runs
 
 
 def _begin() -> None:
@@ -91,8 +133,7 @@ def _begin() -> None:
 
 
 def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
+    if (parent := multiprocessing.parent_process()) is not None:
         parent.join()
         os._exit(1)
 
@@ -107,7 +148,8 @@ def private() -> int:
 def attach(root: str, plane: str, block: str) -> dict[str, float]:
     """From the names to a table or an array."""
     _mine.plane, open_s = timed(Plane, plane, root=root, create=False)
-    _mine.value, get_s = timed(_mine.plane.get, block)
+    value, get_s = timed(_mine.plane.get, block)
+    _mine.value = as_rows(value)
     return {"open_seconds": open_s, "get_seconds": get_s}
 
 
@@ -128,16 +170,13 @@ def answer(
         return timed(lambda: [find((asked.title, part, parts), partial_answer, rows, asked) for asked in questions])
 
 
-def checksum() -> int:
+def checksum() -> str:
     """Of every byte of the data, as this worker sees it."""
-    found = 0
-    for buffer in buffers_of(_mine.value):
-        found = zlib.crc32(buffer, found)
-    return found
+    return f"{functools.reduce(lambda found, buffer: zlib.crc32(buffer, found), buffers_of(_mine.value), 0):08x}"
 
 
-def look(block: str, row: int) -> list[Any]:
-    """A row of a block as it is now; empty when there is no such row."""
+def look(block: str, row: int) -> str:
+    """A row of a block as it is now."""
     return row_of(_mine.plane[block], row)
 
 
