@@ -10,7 +10,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
-from ..codecs import CODECS, TableStream, check_values, encode
+from ..codecs import CODECS, CopiedMemory, TableStream, check_values, encode
 from ..errors import PlaneCorrupt, ShmplaneError
 from ..system import Mapping, Window, ignoring, open_file, write_all
 from .records import Record, file_nbytes
@@ -79,32 +79,6 @@ def write_file(fd: int, encoded: Encoded) -> None:
     write_all(fd, encoded.nbytes, b"\0" * (end - encoded.nbytes) + encoded.frame)
 
 
-class _RowMemory:
-    """The body of a row, copied out of the database already."""
-
-    __slots__ = ("__weakref__", "_data", "nbytes")
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self.nbytes: int = len(data)
-
-    @property
-    def address(self) -> int:
-        import numpy as np
-
-        return int(np.frombuffer(self._data, "u1").__array_interface__["data"][0]) if self._data else 0
-
-    @property
-    def lease(self) -> object:
-        return self
-
-    def copy(self, nbytes: int) -> bytes:
-        return self._data[:nbytes]
-
-    def window(self, nbytes: int) -> Window | None:  # noqa: ARG002 - it lies on no pages of its own
-        return None
-
-
 class _FileMemory:
     """The body of a file, mapped read-only; the file may lose its name meanwhile."""
 
@@ -136,7 +110,7 @@ class _FileMemory:
 def show_row(record: Record) -> Any:
     """The value of a record that has it; ``PlaneCorrupt`` when the frame does not fit it."""
     codec = CODECS[record.kind]
-    root = codec.open(record.frame, _RowMemory(record.body), ())
+    root = codec.open(record.frame, CopiedMemory(record.body), ())
     check_values(record.kind, root)
     return codec.present(root)
 

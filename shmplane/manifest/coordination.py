@@ -77,7 +77,8 @@ class Coordination:
         # First, so that whoever knows the row by its generation finds out.
         semaphores.generation[row] += 1
         semaphores.state[row] = 0
-        semaphores.era[row] = semaphores.numbered[row] = 0
+        semaphores.era[row] = semaphores.numbered[row] = semaphores.ring[row] = 0
+        semaphores.head[row] = semaphores.tail[row] = semaphores.awaited[row] = 0
         semaphores.hash[row] = crc32(name)
         semaphores.length[row] = len(name)
         semaphores.text.write(row, name)
@@ -94,7 +95,7 @@ class Coordination:
             header.semaphores_high[0] = high + 1
             return high
         for row in range(high):
-            if not self.is_used(row):
+            if not (self.is_used(row) or semaphores.ring[row]):
                 return row
         raise self._manifest.refuse(
             PlaneFull(
@@ -110,7 +111,9 @@ class Coordination:
         era = self._semaphores.era[row]
         if not (era or self._semaphores.numbered[row]):
             return False
-        if self._semaphores.items[row] or (era and self._semaphores.arrival[era & 1][row] > _clock()):
+        if self._semaphores.items[row] or self._semaphores.head[row] != self._semaphores.tail[row]:
+            return True
+        if era and self._semaphores.arrival[era & 1][row] > _clock():
             return True
         return any(wishes[row] for _, wishes in self.wishes())
 
@@ -210,12 +213,18 @@ class Coordination:
         permits[row] -= 1
         self.offer(row)
 
-    def offer(self, row: int) -> None:
-        """Permits may be free: wake those who are next."""
+    def has_line(self, row: int) -> bool:
+        """Whether anybody waits, which is then known to those without the lock as well."""
         for _, _, tickets in self.rows():
             if tickets[row]:
-                break
-        else:
+                return True
+        if self._semaphores.awaited[row]:
+            self._semaphores.awaited[row] = 0
+        return False
+
+    def offer(self, row: int) -> None:
+        """Permits may be free: wake those who are next."""
+        if not self.has_line(row):
             return  # most often nobody waits
         self._semaphores.freed[row] = _clock()
         waiting = sorted((tickets[row], slot) for slot, _, tickets in self.rows() if tickets[row])
@@ -235,6 +244,8 @@ class Coordination:
 
     def show_ticket(self, row: int, ticket: int) -> None:
         """The ticket of our oldest waiter; 0 when nobody waits."""
+        if ticket and not self._semaphores.awaited[row]:
+            self._semaphores.awaited[row] = 1
         self._manifest.permit_rows(self.slot)[1][row] = ticket
 
     def set_held(self, row: int, count: int) -> None:

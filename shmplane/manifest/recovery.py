@@ -34,6 +34,7 @@ from .transaction import Transaction
 from .verdict import Facts, Verdict, judge
 
 __all__ = [
+    "drop_idle_rings",
     "rebuild",
     "reclaim_slot",
     "leave",
@@ -126,7 +127,9 @@ def _carry_out(tx: Transaction, alive: set[int]) -> Verdict:
     _rebuild_blocks(tx, verdict)
     _rebuild_segments(tx)
     _rebuild_names(tx)
-    tx.items.rebuild(sorted(verdict.living), alive)
+    for row in tx.items.rebuild(sorted(verdict.living), alive):
+        tx.free_unless_kept(row)
+    drop_idle_rings(tx)
     tx.coordination.count_watchers()
     return verdict
 
@@ -147,11 +150,20 @@ def reclaim_slot(tx: Transaction, slot: int) -> Freed:
         elif segments.state[row] == DOOMED:
             space.remove_segment(row)
     permits = tx.coordination.clear(slot)
+    drop_idle_rings(tx)
     tx.metering.fold(slot)
     tx.counting.fold(slot)
     tx.counting.reclaimed()
     release_slot(tx, slot)
     return Freed(1, len(leases), permits, freed.blocks, nbytes)
+
+
+def drop_idle_rings(tx: Transaction) -> None:
+    """Free the rings of queues that are empty and that no process uses any more."""
+    for queue, ring in enumerate(tx.manifest.semaphores.ring[: tx.manifest.semaphores_high].tolist()):
+        row = tx.items.drop_ring(queue) if ring else -1
+        if row >= 0:
+            tx.free_unless_kept(row)
 
 
 def rows_of_owner(owners: Column, high: int, slot: int) -> list[int]:
@@ -171,6 +183,7 @@ def leave(tx: Transaction, slot: int) -> None:
     """A process that makes and leases nothing any more leaves the plane."""
     _release_all_kept(tx, slot)
     tx.coordination.clear(slot)
+    drop_idle_rings(tx)
     tx.metering.fold(slot)
     tx.counting.fold(slot)
     release_slot(tx, slot)

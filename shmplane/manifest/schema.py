@@ -109,7 +109,8 @@ class Blocks(Table):
     generation: Column = column("+1 per reuse of the row; a handle with another value is stale")
     owner: Column = column(
         "slot + 1 of the process that is creating it; of a live block, with bit 32 set, of the one it is kept for; with bit 33 "
-        "set, row + 1 of the queue it is an item of, and above 16 bits slot + 1 of the process that has taken it"
+        "set, row + 1 of the queue it is an item of, and above 16 bits slot + 1 of the process that has taken it, or with "
+        "bit 34 set as well, of the queue whose ring it is"
     )
     segment: Column = column("segment row + 1; of a free row: where its cell lies (derived)")
     offset: Column = column("B from the start of the segment")
@@ -128,7 +129,8 @@ class Blocks(Table):
     group: Column = column("group row + 1: it may be deleted when the group or the plane is full; 0: it stays")
     cost: Column = column("what it took to compute, in µs; 0: not known; of an item of a queue how often it was taken")
     seen: Column = column(
-        "hits since the policy looked last; stored without the lock, so at worst it lives a round more"
+        "hits since the policy looked last; stored without the lock, so at worst it lives a round more; of an item that "
+        "is being taken out of a ring the ring's head, until that moves on"
     )
     queue: Column = column(
         "derived: queue + 1 of its group that it is in, 0: none; recovery keeps the queue, not the order"
@@ -208,10 +210,19 @@ class Semaphores(Table):
     limit: tuple[Column, ...] = columns(2, "units in a period, the bits of a double")
     per: tuple[Column, ...] = columns(2, "the period in s, the bits of a double")
     burst: tuple[Column, ...] = columns(2, "units at once, the bits of a double")
-    numbered: Column = column("of a queue: the number of its last item; 0: it is none")
+    numbered: Column = column(
+        "of a queue: the number of its last item; 0: it is none; by who has the put end of its ring"
+    )
     first: Column = column("derived: block row + 1 of the next item of a queue; 0: none")
     last: Column = column("derived: block row + 1 of its youngest item")
-    items: Column = column("derived: how many of its items nobody has taken")
+    items: Column = column("derived: how many of its items that are blocks nobody has taken")
+    earliest: Column = column("derived: the number of the next item that is a block; 0: none")
+    awaited: Column = column(
+        "not 0: somebody may stand in line; 0: surely nobody, so its ring needs no lock of the plane"
+    )
+    ring: Column = column("of a queue: block row + 1 of its ring, and above 24 bits the row's generation; 0: none")
+    head: Column = column("of a ring: how many were taken and where the next one is; by who has its get end")
+    tail: Column = column("of a ring: how many were put in and where the next one goes; by who has its put end")
 
 
 class Permits(Table):

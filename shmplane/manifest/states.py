@@ -20,6 +20,7 @@ __all__ = [
     "pack_name_word",
     "queue_of",
     "queued_in",
+    "ring_of",
     "row_of_name_word",
     "taker_of",
 ]
@@ -51,6 +52,8 @@ KEPT = 1 << 32
 #: marks the owner of a live block that is in a queue: below it row + 1 of the queue, and above that who has taken it
 QUEUED = 1 << 33
 _TAKER_SHIFT, _QUEUE_MASK = 16, 0xFFFF
+#: and that of the block that is a queue's ring
+RING = 1 << 34
 
 MAX_BLOCKS = 2**24 - 2
 ROW_MASK = 2**24 - 1
@@ -80,6 +83,11 @@ def kept_for(owner: int) -> int:
 def queued_in(queue: int, taker: int = -1) -> int:
     """The owner word of an item of a queue, by the queue's row and the slot of the process that has taken it."""
     return QUEUED | (taker + 1) << _TAKER_SHIFT | queue + 1
+
+
+def ring_of(queue: int) -> int:
+    """The owner word of the ring of a queue."""
+    return RING | queued_in(queue)
 
 
 def queue_of(owner: int) -> int:

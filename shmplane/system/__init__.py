@@ -33,6 +33,7 @@ from .hostlock import NOT_HAD, Busy, HostLock, Lost, NotHad
 from .imports import is_loaded
 from .mapping import Mapping, Pages, PrivateMapping, Window, move_pages, populate, reserve, round_to_pages
 from .modules import late, late_names, load_late
+from .ofd import OfdRange
 from .sizes import SIZE_CLASSES, class_nbytes, fits, size_class_of
 from .tokens import Token
 from .waiting import wait_for_change, wake_all
@@ -86,13 +87,14 @@ __all__ = [
     "ADVICE", "advise", "allocate", "attach_untracked", "backed_nbytes", "boot_id", "Busy", "can_run_beside",
     "check_directory", "class_nbytes", "close_own", "copy_file", "create_file", "create_file_into", "DataFile",
     "DIRTY_METHODS", "dirty_runs", "Disk", "disk_of", "drop_cached", "drop_pages", "exists", "file_system_of",
-    "fits", "ForkWitness", "free_nbytes", "grow_data_file", "has_idle_core", "HostLock", "identity_of", "ignoring",
-    "immortalise", "is_cached", "is_from_handler", "is_half_of_memory", "is_loaded", "is_readable", "join_forks",
-    "late", "late_names", "link_file", "load_late", "logger_of", "Lost", "make_data_file", "make_directory",
-    "Mapping", "memory_limit", "MemoryLimit", "move_pages", "NOT_HAD", "NotHad", "open_data_file", "open_file",
-    "open_to_read", "own", "PAGE_NBYTES", "Pages", "populate", "PrivateMapping", "punch", "read_into", "read_start",
-    "remove_entry", "remove_tree", "reopen", "replacing", "ReplacingFile", "require_fallocate", "require_platform",
-    "reserve", "round_to_pages", "run_as", "run_beside", "run_in_forked_child", "scratch_pages", "set_size",
-    "size_class_of", "SIZE_CLASSES", "size_of_data_file", "Token", "try_flock", "unlink_quietly",
-    "unlink_second_name", "wait_for_change", "wait_for_end", "wake_all", "Window", "write_all", "write_back",
+    "fits", "ForkWitness", "free_nbytes", "grow_data_file", "has_idle_core", "HostLock", "identity_of",
+    "ignoring", "immortalise", "is_cached", "is_from_handler", "is_half_of_memory", "is_loaded", "is_readable",
+    "join_forks", "late", "late_names", "link_file", "load_late", "logger_of", "Lost", "make_data_file",
+    "make_directory", "Mapping", "memory_limit", "MemoryLimit", "move_pages", "NOT_HAD", "NotHad", "OfdRange",
+    "open_data_file", "open_file", "open_to_read", "own", "PAGE_NBYTES", "Pages", "populate", "PrivateMapping",
+    "punch", "read_into", "read_start", "remove_entry", "remove_tree", "reopen", "replacing", "ReplacingFile",
+    "require_fallocate", "require_platform", "reserve", "round_to_pages", "run_as", "run_beside",
+    "run_in_forked_child", "scratch_pages", "set_size", "size_class_of", "SIZE_CLASSES", "size_of_data_file",
+    "Token", "try_flock", "unlink_quietly", "unlink_second_name", "wait_for_change", "wait_for_end", "wake_all",
+    "Window", "write_all", "write_back",
 ]  # fmt: skip

@@ -9,7 +9,9 @@ Rule 3. Re-entry by the same thread (signal handler, finalizer, fork hook) raise
 Rule 4. Before it is taken, the file offset shows that the descriptor is still our own open description (it was set to a
 random number, which costs a third of ``fstat`` to read) and ``getpid`` that we are still the process that joined;
 otherwise the lock protects nothing and says so with ``Lost``.
-Rule 5. One time-out covers both waits. A lock that is not to be had is a result, ``NOT_HAD``, and no exception: an
+Rule 5. Parts of a plane have locks of their own, other bytes of the file; the order is mutex, lock, byte. A byte is tried for,
+never waited for, so nobody can wait in a circle.
+Rule 6. One time-out covers both waits. A lock that is not to be had is a result, ``NOT_HAD``, and no exception: an
 exception could as well come from a signal handler of the user.
 """
 
@@ -35,11 +37,14 @@ R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
 
 _SETLK = 37
+#: for a part's byte, of about 1 µs each
+_TRIES_BENEATH = 50
 #: what ``lseek`` says of a number that is no descriptor any more, or that of a pipe or socket by now
 _CLOSED = (errno.EBADF, errno.ESPIPE)
 _fcntl = libc.fcntl_keeping_gil
 _lseek = os.lseek
 _getpid = os.getpid
+_SEEK_CUR = os.SEEK_CUR
 
 
 class Busy(Exception):
@@ -169,6 +174,48 @@ class HostLock:
                 pass  # it was never taken
             if self._ending is not None:
                 self._end_if_free()
+
+    def run_apart(self, part: OfdRange, operation: Callable[[*Ts], R], *args: *Ts) -> R | NotHad:
+        """Call it under another byte of the file, without the host-wide lock; one try.
+
+        Args:
+            part: says which byte; its descriptor is not used.
+        """
+        # ``check``, for most often: this is in every put and get of a queue that is busy.
+        if _getpid() != self.pid or _lseek(self._fd, 0, _SEEK_CUR) != self._offset:
+            self.check()
+        mutex = self.mutex
+        if mutex._is_owned():  # type: ignore[attr-defined]
+            raise Busy("re-entered by the thread that holds it (signal handler, finalizer or fork hook)")
+        try:
+            if not mutex.acquire(False):
+                return NOT_HAD
+            fd = self._fd
+            try:
+                if _fcntl(fd, _SETLK, part.locking) != 0:
+                    return NOT_HAD
+                return operation(*args)
+            finally:
+                _fcntl(fd, _SETLK, part.unlocking)
+        finally:
+            try:
+                mutex.release()
+            except own(RuntimeError):
+                pass  # it was never taken
+            if self._ending is not None:
+                self._end_if_free()
+
+    def run_beneath(self, part: OfdRange, operation: Callable[[*Ts], R], *args: *Ts) -> R | NotHad:
+        """The same within ``run``: under both locks. Whoever has that byte has it for some µs, unless it is stopped."""
+        fd, tries = self._fd, _TRIES_BENEATH
+        try:
+            while _fcntl(fd, _SETLK, part.locking) != 0:
+                tries -= 1
+                if not tries:
+                    return NOT_HAD
+            return operation(*args)
+        finally:
+            _fcntl(fd, _SETLK, part.unlocking)
 
     def run_holding_mutex(self, timeout: float, operation: Callable[[*Ts], R], *args: *Ts) -> R | NotHad:
         """The same for a thread that has taken ``mutex`` already, as a fork does, and goes on holding it."""

@@ -13,6 +13,7 @@ from tests.support.inside import processes_in_line, rate_waiters
 SMALL, LARGE = b"a" * 500, b"A" * 100_000
 OLD = [b"first" * 10, b"second" * 10]
 NAME = "used"
+ITEMS_UNTIL_A_RING = 40
 
 
 def _queue(world: World, maxsize: int = 0) -> Any:
@@ -26,6 +27,21 @@ def _fill(world: World, values: list[bytes] = OLD, maxsize: int = 0) -> None:
     items = _queue(world, maxsize)
     world.scratch["maxsize"] = maxsize
     for value in values:
+        items.put(value)
+
+
+def _fill_ring(world: World) -> None:
+    """The same items, in the queue's ring, which stays since the survivor uses the queue."""
+    items = world.scratch.get("queue")
+    if items is None:
+        items = world.scratch["queue"] = _queue(world)
+        for _ in range(ITEMS_UNTIL_A_RING):
+            items.put(b"")
+        _drain(world, 0)
+        world.plane.gc()
+        world.baseline = world.totals()
+    _drain(world, 0)
+    for value in OLD:
         items.put(value)
 
 
@@ -108,4 +124,15 @@ QUEUE_SCENARIOS = [
              inspect=_has([])),
     Scenario("wait for room in vain", _put_in_vain, begin=lambda world: _queue(world, 2),
              arrange=lambda world: _fill(world, OLD, 2), inspect=_has(OLD)),
+]  # fmt: skip
+
+RING_SCENARIOS = [
+    Scenario("put an entry", _put(SMALL), begin=_queue, arrange=_fill_ring, inspect=_has(OLD, [*OLD, SMALL])),
+    Scenario("put a block behind entries", _put(LARGE), begin=_queue, arrange=_fill_ring,
+             inspect=_has(OLD, [*OLD, LARGE])),
+    Scenario("get an entry", _get, begin=_queue, arrange=_fill_ring, inspect=_has(OLD, OLD[1:])),
+    Scenario("lease an entry and be done", _work, begin=_queue, arrange=_fill_ring, inspect=_has(OLD, OLD[1:])),
+    Scenario("lease an entry and fail", _fail, begin=_queue, arrange=_fill_ring, inspect=_has(OLD)),
+    Scenario("be killed over an entry", lambda world, item: item.value(), begin=_lease, arrange=_fill_ring,
+             inspect=_has(OLD)),
 ]  # fmt: skip

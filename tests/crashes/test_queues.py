@@ -6,13 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.crashes.queue_scenarios import QUEUE_SCENARIOS
+from tests.crashes.queue_scenarios import QUEUE_SCENARIOS, RING_SCENARIOS
 from tests.crashes.sweep import Result, run, run_recovery
 from tests.support.processes import run_in_child
 
 
 def sweep(root: str, kind: str, sample: int | None) -> list[Result]:
-    return list(run(kind, QUEUE_SCENARIOS, root, sample=sample))
+    return [
+        result
+        for scenarios in (QUEUE_SCENARIOS, RING_SCENARIOS)
+        for result in run(kind, scenarios, root, sample=sample)
+    ]
 
 
 def recoveries(root: str) -> list[Result]:
@@ -20,7 +24,7 @@ def recoveries(root: str) -> list[Result]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "sample"), [("stores", 40), ("bytecodes", 15), ("interrupts", 15), ("deadlines", 4), ("calls", 4)]
+    ("kind", "sample"), [("stores", 12), ("bytecodes", 6), ("interrupts", 6), ("deadlines", 2), ("calls", 2)]
 )
 def test_an_item_waits_is_taken_or_is_gone(plane_root: Path, kind: str, sample: int | None) -> None:
     results: list[Result] = run_in_child(sweep, str(plane_root), kind, sample, deadline=110)

@@ -17,7 +17,7 @@ from shmplane.manifest import CELL_NBYTES, CREATING, DOOMED, FREE, LIVE, MAKING,
 from tests.support.inside import creations_of, directory_of, look, slot_of, spill_of, token_of
 
 _ROW = 2**24 - 1
-_KEPT, _QUEUED = 2**32, 2**33
+_KEPT, _QUEUED, _RING = 2**32, 2**33, 2**34
 
 
 def faults_of(plane: Any) -> list[str]:
@@ -102,15 +102,22 @@ def _wrong_queues(tx: Any) -> Iterator[str]:
     """Chains and counts of the items that wait, beside their owner words and numbers."""
     blocks, queues = tx.blocks, tx.manifest.semaphores
     waiting: dict[int, list[tuple[int, int]]] = {}
+    rings: dict[int, int] = {}
     for row in range(tx.header.blocks_high[0]):
         owner = blocks.owner[row]
-        if blocks.state[row] == LIVE and owner >= _QUEUED and not owner >> 16 & 0xFFFF:
+        if blocks.state[row] == LIVE and owner >= _RING:
+            rings[(owner & 0xFFFF) - 1] = row + 1 | blocks.generation[row] << 24
+        elif blocks.state[row] == LIVE and owner >= _QUEUED and not owner >> 16 & 0xFFFF:
             waiting.setdefault((owner & 0xFFFF) - 1, []).append((blocks.rank[row], row))
     for queue in range(tx.header.semaphores_high[0]):
         items = [row for _, row in sorted(waiting.pop(queue, []))]
         chain = list(_chain(queues.first[queue], blocks.after, blocks.rows))
         if chain != items or queues.items[queue] != len(items):
             yield f"queue row {queue} has the items {items}, in its chain {chain}, counted {queues.items[queue]}"
+        if queues.earliest[queue] != (blocks.rank[items[0]] if items else 0):
+            yield f"the earliest number of queue row {queue} is not that of its first item"
+        if queues.ring[queue] != rings.get(queue, 0):
+            yield f"queue row {queue} has not the ring that says it is its"
         if queues.last[queue] != (items[-1] + 1 if items else 0):
             yield f"the youngest item of queue row {queue} is not its last one"
     if waiting:

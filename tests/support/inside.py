@@ -425,3 +425,19 @@ def as_good_as_new(plane: Any, name: str) -> None:
             column[row] = 0
 
     change(plane, pass_time)
+
+
+def ring_view(plane: Any, name: str) -> memoryview | None:
+    """The writable memory of a queue's ring, as this process sees it; None: it has found none."""
+    from shmplane.plane.coordination import lines
+
+    known = attachment_of(plane).registry(lines.Lines).parts.get(f"q:{name}".encode())
+    part = None if known is None else known()
+    view: memoryview | None = None if part is None or part.ends is None else part.ends.ring._view
+    return view
+
+
+def in_both_ends(items: Any, call: Any) -> None:
+    """Call it with both ends of a queue's ring in hand."""
+    lock, ends = items._attachment.lock, items._takers.ends
+    lock.run_apart(ends.putting, lock.run_beneath, ends.getting, call)

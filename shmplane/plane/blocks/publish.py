@@ -39,7 +39,9 @@ __all__ = [
     "contents_of",
     "describe_contents",
     "make_slab",
+    "make_slab_in",
     "prepare",
+    "prepare_small",
     "publish",
     "publish_in",
     "put",
@@ -167,6 +169,12 @@ def prepare(
         abandon_creation(attachment, creation)
         raise
     return Prepared(contents, None, creation)
+
+
+def prepare_small(body: Encoded) -> Prepared:
+    """The same for what lies in memory and is small, also under the lock: nothing has to be abandoned."""
+    contents = contents_of(body)
+    return Prepared(contents, _render(contents, body), None)
 
 
 def _render(contents: Contents, body: Encoded) -> bytes | bytearray:
@@ -375,6 +383,13 @@ def make_slab(attachment: Attachment, nbytes: int) -> None:
         abandon_creation(attachment, creation)
         raise
     attachment.change(_finish_slab, attachment, creation)
+
+
+def make_slab_in(tx: Transaction, attachment: Attachment, nbytes: int) -> None:
+    """The same within a transaction, which its system calls make long: for what cannot be put off."""
+    creation = _begin_slab(tx, attachment, nbytes)
+    attachment.memory.create_backed(creation.place)
+    _finish_slab(tx, attachment, creation)
 
 
 def _begin_slab(tx: Transaction, attachment: Attachment, nbytes: int) -> Creation:

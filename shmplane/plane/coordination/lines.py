@@ -10,11 +10,15 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
+from ...manifest import drop_idle_rings
 from ..process.registry import Registry
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ...manifest import Transaction
     from ..process.attachment import Attachment
+    from .ring_ends import RingEnds
 
 __all__ = ["Lines", "LocalLine", "Waiter"]
 
@@ -31,10 +35,11 @@ class Waiter(Protocol):
 class LocalLine:
     """One rate or queue in this process: shared by its objects, kept by them alone. Changed under the host-wide lock only."""
 
-    __slots__ = ("__weakref__", "generation", "row", "waiters")
+    __slots__ = ("__weakref__", "ends", "generation", "row", "waiters")
 
     def __init__(self) -> None:
         self.row = self.generation = -1
+        self.ends: RingEnds | None = None  #: of a queue, once this process has found its ring
         self.waiters: deque[Waiter] = deque()
 
     def say_wishes(self, tx: Transaction) -> None:
@@ -44,14 +49,16 @@ class LocalLine:
 
 
 class _Known(weakref.ref[LocalLine]):
-    """A line of this process, which says that it is garbage by queueing itself. ``row``, ``generation``: where it is marked."""
+    """A line of this process, which says that it is garbage by queueing itself; before it is told, it means none.
 
-    __slots__ = ("generation", "lines", "name", "row")
+    Attributes:
+        row, generation: where it is marked.
+    """
 
-    lines: weakref.ref[Lines]
-    name: bytes
-    row: int
-    generation: int
+    lines: Callable[[], Lines | None] = staticmethod(lambda: None)
+    name: bytes = b""
+    row: int = -1
+    generation: int = -1
 
     def free(self, tx: Transaction) -> None:
         """Nobody here uses it any more. Again: does nothing."""
@@ -59,6 +66,7 @@ class _Known(weakref.ref[LocalLine]):
         if lines is not None and lines.parts.get(self.name) is self:
             if tx.coordination.is_current(self.row, self.generation):
                 tx.rates.forget(self.row)
+                drop_idle_rings(tx)
             del lines.parts[self.name]
 
 
@@ -76,7 +84,7 @@ class Lines(Registry):
         if part is None:
             part = LocalLine()
             made = _Known(part, self._garbage.append)
-            made.lines, made.name, made.row, made.generation = weakref.ref(self), name, -1, -1
+            made.lines, made.name = weakref.ref(self), name
             if known is not None:
                 # Its mark is ours from now on.
                 made.row, made.generation = known.row, known.generation
@@ -111,6 +119,7 @@ class Lines(Registry):
             known.row = known.generation = -1
         for part in self._living():
             part.row = part.generation = -1
+            part.ends = None
             part.waiters.clear()
 
     def end(self) -> None:

@@ -3,7 +3,8 @@
 Rule 1. An item that this process has taken has an ``Item``, held weakly; when that is garbage, or the audit finds none, it
 waits again.
 Rule 2. A value is copied in before its place in the line is taken, and becomes an item under the lock that found room.
-Rule 3. What a call that fails has taken waits again, where it was. A value that it has put stays.
+Rule 3. Small items may lie in a ring (see ``ring_claims``); what is leased out of it becomes a block first.
+Rule 4. What a call that fails has taken waits again, where it was. A value that it has put stays.
 """
 
 from __future__ import annotations
@@ -13,26 +14,31 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from ...errors import ClosedError
 from ...manifest import NO_TICKET, NeedSlab
-from ...system import own
+from ...system import NOT_HAD, own
 from ..blocks.block import Block
 from ..blocks.claims import claims_of
 from ..blocks.publish import Prepared, publish_in
 from ..process.registry import Registry
+from .ring_claims import EntryClaim, entry_as_block
 from .waiting import SLICE_S, settle
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from ...manifest import Transaction
     from ..blocks.claims import Lease
     from ..process.attachment import Attachment
     from .lines import LocalLine
+    from .ring_ends import RingEnds
     from .waiting import Closing
 
 __all__ = ["Item", "PutClaim", "TakeClaim"]
 
 #: the longest sleep of those who are not the first of their process
 _SLICE_BEHIND_S = 0.5
+#: when somebody was in the ring
+_SLICE_HELD_UP_S = 0.001
 
 
 class Line(Protocol):
@@ -43,6 +49,9 @@ class Line(Protocol):
 
     def _row(self, tx: Transaction) -> int:
         """The row of the queue."""
+
+    def _ends(self, tx: Transaction) -> RingEnds | None:
+        """Its ring, if it has one."""
 
     def _line(self, tx: Transaction, *, of_puts: bool) -> LocalLine:
         """Who waits for items, or for room, in this process."""
@@ -80,13 +89,11 @@ class _Taken(Registry):
 
 
 class _KnownItem(weakref.ref["Item"]):
-    """An item that was taken, which says that it is garbage by queueing itself."""
+    """An item that was taken, which says that it is garbage by queueing itself; before it is told, it means none."""
 
-    __slots__ = ("generation", "row", "taken")
-
-    row: int
-    generation: int
-    taken: weakref.ref[_Taken]
+    row: int = -1
+    generation: int = -1
+    taken: Callable[[], _Taken | None] = staticmethod(lambda: None)
 
     def free(self, tx: Transaction) -> None:
         """Nobody has it any more: it waits again. Again: does nothing."""
@@ -182,7 +189,11 @@ class Item:
 
 
 class _Claim:
-    """One caller's wish: a ``Wait``. What it is to get, and when there is enough of it, subclasses say."""
+    """One caller's wish: a ``Wait``. What it is to get, and when there is enough of it, subclasses say.
+
+    Attributes:
+        needed: B of a cell that no slab has; one has to be made, and the claim made anew.
+    """
 
     of_puts = False
 
@@ -191,7 +202,9 @@ class _Claim:
         self.attachment: Attachment = queue._attachment
         self.ticket = 0
         self.failed = self.is_done = False
+        self.needed = 0
         self._known_line: LocalLine | None = None
+        self._is_held_up = False
 
     @property
     def closing(self) -> Closing:
@@ -205,6 +218,8 @@ class _Claim:
         return 0
 
     def slice(self) -> float:
+        if self._is_held_up:
+            return _SLICE_HELD_UP_S
         return SLICE_S if self.is_next() else _SLICE_BEHIND_S
 
     def is_next(self) -> bool:
@@ -218,21 +233,24 @@ class _Claim:
     def look(self, tx: Transaction) -> int:
         """Go on if it is our turn, else stand in line; returns the wake word to watch."""
         line = self._known_line = self.queue._line(tx, of_puts=self.of_puts)
+        self._is_held_up = False
         if self.ticket:
             self.attachment.reclaim_if_due(tx)
             if self not in line.waiters:
                 self.ticket = 0  # forked meanwhile
         ahead = line.waiters.index(self) if self.ticket else len(line.waiters)
-        if tx.items.is_turn(line.row, self.ticket or NO_TICKET, ahead, self.free(tx)):
-            self.go_on(tx)
+        if tx.items.is_turn(line.row, self.ticket or NO_TICKET, ahead, self.free(tx)) and self._try(tx):
             self.is_done = True
             if self.ticket:
                 self._leave_line(tx, line)
+            tx.coordination.has_line(line.row)  # so that others find out that nobody stands there any more
             return 0
         if self.waits and not self.ticket:
             self.ticket = tx.coordination.new_ticket()
             line.waiters.append(self)
             line.say_wishes(tx)
+            if self.free(tx) > 0:
+                return self.look(tx)  # it came meanwhile, through the ring: who brought it has not seen us
         elif self.ticket and not ahead:
             tx.coordination.show_ticket(line.row, self.ticket)  # it may have been passed over
         self.attachment.timer.tick()
@@ -242,8 +260,18 @@ class _Claim:
         """For how many there is enough."""
         raise NotImplementedError
 
-    def go_on(self, tx: Transaction) -> None:
-        """Do what is wished for."""
+    def _try(self, tx: Transaction) -> bool:
+        """Do what is wished for, under the lock of that end of the ring if there is one; False: it cannot be done yet."""
+        ends = self.queue._ends(tx)
+        if ends is None:
+            return self.go_on(tx)
+        end = ends.putting if self.of_puts else ends.getting
+        done = self.attachment.lock.run_beneath(end, self.go_on, tx)
+        self._is_held_up = done is NOT_HAD
+        return done is True
+
+    def go_on(self, tx: Transaction) -> bool:
+        """Do what is wished for; False: there is nothing, or no room, any more."""
         raise NotImplementedError
 
     def _leave_line(self, tx: Transaction, line: LocalLine) -> None:
@@ -265,7 +293,7 @@ class PutClaim(_Claim):
     """A value that is to become an item.
 
     Attributes:
-        needed: B of a cell that no slab has; one has to be made, and the claim made anew.
+        wants_ring: so many items went through the queue that a ring is worth its memory.
     """
 
     of_puts = True
@@ -273,26 +301,31 @@ class PutClaim(_Claim):
     def __init__(self, queue: Line, prepared: Prepared, *, waits: bool) -> None:
         super().__init__(queue, waits=waits)
         self.prepared = prepared
-        self.needed = 0
+        self.wants_ring = False
 
     def free(self, tx: Transaction) -> int:
         return tx.items.room(self.queue._row(tx))
 
-    def go_on(self, tx: Transaction) -> None:
+    def go_on(self, tx: Transaction) -> bool:
+        queue = self.queue._row(tx)
+        if tx.items.room(queue) <= 0:
+            return False
         try:
             row = publish_in(tx, self.attachment, -1, self.prepared)
         except own(NeedSlab) as need:
             self.needed = need.nbytes
-            return
-        tx.items.add(self.queue._row(tx), row)
+            return True
+        tx.items.add(queue, row)
         tx.release(row)
+        self.wants_ring = self.prepared.creation is None and tx.items.wants_ring(queue)
+        return True
 
 
 class TakeClaim(_Claim):
     """An item that is to be taken: for good, or for as long as its work lasts.
 
     Attributes:
-        block: what was got.
+        block: what was got, and ``entry`` when it was in the ring.
         item: the same, when it is to be put back if its work fails.
     """
 
@@ -300,41 +333,80 @@ class TakeClaim(_Claim):
         super().__init__(queue, waits=waits)
         self._keeps, self._title, self._trust_pickle = keeps, title, trust_pickle
         self.block: Block | None = None
+        self.entry: EntryClaim | None = None
         self.item: Item | None = None
         self._lease: Lease | None = None
 
     @property
     def has_left(self) -> bool:
-        return self.ticket > 0 or (self.failed and self._lease is not None)
+        return self.ticket > 0 or (self.failed and (self._lease is not None or self.entry is not None))
 
     def free(self, tx: Transaction) -> int:
         return tx.items.count(self.queue._row(tx))
 
-    def go_on(self, tx: Transaction) -> None:
-        queue = self.queue._row(tx)
-        row = tx.items.first(queue)
+    def go_on(self, tx: Transaction) -> bool:
+        queue, ends = self.queue._row(tx), self.queue._ends(tx)
+        first = None if ends is None else ends.ring.first()
+        if ends is not None and first is not None:
+            claim = EntryClaim(self.attachment, ends, queue)
+            claim.entry = first
+            if self._keeps:
+                return self._keep_entry(tx, claim, queue)
+            self.entry = claim
+            ends.ring.take_first(first, claim)
+        else:
+            row = tx.items.first(queue)
+            if row < 0:
+                return False
+            self._take_block(tx, queue, row)
+        self.queue._offer_room(tx)
+        return True
+
+    def _take_block(self, tx: Transaction, queue: int, row: int) -> None:
         lease = self._lease = claims_of(self.attachment).lease(tx, self.attachment, row)
         block = Block(lease, trust_pickle=self._trust_pickle)
         if self._keeps:
-            item = Item(self.attachment, self._title, block, row=row, attempts=tx.blocks.cost[row] + 1)
-            taken = self.attachment.registry(_Taken)
-            known = _KnownItem(item, taken.queue)
-            known.row, known.generation, known.taken = row, lease.facts.generation, weakref.ref(taken)
-            taken.known[row] = known
+            item = self._know(block, attempts=tx.blocks.cost[row] + 1)
             tx.items.take(queue, row)
             self.item = item
         else:
             tx.items.remove(queue, row)
         self.block = block
+
+    def _keep_entry(self, tx: Transaction, claim: EntryClaim, queue: int) -> bool:
+        """What is in the ring becomes a block, which can be put back whoever is killed."""
+        entry, ends = claim.entry, claim.ends
+        assert entry is not None  # noqa: S101 - it was found
+        try:
+            row = publish_in(tx, self.attachment, -1, entry_as_block(entry))
+        except own(NeedSlab) as need:
+            self.needed = need.nbytes
+            return True
+        lease = self._lease = claims_of(self.attachment).new_lease(self.attachment, tx.facts(row))
+        item = self._know(Block(lease, trust_pickle=self._trust_pickle), attempts=1)
+        tx.items.take_entry(queue, row, ends.ring, entry, claim)
+        self.item = item
         self.queue._offer_room(tx)
+        return True
+
+    def _know(self, block: Block, *, attempts: int) -> Item:
+        """The object for an item that is about to be taken."""
+        row, taken = block._facts.row, self.attachment.registry(_Taken)
+        item = Item(self.attachment, self._title, block, row=row, attempts=attempts)
+        known = _KnownItem(item, taken.queue)
+        known.row, known.generation, known.taken = row, block._facts.generation, weakref.ref(taken)
+        taken.known[row] = known
+        return item
 
     def undo(self, tx: Transaction) -> None:
         """Leave the line; what a call has taken that fails waits again, where it was."""
         super().undo(tx)
         lease, self._lease = self._lease, None
+        if self.failed and self.entry is not None:
+            self.entry.undo(tx)
         if not self.failed or lease is None or not tx.is_current(lease.facts.row, lease.facts.generation):
             return
         row = lease.facts.row
-        if not tx.items.is_waiting(row):
+        if tx.items.is_ours(row) or not (self._keeps or tx.items.is_waiting(row)):
             tx.items.put_back(self.queue._row(tx), row)
         self.attachment.registry(_Taken).known.pop(row, None)

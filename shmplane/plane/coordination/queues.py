@@ -22,6 +22,8 @@ from ..process.reclaim import reclaim_dead
 from .in_threads import call_in_thread
 from .lines import Lines, LocalLine
 from .queue_claims import Item, PutClaim, TakeClaim
+from .ring_claims import MISSING, get_entry, make_ring, put_entry
+from .ring_ends import ring_ends
 from .waiting import check_timeout, wait_for, wait_for_async
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from ...manifest import Transaction
     from ..blocks.publish import Prepared
     from ..process.attachment import Attachment
+    from .ring_ends import RingEnds
     from .waiting import Closing
 
 __all__ = ["Item", "Queue", "open_queue"]
@@ -91,13 +94,20 @@ class Queue:
             ClosedError: the plane was destroyed, or the ``Plane`` object of this queue closed, meanwhile.
         """
         self._check_wait(timeout)
-        prepared = retry_after_reclaim(self._attachment, self._prepare, self._encoded(value))
+        encoded = value if type(value) is bytes else self._encoded(value)
+        if put_entry(self, encoded, waits=timeout != 0):
+            return
+        encoded = self._encoded(value) if encoded is value else encoded
+        prepared = retry_after_reclaim(self._attachment, self._prepare, encoded)
         try:
-            while not self._put_once(prepared, timeout):
-                pass
+            claim = self._put_once(prepared, timeout)
+            while claim.needed:
+                claim = self._put_once(prepared, timeout)
         except BaseException:
             abandon(self._attachment, prepared)
             raise
+        if claim.wants_ring:
+            make_ring(self)
 
     def put_nowait(self, value: Any) -> None:
         """``put`` that does not wait: ``queue.Full`` when there is no room now, or others wait for it."""
@@ -107,6 +117,8 @@ class Queue:
         """``put`` for asyncio; a cancelled one puts nothing. What is large is copied in a thread."""
         self._check_wait(timeout)
         encoded = self._encoded(value)
+        if put_entry(self, encoded, waits=False):
+            return
         if encoded.nbytes > _LARGE_NBYTES:
             prepared = await call_in_thread(
                 retry_after_reclaim, self._attachment, self._prepare, encoded, to_its_end=True
@@ -117,14 +129,16 @@ class Queue:
             while True:
                 claim = PutClaim(self, prepared, waits=timeout != 0)
                 done = await wait_for_async(claim, timeout)
-                if done and not claim.needed:
-                    return
                 if not done:
                     raise self._in_vain(timeout, queue.Full)
+                if not claim.needed:
+                    break
                 await call_in_thread(retry_after_reclaim, self._attachment, make_slab, self._attachment, claim.needed)
         except BaseException:
             abandon(self._attachment, prepared)
             raise
+        if claim.wants_ring:
+            await call_in_thread(make_ring, self, to_its_end=True)
 
     def _encoded(self, value: Any) -> Encoded:
         encoded = encode(unwrapped(value), None)
@@ -135,14 +149,14 @@ class Queue:
     def _prepare(self, encoded: Encoded) -> Prepared:
         return prepare(self._attachment, contents_of(encoded), encoded)
 
-    def _put_once(self, prepared: Prepared, timeout: float | None) -> bool:
-        """One try; False: a slab was missing, and is there now."""
+    def _put_once(self, prepared: Prepared, timeout: float | None) -> PutClaim:
+        """One try; when it ``needed`` a slab, that is there now."""
         claim = PutClaim(self, prepared, waits=timeout != 0)
         if not wait_for(claim, timeout):
             raise self._in_vain(timeout, queue.Full)
         if claim.needed:
             retry_after_reclaim(self._attachment, make_slab, self._attachment, claim.needed)
-        return not claim.needed
+        return claim
 
     # Taking
 
@@ -157,6 +171,9 @@ class Queue:
             ClosedError: the plane was destroyed, or the ``Plane`` object of this queue closed, meanwhile.
         """
         self._check_wait(timeout)
+        value = get_entry(self, waits=timeout != 0)
+        if value is not MISSING:
+            return value
         claim = self._take_claim(timeout, keeps=False)
         if not wait_for(claim, timeout):
             raise self._in_vain(timeout, queue.Empty)
@@ -169,6 +186,9 @@ class Queue:
     async def get_async(self, timeout: float | None = None) -> Any:
         """``get`` for asyncio; a cancelled one takes nothing."""
         self._check_wait(timeout)
+        value = get_entry(self, waits=False)
+        if value is not MISSING:
+            return value
         claim = self._take_claim(timeout, keeps=False)
         if not await wait_for_async(claim, timeout):
             raise self._in_vain(timeout, queue.Empty)
@@ -184,10 +204,13 @@ class Queue:
             queue.Empty: none came within ``timeout`` seconds.
         """
         self._check_wait(timeout)
-        claim = self._take_claim(timeout, keeps=True)
-        if not wait_for(claim, timeout):
-            raise self._in_vain(timeout, queue.Empty)
-        return self._item_of(claim)
+        while True:
+            claim = self._take_claim(timeout, keeps=True)
+            if not wait_for(claim, timeout):
+                raise self._in_vain(timeout, queue.Empty)
+            if not claim.needed:
+                return self._item_of(claim)
+            retry_after_reclaim(self._attachment, make_slab, self._attachment, claim.needed)
 
     def lease_async(self, timeout: float | None = None) -> AsyncLease:
         """``lease`` for asyncio: ``async with queue.lease_async() as item``, or ``item = await queue.lease_async()``."""
@@ -195,10 +218,13 @@ class Queue:
         return AsyncLease(self, timeout)
 
     async def _lease_async(self, timeout: float | None) -> Item:
-        claim = self._take_claim(timeout, keeps=True)
-        if not await wait_for_async(claim, timeout):
-            raise self._in_vain(timeout, queue.Empty)
-        return self._item_of(claim)
+        while True:
+            claim = self._take_claim(timeout, keeps=True)
+            if not await wait_for_async(claim, timeout):
+                raise self._in_vain(timeout, queue.Empty)
+            if not claim.needed:
+                return self._item_of(claim)
+            await call_in_thread(retry_after_reclaim, self._attachment, make_slab, self._attachment, claim.needed)
 
     def _take_claim(self, timeout: float | None, *, keeps: bool) -> TakeClaim:
         return TakeClaim(self, waits=timeout != 0, keeps=keeps, title=self._title, trust_pickle=self._trust_pickle)
@@ -206,6 +232,8 @@ class Queue:
     @staticmethod
     def _value_of(claim: TakeClaim) -> Any:
         block = claim.block
+        if claim.entry is not None:
+            return claim.entry.value()
         assert block is not None  # noqa: S101 - the wait was done
         return block.value()
 
@@ -216,7 +244,8 @@ class Queue:
         return item
 
     def _check_wait(self, timeout: float | None) -> None:
-        check_timeout(timeout)
+        if timeout is not None:
+            check_timeout(timeout)
         if self._closing.closed:
             raise self._closing.error()
 
@@ -266,6 +295,7 @@ class Queue:
             self._putters = self._lines.part(self._keys[1])
             self._lines.place(tx, self._keys[1], self._putters, self._open_row(tx, self._keys[1]))
         self._is_checked = True
+        self._ends(tx)
 
     def _open_row(self, tx: Transaction, key: bytes) -> int:
         try:
@@ -288,6 +318,20 @@ class Queue:
             tx.coordination.back_rows()
             self._lines.place(tx, key, line, self._open_row(tx, key))  # in a forked child
         return line
+
+    def _ends(self, tx: Transaction) -> RingEnds | None:
+        """Its ring, if it has one by now."""
+        line, ends = self._takers, self._takers.ends
+        if ends is None or not ends.ring.is_current:
+            ends = line.ends = ring_ends(tx, self._attachment, line.row)
+        return ends
+
+    def _wake_next(self, *, of_puts: bool) -> None:
+        """Somebody waits for what was done without the plane's lock. Who cannot be told looks soon by himself."""
+        self._attachment.try_change(patience(self._attachment), self._offer, of_puts)
+
+    def _offer(self, tx: Transaction, of_puts: bool) -> None:
+        tx.coordination.offer(self._line(tx, of_puts=of_puts).row)
 
     def _offer_room(self, tx: Transaction) -> None:
         """An item was taken: there may be room for whoever waits for it."""
