@@ -15,7 +15,7 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from operator import index as to_index
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, overload
 
 from ..errors import UnsupportedValue
 from ..system import own
@@ -228,7 +228,9 @@ class RecordsRoot:
 
     def __init__(self, frame: bytes, memory: Memory) -> None:
         self.memory: Memory = memory
-        self.count, self.index_at = _parse(frame, memory.nbytes)
+        count, index_at = _parse(frame, memory.nbytes)
+        self.count: int = count
+        self.index_at: int = index_at
 
 
 class _RecordMemory(NamedTuple):
@@ -327,7 +329,7 @@ class RecordsView(Sequence[Any]):
             return NotImplemented
         return len(self) == len(other) and all(mine == its for mine, its in zip(self, other, strict=True))
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     def __shmplane_encode__(self) -> EncodedRecords:
         return EncodedRecords(Records(self))

@@ -38,7 +38,8 @@ class LocalLine:
     __slots__ = ("__weakref__", "ends", "generation", "row", "waiters")
 
     def __init__(self) -> None:
-        self.row = self.generation = -1
+        self.row: int = -1
+        self.generation: int = -1
         self.ends: RingEnds | None = None  #: of a queue, once this process has found its ring
         self.waiters: deque[Waiter] = deque()
 

@@ -178,7 +178,7 @@ class Grant:
 
     def __init__(self, attachment: Attachment, title: str, amount: float, part: LocalLine, paid: Paid) -> None:
         # Not of the limiter: a grant that somebody keeps does not keep the rate in use.
-        self.amount = amount
+        self.amount: float = amount
         self._attachment, self._title, self._paid = attachment, title, paid
         self._row, self._generation = part.row, part.generation
         self._actual = amount

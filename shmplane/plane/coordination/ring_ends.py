@@ -21,7 +21,7 @@ class RingEnds:
     __slots__ = ("getting", "putting", "ring")
 
     def __init__(self, ring: Ring, queue: int) -> None:
-        self.ring = ring
+        self.ring: Ring = ring
         self.putting: OfdRange = OfdRange(-1, _PUT_BYTE + 2 * queue)
         self.getting: OfdRange = OfdRange(-1, _GET_BYTE + 2 * queue)
 
