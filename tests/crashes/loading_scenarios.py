@@ -6,13 +6,17 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 import shmplane
+from shmplane.codecs import encode
+from shmplane.flight import Said
+from shmplane.plane import travel
 from tests.support.crashing import Scenario, World
 
 SCHEMA = pa.schema([("n", pa.int64())])
@@ -108,6 +112,45 @@ def _look_at_saved(world: World, finished: bool) -> list[str]:
     return problems + ([f"beside it there is {extra}"] if len(extra) > (not finished) else [])
 
 
+class _Stream:
+    """What comes from a server, without one: no thread of gRPC's survives a fork."""
+
+    def __init__(self, said: Said, batches: list[pa.RecordBatch]) -> None:
+        self.said, self.schema, self._batches = said, batches[0].schema, iter(batches)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def read_next_batch(self) -> pa.RecordBatch:
+        return next(self._batches)
+
+
+PULLED = b"p" * 150_000
+
+
+def _come(world: World) -> None:
+    """In a victim: what is pulled comes from here."""
+    column = pa.schema([pa.field("bytes", pa.uint8(), nullable=False)])
+
+    def open_stream(url: str, *_: object, **__: object) -> _Stream:
+        if url == "table":
+            return _Stream(Said("table", rows=300_000), list(batches(5, 60_000)))
+        body = PULLED[:300] if url == "small" else PULLED
+        pieces = [np.frombuffer(body[at : at + 60_000], "u1") for at in range(0, len(body), 60_000)]
+        return _Stream(
+            Said("bytes", nbytes=len(body), frame=encode(body).frame),
+            [pa.record_batch([piece], schema=column) for piece in pieces],
+        )
+
+    mock.patch.object(travel, "open_stream", open_stream).start()  # the victim ends with it
+
+
+def _pull(url: str) -> Callable[[World, Any], Any]:
+    return lambda world, context: world.plane.pull(url, "target").close()
+
+
 LOADING_SCENARIOS = [
     Scenario("load an array", _load("a.npy"), {}, {"target": LOADED["a.npy"]}, cold=True, arrange=_arrange_files),
     Scenario(
@@ -134,4 +177,7 @@ LOADING_SCENARIOS = [
     Scenario("stream a table", _stream(5, 60_000), {}, {"target": streamed(5, 60_000)}, cold=True),
     Scenario("stream over a block", _stream(2, 60_000), {"target": OLD}, {"target": streamed(2, 60_000)}),
     Scenario("stream a small table", _stream(3, 20), {}, {"target": streamed(3, 20)}),
+    Scenario("pull bytes", _pull("bytes"), {"target": OLD}, {"target": PULLED}, cold=True, begin=_come),
+    Scenario("pull a few bytes", _pull("small"), {}, {"target": PULLED[:300]}, begin=_come),
+    Scenario("pull a table", _pull("table"), {}, {"target": streamed(5, 60_000)}, cold=True, begin=_come),
 ]

@@ -359,10 +359,14 @@ class Liar(flight.FlightServerBase):  # type: ignore[misc]
         raise flight.FlightUnavailableError("the host went down")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def liar() -> Iterator[str]:
+    """It is there before any test: gRPC keeps what its first call opens, which would else be looked for after that test."""
     with Liar("grpc://127.0.0.1:0") as server:
-        yield f"grpc://127.0.0.1:{server.port}"
+        url = f"grpc://127.0.0.1:{server.port}"
+        with flight.connect(url) as client:
+            client.do_get(flight.Ticket(b"a table")).read_all()
+        yield url
 
 
 @pytest.mark.parametrize("lie", LIES)
