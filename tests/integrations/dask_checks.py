@@ -56,8 +56,14 @@ def knows(key: str, dask_scheduler: Any) -> bool:
     return key in dask_scheduler.tasks
 
 
+def addresses(dask_scheduler: Any) -> dict[str, str]:
+    return {str(worker.name): address for address, worker in dask_scheduler.workers.items()}
+
+
 def worker_of(client: Client, name: Any) -> str:
-    return next(str(address) for address, said in client.scheduler_info(-1)["workers"].items() if said["name"] == name)
+    # The client's own list may be a moment old.
+    found: dict[str, str] = client.run_on_scheduler(addresses)
+    return found[str(name)]
 
 
 def wait_until_told(client: Client, hosts_told: int) -> None:
@@ -250,19 +256,19 @@ main()
 
 
 @contextlib.contextmanager
-def two_hosts(near: Host, far: Host) -> Iterator[Client]:
+def cluster_of(scheduler: Host, workers: dict[str, Host]) -> Iterator[Client]:
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory())
         where = os.path.join(directory, "scheduler.json")
-        options = ("--host", far.address, "--port", "0", "--no-dashboard", "--scheduler-file", where)
-        stack.enter_context(running(far, "-m", "distributed.cli.dask_scheduler", *options))
-        for host, name in ((far, "far"), (near, "near"), (near, "old")):
+        options = ("--host", scheduler.address, "--port", "0", "--no-dashboard", "--scheduler-file", where)
+        stack.enter_context(running(scheduler, "-m", "distributed.cli.dask_scheduler", *options))
+        for name, host in workers.items():
             program = ("-c", OLD) if name == "old" else ("-m", "distributed.cli.dask_worker")
             common = ("--scheduler-file", where, "--no-nanny", "--nthreads", "1", "--no-dashboard")
             place = ("--local-directory", directory, "--host", host.address, "--name", name)
             stack.enter_context(running(host, *program, *common, *place))
         client = stack.enter_context(Client(scheduler_file=where))
-        client.wait_for_workers(3, DEADLINE_S)
+        client.wait_for_workers(len(workers), DEADLINE_S)
         yield client
 
 
@@ -305,7 +311,8 @@ def main(*where: str) -> None:
     said: dict[str, str | None] = {}
     if where:
         near, far = (Host(address, int(pid)) for address, pid in zip(where[::2], where[1::2], strict=True))
-    with two_hosts(near, far) if where else one_host() as client, shmplane.Plane(PLANE) as plane:
+    both = cluster_of(far, {"far": far, "near": near, "old": near}) if where else one_host()
+    with both as client, shmplane.Plane(PLANE) as plane:
         for check in TWO_HOSTS if where else ONE_HOST:
             try:
                 check(client, plane)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.hosts import Host, require_hosts, two_hosts
-from tests.support.processes import kill_tree
+from tests.support.processes import kill_tree, run_python
 
 HERE = Path(__file__).parent
 DEADLINE_S = 120.0
@@ -76,3 +76,10 @@ def test_blocks_are_pulled_from_one_by_the_other(both: tuple[Host, Host]) -> Non
 @pytest.mark.sweep
 def test_a_kill_at_any_part_of_a_pull_leaves_nothing(both: tuple[Host, Host]) -> None:
     assert run_there("pull_checks.py", *both, "sweep", deadline=250.0) == dict.fromkeys(PULL)
+
+
+@pytest.mark.sweep
+def test_figures_can_be_taken_between_both() -> None:
+    require_hosts()
+    program = "from tests.integrations.two_hosts_figures import main; main('4', '1')"
+    assert len(run_python(program, cwd=HERE.parents[1], deadline=DEADLINE_S).stdout.splitlines()) == 5
