@@ -2,7 +2,7 @@
 
 Rule 1. A worker has one task at a time: the one that it had when it died is the one that was lost.
 Rule 2. A lost task goes to the front, to a new worker; after the third time it ends with ``BrokenProcessPool``.
-Rule 3. What a future's callback does is done with no lock in hand.
+Rule 3. What a future's callback does is done with no lock in hand, also none of the standard library's.
 """
 
 from __future__ import annotations
@@ -113,12 +113,14 @@ class Retrying:
         return workers
 
     def _end_idle(self, *, wait: bool) -> None:
+        """End the workers that have nothing to do, unless there is something."""
         with self._changed:
             if self._waiting:
                 return
-            idle, self._idle = self._idle, []
-            dead, self._dead = self._dead, []
-        for worker in [*idle, *dead]:
+            ending = [*self._idle, *self._dead]
+            # Whoever waits for the end waits for those as well that were told to end before.
+            self._idle, self._dead = [], [] if wait else ending
+        for worker in ending:
             worker.shutdown(wait=wait)
 
     def _close_dead(self) -> None:
@@ -166,7 +168,7 @@ class Retrying:
             try:
                 running = worker._submit_call(job.call, job.batch)
             except own(BrokenProcessPool):
-                worker.shutdown(wait=False)  # it died while it had nothing to do
+                self._dead.append(worker)  # while it had nothing to do
                 continue
             except own(Exception) as error:
                 worker.shutdown(wait=False)
@@ -176,6 +178,16 @@ class Retrying:
 
     def _done(self, job: _Job, worker: Worker | None, running: Future[Any]) -> None:
         """What a worker was given is done, or it has died over it. In the thread of that worker's executor."""
+        if worker is not None and worker._is_broken:
+            # From Python 3.12 on that thread has the lock of its executor in hand, which is to be ended: see Rule 3.
+            threading.Thread(
+                target=self._settle, args=(job, worker, running), name="shmplane-retry", daemon=True
+            ).start()
+        else:
+            self._settle(job, worker, running)
+
+    def _settle(self, job: _Job, worker: Worker | None, running: Future[Any]) -> None:
+        """Say so to whoever waits, or run it again; then go on with the others."""
         error = running.exception()
         is_dead = worker is not None and worker._is_broken
         is_lost = is_dead and isinstance(error, BrokenProcessPool)

@@ -20,6 +20,7 @@ import pytest
 import shmplane
 from shmplane import ProcessPoolExecutor
 from tests.executor import tasks
+from tests.executor.sweep import sweep_asker, sweep_worker
 from tests.support.audit import faults_of
 from tests.support.inside import kept_rows, slot_of
 from tests.support.processes import Child
@@ -55,6 +56,21 @@ def test_a_worker_killed_over_its_result_leaves_nothing(plane: shmplane.Plane, w
         with pytest.raises(BrokenProcessPool):
             executor.submit(tasks.pid)
     assert_nothing_is_left(plane)
+
+
+@pytest.mark.parametrize("on_worker_death", ["break", "retry"])
+def test_a_worker_killed_at_any_moment_leaves_nothing(
+    plane: shmplane.Plane, tmp_path: Path, on_worker_death: str
+) -> None:
+    swept = sweep_worker(plane, tmp_path, "fork", on_worker_death, 12)
+    assert not swept.problems
+    assert swept.kills >= 10
+
+
+def test_an_asker_killed_at_any_moment_leaves_nothing(plane: shmplane.Plane, tmp_path: Path) -> None:
+    swept = sweep_asker(plane, tmp_path, "fork", 8)
+    assert not swept.problems
+    assert swept.kills >= 6  # threads take turns as they like, so that the last moments may not come
 
 
 def test_results_that_nobody_will_read_go_when_the_pool_breaks(plane: shmplane.Plane, tmp_path: Path) -> None:
