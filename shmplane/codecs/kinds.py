@@ -25,7 +25,7 @@ from .libraries import with_cure
 from .rows import rows_from
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     import pyarrow as pa
 
@@ -219,11 +219,12 @@ def present(kind: str, root: Any) -> Any:
 
 def check_values(kind: str, root: Any) -> None:
     """Read every value of the tables in a root of doubtful origin; ``PlaneCorrupt`` when one is out of bounds."""
-    tables = [root] if kind == "table" else []
-    if kind == "tree":
+    tables: Iterable[Any] = [root] if kind == "table" else []
+    if kind in {"tree", "records"}:
         from .tree_reading import tables_of_tree
 
-        tables = tables_of_tree(root)
+        trees = [root] if kind == "tree" else records.trees_of_records(root)
+        tables = (found for tree in trees for found in tables_of_tree(tree))
     for found in tables:
         table.check_table(getattr(found, "table", found))
 

@@ -18,7 +18,7 @@ from operator import index as to_index
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, overload
 
 from ..errors import UnsupportedValue
-from ..system import own
+from ..system import ignoring, own
 from . import array, document, raw
 from .base import CAN_STORE
 from .borrow import borrow_bytes
@@ -40,6 +40,7 @@ __all__ = [
     "open_records",
     "present_records",
     "records_as_python",
+    "trees_of_records",
 ]
 
 _ALIGNMENT = 64
@@ -264,6 +265,19 @@ def records_as_python(root: RecordsRoot) -> list[Any]:
     return list(present_records(root))
 
 
+def trees_of_records(root: RecordsRoot) -> Iterator[Any]:
+    """The roots of the trees among the records. Every other record is read on the way."""
+    from .tree_reading import open_tree
+
+    view = present_records(root)
+    for row in range(root.count):
+        if view._words[2 * row + 1] & 0xFF == _KINDS["tree"]:
+            yield open_tree(*view._framed(row))
+        else:
+            with ignoring(ModuleNotFoundError, UnsupportedValue):  # of a dtype that needs a library
+                view[row]
+
+
 class RecordsView(Sequence[Any]):
     """Records that are read one by one: a read-only sequence; a slice of it is one too. It pickles as a handle.
 
@@ -305,24 +319,31 @@ class RecordsView(Sequence[Any]):
             corrupt(f"its index claims a record of {nbytes:,} bytes at {start:,}")
         if code == _JSON:
             return _decoded(self._bytes[start : start + nbytes].tobytes())
-        return self._open(code, start, nbytes, frame_nbytes=word >> _FRAME_AT & _LARGEST_FRAME)
+        return self._open(_NAMES.get(code, "none"), row)
 
-    def _open(self, code: int, start: int, nbytes: int, *, frame_nbytes: int) -> Any:
-        end = start + nbytes
-        if frame_nbytes > self._root.index_at - end or start % _ALIGNMENT:
-            corrupt(f"its index claims a description of {frame_nbytes:,} bytes at {end:,}")
-        frame = self._bytes[end : end + frame_nbytes].tobytes()
-        memory = _RecordMemory(self._root.memory.address + start, nbytes, self._root)
-        kind = _NAMES.get(code, "none")
+    def _open(self, kind: str, row: int) -> Any:
+        frame, memory = self._framed(row)
         if kind == "array":
             return array.present_array(array.open_array(frame, memory))
         if kind == "bytes":
             return raw.present_bytes(raw.open_bytes(frame, memory))
         if kind != "tree":
-            corrupt(f"its index claims a record of kind {code}")
+            corrupt(f"its index claims a record of kind {kind}")
         from .tree_reading import open_tree, present_tree
 
         return present_tree(open_tree(frame, memory))
+
+    def _framed(self, row: int) -> tuple[bytes, _RecordMemory]:
+        """Frame and body of a record that is no JSON value."""
+        start, word = self._words[2 * row], self._words[2 * row + 1]
+        nbytes, frame_nbytes, room = word >> _NBYTES_AT, word >> _FRAME_AT & _LARGEST_FRAME, self._root.index_at
+        end = start + nbytes
+        if end > room or frame_nbytes > room - end or start % _ALIGNMENT:
+            corrupt(
+                f"its index claims a record of {nbytes:,} bytes at {start:,}, and {frame_nbytes:,} that describe it"
+            )
+        frame = self._bytes[end : end + frame_nbytes].tobytes()
+        return frame, _RecordMemory(self._root.memory.address + start, nbytes, self._root)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, (RecordsView, list, tuple)):

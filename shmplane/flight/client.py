@@ -189,14 +189,16 @@ class Incoming:
             with flight.FlightClient(self._url, tls_root_certs=tls_ca) as client:
                 self._reader = reader = client.do_get(flight.Ticket(pack_ticket(self._request)), options)
                 self._give(reader.schema)
-                for chunk in reader:
+                while not self._is_closed.is_set():
+                    try:
+                        chunk = reader.read_chunk()
+                    except StopIteration:
+                        self._give(_END)
+                        return
                     if chunk.data is not None:
                         self._give(chunk.data)
                     del chunk
-                    if self._is_closed.is_set():
-                        reader.cancel()
-                        return
-                self._give(_END)
+                reader.cancel()
         except BaseException as error:  # noqa: BLE001 - the caller raises it
             self._give(error)
 
@@ -210,6 +212,7 @@ class Incoming:
 
 
 def _text(error: BaseException) -> str:
-    """What the server said, without what Arrow adds to it."""
+    """What the server said, without what Arrow adds to it, and nothing that a terminal would obey."""
     text = str(error).partition(". Detail: ")[0].partition(". gRPC client debug")[0]
+    text = "".join(letter if letter.isprintable() else "?" for letter in text[: 2 * _MOST_TEXT])
     return text if len(text) <= _MOST_TEXT else text[:_MOST_TEXT] + "…"

@@ -24,7 +24,7 @@ __all__ = ["PIECE_NBYTES", "Said", "is_said_column", "pack_said", "read_said", "
 PIECE_NBYTES = 2 << 20
 
 _KEY, _FRAME_KEY = b"shmplane.block", b"shmplane.frame"
-_KINDS = {"array", "table", "bytes", "json", "tree", "pickle"}
+_KINDS = {"array", "table", "bytes", "json", "tree", "records", "pickle"}
 _MOST_NBYTES = 2**63 - 1
 _FORMAT = 1
 

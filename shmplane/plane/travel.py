@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..codecs import CODECS, TableStream, check_origin, check_table, check_values, nbytes_of
-from ..errors import PlaneCorrupt, UnsafeCodec
+from ..errors import PlaneCorrupt, UnsafeCodec, UnsupportedValue
 from ..flight import Outgoing, Request, Said, check_columns, open_stream
 from ..names import check_block_name
 from ..system import own
@@ -142,8 +142,9 @@ def _check(kind: str, frame: bytes, memory: Memory) -> None:
         check_values(kind, root)
         if kind == "json":
             codec.present(root)
-    except own(ModuleNotFoundError):
-        return  # of a dtype that needs a library: every get checks it
+    except own(ModuleNotFoundError, UnsupportedValue):
+        if kind != "array":  # one of a dtype that needs a library is checked by every get
+            raise
 
 
 # What a server sends

@@ -169,6 +169,7 @@ def bytes_go_to_another_host(client: Client, plane: shmplane.Plane) -> None:
         "bytes": b"abc" * 1000,
         "json": {"a": [1, 2]},
         "tree": {"a": np.arange(100_000), "b": b"xy", "n": [1, (2, 3)]},
+        "records": shmplane.Records([{"x": 1}, b"abc", np.arange(5)]),
     }
     for kind, value in values.items():
         plane["x"] = value

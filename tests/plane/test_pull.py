@@ -94,6 +94,10 @@ def is_same(one: Any, other: Any) -> bool:
 def test_every_kind_arrives_as_it_was(there: shmplane.Plane, here: shmplane.Plane) -> None:
     there.update(VALUES)
     there["tree"] = {"a": VALUES["array"], "t": VALUES["table"], "b": b"xy", "n": [1, 2]}
+    there["records"] = shmplane.Records(
+        [{"x": 1}, b"abc", VALUES["small"], {"a": VALUES["small"], "t": VALUES["table"]}]
+    )
+    there.append("records", shmplane.Records(["appended"]))
     there.append("table", pa.table({"x": [1], "s": ["appended"]}))
     with there.edit("array") as draft:
         draft.array[3, 3] = -1.0
@@ -108,6 +112,10 @@ def test_every_kind_arrives_as_it_was(there: shmplane.Plane, here: shmplane.Plan
         assert tree["t"].equals(original["t"])
         assert tree["b"] == b"xy"
         assert tree["n"] == [1, 2]
+        records, original = here["records"], there["records"]
+        assert [records[at] for at in (0, 1, 4)] == [{"x": 1}, b"abc", "appended"]
+        assert is_same(records[2], original[2])
+        assert records[3]["t"].equals(VALUES["table"])
         assert here.pull(url, "small").version == 2
         del tree, original
 
@@ -312,6 +320,24 @@ def bad_text() -> pa.Array:
     return pa.Array.from_buffers(pa.string(), 2, [None, pa.py_buffer(np.array([0, 9, 4], "i4")), pa.py_buffer(b"abcd")])
 
 
+def bad_text_in(value: Any) -> tuple[pa.Schema, list[pa.RecordBatch]]:
+    """A value with the text "abc" in a table, as it would be sent, with the end of that text outside."""
+    from shmplane.codecs import encode
+
+    class Body(bytearray):
+        def write(self, offset: int, piece: Any) -> None:
+            self[offset : offset + memoryview(piece).nbytes] = memoryview(piece).cast("B")
+
+    encoded = encode(value)
+    body = Body(encoded.nbytes)
+    encoded.write_to(body)
+    good, bad = (np.array([0, end, 4], "i4").tobytes() for end in (3, 1 << 20))
+    assert body.count(good) == 1
+    return of_bytes(bytes(body).replace(good, bad), kind=encoded.kind, nbytes=encoded.nbytes, frame=encoded.frame)
+
+
+TEXT = {"n": 1, "t": pa.table({"x": ["abc", "d"]})}
+
 LIES: dict[str, tuple[pa.Schema, list[pa.RecordBatch]]] = {
     "says nothing that can be read": (BYTES.with_metadata({b"shmplane.block": b"{"}), []),
     "another format": of_bytes(b"abcd", format=2),
@@ -328,6 +354,10 @@ LIES: dict[str, tuple[pa.Schema, list[pa.RecordBatch]]] = {
     "JSON that is none": of_bytes(b"[1, ", kind="json", frame=frame_of([1])),
     "a tree that is none": of_bytes(b"abcd", kind="tree", frame=frame_of({"a": np.zeros(9)})),
     "large and a tree that is none": of_bytes(bytes(99_999), kind="tree", nbytes=99_999, frame=frame_of({"a": np.zeros(9)})),
+    "records that are none": of_bytes(b"abcd", kind="records", frame=frame_of(shmplane.Records([1, 2]))),
+    "a record that is none": of_bytes(b"]" + bytes(39), kind="records", nbytes=40, frame=frame_of(shmplane.Records([1, 2]))),
+    "text outside in a tree": bad_text_in(TEXT),
+    "text outside in a record": bad_text_in(shmplane.Records([{"a": 1}, TEXT])),
     "fewer rows than said": of_table(pa.array([1, 2]), rows=3),
     "more rows than said": of_table(pa.array([1, 2]), pa.array([3]), rows=2),
     "text that lies outside its buffer": of_table(bad_text()),

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from dask.base import normalize_token
 from dask.sizeof import sizeof
 
-from ... import Block, Plane, StaleHandle
+from ... import Block, Plane, Records, StaleHandle
 from .hosts import Host, everyone_sees, host_of, is_scheduler_alone
 
 __all__ = ["register"]
@@ -54,7 +54,12 @@ def _reduce(block: Block) -> tuple[Any, ...]:
     if everyone_sees(host):
         _sent.keep(block)
         return tuple(handle)
-    return _arrive, (host, tuple(handle), block.kind == "pickle", _portable(block.value()))
+    return _arrive, (host, tuple(handle), block.kind, _portable(_sent_value(block)))
+
+
+def _sent_value(block: Block) -> Any:
+    value = block.value()
+    return list(value) if block.kind == "records" else value  # what shows records pickles as a handle
 
 
 def _portable(value: Any) -> Any:
@@ -68,7 +73,7 @@ def _portable(value: Any) -> Any:
     return value
 
 
-def _arrive(host: Host, handle: tuple[Any, ...], is_pickle: bool, value: Any) -> Any:
+def _arrive(host: Host, handle: tuple[Any, ...], kind: str, value: Any) -> Any:
     """What unpickling does."""
     attach, arguments = handle
     if host == host_of(str(arguments[0])):
@@ -77,8 +82,9 @@ def _arrive(host: Host, handle: tuple[Any, ...], is_pickle: bool, value: Any) ->
         except StaleHandle:
             pass  # it has come with its bytes
     if is_scheduler_alone():
-        return _Parcel(host, handle, is_pickle, value)
-    return _arrivals().put(None, value, codec="pickle" if is_pickle else None, linger=0)
+        return _Parcel(host, handle, kind, value)
+    sent = Records(value) if kind == "records" else value
+    return _arrivals().put(None, sent, codec="pickle" if kind == "pickle" else None, linger=0)
 
 
 class _Parcel:
