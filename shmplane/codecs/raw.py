@@ -7,6 +7,7 @@ block's memory may be longer than what was put.
 from __future__ import annotations
 
 import sys
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UnsupportedValue
@@ -33,6 +34,12 @@ __all__ = [
 ]
 
 
+@lru_cache(maxsize=1024)
+def _frame_of(tag: bytes, nbytes: int) -> bytes:
+    """The same lengths come over and over, and a checksum is the larger part of describing a few bytes."""
+    return seal(tag, nbytes.to_bytes(8, "little"))
+
+
 class EncodedBytes:
     """One contiguous buffer, ready to be written."""
 
@@ -42,7 +49,7 @@ class EncodedBytes:
         self.whole = whole
         self.nbytes: int = nbytes
         self.kind: str = kind
-        self.frame: bytes = seal(tag, nbytes.to_bytes(8, "little"))
+        self.frame: bytes = _frame_of(tag, nbytes)
 
     def write_to(self, sink: Sink) -> None:
         if self.nbytes:

@@ -15,6 +15,7 @@ from .freed import NOTHING, Freed
 from .limits import FORMAT, MAX_METERS, METER_WORDS, Limits, fingerprint_of_format
 from .membership import copy_leases, destroy, destroy_unread, release_slot, say_pid, take_slot
 from .metering import LEVEL_WORDS, OTHER_ROWS, Metering
+from .native import make_core
 from .places import (
     TEMPORARY_PREFIX,
     dead_links,
@@ -113,10 +114,9 @@ __all__ = [
     "EVICTABLE", "Evicted", "EvictionQueues", "expire_all", "expire_some", "fingerprint_of_format", "FORMAT",
     "FREE", "Freed", "group_room", "GroupUse", "held_rows", "is_left_in_spill", "is_rooted", "is_sound", "KEPT",
     "KIND_CODES", "KINDS", "LARGEST_PAYLOAD_NBYTES", "leave", "LEVEL_WORDS", "Limits", "link_prefix", "LIVE",
-    "MAKING", "Manifest", "MAX_METERS", "MAX_REFERENCES", "METER_WORDS", "Metering", "MeterWords",
+    "make_core", "MAKING", "Manifest", "MAX_METERS", "MAX_REFERENCES", "METER_WORDS", "Metering", "MeterWords",
     "move_blocks", "Need", "NeedSlab", "NEW_SPILL", "NO_TICKET", "not_found", "NOT_OURS", "NOTHING", "NOTHING_THERE",
-    "open_files",
-    "open_group", "OTHER_ROWS", "Owner", "owner_of", "PAGES", "Paid", "Place", "PLACES", "plane_names",
+    "open_files", "open_group", "OTHER_ROWS", "Owner", "owner_of", "PAGES", "Paid", "Place", "PLACES", "plane_names",
     "PlaneStatistics", "Process", "Queues", "reach", "read_blocks", "read_counters", "read_groups",
     "read_published_name", "read_snapshot", "read_spill_place", "read_summary", "read_superseded", "Reader",
     "rebuild", "reclaim_slot", "Reclaimed", "release_slot", "Ring", "RING_NBYTES", "row_of_name_word",

@@ -10,9 +10,15 @@ from __future__ import annotations
 from zlib import crc32
 
 from ..errors import PlaneCorrupt, PlaneFull
+from .limits import Limits
 from .store import Manifest
 
-__all__ = ["NameIndex", "NameLookup"]
+__all__ = ["NameIndex", "NameLookup", "most_tombstones"]
+
+
+def most_tombstones(limits: Limits) -> int:
+    """With more names without a block than that, the row of the oldest is used again."""
+    return max(4096, limits.max_blocks // 8)
 
 
 class NameLookup:
@@ -58,7 +64,7 @@ class NameIndex(NameLookup):
 
     def __init__(self, manifest: Manifest) -> None:
         super().__init__(manifest)
-        self._most_tombstones = max(4096, manifest.limits.max_blocks // 8)
+        self._most_tombstones = most_tombstones(manifest.limits)
 
     def add(self, name: bytes) -> int:
         """A row for a name that has none."""

@@ -58,6 +58,7 @@ class PlaneStatistics:
         permits: of all locks and semaphores, held over all processes.
         semaphores: those that somebody holds or waits for.
         spilled_nbytes: of the files in the spill directory, which the capacity does not limit.
+        engine: what this process works in the plane with: ``core``, where the compiled core is there, or ``python``.
     """
 
     capacity: int
@@ -71,6 +72,7 @@ class PlaneStatistics:
     permits: int = 0
     semaphores: tuple[SemaphoreInfo, ...] = ()
     spilled_nbytes: int = 0
+    engine: str = "python"
 
 
 @dataclass(frozen=True, slots=True)

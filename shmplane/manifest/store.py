@@ -89,6 +89,10 @@ class Manifest:
         self._lease_rows: dict[int, Column] = {}
         self._refused: weakref.ref[ShmplaneError] | None = None
 
+    def tables(self) -> list[Table]:
+        """All tables of rows."""
+        return [table for table in vars(self).values() if isinstance(table, Table)]
+
     @classmethod
     def create(cls, fd: int, limits: Limits, *, capacity: int, recycle: int, temporary: bool) -> Manifest:
         """Size and fill the file of a new plane; ``OSError`` when the file system is full."""

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
+from ..core import why_not
 from ..errors import ShmplaneError
 from ..manifest import directory_of
 from ..scopes import reclaim_orphans
@@ -38,6 +39,7 @@ def check_host(root: str) -> Iterator[Check]:
     """Every check of the host, in the order in which they matter."""
     yield _platform()
     yield from _libraries()
+    yield _core()
     is_there = os.path.isdir(root)
     yield _root(root)
     if is_there:
@@ -74,6 +76,12 @@ def _libraries() -> Iterator[Check]:
         yield Check("libraries", "fail", f"not installed: {', '.join(missing)}", f"pip install {' '.join(missing)}")
     else:
         yield Check("libraries", "pass", ", ".join([*versions, *map(_say_optional, _OPTIONAL)]))
+
+
+def _core() -> Check:
+    """Nothing is wrong without: only small operations take longer."""
+    why = why_not()
+    return Check("core", "pass", "compiled" if why is None else f"Python alone, which is slower: {why}")
 
 
 def _say_optional(name: str) -> str:

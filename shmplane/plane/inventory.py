@@ -99,7 +99,8 @@ def _read_layout(attachment: Attachment, tables: TableCopy) -> Layout:
 
 def statistics(attachment: Attachment) -> PlaneStatistics:
     """Totals over all processes."""
-    small = attachment.look(_small_statistics)
+    engine = "python" if attachment.core is None else "core"
+    small = attachment.look(_small_statistics, engine)
     if small is not None:
         return small
     summary = checked(attachment.name, read_summary, attachment.name, attachment.root, _copy(attachment, False))
@@ -116,10 +117,11 @@ def statistics(attachment: Attachment) -> PlaneStatistics:
         permits=sum(semaphore.held for semaphore in semaphores),
         semaphores=semaphores,
         spilled_nbytes=summary.spilled_nbytes,
+        engine=engine,
     )
 
 
-def _small_statistics(tx: Transaction) -> PlaneStatistics | None:
+def _small_statistics(tx: Transaction, engine: str) -> PlaneStatistics | None:
     """The totals of a small plane in which no semaphore is in use; None of any other."""
     header, manifest = tx.header, tx.manifest
     if manifest.blocks_high > _FEW_BLOCKS or not tx.coordination.is_idle:
@@ -136,6 +138,7 @@ def _small_statistics(tx: Transaction) -> PlaneStatistics | None:
         processes=len(rows),
         leases=sum(len(held_rows(tx, slot)) for slot, _ in rows),
         spilled_nbytes=header.spilled_nbytes[0],
+        engine=engine,
     )
 
 

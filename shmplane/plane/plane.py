@@ -194,9 +194,7 @@ class Plane(MutableMapping[str, Any]):
             value = value.value()
         if self._kept.lists:
             self._kept.forget(name)
-        attachment, encoded = self._open(), codecs.encode_by_rank(value)
-        store: Callable[..., Any] = blocks.put_stream if type(encoded) is codecs.TableStream else blocks.put_unleased
-        store(attachment, encoded, blocks.Target(check_block_name(name)))
+        blocks.assign(self._open(), codecs.encode_by_rank(value), check_block_name(name))
 
     def __getitem__(self, name: str) -> Any:
         known = self._recent.get(name)
@@ -436,10 +434,7 @@ class Plane(MutableMapping[str, Any]):
         """Take the name away; memory that somebody leases lives until the last lease ends."""
         attachment, encoded = self._open(), check_block_name(name)
         self._kept.forget(name)
-        try:
-            attachment.change(Transaction.delete, encoded)
-        except own(BlockNotFound):
-            raise blocks.no_such_block(attachment, encoded) from None
+        blocks.delete(attachment, encoded)
 
     def __delitem__(self, name: str) -> None:
         self.delete(name)

@@ -1,10 +1,11 @@
 """Death, and what signal handlers raise, at every point of every public call that writes or reads.
 
-``python -m tests.crashes.sweep --all`` runs every point there is: at every store, at every bytecode, inside recovery, and
-an exception of a signal handler at every bytecode, of each kind (see ``support.thrown``). It prints a line per sweep with
-the number of points, kills and residues, and ends with 1 when anything was left behind, or when another exception came out
-than the handler raised. ``--points N`` takes a regular sample of N of each kind instead. ``--only stores|bytecodes|recovery|
-interrupts|deadlines|...``, ``--scenario TEXT`` and ``--jobs N`` narrow it down or spread it out.
+``python -m tests.crashes.sweep --all`` runs every point there is: at every store, at every store of the compiled core, at
+every bytecode, inside recovery, and an exception of a signal handler at every bytecode, of each kind (see
+``support.thrown``). It prints a line per sweep with the number of points, kills and residues, and ends with 1 when anything
+was left behind, or when another exception came out than the handler raised. ``--points N`` takes a regular sample of N of
+each kind instead. ``--only stores|native|bytecodes|recovery|interrupts|deadlines|...``, ``--scenario TEXT`` and ``--jobs N``
+narrow it down or spread it out.
 """
 
 from __future__ import annotations
@@ -24,19 +25,27 @@ from tests.crashes.cache_scenarios import CACHE_SCENARIOS
 from tests.crashes.draft_scenarios import DRAFT_SCENARIOS
 from tests.crashes.loading_scenarios import LOADING_SCENARIOS
 from tests.crashes.meter_scenarios import METER_SCENARIOS
+from tests.crashes.native_scenarios import NATIVE_SCENARIOS
 from tests.crashes.scenarios import BY_NAME, DIES_AT_WORK, RECOVERED
 from tests.crashes.spill_scenarios import SPILL_SCENARIOS
 from tests.support import thrown
-from tests.support.crashing import Scenario, World
-from tests.support.tracing import STORES, Bytecodes, wrap_columns
+from tests.support.crashing import Scenario, Trigger, World
+from tests.support.tracing import STORES, Bytecodes, NativeStores, wrap_columns
 
 NEVER = 2**62
 MOST_SHOWN = 5
 ALL_BY_NAME = BY_NAME | {
     scenario.name: scenario
-    for scenario in [*CACHE_SCENARIOS, *DRAFT_SCENARIOS, *LOADING_SCENARIOS, *METER_SCENARIOS, *SPILL_SCENARIOS]
+    for scenario in [
+        *CACHE_SCENARIOS,
+        *DRAFT_SCENARIOS,
+        *LOADING_SCENARIOS,
+        *METER_SCENARIOS,
+        *SPILL_SCENARIOS,
+        *NATIVE_SCENARIOS,
+    ]
 }
-KINDS = ["stores", "bytecodes", "recovery", *thrown.KINDS]
+KINDS = ["stores", "native", "bytecodes", "recovery", *thrown.KINDS]
 
 
 class Result(NamedTuple):
@@ -62,7 +71,7 @@ def sweep(
 ) -> Result:
     """Every point of one scenario, or a sample; ``share`` of the points when the number is not known before."""
     interrupts = kind if kind in thrown.KINDS else None
-    trigger = STORES if kind == "stores" else Bytecodes(interrupt=interrupts is not None)
+    trigger = _trigger(kind, interrupts=interrupts is not None)
     started = time.perf_counter()
     world.run(scenario, trigger, NEVER, interrupts=interrupts)  # the first one has other things to do
     whole = world.run(scenario, trigger, NEVER, interrupts=interrupts)
@@ -76,6 +85,12 @@ def sweep(
         kills += outcome.killed
         problems += [f"{scenario.name}, {kind} {at} of {whole.points}: {problem}" for problem in outcome.problems]
     return Result(kind, scenario.name, len(points), kills, problems, time.perf_counter() - started)
+
+
+def _trigger(kind: str, *, interrupts: bool) -> Trigger:
+    if kind == "stores":
+        return STORES
+    return NativeStores() if kind == "native" else Bytecodes(interrupt=interrupts)
 
 
 def sweep_recovery(
@@ -181,6 +196,7 @@ def main() -> int:
     sample = None if options.all else options.points
     names = {kind: list(ALL_BY_NAME) for kind in KINDS}
     names["recovery"] = [DIES_AT_WORK.name, *RECOVERED]
+    names["native"] = [scenario.name for scenario in NATIVE_SCENARIOS]
     jobs = [
         (kind, name, sample)
         for kind in ([options.only] if options.only else KINDS)

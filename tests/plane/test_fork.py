@@ -22,7 +22,7 @@ import shmplane
 from shmplane.plane.memory import sinks as memory
 from tests.support.audit import faults_of
 from tests.support.forked import Forked, run_forked
-from tests.support.inside import change, mark_of, memory_of, slot_of
+from tests.support.inside import change, do_without_the_core, mark_of, memory_of, slot_of
 from tests.support.processes import Child, run_in_child, run_python
 from tests.support.waiting import wait_for
 
@@ -284,6 +284,7 @@ def test_a_child_forked_inside_a_transaction_changes_nothing_on_its_way_out(plan
 
 def test_a_child_forked_inside_a_put_writes_into_nobodys_cell(plane: shmplane.Plane) -> None:
     """By the time it goes on, the cell may be another block's."""
+    do_without_the_core(plane)  # inside of which nobody forks
     plane["x"] = b"old" * 100
     mappings = memory_of(plane)
     real = mappings.writable

@@ -98,6 +98,7 @@ def let_time_pass_for(plane: Any, name: str) -> bool:
 
 def use_name_rows_again_at(plane: Any, tombstones: int) -> int:
     """Rows of forgotten names are used again from so many on; how many it were before."""
+    do_without_the_core(plane)  # which was told of another limit
     return limit_tombstones(index_of(plane), tombstones)
 
 
@@ -441,3 +442,40 @@ def in_both_ends(items: Any, call: Any) -> None:
     """Call it with both ends of a queue's ring in hand."""
     lock, ends = items._attachment.lock, items._takers.ends
     lock.run_apart(ends.putting, lock.run_beneath, ends.getting, call)
+
+
+# The compiled core
+
+
+def core_of(plane: Any) -> Any:
+    """The fast path in C of this process in the plane; None without one."""
+    return attachment_of(plane).core
+
+
+def native_stores(stop_at: int) -> int:
+    """How many stores the core has made since this was asked last; after so many more it kills the process, -1: never."""
+    from shmplane.core import _core
+
+    return _core.stop_at(stop_at)
+
+
+def do_without_the_core(plane: Any) -> None:
+    """From now on each call of this process is Python code alone."""
+    from shmplane.plane.process.fast import drop_core
+
+    drop_core(attachment_of(plane))
+
+
+def nobody_drains(patch: pytest.MonkeyPatch) -> None:
+    """What becomes garbage waits for the next call: no thread gives it back, and no root is kept for a moment."""
+    from shmplane.plane.process import drain, kept
+
+    patch.setattr(drain.DrainTimer, "_work", lambda timer: True)
+    patch.setattr(kept.KeptRoots, "keep", lambda roots, name, root: None)
+
+
+def look_for_the_dead_later(plane: Any) -> None:
+    """As if another process had just done so."""
+    import time
+
+    header_of(plane).scanned[0] = time.monotonic_ns()

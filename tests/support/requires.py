@@ -47,3 +47,11 @@ def can_mount_tmpfs() -> bool:
     except (OSError, subprocess.TimeoutExpired):
         return False
     return made.returncode == 0
+
+
+def require_core() -> None:
+    """The compiled core has been built from the source that lies here: `python shmplane/core/build_hook.py`."""
+    from shmplane.core import why_not
+
+    why = why_not()
+    require(why is None, f"the compiled core: {why}")

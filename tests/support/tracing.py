@@ -23,6 +23,7 @@ from typing import Any
 import shmplane
 from shmplane.manifest import store
 from shmplane.tables import table
+from tests.support.inside import native_stores
 
 _HOUSE = str(Path(shmplane.__file__).parent)
 _TOOL = 4
@@ -64,6 +65,16 @@ class Stores:
 STORES = Stores()
 
 
+class NativeStores:
+    """Counts stores of the compiled core while armed; the process is killed after the ``at``-th."""
+
+    def arm(self, at: int) -> None:
+        native_stores(at)
+
+    def disarm(self) -> int:
+        return native_stores(-1)
+
+
 class _CountingColumn:
     """A column that reports its stores."""
 
@@ -94,7 +105,8 @@ class _CountingColumn:
 
 
 def wrap_columns() -> None:
-    """From now on, manifests that this process and its children open have columns that count."""
+    """From now on, manifests that this process and its children open have columns that count, in Python alone."""
+    os.environ["SHMPLANE_PURE"] = "1"
     plain = table.view_column
 
     def wrapped(words: memoryview, first: int, step: int, rows: int) -> Any:

@@ -278,7 +278,7 @@ class Claims(Registry):
     def __init__(self, attachment: Attachment) -> None:
         self.queue: Callable[[Any], None] = attachment.garbage.append
         self.ring: Callable[[Any], None] = attachment.timer.ring
-        self.leases: dict[int, Tracked] = {}
+        self.leases: dict[int, Tracked] = attachment.leased
         self.creations: dict[int, Tracked] = {}
         self.latest: OrderedDict[str, Latest] = OrderedDict()
 
@@ -327,6 +327,19 @@ class Claims(Registry):
                 return None
             lease: Lease | None = known()
             return lease if lease is not None else self.new_lease(attachment, facts)
+
+    def lease_again(self, attachment: Attachment, facts: BlockFacts, *, name_row: int, word: int) -> Lease | None:
+        """The lease of a block that its name still points to, taken by the core; None where that leaves it to others.
+
+        Its object is there before the word is set: the core enters it among the leases, so that no other thread comes in
+        between, and what is not taken means nothing when it is garbage.
+        """
+        core = attachment.core
+        if core is None or attachment.suspect:
+            return None
+        lease = Lease(attachment, facts)
+        tracked = Tracked(lease, self, key=facts.row)
+        return lease if core.lease(name_row, word, facts.row, facts.moves, tracked) else None
 
     def new_creation(self, row: int, place: Place) -> Creation:
         """The object for a row that is CREATING, or a slab that is MAKING; under the lock."""

@@ -363,8 +363,12 @@ def _row_of(tx: Transaction, attachment: Attachment, prepared: Prepared) -> int:
     row = tx.begin_small(nbytes)
     try:
         segment, offset = tx.blocks.segment[row] - 1, tx.blocks.offset[row]
-        mapping = attachment.memory.writable(tx.segments.id[segment], tx.segments.nbytes[segment])
+        segment_id = tx.segments.id[segment]
+        mapping = attachment.memory.writable(segment_id, tx.segments.nbytes[segment])
         mapping.view[offset : offset + nbytes] = payload
+        core = attachment.core  # once: another thread may end the attachment
+        if core is not None:
+            core.know(segment, segment_id, mapping.address, mapping.nbytes, mapping)
     except BaseException:
         tx.abandon_small(row)
         raise

@@ -87,7 +87,8 @@ def revive(attachment: Attachment, known: dict[str, Known], name: str) -> Any:
     name_row, word, _, present, (tracked, facts, frame, mapping, since) = known[name]
     claims = claims_of(attachment)
     standing = claims.revive(attachment, tracked, facts, name_row=name_row, word=word)
-    lease = attachment.look(_lease_again, attachment, facts, name_row, word) if standing is None else standing
+    lease = standing or claims.lease_again(attachment, facts, name_row=name_row, word=word)
+    lease = lease or attachment.look(_lease_again, attachment, facts, name_row, word)
     if lease is None:
         return None
     if lease.facts.moves == facts.moves:

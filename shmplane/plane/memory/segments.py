@@ -74,6 +74,8 @@ class SegmentMemory:
         self._rooms: OrderedDict[int, _Room] = OrderedDict()
         #: what else is kept of mappings, to be forgotten with them
         self.kept: list[OrderedDict[Any, Any]] = [self._rooms]
+        #: the same for what keeps mappings in C
+        self.forget_slabs: Callable[[], None] = _nothing
         self._mutex = threading.RLock()
         #: where segments lie for which memory has no room; None: nowhere
         self.spill: SpillDirectory | None = None
@@ -334,7 +336,8 @@ class SegmentMemory:
             return True  # its parent does that
         with self._mutex:
             self._readable.pop(doomed.segment_id, None)
-            self._writable.pop(doomed.segment_id, None)
+            if self._writable.pop(doomed.segment_id, None) is not None:
+                self.forget_slabs()
             self._rooms.pop(doomed.segment_id, None)
         if doomed.is_spilled and self.spill is None:
             return True  # whatever the tables say, there is no file
@@ -365,6 +368,7 @@ class SegmentMemory:
             self._writable.clear()
             for kept in self.kept:
                 kept.clear()
+            self.forget_slabs()
 
     def after_fork(self) -> None:
         """In a child: what its parent was filling is the parent's, also for a call that goes on here."""
@@ -386,3 +390,7 @@ class SegmentMemory:
     def _check_part(self) -> None:
         if self.barred:
             raise ClosedError(f"this forked process has no part in the plane in {self._directory}; open it again")
+
+
+def _nothing() -> None:
+    """Nothing else keeps mappings."""

@@ -27,6 +27,7 @@ from ..memory.failures import is_impossible, written_over
 from ..memory.open_memory import OpenMemories
 from ..memory.segments import SegmentMemory
 from .drain import DrainTimer
+from .fast import drop_core, give_core, no_core
 from .kept import KeptRoots
 from .patience import REFUSED_FOR_S
 from .reclaim import reclaim_dead, reclaim_due, recover
@@ -69,14 +70,10 @@ class Attachment:
         lock_fd: int,
         on_idle: Callable[[Attachment], None],
     ) -> None:
-        self.root: str = root
-        self.name: str = name
-        self.path: str = path
+        self.root, self.name, self.path = root, name, path
         self.manifest: Manifest = manifest
         manifest.plane = name
-        self.token: Token = token
-        self.slot: int = token.slot
-        self.mark: int = _JOINING
+        self.token, self.slot, self.mark = token, token.slot, _JOINING
         self.lock: HostLock = HostLock(lock_fd, manifest.describe_holder)
         self.memory: SegmentMemory = SegmentMemory(path, link_prefix(root, name), manifest.is_destroyed)
         self.compositions: Compositions = Compositions(self.memory)
@@ -94,11 +91,14 @@ class Attachment:
         self._on_idle = on_idle
         #: called when the file system is full, with no lock in hand: whether there may be room now (see ``open``)
         self.make_room: Callable[[str, PlaneFull], bool] = lambda *_: False
-        self.suspect: bool = False
+        self.suspect = self.exiting = False
         self.ended: str | None = None
-        self.exiting = False
         #: kept here only
         self.forks: object = None
+        #: what stands for this process's leases, by row: kept by claims, ended by the core as well
+        self.leased: dict[int, Any] = {}
+        #: the fast path in front of what is here, for as long as ``suspect`` is not set
+        self.core, self.core_module = no_core()
         self._header = manifest.header
         self.instance: int = self._header.instance[0]
         self._tx: Transaction = Transaction(manifest)
@@ -396,6 +396,7 @@ class Attachment:
         self.mark = slot + 1
         self._tx = Transaction(self.manifest)
         self._tx.act_for(slot)
+        give_core(self)
 
     def release_slot(self, tx: Transaction) -> None:
         """Our row is free again: the last thing this process does in the plane."""
@@ -404,6 +405,7 @@ class Attachment:
     def end(self, why: str) -> None:
         """No further transaction; views stay readable for as long as they live."""
         self.ended = why
+        drop_core(self)
         self.memory.drop()
         # What waits or is held refers to us.
         self.owed.clear()

@@ -19,6 +19,7 @@ from ...manifest import destroy as destroy_tables
 from ...manifest import destroy_unread, read_spill_place
 from ...system import NOT_HAD, identity_of, ignoring, own, remove_tree, run_in_forked_child
 from ..memory.spill_directory import remove_spill
+from .fast import drop_core
 from .patience import is_in_event_loop, moment
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def _leave(tx: Transaction, attachment: Attachment) -> list[Doomed] | None:
         return destroy_tables(tx)
     # First ended, then the row: what Ctrl-C leaves in between is a process that takes no part, and not one without a row.
     attachment.ended = _closed(attachment)
+    drop_core(attachment)
     attachment.release_slot(tx)
     return None
 
@@ -106,6 +108,7 @@ def _end_if_alone(tx: Transaction, attachment: Attachment) -> list[Doomed] | Non
         return None
     # First ended: after Ctrl-C in between, this process has no part in a plane that the next gc removes.
     attachment.ended = f"the temporary plane {attachment.name!r} was closed; make another one"
+    drop_core(attachment)
     return destroy_tables(tx)
 
 
@@ -161,6 +164,7 @@ def abandon_opening(attachment: Attachment | None, descriptors: list[int]) -> No
     """
     if attachment is not None:
         attachment.ended = attachment.ended or _closed(attachment)
+        drop_core(attachment)
         attachment.close_descriptors()
         return
     for fd in descriptors:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from ...errors import PlaneFull, ShmplaneError
 from ...manifest import Transaction, copy_leases, say_pid, take_slot
 from ...system import Lost, Token, join_forks, own, reopen
+from .fast import drop_core
 from .reclaim import reclaim_dead
 
 if TYPE_CHECKING:
@@ -166,6 +167,7 @@ def _leave_parent_behind(attachment: Attachment, prepared: Prepared | None) -> N
     attachment.owed.clear()
     attachment.gone.clear()
     attachment.suspect = False
+    drop_core(attachment)
     attachment.timer.after_fork()
 
 

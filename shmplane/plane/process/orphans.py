@@ -14,21 +14,23 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from ...errors import ShmplaneError
-from ...manifest import TEMPORARY_PREFIX, Reclaimed, dead_links, directory_of, why_left_over
+from ...manifest import TEMPORARY_PREFIX, dead_links, directory_of, why_left_over
 from ...system import check_directory, ignoring, late, own, remove_tree
 from ..memory.failures import translate
 from ..memory.spill_directory import remove_left_in_spill
 from .close import attached, finish_leaving, leave, removing_spill_of
 from .join import try_join
 from .patience import is_in_event_loop
-from .upkeep import reclaim, reclaim_expired
 
 if TYPE_CHECKING:
-    from ... import scopes
+    from ... import manifest, scopes
     from ...errors import PlaneFull
+    from . import upkeep
     from .attachment import Attachment
 else:
+    manifest = late("shmplane.manifest")
     scopes = late("shmplane.scopes")
+    upkeep = late("shmplane.plane.process.upkeep")
 
 __all__ = ["reclaim_all", "remove_for_room", "remove_in_passing", "remove_left_behind", "remove_orphans"]
 
@@ -36,14 +38,14 @@ __all__ = ["reclaim_all", "remove_for_room", "remove_in_passing", "remove_left_b
 _IN_PASSING_S, _FOR_ROOM_S = 0.1, 2.0
 
 
-def reclaim_all(attachment: Attachment) -> Reclaimed:
+def reclaim_all(attachment: Attachment) -> manifest.Reclaimed:
     """``plane.gc``: what dead processes held in a plane, and what they left beside it."""
-    while attachment.change(reclaim_expired, attachment):
+    while attachment.change(upkeep.reclaim_expired, attachment):
         pass
-    freed = attachment.change(reclaim, attachment)
+    freed = attachment.change(upkeep.reclaim, attachment)
     planes, files = remove_orphans(attachment.root), remove_orphaned_files()
     remove_left_behind(attachment)
-    return Reclaimed(*freed, planes=planes, files=files)
+    return manifest.Reclaimed(*freed, planes=planes, files=files)
 
 
 def remove_orphans(root: str, *, seconds: float = inf) -> int:

@@ -1,0 +1,877 @@
+/* The core: the common path of small operations on a plane, in front of the complete Python code.
+
+   Rule 1. Python stays the truth. Each operation here first looks at everything that it will need; where anything is unusual
+   (a row without a cell, a waiter, a time to live, a chain that leads nowhere, a lock that is not free) it returns None
+   before its first store, and ``manifest/transaction.py`` does it, or says what is wrong. So each rare case is written once.
+
+   Rule 2. The stores are those of the Python code, in its order; that order is argued there. A test runs both on the same
+   operations and compares all words.
+
+   Rule 3. Whatever is read from a plane may have been written by somebody hostile, also at this very moment. A word that says
+   where to read or store is read once, into a variable, and compared with the rows that its table has and that memory stands
+   behind (``enter``); a count that is about to grow is far from wrapping around (``odd``); a chain is followed for so many steps
+   and no further. Nothing that a plane holds can end this process.
+
+   Rule 4. From taking the lock to giving it back, the GIL is held and nothing is called that could run Python code: no
+   container is made (Python 3.11 looks for garbage then), no attribute is asked for but slots, no system call blocks. So no
+   signal handler, finalizer, fork hook or other thread of this process ever stands between two stores.
+
+   Rule 5. A store is ``SET`` or ``set_word``, and nothing else is. Each is a release store of one aligned word, a plain
+   ``mov`` on x86 and ``stlr`` on arm64: no store is seen before one that was made earlier. Whoever reads without the lock
+   (``Reader.is_seen``, ``Plane.__getitem__``) is Python code, whose loads are ordered by x86, and on arm64 by nothing but what depends
+   on them. Who has the lock needs no order of its own: the kernel's lock is a barrier on both sides.
+   After each one a test can have the process killed: what ships is what was killed.  */
+
+#define PY_SSIZE_T_CLEAN
+#define Py_LIMITED_API 0x030B0000  /* one build serves every Python from 3.11 on */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE                /* F_OFD_SETLK, MADV_WIPEONFORK */
+#endif
+#include <Python.h>
+#ifdef Py_GIL_DISABLED
+#error "Rule 4 needs the GIL: without one the Python code is used"
+#endif
+#include <fcntl.h>
+#include <signal.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef SOURCE
+#define SOURCE 0 /* crc32 of this file, by whoever compiles it: another one means that it is not what was built */
+#endif
+
+typedef uint64_t u64;
+typedef uint32_t u32;
+
+/* ---------------------------------------------------------------------------------------- the columns
+
+   Where each lies is said by Python's ``Table.declared`` at run time (``Core.__new__``); no layout is written here. */
+
+#define COLUMNS(X)                                                                                                     \
+    X(Header, dirty) X(Header, holder) X(Header, destroyed) X(Header, scanned) X(Header, membership)                   \
+    X(Header, blocks_high) X(Header, blocks_reserved) X(Header, segments_high) X(Header, segments_reserved)            \
+    X(Header, names_high) X(Header, names_reserved) X(Header, free_blocks) X(Header, tombstones_head)                  \
+    X(Header, tombstones_tail) X(Header, tombstones) X(Header, lost_version) X(Header, used_nbytes)                    \
+    X(Header, recycled_nbytes) X(Header, moves) X(Header, live_blocks) X(Header, live_names) X(Header, watchers)       \
+    X(Header, lingering) X(Header, expiring)                                                                           \
+    X(Processes, state)                                                                                                \
+    X(Blocks, state) X(Blocks, kind) X(Blocks, generation) X(Blocks, owner) X(Blocks, segment) X(Blocks, offset)       \
+    X(Blocks, cell) X(Blocks, body_nbytes) X(Blocks, stored_nbytes) X(Blocks, frame_nbytes) X(Blocks, frame_crc)       \
+    X(Blocks, version) X(Blocks, created) X(Blocks, name) X(Blocks, linger) X(Blocks, expires) X(Blocks, until)        \
+    X(Blocks, used) X(Blocks, group) X(Blocks, queue) X(Blocks, referenced) X(Blocks, next) X(Blocks, references)      \
+    X(Segments, state) X(Segments, id) X(Segments, nbytes) X(Segments, slab) X(Segments, bump) X(Segments, place)      \
+    X(Segments, cells)                                                                                                 \
+    X(Names, word) X(Names, version) X(Names, length) X(Names, hash) X(Names, queued) X(Names, next)                   \
+    X(Names, next_tombstone) X(Names, text)                                                                            \
+    X(Buckets, first)                                                                                                  \
+    X(Classes, free) X(Classes, slab)                                                                                  \
+    X(Counters, puts) X(Counters, gets) X(Counters, copied_nbytes) X(Counters, deletes) X(Counters, takes)
+
+#define NUMBER(table, column) table##_##column,
+enum { COLUMNS(NUMBER) N_COLUMNS };
+#define NAME(table, column) #table "." #column " "
+static const char column_names[] = COLUMNS(NAME);
+
+typedef struct {
+    u64 *first;      /* of row 0 */
+    u64 step, rows;  /* words from row to row */
+} column;
+
+/* States, as ``manifest/states.py`` has them; a test compares. */
+enum { FREE = 0, LIVE = 2, DEAD = 3, USED = 2 };
+#define ROW_MASK 0xffffffull
+#define VERSION_BITS_BELOW 24
+#define KEPT (1ull << 32)
+#define SCAN_INTERVAL_NS 1000000000ull
+#define NAME_NBYTES 120 /* the longest, which a row has room for */
+#define MOST_STEPS 64   /* along the chain of a bucket; a longer one is for Python, which can tell whether it ends */
+#define MOST_SLABS 64
+#define MOST_CLASSES 64
+#define MOST_LINES 2048 /* of 64 bytes, of the largest cell */
+
+/* A slab that this process has mapped. The reference keeps the mapping for as long as the entry stands. */
+typedef struct {
+    PyObject *mapping;
+    char *address;
+    u64 nbytes, row, id;
+} slab;
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *kept;  /* keeps what is pointed to below */
+    Py_buffer words; /* the manifest, whole; it cannot go while we look at it */
+    column columns[N_COLUMNS];
+    u64 leases_start, lease_row_words; /* where the lease rows lie, in words */
+    u64 mark;                          /* slot + 1: in the dirty word while we write */
+    u64 slot, count_row, most_tombstones;
+    unsigned char class_of[MOST_LINES]; /* of a size in lines of 64 bytes */
+    int lines, classes;
+    u64 cell_nbytes[MOST_CLASSES];
+
+    int fd;         /* of the host-wide lock */
+    off_t offset;   /* which shows that it is still our own description, as in ``HostLock.check`` */
+    u64 generation; /* of the process: another one after a fork; 0: this process has left the plane */
+    PyObject *is_owned, *acquire, *release; /* of the mutex between this process's threads */
+    PyObject *garbage, *popleft, *owed, *gone, *leased; /* what the attachment has to give back, and its leases by row */
+
+    u64 membership; /* for which ``others`` holds */
+    u32 *others;    /* slots in use but for ours */
+    u64 n_others;
+    /* Rows in use, and those that memory stands behind: as they were bounded when the lock was taken. */
+    u64 blocks_high, blocks_reserved, segments_high, segments_reserved, names_high, names_reserved;
+    slab slabs[MOST_SLABS];
+} Core;
+
+/* ------------------------------------------------------------------------------------------ stores */
+
+static long stop_at_store = -1, stores; /* of the test that has the process killed at a store */
+
+static inline void set_word(u64 *word, u64 value) {
+    __atomic_store_n(word, value, __ATOMIC_RELEASE);
+    if (__builtin_expect(stop_at_store >= 0, 0) && ++stores == stop_at_store)
+        kill(getpid(), SIGKILL);
+}
+
+static inline u64 get_word(const u64 *word) {
+    return __atomic_load_n(word, __ATOMIC_ACQUIRE);
+}
+
+#define AT(c, row) (&self->columns[c].first[(row) * self->columns[c].step])
+#define GET(c, row) get_word(AT(c, row))
+#define SET(c, row, value) set_word(AT(c, row), value)
+#define ADD(c, row, value) SET(c, row, GET(c, row) + (u64)(value)) /* by us alone: we have the lock */
+#define HEAD(c) GET(Header_##c, 0)
+#define SET_HEAD(c, value) SET(Header_##c, 0, value)
+#define ADD_HEAD(c, value) ADD(Header_##c, 0, value)
+#define COUNT(c, value) ADD(Counters_##c, self->count_row, value)
+
+static inline u64 *lease_word(Core *self, u64 slot, u64 row) {
+    return (u64 *)self->words.buf + self->leases_start + slot * self->lease_row_words + row;
+}
+
+/* No honest word of those that are added to comes near this, and Python refuses to store what does not fit. */
+static inline int odd(u64 words) {
+    return words >> 62 != 0;
+}
+
+static inline u64 clock_ns(clockid_t which) {
+    struct timespec now;
+    clock_gettime(which, &now);
+    return (u64)now.tv_sec * 1000000000ull + (u64)now.tv_nsec;
+}
+
+/* zlib's, which Python hashes names with, half a byte at a time: they are short. */
+static u32 crc32_of(const char *bytes, size_t n) {
+    static const u32 table[16] = {0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4, 0x4db26158, 0x5005713c,
+                                  0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c, 0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c};
+    u32 crc = ~0u;
+    for (; n--; bytes++) {
+        crc = table[(crc ^ (unsigned char)*bytes) & 15] ^ (crc >> 4);
+        crc = table[(crc ^ (unsigned char)*bytes >> 4) & 15] ^ (crc >> 4);
+    }
+    return ~crc;
+}
+
+/* ------------------------------------------------------------------------------------- this process
+
+   A page that the kernel empties in the child of a fork, also of one that C code makes: one load tells whether this is still
+   the process that the core was made in, which ``getpid`` would need the kernel for. */
+
+static volatile u64 *this_process;
+static u64 last_generation;
+
+static int know_this_process(Core *self) {
+    if (this_process == NULL) {
+        void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (page == MAP_FAILED || madvise(page, 4096, MADV_WIPEONFORK) != 0) {
+            if (page != MAP_FAILED)
+                munmap(page, 4096);
+            PyErr_SetString(PyExc_OSError, "the kernel does not empty pages on fork");
+            return -1;
+        }
+        this_process = page;
+    }
+    /* In a child this is 0, and what the parent's cores remember is never said again. */
+    if (*this_process == 0)
+        *this_process = ++last_generation;
+    self->generation = *this_process;
+    return 0;
+}
+
+/* ---------------------------------------------------------------------------------------- the lock */
+
+static int ofd_lock(Core *self, short type) {
+    struct flock range = {.l_type = type, .l_whence = SEEK_SET, .l_start = 0, .l_len = 1};
+    return fcntl(self->fd, F_OFD_SETLK, &range);
+}
+
+/* Whether a call of one of the mutex's methods, which are C code and do not block, returned true. */
+static int is_true(PyObject *result) {
+    Py_XDECREF(result);
+    return result == Py_True;
+}
+
+/* High counts what is in use, reserved what memory stands behind: behind that a page may be none (SIGBUS). */
+#define BOUND(table, high, reserved)                                                                                    \
+    (self->high = HEAD(high), self->reserved = HEAD(reserved), self->high <= self->reserved && self->reserved <= self->columns[table].rows)
+
+/* Which processes may lease a block. Known for as long as no process comes or goes. */
+static void look_who_is_there(Core *self) {
+    u64 membership = HEAD(membership);
+    if (membership == self->membership)
+        return;
+    self->n_others = 0;
+    for (u64 slot = 0; slot < self->columns[Processes_state].rows; slot++)
+        if (GET(Processes_state, slot) && slot != self->slot)
+            self->others[self->n_others++] = (u32)slot;
+    self->membership = membership;
+}
+
+static void leave(Core *self) {
+    ofd_lock(self, F_UNLCK);
+    Py_XDECREF(PyObject_CallNoArgs(self->release));
+}
+
+/* The mutex between this process's threads. Re-entered by its own thread, in a signal handler or finalizer, it would let us in. */
+static int take_mutex(Core *self) {
+    int taken = 0;
+    /* One level deeper than it is given back: that may not fail for want of stack. */
+    if (Py_EnterRecursiveCall(" in a plane") == 0) {
+        taken = !is_true(PyObject_CallNoArgs(self->is_owned)) &&
+                is_true(PyObject_CallFunctionObjArgs(self->acquire, Py_False, NULL));
+        Py_LeaveRecursiveCall();
+    }
+    if (!taken)
+        PyErr_Clear();
+    return taken;
+}
+
+/* Take the lock, if it is free and the plane is as it should be. Stores nothing; 0: all this is Python's. */
+static int enter(Core *self) {
+    if (self->generation == 0 || *this_process != self->generation || !take_mutex(self))
+        return 0;
+    /* It may have been left while finalizers ran, as they do when what the call of a method needs is made. */
+    if (self->generation == 0 || lseek(self->fd, 0, SEEK_CUR) != self->offset || ofd_lock(self, F_WRLCK) != 0) {
+        Py_XDECREF(PyObject_CallNoArgs(self->release));
+        return 0;
+    }
+    /* A look at the tokens is due once a second; a time to come was written over, and wraps around here. */
+    if (HEAD(destroyed) || HEAD(dirty) || clock_ns(CLOCK_MONOTONIC) - HEAD(scanned) > SCAN_INTERVAL_NS ||
+        !GET(Processes_state, self->slot) || PyObject_Size(self->owed) != 0 || PyObject_Size(self->gone) != 0 ||
+        odd(GET(Counters_takes, self->count_row)) || !BOUND(Blocks_state, blocks_high, blocks_reserved) ||
+        !BOUND(Segments_state, segments_high, segments_reserved) || !BOUND(Names_word, names_high, names_reserved)) {
+        leave(self);
+        return 0;
+    }
+    look_who_is_there(self);
+    return 1;
+}
+
+/* What every transaction begins with. From here on there are stores. */
+static void begin(Core *self) {
+    SET_HEAD(holder, self->mark); /* for messages */
+    COUNT(takes, 1);
+}
+
+static PyObject *leave_to_python(Core *self) {
+    leave(self);
+    Py_RETURN_NONE;
+}
+
+/* --------------------------------------------------------------------------------- rows and their end */
+
+enum { STAYS, GOES, UNUSUAL };
+
+static int is_leased(Core *self, u64 row) {
+    for (u64 i = 0; i < self->n_others; i++)
+        if (get_word(lease_word(self, self->others[i], row)))
+            return 1;
+    return 0;
+}
+
+/* A block that loses a name or our lease, and what becomes of it. */
+typedef struct {
+    u64 row, segment, class, nbytes;
+    int fate;
+} ending;
+
+/* ``Transaction.free_unless_kept``, told beforehand. */
+static ending end_of(Core *self, u64 row) {
+    ending end = {.row = row, .segment = GET(Blocks_segment, row) - 1, .fate = UNUSUAL};
+    if (GET(Blocks_state, row) != LIVE)
+        return end;
+    if (GET(Blocks_referenced, row))
+        return end.fate = STAYS, end;
+    if (GET(Blocks_linger, row) || GET(Blocks_owner, row) > KEPT)
+        return end;
+    if (is_leased(self, row))
+        return end.fate = STAYS, end;
+    if (!GET(Blocks_cell, row) || GET(Blocks_references, row) || GET(Blocks_queue, row) || GET(Blocks_until, row) ||
+        end.segment >= self->segments_high || GET(Segments_state, end.segment) != USED || GET(Segments_place, end.segment))
+        return end;
+    u64 cells = GET(Segments_cells, end.segment), live_blocks = HEAD(live_blocks);
+    end.class = GET(Segments_slab, end.segment) - 1;
+    end.nbytes = GET(Segments_nbytes, end.segment);
+    if (end.class < (u64)self->classes && cells && live_blocks && (cells > 1 || HEAD(used_nbytes) >= end.nbytes) &&
+        !odd(GET(Blocks_generation, row) | cells | end.nbytes | HEAD(recycled_nbytes) | live_blocks))
+        end.fate = GOES;
+    return end;
+}
+
+/* ``Transaction._free`` of a block with a cell, if its fate is GOES. */
+static void free_block(Core *self, const ending *end) {
+    u64 row = end->row, segment = end->segment;
+    if (end->fate != GOES)
+        return;
+    SET(Blocks_state, row, DEAD);
+    ADD(Segments_cells, segment, -1);
+    if (!GET(Segments_cells, segment)) {
+        ADD_HEAD(used_nbytes, -end->nbytes);
+        ADD_HEAD(recycled_nbytes, end->nbytes);
+    }
+    ADD(Blocks_generation, row, 1); /* before FREE: a handle of the old block is stale when the row can be taken */
+    SET(Blocks_state, row, FREE);
+    SET(Blocks_next, row, GET(Classes_free, end->class));
+    SET(Classes_free, end->class, row + 1);
+    ADD_HEAD(live_blocks, -1);
+}
+
+/* Whether a name points to the block now; -1 when its row says what cannot be. */
+static int is_named(Core *self, u64 row) {
+    u64 name = GET(Blocks_name, row);
+    if (name > self->names_high)
+        return -1;
+    return name != 0 && (GET(Names_word, name - 1) & ROW_MASK) - 1 == row;
+}
+
+static PyObject *key_text, *is_lease_text; /* "key", "is_lease": made once, since none may be made here */
+
+/* End our leases whose objects are garbage: ``Tracked.free`` and ``Transaction.release_of``.
+
+   Returns 1 when none is left, 0 when the next one is Python's. The dirty word stands while there are stores. */
+static int end_leases(Core *self) {
+    PyObject *first_key, *known = NULL;
+    Py_ssize_t at = 0, left;
+    int is_first = 1;
+    if (!PyDict_Next(self->leased, &at, &first_key, &known))
+        return 0;
+    /* Only what is of the kind that leases are known by: its attributes are slots, which no Python code stands behind. */
+    PyTypeObject *kind = Py_TYPE(known);
+    for (left = PyObject_Size(self->garbage); left > 0; left--) {
+        PyObject *one = PySequence_GetItem(self->garbage, 0), *key = NULL, *is_lease = NULL;
+        u64 row = 0;
+        int usual = 0;
+        ending end = {.fate = STAYS};
+        if (one != NULL && Py_TYPE(one) == kind) {
+            key = PyObject_GetAttr(one, key_text);
+            is_lease = PyObject_GetAttr(one, is_lease_text);
+        }
+        if (key != NULL && is_lease == Py_True && PyLong_Check(key)) {
+            row = PyLong_AsUnsignedLongLong(key);
+            usual = 1;
+            /* A newer lease of the same row may have been taken since: then the row stays, and nothing is stored. */
+            known = PyDict_GetItemWithError(self->leased, key);
+            if (known == one) {
+                int named = row < self->blocks_high ? is_named(self, row) : -1;
+                if (!named)
+                    end = end_of(self, row);
+                usual = named >= 0 && end.fate != UNUSUAL && !GET(Blocks_queue, row) && !GET(Blocks_linger, row);
+            }
+        }
+        if (usual && known == one) {
+            if (is_first)
+                SET_HEAD(dirty, self->mark);
+            is_first = 0;
+            SET(Blocks_used, row, clock_ns(CLOCK_MONOTONIC));
+            set_word(lease_word(self, self->slot, row), 0);
+            free_block(self, &end);
+            PyDict_DelItem(self->leased, key);
+        }
+        if (usual)
+            Py_XDECREF(PyObject_CallNoArgs(self->popleft));
+        Py_XDECREF(key);
+        Py_XDECREF(is_lease);
+        Py_XDECREF(one);
+        if (!usual || PyErr_Occurred())
+            break;
+    }
+    if (!is_first)
+        SET_HEAD(dirty, 0);
+    PyErr_Clear();
+    return left == 0;
+}
+
+/* ----------------------------------------------------------------------------------------- names */
+
+#define NOWHERE (~0ull)
+
+/* The row of a name; NOWHERE without one. ``*is_usual`` is cleared when the chain cannot be followed. */
+static u64 find_name(Core *self, const char *name, size_t length, u32 hash, int *is_usual) {
+    u64 following = GET(Buckets_first, hash & (self->columns[Buckets_first].rows - 1));
+    for (int step = 0; step < MOST_STEPS; step++) {
+        u64 row = following - 1;
+        if (!following)
+            return NOWHERE;
+        if (row >= self->names_high)
+            break;
+        if (GET(Names_hash, row) == hash && GET(Names_length, row) == length &&
+            memcmp(AT(Names_text, row), name, length) == 0)
+            return row;
+        following = GET(Names_next, row);
+    }
+    *is_usual = 0;
+    return NOWHERE;
+}
+
+/* Whether the row of a name can be queued among the tombstones, behind ``*tail``, or is there already. */
+static int can_queue(Core *self, u64 *tail) {
+    *tail = HEAD(tombstones_tail);
+    return *tail <= self->names_high && !odd(HEAD(tombstones));
+}
+
+/* ``NameIndex.queue_tombstone`` */
+static void queue_tombstone(Core *self, u64 row, u64 tail) {
+    if (GET(Names_queued, row))
+        return;
+    SET(Names_queued, row, 1);
+    SET(Names_next_tombstone, row, 0);
+    if (tail)
+        SET(Names_next_tombstone, tail - 1, row + 1);
+    else
+        SET_HEAD(tombstones_head, row + 1);
+    SET_HEAD(tombstones_tail, row + 1);
+    ADD_HEAD(tombstones, 1);
+}
+
+/* Whether ``add_name`` can: there is a row that was never used, with memory behind it, and no tombstone's turn. */
+static int can_add_name(Core *self, u64 *tail) {
+    return self->names_high < self->names_reserved && HEAD(tombstones) <= self->most_tombstones &&
+           can_queue(self, tail) && !odd(HEAD(lost_version));
+}
+
+/* ``NameIndex.add`` */
+static u64 add_name(Core *self, const char *name, size_t length, u32 hash, u64 tail) {
+    u64 row = self->names_high++, bucket = hash & (self->columns[Buckets_first].rows - 1);
+    SET_HEAD(names_high, row + 1);
+    SET(Names_word, row, 0);
+    SET(Names_version, row, HEAD(lost_version)); /* above all versions of names whose rows were used again */
+    SET(Names_hash, row, hash);
+    memcpy(AT(Names_text, row), name, length);
+    SET(Names_length, row, length); /* last: now the row has a name */
+    SET(Names_next, row, GET(Buckets_first, bucket));
+    SET(Buckets_first, bucket, row + 1);
+    queue_tombstone(self, row, tail);
+    return row;
+}
+
+/* ----------------------------------------------------------------------------------------- cells */
+
+/* A cell that a block will get, and how. */
+typedef struct {
+    u64 row, segment, start, class, nbytes; /* the last one of the slab */
+    int is_cut;                             /* from the class's open slab: the row owns none yet */
+    int is_free;                            /* and the row comes from the chain of those that own none */
+    char *address;
+} place;
+
+/* Whether bytes can be put into a cell of a slab: it is what the tables say, and mapped here. */
+static char *address_in(Core *self, u64 segment, u64 start, u64 class) {
+    slab *known;
+    u64 cell = self->cell_nbytes[class];
+    if (segment >= self->segments_high || GET(Segments_state, segment) != USED || GET(Segments_place, segment) ||
+        GET(Segments_slab, segment) != class + 1)
+        return NULL;
+    known = &self->slabs[segment % MOST_SLABS];
+    /* The bound is the mapping's own. Ids are never used again, so a file that has it is the one that was mapped. */
+    if (known->mapping == NULL || known->row != segment || known->id != GET(Segments_id, segment) ||
+        cell > known->nbytes || start > known->nbytes - cell || start % 64)
+        return NULL;
+    return known->address + start;
+}
+
+/* ``Allocation.cell``, told beforehand: a free row that owns a cell, or a row and an uncut piece of the open slab. */
+static int find_cell(Core *self, u64 class, place *found) {
+    u64 following = GET(Classes_free, class), cells;
+    found->class = class;
+    found->is_cut = !following;
+    if (following) {
+        found->row = following - 1;
+        if (found->row >= self->blocks_high || GET(Blocks_cell, found->row) != self->cell_nbytes[class])
+            return 0;
+        found->segment = GET(Blocks_segment, found->row) - 1;
+        found->start = GET(Blocks_offset, found->row);
+    } else {
+        found->segment = GET(Classes_slab, class) - 1;
+        if (found->segment >= self->segments_high)
+            return 0;
+        found->start = GET(Segments_bump, found->segment);
+        following = HEAD(free_blocks);
+        found->is_free = following != 0;
+        found->row = following ? following - 1 : self->blocks_high;
+        if (found->row >= (following ? self->blocks_high : self->blocks_reserved))
+            return 0;
+    }
+    found->address = address_in(self, found->segment, found->start, class);
+    if (found->address == NULL || GET(Blocks_state, found->row) != FREE)
+        return 0;
+    cells = GET(Segments_cells, found->segment);
+    found->nbytes = GET(Segments_nbytes, found->segment);
+    return !odd(cells | found->nbytes | HEAD(used_nbytes) | HEAD(recycled_nbytes)) &&
+           (cells || HEAD(recycled_nbytes) >= found->nbytes);
+}
+
+/* Take it: ``Transaction.begin_small``. Counted at once; until the block is LIVE the cell is nobody's, which recovery finds. */
+static void take_cell(Core *self, const place *cell) {
+    u64 row = cell->row, nbytes = self->cell_nbytes[cell->class];
+    if (!cell->is_cut) {
+        SET(Classes_free, cell->class, GET(Blocks_next, row));
+    } else {
+        if (cell->is_free)
+            SET_HEAD(free_blocks, GET(Blocks_next, row));
+        else
+            SET_HEAD(blocks_high, row + 1);
+        SET(Segments_bump, cell->segment, cell->start + nbytes);
+        if (cell->start + 2 * nbytes > cell->nbytes)
+            SET(Classes_slab, cell->class, 0);
+        SET(Blocks_segment, row, cell->segment + 1);
+        SET(Blocks_offset, row, cell->start);
+        SET(Blocks_cell, row, nbytes);
+    }
+    ADD(Segments_cells, cell->segment, 1);
+    if (GET(Segments_cells, cell->segment) == 1) {
+        ADD_HEAD(used_nbytes, cell->nbytes);
+        ADD_HEAD(recycled_nbytes, -cell->nbytes);
+    }
+}
+
+/* ------------------------------------------------------------------------------------- operations */
+
+static PyObject *wrong_arguments(void) {
+    if (!PyErr_Occurred())
+        PyErr_SetString(PyExc_TypeError, "another number of arguments, or one that is too long");
+    return NULL;
+}
+
+static int bytes_of(PyObject *object, char **start, u64 *length, Py_ssize_t most) {
+    Py_ssize_t n;
+    if (PyBytes_AsStringAndSize(object, start, &n) < 0 || n > most)
+        return -1;
+    *length = (u64)n;
+    return 0;
+}
+
+static PyObject *core_put(Core *self, PyObject *const *args, Py_ssize_t n) {
+    char *name, *frame, *bytes;
+    u64 length, frame_nbytes, tail = 0;
+    Py_buffer body;
+    place cell = {0};
+    int is_usual = 1;
+    ending end = {.fate = STAYS};
+    u64 kind = n == 4 ? PyLong_AsUnsignedLongLong(args[3]) : 0;
+    if (n != 4 || PyErr_Occurred() || bytes_of(args[0], &name, &length, NAME_NBYTES) < 0 ||
+        bytes_of(args[2], &frame, &frame_nbytes, PY_SSIZE_T_MAX) < 0)
+        return wrong_arguments();
+    if (!length || PyObject_GetBuffer(args[1], &body, PyBUF_SIMPLE) < 0) {
+        PyErr_Clear();
+        Py_RETURN_NONE; /* gaps, or a dtype that exports none */
+    }
+    u64 stored_nbytes = (u64)body.len, before_frame = (stored_nbytes + 7) & ~7ull, nbytes = before_frame + frame_nbytes;
+    u64 lines = (nbytes + 63) >> 6;
+    /* All of it is read before the lock is taken: it may lie on pages of a file, and take its time or end the process. */
+    bytes = stored_nbytes < MOST_LINES * 64 && lines < (u64)self->lines ? PyMem_Calloc(1, nbytes) : NULL;
+    if (bytes != NULL) {
+        memcpy(bytes, body.buf, stored_nbytes);
+        memcpy(bytes + before_frame, frame, frame_nbytes);
+    }
+    PyBuffer_Release(&body);
+    if (bytes == NULL || !enter(self)) {
+        PyMem_Free(bytes);
+        Py_RETURN_NONE;
+    }
+
+    /* Everything that may be otherwise. */
+    u32 hash = crc32_of(name, length);
+    u64 name_row = find_name(self, name, length, hash, &is_usual);
+    u64 previous = name_row == NOWHERE ? 0 : GET(Names_word, name_row) & ROW_MASK;
+    u64 version = name_row == NOWHERE ? 0 : GET(Names_version, name_row);
+    is_usual = is_usual && (name_row != NOWHERE || can_add_name(self, &tail)) && previous <= self->blocks_high &&
+               /* who waits for names, or goes at a time, is seen to by Python */
+               !HEAD(watchers) && !HEAD(expiring) && !HEAD(lingering) &&
+               /* a little garbage is left to others, as ``Attachment.add`` does */
+               PyObject_Size(self->garbage) <= 64 && find_cell(self, self->class_of[lines], &cell) &&
+               !odd(version | HEAD(live_blocks) | HEAD(live_names) | GET(Counters_puts, self->count_row) |
+                    GET(Counters_copied_nbytes, self->count_row));
+    if (is_usual && previous) {
+        if (!get_word(lease_word(self, self->slot, previous - 1)))
+            end = end_of(self, previous - 1);
+        is_usual = end.fate != UNUSUAL && cell.row != previous - 1 && GET(Blocks_name, previous - 1) == name_row + 1;
+    }
+    if (!is_usual) {
+        PyMem_Free(bytes);
+        return leave_to_python(self);
+    }
+
+    begin(self);
+    SET_HEAD(dirty, self->mark);
+    if (name_row == NOWHERE) {
+        name_row = add_name(self, name, length, hash, tail);
+        version = GET(Names_version, name_row);
+    }
+    u64 row = cell.row;
+    take_cell(self, &cell);
+    memcpy(cell.address, bytes, nbytes);
+
+    COUNT(copied_nbytes, nbytes);
+    SET(Blocks_body_nbytes, row, stored_nbytes);
+    SET(Blocks_stored_nbytes, row, stored_nbytes);
+    SET(Blocks_frame_nbytes, row, frame_nbytes);
+    SET(Blocks_frame_crc, row, crc32_of(frame, frame_nbytes));
+    SET(Blocks_kind, row, kind);
+    SET(Blocks_created, row, clock_ns(CLOCK_REALTIME));
+    SET(Blocks_used, row, clock_ns(CLOCK_MONOTONIC));
+    SET(Blocks_group, row, 0);
+
+    static const int cleared[] = {Blocks_references, Blocks_name, Blocks_linger, Blocks_expires, Blocks_until};
+    for (size_t i = 0; i < sizeof(cleared) / sizeof(cleared[0]); i++)
+        SET(cleared[i], row, 0);
+    ADD_HEAD(live_blocks, 1);
+    version += 1;
+    SET(Blocks_version, row, version);
+    SET(Blocks_name, row, name_row + 1);
+    COUNT(puts, 1);
+    SET(Blocks_state, row, LIVE);
+    /* The commit: whoever sees the name's word sees all of the block. */
+    SET(Names_word, name_row, (row + 1) | version << VERSION_BITS_BELOW);
+    if (!previous)
+        ADD_HEAD(live_names, 1);
+    SET(Names_version, name_row, version);
+    free_block(self, &end);
+    SET_HEAD(dirty, 0);
+    leave(self);
+    PyMem_Free(bytes);
+    Py_RETURN_TRUE;
+}
+
+static PyObject *core_delete(Core *self, PyObject *name_object) {
+    char *name;
+    u64 length, tail = 0;
+    int is_usual = 1;
+    ending end = {.fate = STAYS};
+    if (bytes_of(name_object, &name, &length, NAME_NBYTES) < 0)
+        return wrong_arguments();
+    if (!enter(self))
+        Py_RETURN_NONE;
+    u32 hash = crc32_of(name, length);
+    u64 name_row = find_name(self, name, length, hash, &is_usual);
+    u64 row = (name_row == NOWHERE ? 0 : GET(Names_word, name_row) & ROW_MASK) - 1;
+    is_usual = is_usual && row < self->blocks_high && GET(Blocks_state, row) == LIVE && !GET(Blocks_until, row) &&
+               GET(Blocks_name, row) == name_row + 1 && HEAD(live_names) && can_queue(self, &tail) && !odd(GET(Counters_deletes, self->count_row));
+    if (is_usual && PyObject_Size(self->garbage) > 0)
+        is_usual = end_leases(self); /* which may be the last one on this block */
+    if (is_usual && !get_word(lease_word(self, self->slot, row)))
+        end = end_of(self, row);
+    if (!is_usual || end.fate == UNUSUAL)
+        return leave_to_python(self);
+
+    begin(self);
+    SET_HEAD(dirty, self->mark);
+    SET(Names_word, name_row, 0); /* the commit */
+    ADD_HEAD(live_names, -1);
+    queue_tombstone(self, name_row, tail);
+    COUNT(deletes, 1);
+    free_block(self, &end);
+    SET_HEAD(dirty, 0);
+    leave(self);
+    Py_RETURN_TRUE;
+}
+
+static PyObject *core_lease(Core *self, PyObject *const *args, Py_ssize_t n) {
+    u64 numbers[4] = {0};
+    int is_free;
+    for (int i = 0; i < 4 && n == 5; i++)
+        numbers[i] = PyLong_AsUnsignedLongLong(args[i]);
+    if (n != 5 || PyErr_Occurred())
+        return wrong_arguments();
+    u64 name_row = numbers[0], word = numbers[1], row = numbers[2], moves = numbers[3];
+    if (!enter(self))
+        Py_RETURN_NONE;
+    is_free = name_row < self->names_high && row < self->blocks_high && (word & ROW_MASK) - 1 == row &&
+              !odd(GET(Counters_gets, self->count_row)) &&
+              (PyObject_Size(self->garbage) == 0 || end_leases(self)) && /* among them may be the last lease of this very row */
+              GET(Names_word, name_row) == word && HEAD(moves) == moves && GET(Blocks_state, row) == LIVE &&
+              PyDict_GetItemWithError(self->leased, args[2]) == NULL && !PyErr_Occurred() &&
+              /* First: nobody of this process can see it before we leave, and it may fail. */
+              PyDict_SetItem(self->leased, args[2], args[4]) == 0;
+    if (!is_free) {
+        PyErr_Clear();
+        return leave_to_python(self);
+    }
+    begin(self);
+    set_word(lease_word(self, self->slot, row), 1);
+    COUNT(gets, 1);
+    leave(self);
+    Py_RETURN_TRUE;
+}
+
+static PyObject *core_know(Core *self, PyObject *const *args, Py_ssize_t n) {
+    u64 numbers[4] = {0};
+    for (int i = 0; i < 4 && n == 5; i++)
+        numbers[i] = PyLong_AsUnsignedLongLong(args[i]);
+    if (n != 5 || PyErr_Occurred())
+        return wrong_arguments();
+    slab *known = &self->slabs[numbers[0] % MOST_SLABS], before = *known;
+    /* The mapping owns its range until it is garbage (``system/mapping.py``, rule 1). */
+    *known = (slab){.row = numbers[0], .id = numbers[1], .address = (char *)(uintptr_t)numbers[2], .nbytes = numbers[3],
+                    .mapping = Py_NewRef(args[4])};
+    Py_XDECREF(before.mapping);
+    Py_RETURN_NONE;
+}
+
+static PyObject *core_forget(Core *self, PyObject *Py_UNUSED(ignored)) {
+    for (int i = 0; i < MOST_SLABS; i++)
+        Py_CLEAR(self->slabs[i].mapping);
+    Py_RETURN_NONE;
+}
+
+static PyObject *core_retire(Core *self, PyObject *Py_UNUSED(ignored)) {
+    self->generation = 0;
+    return core_forget(self, NULL);
+}
+
+/* ------------------------------------------------------------------------------------ making a core */
+
+/* What is said here is worked out from the limits of the plane, which were checked when it was opened (``Manifest.open``). */
+static int know_tables(Core *self, const Py_buffer *layout, const Py_buffer *class_of, const Py_buffer *cells) {
+    const u64 *given = layout->buf, words = (u64)self->words.len / sizeof(u64);
+    int is_right = layout->len == (Py_ssize_t)(N_COLUMNS * 3 * sizeof(u64)) && class_of->len <= MOST_LINES &&
+                   cells->len <= (Py_ssize_t)(MOST_CLASSES * sizeof(u64));
+    for (int i = 0; is_right && i < N_COLUMNS; i++) {
+        u64 start = given[3 * i], step = given[3 * i + 1], rows = given[3 * i + 2];
+        self->columns[i] = (column){(u64 *)self->words.buf + start, step, rows};
+        is_right = rows && step && start < words && rows - 1 <= (words - 1 - start) / step;
+    }
+    u64 processes = self->columns[Processes_state].rows, buckets = self->columns[Buckets_first].rows;
+    if (!is_right || (buckets & (buckets - 1)) || self->slot >= processes ||
+        self->count_row >= self->columns[Counters_takes].rows ||
+        self->lease_row_words < self->columns[Blocks_state].rows || self->leases_start > words ||
+        processes > (words - self->leases_start) / self->lease_row_words) {
+        PyErr_SetString(PyExc_ValueError, "tables that this core does not know");
+        return -1;
+    }
+    self->lines = (int)class_of->len;
+    self->classes = (int)(cells->len / (Py_ssize_t)sizeof(u64));
+    memcpy(self->class_of, class_of->buf, (size_t)class_of->len);
+    memcpy(self->cell_nbytes, cells->buf, (size_t)cells->len);
+    self->membership = ~HEAD(membership); /* not known */
+    self->others = PyMem_Calloc((size_t)processes, sizeof(u32));
+    return self->others == NULL ? (PyErr_NoMemory(), -1) : 0;
+}
+
+static PyObject *core_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords)) {
+    PyObject *words, *mutex;
+    Py_buffer layout = {0}, class_of = {0}, cells = {0};
+    Core *self = (Core *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+    int is_made = self != NULL &&
+                  PyArg_ParseTuple(args, "Oy*y*y*KKKKKiOOOOO!:Core", &words, &layout, &class_of, &cells, &self->leases_start,
+                                   &self->lease_row_words, &self->slot, &self->count_row, &self->most_tombstones, &self->fd,
+                                   &mutex, &self->garbage, &self->owed, &self->gone, &PyDict_Type, &self->leased);
+    if (is_made) {
+        self->is_owned = PyObject_GetAttrString(mutex, "_is_owned");
+        self->acquire = PyObject_GetAttrString(mutex, "acquire");
+        self->release = PyObject_GetAttrString(mutex, "release");
+        self->popleft = PyObject_GetAttrString(self->garbage, "popleft");
+        self->kept = Py_BuildValue("NNNNOOOO", self->is_owned, self->acquire, self->release, self->popleft, self->garbage,
+                                   self->owed, self->gone, self->leased);
+        self->mark = self->slot + 1;
+        self->offset = lseek(self->fd, 0, SEEK_CUR);
+        is_made = self->kept != NULL && PyObject_GetBuffer(words, &self->words, PyBUF_WRITABLE) == 0 &&
+                  know_tables(self, &layout, &class_of, &cells) == 0 && know_this_process(self) == 0;
+    }
+    PyBuffer_Release(&layout);
+    PyBuffer_Release(&class_of);
+    PyBuffer_Release(&cells);
+    if (!is_made)
+        Py_CLEAR(self);
+    return (PyObject *)self;
+}
+
+/* What is owed refers to the attachment, and this to both. */
+static int core_traverse(PyObject *object, visitproc visit, void *arg) {
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT(((Core *)object)->kept);
+    return 0;
+}
+
+static int core_clear(PyObject *object) {
+    Core *self = (Core *)object;
+    Py_XDECREF(core_retire(self, NULL)); /* first: nothing that is kept is used from here on */
+    Py_CLEAR(self->kept);
+    return 0;
+}
+
+static void core_dealloc(PyObject *object) {
+    Core *self = (Core *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    PyObject_GC_UnTrack(object);
+    core_clear(object);
+    PyMem_Free(self->others);
+    PyBuffer_Release(&self->words);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(type);
+}
+
+#define METHOD(name, flags, doc) {#name, (PyCFunction)(void (*)(void))core_##name, flags, doc}
+static PyMethodDef core_methods[] = {
+    METHOD(put, METH_FASTCALL, "put(name, body, frame, kind): publish a small block under a name; True, or None: Python does it."),
+    METHOD(delete, METH_O, "delete(name): take a name away; True, or None: Python does it, or says that it is not there."),
+    METHOD(lease, METH_FASTCALL, "lease(name_row, word, row, moves, tracked): lease again what the name still points to, and enter\n"
+                                 "``tracked`` for it among this process's leases; True, or None: Python does it."),
+    METHOD(know, METH_FASTCALL, "know(row, id, address, nbytes, mapping): where a slab lies in this process; its mapping is kept."),
+    METHOD(forget, METH_NOARGS, "forget(): keep no mapping any more."),
+    METHOD(retire, METH_NOARGS, "retire(): do nothing any more; called under the lock by who gives the slot back."),
+    {NULL, NULL, 0, NULL},
+};
+static PyType_Slot core_slots[] = {
+    {Py_tp_doc, "The fast path of one process in one plane."},
+    {Py_tp_new, core_new},
+    {Py_tp_traverse, core_traverse},
+    {Py_tp_clear, core_clear},
+    {Py_tp_dealloc, core_dealloc},
+    {Py_tp_methods, core_methods},
+    {0, NULL},
+};
+static PyType_Spec core_spec = {"shmplane.core._core.Core", sizeof(Core), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, core_slots};
+
+static PyObject *stop_at(PyObject *Py_UNUSED(module), PyObject *store) {
+    long at = PyLong_AsLong(store), before = stores;
+    if (PyErr_Occurred())
+        return NULL;
+    stop_at_store = at, stores = 0;
+    return PyLong_FromLong(before);
+}
+
+static int core_exec(PyObject *module) {
+    PyObject *type = PyType_FromModuleAndSpec(module, &core_spec, NULL);
+    key_text = PyUnicode_InternFromString("key");
+    is_lease_text = PyUnicode_InternFromString("is_lease");
+    int failed = type == NULL || key_text == NULL || is_lease_text == NULL || PyModule_AddType(module, (PyTypeObject *)type) < 0 ||
+                 PyModule_AddStringConstant(module, "COLUMNS", column_names) < 0 ||
+                 PyModule_AddIntConstant(module, "SOURCE", (long)SOURCE) < 0;
+    Py_XDECREF(type);
+    return failed ? -1 : 0;
+}
+
+static PyMethodDef module_methods[] = {
+    {"stop_at", stop_at, METH_O, "stop_at(store): kill the process after so many stores from now, -1: never; how many there were."},
+    {NULL, NULL, 0, NULL},
+};
+static PyModuleDef_Slot module_slots[] = {{Py_mod_exec, core_exec}, {0, NULL}};
+static struct PyModuleDef definition = {.m_base = PyModuleDef_HEAD_INIT, .m_name = "_core", .m_methods = module_methods,
+                                        .m_slots = module_slots};
+
+PyMODINIT_FUNC PyInit__core(void) {
+    return PyModuleDef_Init(&definition);
+}

@@ -1,0 +1,205 @@
+"""A manifest that somebody wrote over: the core does something or leaves it to Python, and never ends the process."""
+
+from __future__ import annotations
+
+import random
+import time
+from functools import partial
+from typing import Any
+
+import pytest
+
+import shmplane
+from shmplane.manifest import row_of_name_word
+from tests.support.forked import Forked, run_forked
+from tests.support.inside import core_of, leases_of, look_for_the_dead_later, manifest_of, native_stores
+from tests.support.requires import require_core
+
+VALUES = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    63,
+    64,
+    255,
+    4096,
+    2**16,
+    2**24 - 1,
+    2**31,
+    2**32 + 1,
+    2**48,
+    2**62 - 1,
+    2**62,
+    2**63,
+    2**64 - 1,
+)
+NAMES = [b"a", b"b", b"c", b"new", b"gone", b"x" * 120]
+
+
+class Tracked:
+    """What stands for a lease."""
+
+    __slots__ = ("is_lease", "key")
+
+    def __init__(self, key: int) -> None:
+        self.key, self.is_lease = key, True
+
+
+def write_over(seed: int, rounds: int) -> None:
+    """In a process of its own: words anywhere in the tables, then a call of the core's, then all as it was."""
+    choice = random.Random(seed)
+    plane = shmplane.Plane.temporary(capacity="4MiB", max_blocks=64, max_processes=4)
+    for value in (b"1" * 100, b"2" * 900, b"3" * 5_000):
+        for name in ("a", "b", "c", "gone"):
+            plane[name] = value  # of all sizes there is a cell, and the core knows its slab
+    del plane["gone"]
+    held = [plane["a"]]
+    core, manifest, leases = core_of(plane), manifest_of(plane), leases_of(plane)
+    starts = [table for table in manifest.tables() if type(table).__name__ not in {"Ghosts", "Groups"}]
+    whole = manifest.words[: max(table.start + table.rows * table.row_words for table in starts)]
+    counts = dict.fromkeys(["put", "delete", "lease"], 0)
+    known = dict(leases)
+    word = manifest.names.word[1]  # of b, which nobody leases
+    image = memoryview(bytes(whole)).cast("Q")
+    for number in range(rounds):
+        if number % 500 == 0:
+            look_for_the_dead_later(plane)
+            image = memoryview(bytes(whole)).cast("Q")
+        for _ in range(choice.choice([0, 1, 1, 2, 3])):
+            table = choice.choice(starts)
+            at = table.start + choice.randrange(min(table.rows, 8) * table.row_words)
+            whole[at] = choice.choice([*VALUES, choice.getrandbits(64), whole[choice.randrange(len(whole))]])
+        act = choice.choice(list(counts))
+        if act == "put":
+            done = core.put(choice.choice(NAMES), bytes(choice.choice([0, 90, 880, 4_900, 65_000])), b"frame", 3)
+        elif act == "delete":
+            done = core.delete(choice.choice(NAMES))
+        else:
+            name_row, row = (
+                choice.choice([1, 1, 0, 2**24, 2**64 - 1]),
+                choice.choice([row_of_name_word(word), 0, 2**24]),
+            )
+            done = core.lease(name_row, choice.choice([word, word, *VALUES]), row, 0, Tracked(row))
+        assert done in (True, None)
+        counts[act] += bool(done)
+        whole[:] = image
+        leases.clear()
+        leases.update(known)
+    assert all(counts.values()), counts
+    held.clear()
+    leases.clear()
+    plane.destroy()
+
+
+def write_all_the_time(seconds: float) -> None:
+    """In a process of its own: another one writes over words in the middle of calls of the core's, and puts them right."""
+    plane = shmplane.Plane.temporary(capacity="4MiB", max_blocks=64, max_processes=4)
+    for name in ("a", "b", "c"):
+        for value in (b"1" * 100, b"2" * 900):
+            plane[name] = value
+    del plane["c"]
+    core, manifest = core_of(plane), manifest_of(plane)
+    places = [
+        table.start + table.offsets[column] + row * table.row_words
+        for table, column, rows in [
+            (manifest.header, "tombstones_tail", 1),
+            (manifest.header, "names_reserved", 1),
+            (manifest.header, "blocks_reserved", 1),
+            (manifest.header, "free_blocks", 1),
+            (manifest.blocks, "segment", 6),
+            (manifest.blocks, "next", 6),
+            (manifest.blocks, "name", 6),
+            (manifest.segments, "slab", 4),
+            (manifest.names, "next", 4),
+            (manifest.names, "word", 4),
+            (manifest.classes, "free", 12),
+            (manifest.classes, "slab", 12),
+        ]
+        for row in range(rows)
+    ]
+    image = bytes(manifest.words[: manifest.counters.start])
+    whole = manifest.words[: manifest.counters.start]
+    stop_at = time.monotonic() + seconds
+    writer = Forked(partial(_flicker, manifest.words, places, stop_at + 1))
+    done = 0
+    try:
+        while time.monotonic() < stop_at:
+            for _ in range(20):
+                for key in (b"c", b"a", b"new"):
+                    done += bool(core.put(key, bytes(90), b"frame", 3)) + bool(core.delete(key))
+            whole[:] = memoryview(image).cast("Q")
+            look_for_the_dead_later(plane)
+    finally:
+        writer.kill()
+    whole[:] = memoryview(image).cast("Q")
+    assert done > 100, done
+    plane.destroy()
+
+
+def _flicker(words: memoryview, places: list[int], until: float) -> None:
+    """Each word for a moment something else, and again what it was."""
+    while time.monotonic() < until:
+        for place in places:
+            was = words[place]
+            for value in (2**40, 2**63, 40):
+                words[place] = value
+                words[place] = was
+
+
+@pytest.fixture(autouse=True)
+def _with_the_core() -> None:
+    require_core()
+
+
+def test_words_that_were_written_over_end_no_process() -> None:
+    run_forked(partial(write_over, 1, 5_000), seconds=60)
+
+
+def test_words_that_are_written_over_meanwhile_end_no_process() -> None:
+    run_forked(partial(write_all_the_time, 2.0), seconds=60)
+
+
+@pytest.mark.sweep
+def test_words_that_are_written_over_for_long_end_no_process() -> None:
+    run_forked(partial(write_all_the_time, 60.0), seconds=200)
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("seed", range(10))
+def test_no_words_that_were_written_over_end_a_process(seed: int) -> None:
+    run_forked(partial(write_over, seed, 100_000), seconds=900)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), (b"a",), ("a", b"", b"", 3), (b"a", b"", b"", "3"), (b"a" * 121, b"", b"", 3), (b"a", b"", b"", -1)],
+)
+def test_other_arguments_are_refused(arguments: tuple[Any, ...]) -> None:
+    with shmplane.Plane.temporary() as plane, pytest.raises((TypeError, ValueError, OverflowError)):
+        core_of(plane).put(*arguments)
+
+
+@pytest.mark.parametrize("nbytes", [65_530, 65_536, 80_000, 10**6])
+def test_what_python_gives_a_segment_of_its_own_is_left_to_it(nbytes: int) -> None:
+    with shmplane.Plane.temporary() as plane:
+        assert core_of(plane).put(b"a", bytes(nbytes), b"a frame", 3) is None
+        assert core_of(plane).put(b"a", b"body", bytes(nbytes + 100), 3) is None
+
+
+def test_a_process_that_left_stores_nothing_by_the_core_it_still_has() -> None:
+    """A thread may have it in hand while another one closes the plane."""
+    plane = shmplane.Plane.temporary()
+    plane["a"] = b"1" * 100
+    plane["a"] = b"2" * 100
+    core, word = core_of(plane), manifest_of(plane).names.word[0]
+    other = shmplane.Plane(plane.name, root=plane.root)
+    assert core.put(b"a", b"3" * 100, b"frame", 3)
+    plane.close()
+    other.close()
+    native_stores(2**62)
+    assert [core.put(b"a", b"3" * 100, b"frame", 3), core.delete(b"a"), core.lease(0, word, 0, 0, Tracked(0))] == [
+        None
+    ] * 3
+    assert native_stores(-1) == 0

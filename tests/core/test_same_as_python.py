@@ -1,0 +1,184 @@
+"""The core stores what the Python code stores: the same calls on two planes, one with it and one without, word for word."""
+
+from __future__ import annotations
+
+import gc
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import shmplane
+import shmplane.core
+from shmplane.manifest import states
+from tests.support.audit import faults_of
+from tests.support.inside import (
+    core_of,
+    look_for_the_dead_later,
+    manifest_of,
+    native_stores,
+    nobody_drains,
+    suspect_everything,
+)
+from tests.support.requires import require_core
+
+#: what differs between any two planes: times, random numbers, and who waited how long
+OWN = {
+    "Header": {"instance", "created", "scanned", "next_segment"},
+    "Processes": {"pid", "joined"},
+    "Blocks": {"created", "used", "rank"},  # the rank of what is evictable is a time as well
+    "Segments": {"id"},
+    "Counters": {"waited_ns", "waits"},
+}
+OPTIONS: dict[str, Any] = {"capacity": 4 << 20, "max_blocks": 96, "max_processes": 4}
+NAMES = ["a", "b", "c/d", "é", "x" * 120]
+SIZES = [0, 1, 7, 8, 63, 64, 300, 5_000, 30_000, 65_000, 66_000, 100_000]
+STEPS = 250
+
+
+@pytest.fixture
+def both(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[shmplane.Plane, shmplane.Plane]]:
+    require_core()
+    nobody_drains(monkeypatch)
+    with shmplane.Plane.temporary(**OPTIONS) as fast:
+        monkeypatch.setenv("SHMPLANE_PURE", "1")
+        with shmplane.Plane.temporary(**OPTIONS) as plain:
+            assert core_of(fast) is not None
+            assert core_of(plain) is None
+            yield fast, plain
+
+
+def words_of(plane: shmplane.Plane) -> dict[str, list[int]]:
+    """Every word that should be the same in both."""
+    manifest, found = manifest_of(plane), {}
+    for table in manifest.tables():
+        own = OWN.get(type(table).__name__, set())
+        for name, item in table.declared.items():
+            if name in own:
+                continue
+            column = getattr(table, name)
+            columns = column if item.grouped else [column]
+            for index, one in enumerate(columns):
+                rows = (
+                    [one.read(row, one.room) for row in range(table.rows)]
+                    if item.words > 1 and not item.grouped
+                    else one.tolist()
+                )
+                found[f"{type(table).__name__}.{name}.{index}"] = rows
+    found["leases"] = manifest.lease_row(0).tolist()
+    return found
+
+
+def assert_same(fast: shmplane.Plane, plain: shmplane.Plane, after: object) -> None:
+    found, expected = words_of(fast), words_of(plain)
+    wrong = {name: (found[name], expected[name]) for name in expected if found[name] != expected[name]}
+    assert not wrong, f"after {after}: {wrong}"
+
+
+class Calls:
+    """The same calls on one of two planes, from a seed."""
+
+    def __init__(self, plane: shmplane.Plane) -> None:
+        self.plane, self.held = plane, dict[str, Any]()
+
+    def one(self, choice: random.Random) -> str:
+        name, other, nbytes = choice.choice(NAMES), choice.choice(NAMES), choice.choice(SIZES)
+        value = bytes([choice.randrange(256)]) * nbytes
+        plane, held = self.plane, self.held
+        acts: list[tuple[int, str, Callable[[], object]]] = [
+            (8, "set", lambda: plane.__setitem__(name, value)),
+            (2, "set an array", lambda: plane.__setitem__(name, np.arange(nbytes // 80.0 + 1).reshape(1, -1).T)),
+            (1, "set a document", lambda: plane.__setitem__(name, {"n": nbytes})),
+            (5, "delete", lambda: self._delete(name)),
+            (4, "hold", lambda: held.__setitem__(name, plane.get(name))),
+            (4, "get", lambda: plane.get(name)),
+            (4, "let go", lambda: held.pop(name, None)),
+            (1, "put", lambda: plane.put(name, value).close()),
+            (1, "rename", lambda: self._rename(name, other)),
+            (1, "evictable", lambda: plane.put(name, value, evictable=True).close()),
+            (1, "many", lambda: self._set_many(value[:200])),
+            (1, "none of many", lambda: self._delete(*(f"many/{number}" for number in range(12)))),
+            (1, "gc", plane.gc),
+            (1, "trim", plane.trim),
+        ]
+        [(_, what, act)] = choice.choices(acts, [weight for weight, _, _ in acts])
+        act()
+        gc.collect()
+        return f"{what} {name!r} {nbytes}"
+
+    def _delete(self, *names: str) -> None:
+        for name in names:
+            if name in self.plane:
+                del self.plane[name]
+
+    def _set_many(self, value: bytes) -> None:
+        for number in range(12):
+            self.plane[f"many/{number}"] = value
+
+    def _rename(self, name: str, other: str) -> None:
+        if name in self.plane:
+            self.plane.rename(name, other)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_same_calls_leave_the_same_words(both: tuple[shmplane.Plane, shmplane.Plane], seed: int) -> None:
+    fast, plain = both
+    native_stores(2**62)
+    calls, choices = [Calls(fast), Calls(plain)], [random.Random(seed), random.Random(seed)]
+    for _ in range(STEPS):
+        for plane in both:
+            look_for_the_dead_later(plane)
+        said = [one.one(choice) for one, choice in zip(calls, choices, strict=True)]
+        assert_same(fast, plain, said)
+    for one in calls:
+        one.held.clear()
+    gc.collect()
+    assert native_stores(-1) > 10 * STEPS
+    assert not faults_of(fast)
+
+
+@pytest.mark.parametrize("who", ["other", "nobody any more"])
+def test_what_another_process_leases_stays(both: tuple[shmplane.Plane, shmplane.Plane], who: str) -> None:
+    native_stores(2**62)
+    for plane in both:
+        manifest = manifest_of(plane)
+        plane["a"], plane["b"], plane["c"] = b"1" * 500, b"2" * 500, b"3" * 500
+        manifest.reserve_lease_row(1, manifest.blocks_reserved)
+        for name in "ab":
+            manifest.lease_row(1)[_row(plane, name)] = 1
+        manifest.processes.state[1] = 1
+        manifest.header.membership[0] += 1
+        look_for_the_dead_later(plane)
+        plane["a"] = b"4" * 500
+        if who == "nobody any more":
+            manifest.processes.state[1] = 0
+            manifest.header.membership[0] += 1
+        del plane["b"], plane["c"]
+    assert_same(*both, who)
+    assert native_stores(-1) > 60
+    for plane in both:  # nobody has its token, so what it is said to lease goes
+        suspect_everything(plane)
+        plane.gc()
+        assert not faults_of(plane)
+
+
+def _row(plane: shmplane.Plane, name: str) -> int:
+    found: int = (manifest_of(plane).names.word[_name_row(plane, name)] & states.ROW_MASK) - 1
+    return found
+
+
+def _name_row(plane: shmplane.Plane, name: str) -> int:
+    texts = manifest_of(plane).names.text
+    return next(row for row in range(10) if texts.read(row, len(name) + 1) == name.encode() + b"\0")
+
+
+def test_states_are_called_by_the_same_numbers() -> None:
+    source = (Path(shmplane.core.__file__).parent / "_core.c").read_text()
+    (line,) = [line for line in source.splitlines() if line.startswith("enum { FREE")]
+    named = {name: int(value) for name, value in (pair.split(" = ") for pair in line[7:-3].split(", "))}
+    assert named == {name: getattr(states, name) for name in ("FREE", "LIVE", "DEAD", "USED")}
+    assert f"#define ROW_MASK {states.ROW_MASK:#x}ull\n" in source
+    assert f"#define KEPT (1ull << {states.KEPT.bit_length() - 1})\n" in source

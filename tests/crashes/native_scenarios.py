@@ -1,0 +1,135 @@
+"""What the compiled core does, as scenarios in a process that has used it before: so the stores are the core's.
+
+They run without it as well, and are then what other scenarios are.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from typing import Any
+
+from tests.support.crashing import Names, Scenario, World
+from tests.support.inside import core_of, look_for_the_dead_later
+
+ONE, TWO, THREE = b"1" * 900, b"2" * 910, b"3" * 3_000
+
+
+def _use_first(world: World) -> None:
+    """Both sizes are put once, so that the core knows where their slabs lie."""
+    for value in (ONE, THREE):
+        world.plane["kept/warming"] = value
+        world.plane["kept/warming"] = value
+    del world.plane["kept/warming"]
+    look_for_the_dead_later(world.plane)
+
+
+def _begin(*names: str, then: Callable[[World], Any] = lambda world: None) -> Callable[[World], Any]:
+    """In the victim: have the core know everything, hold ``names``, and do ``then``."""
+
+    def begin(world: World) -> Any:
+        _use_first(world)
+        held = [world.plane[name] for name in names]
+        then(world)
+        look_for_the_dead_later(world.plane)
+        return held
+
+    return begin
+
+
+def _set(name: str, value: bytes) -> Callable[[World, Any], None]:
+    return lambda world, context: world.plane.__setitem__(name, value)
+
+
+def _delete(name: str) -> Callable[[World, Any], None]:
+    return lambda world, context: world.plane.delete(name)
+
+
+def _let_go_and(act: Callable[[World, Any], None]) -> Callable[[World, Any], None]:
+    """Leases that have just ended are given back by the call that comes next."""
+
+    def operate(world: World, context: Any) -> None:
+        context.clear()
+        gc.collect()
+        act(world, context)
+
+    return operate
+
+
+def _remember_and_let_go(world: World) -> None:
+    """The block is known, and nobody here leases it."""
+    world.plane["target"]
+    gc.collect()
+    world.plane.gc()
+
+
+def _get(world: World, context: Any) -> Any:
+    return world.plane["target"]
+
+
+def _set_many(world: World, context: Any) -> None:
+    """Cells are cut from a slab, and rows are taken that nobody had."""
+    for name in MANY:
+        world.plane[name] = ONE
+
+
+def _some(found: Names) -> bool:
+    return all(MANY.get(name) == value for name, value in found.items())
+
+
+MANY = {f"many/{number}": ONE for number in range(6)}
+
+
+def _is_used(world: World, finished: bool) -> list[str]:
+    return [] if core_of(world.plane) is not None else ["the survivor has no core"]
+
+
+def _bring_and_take(world: World) -> None:
+    world.plane["new"] = TWO
+    world.plane.delete("new")
+
+
+def _scenario(
+    name: str,
+    operate: Callable[[World, Any], Any],
+    before: Names,
+    after: Names | None,
+    begin: Callable[[World], Any],
+    between: Callable[[Names], bool] = lambda found: False,
+) -> Scenario:
+    return Scenario(f"core: {name}", operate, before, after, between, begin, inspect=_is_used)
+
+
+NATIVE_SCENARIOS = [
+    _scenario("put over a name", _set("target", TWO), {"target": ONE}, {"target": TWO}, _begin()),
+    _scenario("put another size over a name", _set("target", THREE), {"target": ONE}, {"target": THREE}, _begin()),
+    _scenario("put a new name", _set("new", ONE), {}, {"new": ONE}, _begin()),
+    _scenario("put a name that was deleted", _set("new", ONE), {}, {"new": ONE}, _begin(then=_bring_and_take)),
+    _scenario("put many names", _set_many, {}, MANY, _begin(), _some),
+    _scenario("put over what is held", _set("target", TWO), {"target": ONE}, {"target": TWO}, _begin("target")),
+    _scenario("delete", _delete("target"), {"target": ONE}, {}, _begin()),
+    _scenario("delete what is held", _delete("target"), {"target": ONE}, {}, _begin("target")),
+    _scenario(
+        "let go and delete",
+        _let_go_and(_delete("target")),
+        {"target": ONE, "other": TWO},
+        {"other": TWO},
+        _begin("target", "other"),
+    ),
+    _scenario(
+        "let go of what was deleted, and delete another",
+        _let_go_and(_delete("other")),
+        {"target": ONE, "other": TWO},
+        {},
+        _begin("target", "other", then=lambda world: world.plane.delete("target")),
+        lambda found: found == {"other": TWO},
+    ),
+    _scenario("get anew", _get, {"target": ONE}, None, _begin(then=_remember_and_let_go)),
+    _scenario(
+        "let go and get anew",
+        _let_go_and(_get),
+        {"target": ONE, "other": TWO},
+        None,
+        _begin("other", then=_remember_and_let_go),
+    ),
+]
