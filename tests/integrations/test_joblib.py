@@ -48,6 +48,15 @@ def _kind_of_backend(_: int) -> str:
     return type(joblib.parallel.get_active_backend()[0]).__name__
 
 
+def _search() -> float:
+    """What a search for the best hyperparameter finds, whose data are above the threshold."""
+    from sklearn.linear_model import Ridge
+    from sklearn.model_selection import GridSearchCV
+
+    samples = np.random.default_rng(0).random((2_000, 10))
+    return float(GridSearchCV(Ridge(), {"alpha": [0.1, 1.0]}, cv=3).fit(samples, samples.sum(axis=1)).best_score_)
+
+
 def _calls() -> dict[str, Any]:
     import joblib
 
@@ -71,6 +80,8 @@ def _calls() -> dict[str, Any]:
         found["after"] = call(joblib.delayed(_total)(array) for _ in range(2))
         generated = joblib.Parallel(return_as="generator")(joblib.delayed(_total)(array, n) for n in range(4))
         found["generated"] = list(generated)
+        found["searched"] = _search()
+    found["searched alone"] = _search()
     with joblib.parallel_backend("shmplane", n_jobs=2, on_worker_death="retry", threshold=0):
         found["retry"] = joblib.Parallel()(joblib.delayed(_total)(array, number) for number in range(4))
     with joblib.parallel_config("shmplane", n_jobs=1):
@@ -91,6 +102,7 @@ def test_calls_are_as_with_joblibs_own_backend() -> None:
     assert found["after"] == [SIZE] * 2
     assert found["generated"] == found["retry"] == [SIZE, SIZE + 1, SIZE + 2, SIZE + 3]
     assert found["alone"]
+    assert found["searched"] == found["searched alone"]
 
 
 SCRIPT = """
