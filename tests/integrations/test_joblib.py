@@ -91,7 +91,7 @@ def _calls() -> dict[str, Any]:
 
 
 def test_calls_are_as_with_joblibs_own_backend() -> None:
-    found = run_in_child(_calls)
+    found = run_in_child(_calls, deadline=150)
     assert found["totals"] == [SIZE + number for number in range(8)]
     assert found["doubled"] == [2 * SIZE] * 4
     assert found["untouched"] == SIZE
