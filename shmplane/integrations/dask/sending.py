@@ -4,7 +4,7 @@ Dask unpickles a graph in the scheduler and pickles each task anew for its worke
 scheduler, where that sees the plane, until Dask forgets the task. In between, the process that has sent a handle keeps its
 lease for half a minute. A scheduler that does not see the plane passes on what came, unopened.
 
-Rule 1. Who sees the plane attaches the very version that was sent. When that is gone, the bytes that came with it do.
+Rule 1. Who sees the plane attaches the very version that was sent. When that cannot be had, the bytes that came with it do.
 Rule 2. Who does not see it puts the bytes into a temporary plane of its own process, of which the block is then one.
 Rule 3. Processes that have no part in a cluster pickle blocks as ever.
 """
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from dask.base import normalize_token
 from dask.sizeof import sizeof
 
-from ... import Block, Plane, Records, StaleHandle
+from ... import Block, Plane, Records, ShmplaneError
 from .hosts import Host, everyone_sees, host_of, is_scheduler_alone
 
 __all__ = ["register"]
@@ -79,8 +79,8 @@ def _arrive(host: Host, handle: tuple[Any, ...], kind: str, value: Any) -> Any:
     if host == host_of(str(arguments[0])):
         try:
             return attach(*arguments)
-        except StaleHandle:
-            pass  # it has come with its bytes
+        except ShmplaneError:
+            pass  # it is gone, or cannot be opened here; and it has come with its bytes
     if is_scheduler_alone():
         return _Parcel(host, handle, kind, value)
     sent = Records(value) if kind == "records" else value
