@@ -194,7 +194,11 @@ class Plane(MutableMapping[str, Any]):
             value = value.value()
         if self._kept.lists:
             self._kept.forget(name)
-        blocks.assign(self._open(), codecs.encode_by_rank(value), check_block_name(name))
+        attachment, encoded = self._open(), codecs.encode_by_rank(value)
+        if type(encoded) is codecs.TableStream:
+            blocks.put_stream(attachment, encoded, blocks.Target(check_block_name(name)))
+        else:
+            blocks.assign(attachment, encoded, check_block_name(name))
 
     def __getitem__(self, name: str) -> Any:
         known = self._recent.get(name)

@@ -1,12 +1,11 @@
 """From a value to a live block, and back to a view of it: what the door of the plane needs of it."""
 
-from .assign import assign, delete
 from .block import Block, unwrapped
 from .build import Buffer, Builder, make_buffer, make_builder
 from .claims import lease_current
-from .missing import no_such_block, rename
+from .missing import delete, no_such_block, rename
 from .mutables import open_mutable
-from .publish import put
+from .publish import assign, put
 from .receiving import put_checked
 from .streaming import Outgrown, put_stream
 from .target import Target, check_target

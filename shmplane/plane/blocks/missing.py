@@ -14,7 +14,7 @@ from ...system import ignoring, own
 if TYPE_CHECKING:
     from ..process.attachment import Attachment
 
-__all__ = ["no_such_block", "rename"]
+__all__ = ["delete", "no_such_block", "rename"]
 
 _MOST_NAMES = 500  #: in a plane of more, nobody looks for a near one
 _MOST_COMPARED = 16  #: names; a miss is an everyday answer, and each comparison takes some 50 µs
@@ -40,6 +40,17 @@ def no_such_block(
         plane=attachment.name,
         near=near,
     )
+
+
+def delete(attachment: Attachment, name: bytes) -> None:
+    """Take a name away, or raise that error; memory that somebody leases lives until the last lease ends."""
+    core = attachment.core
+    if core is not None and not attachment.suspect and core.delete(name):
+        return
+    try:
+        attachment.change(Transaction.delete, name)
+    except own(BlockNotFound):
+        raise no_such_block(attachment, name) from None
 
 
 def rename(attachment: Attachment, old: str, new: str) -> None:

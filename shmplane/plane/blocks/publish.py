@@ -35,6 +35,7 @@ __all__ = [
     "Prepared",
     "StoredBytes",
     "abandon",
+    "assign",
     "begin",
     "contents_of",
     "describe_contents",
@@ -103,6 +104,15 @@ def put(attachment: Attachment, encoded: Encoded, target: Target) -> Lease:
     lease = store(attachment, target, contents, encoded)
     lease.known_frame = contents.frame
     return lease
+
+
+def assign(attachment: Attachment, encoded: Encoded, name: bytes) -> None:
+    """What ``plane[name] = value`` does: ``put_unleased``, by the core where that can."""
+    core, whole = attachment.core, encoded.whole
+    can = core is not None and whole is not None and not (attachment.suspect or overflowing)
+    if can and core is not None and core.put(name, whole, encoded.frame, KIND_CODES[encoded.kind]):
+        return
+    put_unleased(attachment, encoded, Target(name))
 
 
 def put_unleased(attachment: Attachment, encoded: Encoded, target: Target) -> None:
