@@ -147,15 +147,24 @@ def _publish_plan(target: Target, base: Lease, plan: Plan, view: memoryview, bod
             if block is not None:
                 abandon(attachment, block)
         raise
-    _remember(lease, extents, body.frame)
+    _prepare_next(lease, extents, body.frame)
     return lease
 
 
-def _remember(lease: Lease, extents: list[Extent], frame: bytes) -> None:
-    """What the next edit of this version would have to find out."""
+def _prepare_next(lease: Lease, extents: list[Extent], frame: bytes) -> None:
+    """What the next edit of this version would have to find out, and room that it can copy a few pages to."""
     import numpy as np
 
-    claims_of(lease.attachment).remember(lease, Extents(ids_of(lease.facts), np.array(extents, np.int64)), frame)
+    facts = lease.facts
+    extents_now = Extents(ids_of(facts), np.array(extents, np.int64))
+    claims_of(lease.attachment).remember(lease, extents_now, frame)
+    youngest = facts.references[-1]
+    if youngest.kind == PAGES and not youngest.is_spilled:
+        start, nbytes = youngest.stored_nbytes, youngest.segment_nbytes
+        with ignoring(ShmplaneError):
+            lease.attachment.memory.room(
+                youngest.segment_id, nbytes, start=start, stop=min(start + PAGE_NBYTES, nbytes)
+            )
 
 
 def _part(rooms: _Rooms, plan: Plan) -> Prepared:
