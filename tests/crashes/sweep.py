@@ -21,10 +21,6 @@ from collections.abc import Iterator
 from multiprocessing import Process, SimpleQueue
 from typing import NamedTuple
 
-from tests.crashes.cache_scenarios import CACHE_SCENARIOS
-from tests.crashes.draft_scenarios import DRAFT_SCENARIOS
-from tests.crashes.loading_scenarios import LOADING_SCENARIOS
-from tests.crashes.meter_scenarios import METER_SCENARIOS
 from tests.crashes.native_scenarios import NATIVE_SCENARIOS
 from tests.crashes.scenarios import BY_NAME, DIES_AT_WORK, RECOVERED
 from tests.crashes.spill_scenarios import SPILL_SCENARIOS
@@ -34,18 +30,20 @@ from tests.support.tracing import STORES, Bytecodes, NativeStores, wrap_columns
 
 NEVER = 2**62
 MOST_SHOWN = 5
-ALL_BY_NAME = BY_NAME | {
-    scenario.name: scenario
-    for scenario in [
-        *CACHE_SCENARIOS,
-        *DRAFT_SCENARIOS,
-        *LOADING_SCENARIOS,
-        *METER_SCENARIOS,
-        *SPILL_SCENARIOS,
-        *NATIVE_SCENARIOS,
-    ]
-}
 KINDS = ["stores", "native", "bytecodes", "recovery", *thrown.KINDS]
+
+
+def all_by_name() -> dict[str, Scenario]:
+    """Some need NumPy and Arrow, with which a fork takes three times as long: they are not loaded for the others."""
+    from tests.crashes.cache_scenarios import CACHE_SCENARIOS
+    from tests.crashes.draft_scenarios import DRAFT_SCENARIOS
+    from tests.crashes.loading_scenarios import LOADING_SCENARIOS
+    from tests.crashes.meter_scenarios import METER_SCENARIOS
+    from tests.crashes.table_scenarios import TABLE_SCENARIOS
+
+    drafts = DRAFT_SCENARIOS + TABLE_SCENARIOS
+    others = [*CACHE_SCENARIOS, *drafts, *LOADING_SCENARIOS, *METER_SCENARIOS, *SPILL_SCENARIOS, *NATIVE_SCENARIOS]
+    return BY_NAME | {scenario.name: scenario for scenario in others}
 
 
 class Result(NamedTuple):
@@ -160,7 +158,7 @@ def _work(job: tuple[str, str, int | None], say: SimpleQueue[Result | str | None
         if kind == "recovery":
             results = run_recovery(root, [BY_NAME.get(name, DIES_AT_WORK)], sample=sample)
         else:
-            results = run(kind, [ALL_BY_NAME[name]], root, sample=sample)
+            results = run(kind, [all_by_name()[name]], root, sample=sample)
         for result in results:
             say.put(result)
     except BaseException:
@@ -194,7 +192,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at once")
     options = parser.parse_args()
     sample = None if options.all else options.points
-    names = {kind: list(ALL_BY_NAME) for kind in KINDS}
+    names = {kind: list(all_by_name()) for kind in KINDS}
     names["recovery"] = [DIES_AT_WORK.name, *RECOVERED]
     names["native"] = [scenario.name for scenario in NATIVE_SCENARIOS]
     jobs = [

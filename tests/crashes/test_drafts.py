@@ -7,29 +7,18 @@ from pathlib import Path
 import pytest
 
 from tests.crashes.draft_scenarios import DRAFT_SCENARIOS
-from tests.crashes.sweep import Result, run
-from tests.support.processes import run_in_child
+from tests.crashes.groups import problems_of, sweeps
+from tests.crashes.table_scenarios import TABLE_SCENARIOS
 from tests.support.thrown import KINDS
 
-NAMES = [one.name for one in DRAFT_SCENARIOS]
+NAMES = {"draft": [one.name for one in DRAFT_SCENARIOS], "table": [one.name for one in TABLE_SCENARIOS]}
 
 
-def run_sweep(root: str, names: list[str], kind: str, sample: int | None) -> list[Result]:
-    return list(run(kind, [one for one in DRAFT_SCENARIOS if one.name in names], root, sample=sample))
-
-
-def sweep_in_child(root: Path, names: list[str], kind: str, sample: int | None = None) -> list[Result]:
-    results: list[Result] = run_in_child(run_sweep, str(root), names, kind, sample, deadline=1800)
-    for result in results:
-        print(f"{result.name}: {kind}, {result.points} points, {result.kills} kills, {result.seconds:.1f} s")
-    problems = [problem for result in results for problem in result.problems]
-    assert not problems, "\n".join(problems[:5])
-    return results
-
-
-@pytest.mark.parametrize("group", range(4))
-def test_death_at_any_store_leaves_the_version_before_or_the_one_after(plane_root: Path, group: int) -> None:
-    results = sweep_in_child(plane_root, NAMES[group::4], "stores")
+@pytest.mark.parametrize("group", range(2))
+@pytest.mark.parametrize("of", NAMES)
+def test_death_at_any_store_leaves_the_version_before_or_the_one_after(plane_root: Path, of: str, group: int) -> None:
+    results = sweeps("stores", NAMES[of][group::2], plane_root, of=of)
+    assert not problems_of(results)
     assert sum(result.kills for result in results) >= 0.95 * sum(result.points for result in results)
 
 
@@ -37,14 +26,14 @@ def test_death_at_any_store_leaves_the_version_before_or_the_one_after(plane_roo
     ("kind", "sample"),
     [("bytecodes", 9), ("interrupts", 9), ("values", 2), ("calls", 2)],
 )
-@pytest.mark.parametrize("group", range(2))
-def test_death_and_what_handlers_raise_at_some_bytecodes(plane_root: Path, group: int, kind: str, sample: int) -> None:
-    sweep_in_child(plane_root, NAMES[group::2], kind, sample)
+@pytest.mark.parametrize("of", NAMES)
+def test_death_and_what_handlers_raise_at_some_bytecodes(plane_root: Path, of: str, kind: str, sample: int) -> None:
+    assert not problems_of(sweeps(kind, NAMES[of], plane_root, sample=sample, of=of))
 
 
 @pytest.mark.sweep
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("kind", ["bytecodes", *KINDS])
-@pytest.mark.parametrize("name", NAMES)
-def test_death_and_what_handlers_raise_at_every_bytecode(plane_root: Path, name: str, kind: str) -> None:
-    sweep_in_child(plane_root, [name], kind)
+@pytest.mark.parametrize(("of", "name"), [(of, name) for of, names in NAMES.items() for name in names])
+def test_death_and_what_handlers_raise_at_every_bytecode(plane_root: Path, of: str, name: str, kind: str) -> None:
+    assert not problems_of(sweeps(kind, [name], plane_root, of=of, deadline=1800))

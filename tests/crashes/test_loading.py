@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.crashes.groups import problems_of, sweeps
 from tests.crashes.loading_scenarios import LOADING_SCENARIOS
-from tests.crashes.sweep import Result, run
-from tests.support.processes import run_in_child
 from tests.support.thrown import KINDS
 
 NAMES = [one.name for one in LOADING_SCENARIOS]
@@ -16,29 +15,17 @@ NAMES = [one.name for one in LOADING_SCENARIOS]
 GROUPS = {number: NAMES[number::2] for number in range(2)}
 
 
-def run_sweep(root: str, names: list[str], kind: str, sample: int | None) -> list[Result]:
-    return list(run(kind, [one for one in LOADING_SCENARIOS if one.name in names], root, sample=sample))
-
-
-def sweep_in_child(root: Path, names: list[str], kind: str, sample: int | None = None) -> list[Result]:
-    results: list[Result] = run_in_child(run_sweep, str(root), names, kind, sample, deadline=1800)
-    for result in results:
-        print(f"{result.name}: {kind}, {result.points} points, {result.kills} kills, {result.seconds:.1f} s")
-    problems = [problem for result in results for problem in result.problems]
-    assert not problems, "\n".join(problems[:5])
-    return results
-
-
 @pytest.mark.parametrize("group", GROUPS)
 def test_death_at_any_store_leaves_what_was_there_or_all_of_the_new(plane_root: Path, group: int) -> None:
-    results = sweep_in_child(plane_root, GROUPS[group], "stores")
+    results = sweeps("stores", GROUPS[group], plane_root, of="loading")
+    assert not problems_of(results)
     assert sum(result.kills for result in results) >= 0.95 * sum(result.points for result in results)
 
 
 @pytest.mark.parametrize(("kind", "sample"), [("bytecodes", 6), ("interrupts", 6), ("values", 4), ("calls", 4)])
 @pytest.mark.parametrize("group", GROUPS)
 def test_death_and_what_handlers_raise_at_some_bytecodes(plane_root: Path, group: int, kind: str, sample: int) -> None:
-    sweep_in_child(plane_root, GROUPS[group], kind, sample)
+    assert not problems_of(sweeps(kind, GROUPS[group], plane_root, sample=sample, of="loading"))
 
 
 @pytest.mark.sweep
@@ -46,4 +33,4 @@ def test_death_and_what_handlers_raise_at_some_bytecodes(plane_root: Path, group
 @pytest.mark.parametrize("kind", ["bytecodes", *KINDS])
 @pytest.mark.parametrize("name", NAMES)
 def test_death_and_what_handlers_raise_at_every_bytecode(plane_root: Path, name: str, kind: str) -> None:
-    sweep_in_child(plane_root, [name], kind)
+    assert not problems_of(sweeps(kind, [name], plane_root, of="loading", deadline=1800))

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.crashes.groups import problems_of, sweeps
 from tests.crashes.spill_scenarios import SPILL_SCENARIOS
-from tests.crashes.sweep import NEVER, Result, run, sweep_recovery
+from tests.crashes.sweep import NEVER, Result, sweep_recovery
 from tests.support.crashing import World
 from tests.support.processes import run_in_child
 from tests.support.thrown import KINDS
@@ -16,27 +17,15 @@ from tests.support.tracing import STORES, wrap_columns
 NAMES = [one.name for one in SPILL_SCENARIOS]
 
 
-def run_sweep(root: str, names: list[str], kind: str, sample: int | None) -> list[Result]:
-    return list(run(kind, [one for one in SPILL_SCENARIOS if one.name in names], root, sample=sample))
-
-
-def sweep_in_child(root: Path, names: list[str], kind: str, sample: int | None = None) -> list[Result]:
-    results: list[Result] = run_in_child(run_sweep, str(root), names, kind, sample, deadline=1800)
-    for result in results:
-        print(f"{result.name}: {kind}, {result.points} points, {result.kills} kills, {result.seconds:.1f} s")
-    problems = [problem for result in results for problem in result.problems]
-    assert not problems, "\n".join(problems[:5])
-    return results
-
-
 def test_death_at_stores_leaves_every_block_where_it_can_be_read(plane_root: Path) -> None:
-    results = sweep_in_child(plane_root, NAMES, "stores", 5)
+    results = sweeps("stores", NAMES, plane_root, sample=5, of="spill")
+    assert not problems_of(results)
     assert sum(result.kills for result in results) >= 0.95 * sum(result.points for result in results)
 
 
 @pytest.mark.parametrize(("kind", "sample"), [("bytecodes", 3), ("interrupts", 3), ("calls", 1)])
 def test_death_and_what_handlers_raise_at_some_bytecodes(plane_root: Path, kind: str, sample: int) -> None:
-    sweep_in_child(plane_root, NAMES, kind, sample)
+    assert not problems_of(sweeps(kind, NAMES, plane_root, sample=sample, of="spill"))
 
 
 def run_recoveries(root: str, name: str, sample: int) -> list[Result]:
@@ -64,4 +53,4 @@ def test_death_inside_recovery_from_a_spiller_is_recovered_from(plane_root: Path
 @pytest.mark.parametrize("kind", ["stores", "bytecodes", *KINDS])
 @pytest.mark.parametrize("name", NAMES)
 def test_death_and_what_handlers_raise_at_every_point(plane_root: Path, name: str, kind: str) -> None:
-    sweep_in_child(plane_root, [name], kind)
+    assert not problems_of(sweeps(kind, [name], plane_root, of="spill", deadline=1800))
