@@ -47,7 +47,7 @@ def test_a_rate_is_right_after_death_and_what_handlers_raise_at_every_bytecode(p
 LIMIT, PER_S, BURST = 200.0, 1.0, 12.0
 
 
-def test_no_window_of_time_has_more_than_its_share_while_workers_are_killed(
+def test_no_window_of_time_has_more_than_its_share_while_workers_are_killed_and_stopped(
     plane: shmplane.Plane, tmp_path: Path
 ) -> None:
     """Each worker says when it began to ask and when it had its grant; what lies within a window for sure is counted."""
@@ -60,11 +60,15 @@ def test_no_window_of_time_has_more_than_its_share_while_workers_are_killed(
         for worker in workers:
             worker._tell("finish")
         for number in range(8):
-            time.sleep(0.12)
+            time.sleep(0.06)
             index = dice.randrange(len(workers))
             workers[index].kill()
             workers[index] = stack.enter_context(Child(_work, plane, str(witness), 10 + number, method="fork"))
             workers[index]._tell("finish")
+            stopped = workers[(index + 1) % len(workers)]
+            stopped.stop()
+            time.sleep(0.06)
+            stopped.go_on()
         stop[()] = 1
         for worker in workers:
             worker._receive("returned", 30)
