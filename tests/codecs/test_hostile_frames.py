@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from typing import Any
 from zlib import crc32
@@ -28,6 +29,7 @@ VALUES: dict[str, tuple[Any, str | None]] = {
         {"a": np.arange(12.0), "t": (1, [np.asfortranarray(np.ones((2, 3))), b"bytes"]), "s": np.zeros(2, "S0")},
         None,
     ),
+    "records": (codecs.Records([{"a": 1}, b"bytes", np.arange(5.0), {"x": np.ones(3)}, "text"]), None),
 }
 STORED = pytest.mark.parametrize(("value", "codec"), VALUES.values(), ids=VALUES.keys())
 
@@ -78,6 +80,11 @@ def use(kind: str, frame: bytes, memory: LeasedMemory) -> None:
     value = codecs.present(kind, root)
     if kind == "tree":
         read_leaves(value, memory)
+    if kind == "records":
+        assert len(value) <= memory.nbytes // 16
+        for row in range(len(value)):
+            with contextlib.suppress(PlaneCorrupt):
+                read_leaves(value[row], memory)
     if isinstance(value, np.ndarray):
         assert not value.dtype.hasobject
         assert value.nbytes <= memory.nbytes
