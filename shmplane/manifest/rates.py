@@ -152,6 +152,19 @@ class Rates:
         arrivals[row] = arrival
         return Paid(arrival, rows.returned[row], rows.era[row])
 
+    def grant_at_once(self, row: int, amount: float) -> Paid | None:
+        """The same for somebody new when nobody stands in line and it can be granted now: what most often is so; else None."""
+        rows = self._rows
+        if rows.awaited[row]:
+            return None
+        era, terms, now = rows.era[row], self.terms(row), _clock()
+        arrivals = rows.arrival[era & 1]
+        start, cost = max(arrivals[row], now), cost_ns(terms, amount)
+        if start + cost - cost_ns(terms, terms.burst) > now:
+            return None
+        arrivals[row] = start + cost
+        return Paid(start + cost, rows.returned[row], era)
+
     def settle(self, row: int, paid: Paid, amount: float, actual: float) -> None:
         """A grant of ``amount`` has needed ``actual``."""
         rows, arrivals, terms, now = self._rows, self._arrival(row), self.terms(row), _clock()

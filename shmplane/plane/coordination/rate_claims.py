@@ -102,6 +102,12 @@ class RateClaim:
     def look(self, tx: Transaction) -> int:
         """Have it granted if it is our turn and time, else stand in line; returns the wake word to watch."""
         rates, part = tx.rates, self.limiter._placed(tx)
+        if not (self.ticket or part.waiters):
+            paid = rates.grant_at_once(part.row, self.amount)
+            if paid is not None:
+                self.grant = Grant(self.attachment, self.limiter._title, self.amount, part, paid)
+                self.is_done = True
+                return 0
         terms = self.terms = rates.terms(part.row)
         if self.ticket and self not in part.waiters:
             self.ticket = 0  # forked meanwhile
