@@ -21,8 +21,8 @@ from bench.harness import Contestant, Row, Scale, absolute, compare, interleave
 def run(scale: Scale) -> Iterator[Row]:
     with shmplane.Plane.temporary(capacity="1GiB") as plane:
         yield _grant(scale, plane)
-        yield _through_queue(scale, plane, "64 B through a queue", b"x" * 64, scale.pick(2_000, 500), target=1.0)
-        yield _through_queue(scale, plane, "8 MB through a queue", np.ones(1 << 20), scale.pick(20, 5), target=0.05)
+        yield _through_queue(scale, plane, "64 B through a queue", b"x" * 64, scale.pick(10_000, 2_000), target=1.0)
+        yield _through_queue(scale, plane, "8 MB through a queue", np.ones(1 << 20), scale.pick(40, 20), target=0.05)
         yield from _records(scale, plane)
 
 

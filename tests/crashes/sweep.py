@@ -39,10 +39,21 @@ def all_by_name() -> dict[str, Scenario]:
     from tests.crashes.draft_scenarios import DRAFT_SCENARIOS
     from tests.crashes.loading_scenarios import LOADING_SCENARIOS
     from tests.crashes.meter_scenarios import METER_SCENARIOS
+    from tests.crashes.queue_scenarios import QUEUE_SCENARIOS, RING_SCENARIOS
+    from tests.crashes.rate_scenarios import RATE_SCENARIOS
     from tests.crashes.table_scenarios import TABLE_SCENARIOS
 
     drafts = DRAFT_SCENARIOS + TABLE_SCENARIOS
-    others = [*CACHE_SCENARIOS, *drafts, *LOADING_SCENARIOS, *METER_SCENARIOS, *SPILL_SCENARIOS, *NATIVE_SCENARIOS]
+    work = [*QUEUE_SCENARIOS, *RATE_SCENARIOS, *RING_SCENARIOS]
+    others = [
+        *CACHE_SCENARIOS,
+        *drafts,
+        *work,
+        *LOADING_SCENARIOS,
+        *METER_SCENARIOS,
+        *SPILL_SCENARIOS,
+        *NATIVE_SCENARIOS,
+    ]
     return BY_NAME | {scenario.name: scenario for scenario in others}
 
 
