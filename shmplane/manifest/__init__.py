@@ -28,7 +28,15 @@ from .places import (
 )
 from .queues import EvictionQueues
 from .reading import BlockFacts, Contents, Reader, held_rows, not_found
-from .recovery import drop_idle_rings, leave, rebuild, reclaim_slot, rows_of_owner
+from .recovery import (
+    drop_idle_rings,
+    leave,
+    load_rare_modules,
+    may_need_rare_modules,
+    rebuild,
+    reclaim_slot,
+    rows_of_owner,
+)
 from .roots import emptied_segments, is_rooted, reach
 from .schema import MAX_REFERENCES
 from .segments import Doomed, Place
@@ -107,21 +115,22 @@ __getattr__ = late_names(
 )
 
 __all__ = [
-    "AWAITED", "begin_copy", "begin_spilling", "Block", "BLOCK_STATES", "BlockFacts", "BlockInfo", "CELL_NBYTES",
-    "checked", "choose_victims", "Contents", "Coordination", "copy_leases", "copy_meters", "cost_ns",
-    "Counting", "CREATING", "dead_links", "default_root", "destroy", "destroy_unread", "directory_of", "DONE", "Doomed",
-    "DOOMED", "drop_idle_rings", "emptied_segments", "end_spilling", "Entry", "evict", "evict_in_group",
-    "EVICTABLE", "Evicted", "EvictionQueues", "expire_all", "expire_some", "fingerprint_of_format", "FORMAT",
-    "FREE", "Freed", "group_room", "GroupUse", "held_rows", "is_left_in_spill", "is_rooted", "is_sound", "KEPT",
-    "KIND_CODES", "KINDS", "LARGEST_PAYLOAD_NBYTES", "leave", "LEVEL_WORDS", "Limits", "link_prefix", "LIVE",
-    "make_core", "MAKING", "Manifest", "MAX_METERS", "MAX_REFERENCES", "METER_WORDS", "Metering", "MeterWords",
-    "move_blocks", "Need", "NeedSlab", "NEW_SPILL", "NO_TICKET", "not_found", "NOT_OURS", "NOTHING", "NOTHING_THERE",
-    "open_files", "open_group", "OTHER_ROWS", "Owner", "owner_of", "PAGES", "Paid", "Place", "PLACES", "plane_names",
-    "PlaneStatistics", "Process", "Queues", "reach", "read_blocks", "read_counters", "read_groups",
-    "read_published_name", "read_snapshot", "read_spill_place", "read_summary", "read_superseded", "Reader",
-    "rebuild", "reclaim_slot", "Reclaimed", "release_slot", "Ring", "RING_NBYTES", "row_of_name_word",
-    "rows_of_owner", "say_pid", "Segment", "SEGMENT_STATES", "SemaphoreInfo", "SemaphoreUse", "SMALL_NBYTES",
-    "Snapshot", "spill_place", "spiller", "SpillPlace", "Stays", "STEPS", "Summary", "TableCopier", "TableCopy",
-    "take_slot", "TEMPORARY_PREFIX", "Terms", "timestamp", "Transaction", "USED", "Victim", "WAIT_BOUNDS",
-    "WARM", "watch_bit", "why_left_over",
+    "AWAITED", "begin_copy", "begin_spilling", "Block", "BLOCK_STATES", "BlockFacts", "BlockInfo",
+    "CELL_NBYTES", "checked", "choose_victims", "Contents", "Coordination", "copy_leases", "copy_meters",
+    "cost_ns", "Counting", "CREATING", "dead_links", "default_root", "destroy", "destroy_unread",
+    "directory_of", "DONE", "DOOMED", "Doomed", "drop_idle_rings", "emptied_segments", "end_spilling", "Entry",
+    "evict", "evict_in_group", "EVICTABLE", "Evicted", "EvictionQueues", "expire_all", "expire_some",
+    "fingerprint_of_format", "FORMAT", "FREE", "Freed", "group_room", "GroupUse", "held_rows",
+    "is_left_in_spill", "is_rooted", "is_sound", "KEPT", "KIND_CODES", "KINDS", "LARGEST_PAYLOAD_NBYTES",
+    "leave", "LEVEL_WORDS", "Limits", "link_prefix", "LIVE", "load_rare_modules", "make_core", "MAKING",
+    "Manifest", "MAX_METERS", "MAX_REFERENCES", "may_need_rare_modules", "METER_WORDS", "Metering",
+    "MeterWords", "move_blocks", "Need", "NeedSlab", "NEW_SPILL", "NO_TICKET", "not_found", "NOT_OURS",
+    "NOTHING", "NOTHING_THERE", "open_files", "open_group", "OTHER_ROWS", "Owner", "owner_of", "PAGES", "Paid",
+    "Place", "PLACES", "plane_names", "PlaneStatistics", "Process", "Queues", "reach", "read_blocks",
+    "read_counters", "read_groups", "read_published_name", "read_snapshot", "read_spill_place", "read_summary",
+    "read_superseded", "Reader", "rebuild", "reclaim_slot", "Reclaimed", "release_slot", "Ring", "RING_NBYTES",
+    "row_of_name_word", "rows_of_owner", "say_pid", "Segment", "SEGMENT_STATES", "SemaphoreInfo",
+    "SemaphoreUse", "SMALL_NBYTES", "Snapshot", "spill_place", "spiller", "SpillPlace", "Stays", "STEPS",
+    "Summary", "TableCopier", "TableCopy", "take_slot", "TEMPORARY_PREFIX", "Terms", "timestamp", "Transaction",
+    "USED", "Victim", "WAIT_BOUNDS", "WARM", "watch_bit", "why_left_over",
 ]  # fmt: skip

@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from ..system import STORES_IN_ORDER
 from .coordination import NO_TICKET, PASSED_OVER, PASSED_OVER_AFTER_NS
 from .ring import EMPTY_RING, Ring, count_in
 from .states import LIVE, QUEUED, RING, ROW_MASK, queue_of, queued_in, ring_of, taker_of
@@ -97,6 +98,8 @@ class Items:
         queues, blocks = self._queues, self._blocks
         number = queues.numbered[queue] + 1
         queues.numbered[queue] = number
+        # Not as somebody left it who was taking an entry out of a ring: it would say that this is no item.
+        blocks.seen[row] = 0
         blocks.rank[row], blocks.cost[row] = number, 0
         blocks.owner[row] = queued_in(queue)
         self._link(queue, row)
@@ -153,8 +156,8 @@ class Items:
         return self._queues.ring[queue] != 0
 
     def wants_ring(self, queue: int) -> bool:
-        """Whether so many items went through it that a ring is worth its memory."""
-        return self._queues.numbered[queue] >= _WORTH_A_RING and not self._queues.ring[queue]
+        """Whether so many items went through it that a ring is worth its memory, on a machine that can have one."""
+        return STORES_IN_ORDER and self._queues.numbered[queue] >= _WORTH_A_RING and not self._queues.ring[queue]
 
     def ring_row(self, queue: int) -> int:
         """The block row of its ring, if it has one."""
@@ -239,6 +242,7 @@ class Items:
         waiting, rings, lost = self._sorted_out(living, alive)
         for row in lost:
             blocks.owner[row] = 0
+            blocks.seen[row] = 0
         for queue in range(self._manifest.semaphores_high):
             if queues.items[queue] or queues.first[queue] or queues.last[queue] or queues.earliest[queue]:
                 queues.first[queue] = queues.last[queue] = queues.items[queue] = queues.earliest[queue] = 0

@@ -8,9 +8,10 @@ the middle, the next one finds the same facts and comes to the same verdict: no 
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from ..errors import PlaneCorrupt
-from ..system import SIZE_CLASSES
+from ..system import SIZE_CLASSES, late
 from ..tables import Column
 from .freed import NOTHING, Freed
 from .membership import release_slot
@@ -33,14 +34,33 @@ from .states import (
 from .transaction import Transaction
 from .verdict import Facts, Verdict, judge
 
+if TYPE_CHECKING:
+    from . import items, policies, rates
+else:
+    items = late("shmplane.manifest.items")
+    policies = late("shmplane.manifest.policies")
+    rates = late("shmplane.manifest.rates")
+
 __all__ = [
     "drop_idle_rings",
+    "load_rare_modules",
+    "may_need_rare_modules",
     "rebuild",
     "reclaim_slot",
     "leave",
     "rows_of_owner",
     "read_facts",
 ]
+
+
+def may_need_rare_modules(tx: Transaction) -> bool:
+    """Whether giving back for the dead may need modules that are not loaded with the others: of queues and evictable blocks."""
+    return tx.header.semaphores_high[0] > 0 or any(tx.manifest.groups.used_nbytes.tolist())
+
+
+def load_rare_modules() -> None:
+    """Load them: before the lock is taken, since whatever ends an import there would leave both taken."""
+    _ = items.Items, policies.queues_of, rates.Rates
 
 
 def read_facts(tx: Transaction, alive: set[int]) -> Facts:

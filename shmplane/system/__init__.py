@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from .capabilities import PAGE_NBYTES, require_platform
+from .capabilities import PAGE_NBYTES, STORES_IN_ORDER, require_platform
 from .files import (
     allocate,
     backed_nbytes,
@@ -95,6 +95,6 @@ __all__ = [
     "punch", "read_into", "read_start", "remove_entry", "remove_tree", "reopen", "replacing", "ReplacingFile",
     "require_fallocate", "require_platform", "reserve", "round_to_pages", "run_as", "run_beside",
     "run_in_forked_child", "scratch_pages", "set_size", "size_class_of", "SIZE_CLASSES", "size_of_data_file",
-    "Token", "try_flock", "unlink_quietly", "unlink_second_name", "wait_for_change", "wait_for_end", "wake_all",
-    "Window", "write_all", "write_back",
+    "STORES_IN_ORDER", "Token", "try_flock", "unlink_quietly", "unlink_second_name", "wait_for_change",
+    "wait_for_end", "wake_all", "Window", "write_all", "write_back",
 ]  # fmt: skip

@@ -12,11 +12,13 @@ import sys
 
 from ..errors import UnsupportedPlatform
 
-__all__ = ["MACHINES", "PAGE_NBYTES", "require_platform"]
+__all__ = ["MACHINES", "PAGE_NBYTES", "STORES_IN_ORDER", "require_platform"]
 
 MACHINES = ("x86_64", "aarch64", "arm64")
 
 PAGE_NBYTES = mmap.PAGESIZE
+#: whether one processor sees another's stores in the order in which they were made, also without a lock in between
+STORES_IN_ORDER = os.uname().machine == "x86_64"
 
 
 def require_platform() -> None:

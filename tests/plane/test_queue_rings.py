@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import shmplane
-from tests.support.inside import in_both_ends, ring_view
+from tests.support.inside import die_in_a_transaction, in_both_ends, mark_rows_as_taking, ring_view
 from tests.support.processes import Child
 
 SMALL, LARGE = b"s" * 64, b"L" * 30_000
@@ -172,6 +172,24 @@ def test_a_ring_that_somebody_wrote_over_is_a_corrupt_plane(plane: shmplane.Plan
     view[:] = b"\xff" * len(view)
     with pytest.raises(shmplane.PlaneCorrupt, match="ring"):
         items.get(0)
+
+
+def test_a_block_row_that_was_to_take_an_entry_can_be_an_item_later(plane: shmplane.Plane) -> None:
+    """Who was killed over an entry left in a row at which head of the ring; that row is used again before the head moves."""
+    items = busy(plane)
+    items.put(LARGE)
+    items.get(5)
+    gc.collect()
+    plane.gc()
+    items.put("entry")
+    mark_rows_as_taking(plane, "busy")
+    items.put(LARGE)
+    with Child(die_in_a_transaction, plane, method="fork") as victim:
+        victim.process.join(20)
+    plane.gc()
+    assert items.qsize() == 2
+    assert items.get(5) == "entry"
+    assert bytes(items.get(5)) == LARGE
 
 
 def _get_one(plane: Any) -> Any:

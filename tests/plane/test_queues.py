@@ -18,7 +18,7 @@ import pytest
 import shmplane
 from tests.support.inside import change, processes_in_line, rate_waiters
 from tests.support.lines import until
-from tests.support.processes import Child
+from tests.support.processes import Child, run_python
 
 
 def take(plane: Any, name: str, maxsize: int = 0) -> Iterator[Any]:
@@ -350,6 +350,48 @@ def test_items_and_their_order_survive_a_recovery(plane: shmplane.Plane) -> None
 
 def _leave_the_lock_dirty(plane: Any) -> None:
     change(plane, lambda tx: os._exit(1))
+
+
+WATCHED = """
+import sys
+from shmplane.system import hostlock
+
+held, loaded, run = [], [], hostlock.HostLock.run
+
+def watched(lock, timeout, operation, *args):
+    def inside(*args):
+        held.append(1)
+        try:
+            return operation(*args)
+        finally:
+            held.pop()
+    return run(lock, timeout, inside, *args)
+
+class Imports:
+    def find_spec(self, name, path=None, target=None):
+        if name.startswith("shmplane.manifest"):
+            loaded.append((name.removeprefix("shmplane.manifest."), bool(held)))
+
+import shmplane
+import shmplane.plane.plane
+hostlock.HostLock.run = watched
+sys.meta_path.insert(0, Imports())
+with shmplane.Plane({name!r}, root={root!r}) as plane:
+    assert plane.names() == []
+print(loaded)
+assert ("items", False) in loaded
+assert not [name for name, is_held in loaded if is_held]
+"""
+
+
+def test_what_a_recovery_needs_is_loaded_before_the_lock_is_taken(plane_root: Any) -> None:
+    """An import under the lock that Ctrl-C ends would leave its module locked, and the next one waiting with the lock."""
+    with shmplane.Plane("queued", root=plane_root) as plane:
+        plane.queue("jobs").put(1)
+        with Child(_leave_the_lock_dirty, plane, method="fork") as victim:
+            victim.process.join(10)
+        run_python(WATCHED.format(name="queued", root=str(plane_root)))
+        assert plane.queue("jobs").get(0) == 1
 
 
 # Asyncio

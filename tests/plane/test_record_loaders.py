@@ -40,7 +40,8 @@ def load(samples: Any, method: str) -> tuple[dict[int, int], dict[int, int]]:
     loader = torch.utils.data.DataLoader(
         Samples(samples), batch_size=500, num_workers=WORKERS, multiprocessing_context=method
     )
-    found, private = {}, {}
+    found: dict[int, int] = {}
+    private: dict[int, int] = {}
     for indices, values, pids, nbytes in loader:
         found.update(zip(indices.tolist(), values.tolist(), strict=True))
         for pid, its in zip(pids.tolist(), nbytes.tolist(), strict=True):

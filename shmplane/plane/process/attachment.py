@@ -20,7 +20,16 @@ from collections.abc import Callable
 from typing import Any, TypeVar, TypeVarTuple
 
 from ...errors import ClosedError, PlaneFull, ShmplaneError
-from ...manifest import NOTHING, Freed, Manifest, Transaction, leave, link_prefix
+from ...manifest import (
+    NOTHING,
+    Freed,
+    Manifest,
+    Transaction,
+    leave,
+    link_prefix,
+    load_rare_modules,
+    may_need_rare_modules,
+)
 from ...system import NOT_HAD, Busy, HostLock, Lost, NotHad, Token, ignoring, is_from_handler, own, wake_all
 from ..memory.compositions import Compositions
 from ..memory.failures import is_impossible, written_over
@@ -48,6 +57,10 @@ _SCAN_INTERVAL_NS = 1_000_000_000
 #: pieces of garbage that a small put leaves to others
 _SPARED = 64
 _clock = time.monotonic_ns
+
+
+class NotReady(ShmplaneError):
+    """Modules have to be imported first, without the lock; raised before anything was done."""
 
 
 class Opened:
@@ -92,6 +105,7 @@ class Attachment:
         #: called when the file system is full, with no lock in hand: whether there may be room now (see ``open``)
         self.make_room: Callable[[str, PlaneFull], bool] = lambda *_: False
         self.suspect = self.exiting = False
+        self._is_ready: bool = False  #: whether the modules that recovery may need are there
         self.ended: str | None = None
         #: kept here only
         self.forks: object = None
@@ -163,6 +177,9 @@ class Attachment:
             if not self.make_room(self.root, full):
                 raise
             return self._attempt(seconds, writes, operation, args, spared)
+        except own(NotReady):
+            self._make_ready()
+            return self._attempt(seconds, writes, operation, args, spared)
         except own(Lost) as lost:
             if self.ended is None:
                 self.end(f"plane {self.name!r}: this process lost its part in it, since {lost}. Open the plane again.")
@@ -178,7 +195,22 @@ class Attachment:
     def change_holding_mutex(self, operation: Callable[[Transaction, *Ts], R], *args: *Ts) -> R:
         """``change`` for a fork, which has taken the mutex and keeps it."""
         run = self.lock.run_holding_mutex
-        return self._in_time(run(LOCK_TIMEOUT_S, self._inside, True, operation, args, 0))
+        try:
+            result = run(LOCK_TIMEOUT_S, self._inside, True, operation, args, 0)
+        except own(NotReady):
+            # In a hook of a fork nothing is imported beforehand; what is lacking is loaded where it is used.
+            self._is_ready = True
+            result = run(LOCK_TIMEOUT_S, self._inside, True, operation, args, 0)
+        return self._in_time(result)
+
+    def _make_ready(self) -> None:
+        """Import what giving back for the dead may need, before the lock is taken.
+
+        Under the lock, an import that a signal handler ends would leave its module locked, and then us waiting for ever
+        with the lock in hand.
+        """
+        load_rare_modules()
+        self._is_ready = True
 
     def _inside(self, writes: bool, operation: Callable[..., R], args: tuple[Any, ...], spared: int) -> R:
         header, tx, lock = self._header, self._tx, self.lock
@@ -187,6 +219,10 @@ class Attachment:
         if header.destroyed[0]:
             self.end(f"plane {self.name!r} was destroyed; open it again to make a new one")
             raise ClosedError(str(self.ended), plane=self.name)
+        # Also when the word says a time to come: it was written over.
+        is_due = not 0 <= _clock() - header.scanned[0] <= _SCAN_INTERVAL_NS
+        if not self._is_ready and (is_due or header.dirty[0] or self.suspect) and may_need_rare_modules(tx):
+            raise NotReady
         header.holder[0] = self.mark
         tx.counters.takes[tx.count_row] += 1
         if lock.waited:
@@ -195,8 +231,6 @@ class Attachment:
             if header.dirty[0] or self.suspect:
                 self._recover(tx)
             self.suspect = True
-            # Also when the word says a time to come: it was written over.
-            is_due = not 0 <= _clock() - header.scanned[0] <= _SCAN_INTERVAL_NS
             if writes or self.garbage or self.owed or is_due:
                 header.dirty[0] = self.mark
                 if is_due or self.owed or self.gone or len(self.garbage) > spared:
@@ -278,6 +312,8 @@ class Attachment:
     def reclaim_if_due(self, tx: Transaction) -> None:
         """A waiter's look at who is still alive, at most ten times a second."""
         now = _clock()
+        if not self._is_ready:
+            return  # soon: see ``_inside``
         if now - self.looked_for_dead > _LOOK_FOR_WAITERS_NS:
             self.looked_for_dead = now
             reclaim_dead(tx, self)
