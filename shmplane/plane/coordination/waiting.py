@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from ...errors import ClosedError, ShmplaneError
 from ...system import NOT_HAD, ignoring, wait_for_change, wake_all
 from ..process.patience import PATIENCE_S, moment, patience
+from ..process.reclaim import load_for_recovery
 from .waker import Waker, running_loop
 
 if TYPE_CHECKING:
@@ -145,6 +146,8 @@ def _more_tries(
         found: by the first try, which most often is the only one.
     """
     attachment = wait.attachment
+    if not attachment.is_ready:
+        attachment.is_ready = load_for_recovery()  # who waits looks for the dead, under the lock
     left, pause = SLICE_S if timeout is None else timeout, _PAUSE_S
     # Closing is looked at after the word: who closes changes it afterwards.
     while not (wait.is_done or wait.closing.closed):

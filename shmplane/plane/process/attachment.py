@@ -20,16 +20,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, TypeVarTuple
 
 from ...errors import ClosedError, PlaneFull, ShmplaneError
-from ...manifest import (
-    NOTHING,
-    Freed,
-    Manifest,
-    Transaction,
-    leave,
-    link_prefix,
-    load_rare_modules,
-    may_need_rare_modules,
-)
+from ...manifest import NOTHING, Freed, Manifest, Transaction, leave, link_prefix
 from ...system import NOT_HAD, Busy, HostLock, Lost, NotHad, Token, ignoring, is_from_handler, own, wake_all
 from ..memory.compositions import Compositions
 from ..memory.failures import is_impossible, written_over
@@ -39,7 +30,7 @@ from .drain import DrainTimer
 from .fast import drop_core, give_core, no_core
 from .kept import KeptRoots
 from .patience import REFUSED_FOR_S
-from .reclaim import reclaim_dead, reclaim_due, recover
+from .reclaim import NotReady, check_ready, load_for_recovery, reclaim_dead, reclaim_due, recover
 from .registry import Garbage, Owed, Registry
 
 __all__ = ["Attachment", "Opened"]
@@ -57,10 +48,6 @@ _SCAN_INTERVAL_NS = 1_000_000_000
 #: pieces of garbage that a small put leaves to others
 _SPARED = 64
 _clock = time.monotonic_ns
-
-
-class NotReady(ShmplaneError):
-    """Modules have to be imported first, without the lock; raised before anything was done."""
 
 
 class Opened:
@@ -104,8 +91,8 @@ class Attachment:
         self._on_idle = on_idle
         #: called when the file system is full, with no lock in hand: whether there may be room now (see ``open``)
         self.make_room: Callable[[str, PlaneFull], bool] = lambda *_: False
-        self.suspect = self.exiting = False
-        self._is_ready: bool = False  #: whether the modules that recovery may need are there
+        #: the last: whether the modules that recovery may need are there
+        self.suspect = self.exiting = self.is_ready = False
         self.ended: str | None = None
         #: kept here only
         self.forks: object = None
@@ -178,7 +165,7 @@ class Attachment:
                 raise
             return self._attempt(seconds, writes, operation, args, spared)
         except own(NotReady):
-            self._make_ready()
+            self.is_ready = load_for_recovery()
             return self._attempt(seconds, writes, operation, args, spared)
         except own(Lost) as lost:
             if self.ended is None:
@@ -195,22 +182,7 @@ class Attachment:
     def change_holding_mutex(self, operation: Callable[[Transaction, *Ts], R], *args: *Ts) -> R:
         """``change`` for a fork, which has taken the mutex and keeps it."""
         run = self.lock.run_holding_mutex
-        try:
-            result = run(LOCK_TIMEOUT_S, self._inside, True, operation, args, 0)
-        except own(NotReady):
-            # In a hook of a fork nothing is imported beforehand; what is lacking is loaded where it is used.
-            self._is_ready = True
-            result = run(LOCK_TIMEOUT_S, self._inside, True, operation, args, 0)
-        return self._in_time(result)
-
-    def _make_ready(self) -> None:
-        """Import what giving back for the dead may need, before the lock is taken.
-
-        Under the lock, an import that a signal handler ends would leave its module locked, and then us waiting for ever
-        with the lock in hand.
-        """
-        load_rare_modules()
-        self._is_ready = True
+        return self._in_time(run(LOCK_TIMEOUT_S, self._inside, True, operation, args, 0))
 
     def _inside(self, writes: bool, operation: Callable[..., R], args: tuple[Any, ...], spared: int) -> R:
         header, tx, lock = self._header, self._tx, self.lock
@@ -221,8 +193,8 @@ class Attachment:
             raise ClosedError(str(self.ended), plane=self.name)
         # Also when the word says a time to come: it was written over.
         is_due = not 0 <= _clock() - header.scanned[0] <= _SCAN_INTERVAL_NS
-        if not self._is_ready and (is_due or header.dirty[0] or self.suspect) and may_need_rare_modules(tx):
-            raise NotReady
+        if not self.is_ready and (is_due or header.dirty[0] or self.suspect):
+            check_ready(tx)
         header.holder[0] = self.mark
         tx.counters.takes[tx.count_row] += 1
         if lock.waited:
@@ -261,10 +233,12 @@ class Attachment:
         """What writers do first: give back what is garbage here and, once a second per host, what the dead held."""
         if self.garbage:
             self.free_garbage(tx)
-        if self.owed:
-            self._undo_owed(tx)
-        if self.gone:
-            self._forget_gone(tx)
+        while self.owed:  # what calls left behind
+            self.owed[0].undo(tx)
+            self.owed.popleft()
+        while self.gone:
+            tx.space.forget_segment(*self.gone[0])
+            self.gone.popleft()
         if is_due:
             self._header.scanned[0] = _clock()
             reclaim_due(tx, self)
@@ -275,13 +249,6 @@ class Attachment:
         while garbage:
             garbage[0].free(tx)
             garbage.popleft()
-
-    def _undo_owed(self, tx: Transaction) -> None:
-        """Give back what calls left behind."""
-        owed = self.owed
-        while owed:
-            owed[0].undo(tx)
-            owed.popleft()
 
     def follow_up(self) -> None:
         """What a transaction decided and the lock is not needed for: wake processes, remove files."""
@@ -312,9 +279,7 @@ class Attachment:
     def reclaim_if_due(self, tx: Transaction) -> None:
         """A waiter's look at who is still alive, at most ten times a second."""
         now = _clock()
-        if not self._is_ready:
-            return  # soon: see ``_inside``
-        if now - self.looked_for_dead > _LOOK_FOR_WAITERS_NS:
+        if self.is_ready and now - self.looked_for_dead > _LOOK_FOR_WAITERS_NS:
             self.looked_for_dead = now
             reclaim_dead(tx, self)
 
@@ -326,11 +291,6 @@ class Attachment:
             if self.memory.remove(segment):
                 self.gone.append((segment.segment_row, segment_id))
             doomed.pop(segment_id, None)
-
-    def _forget_gone(self, tx: Transaction) -> None:
-        while self.gone:
-            tx.space.forget_segment(*self.gone[0])
-            self.gone.popleft()
 
     # Taking part
 

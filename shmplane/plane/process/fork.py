@@ -86,7 +86,11 @@ class Forks:
         try:
             prepared.token = attachment.token.reopened()
             prepared.lock_fd = reopen(attachment.lock.fd)
-            attachment.change_holding_mutex(_prepare_child, attachment, prepared.token)
+            ready, attachment.is_ready = attachment.is_ready, True  # nothing is imported in a hook of a fork
+            try:
+                attachment.change_holding_mutex(_prepare_child, attachment, prepared.token)
+            finally:
+                attachment.is_ready = ready
             prepared.ready = True
         except own(ShmplaneError, OSError, Lost):
             prepared.failed = True

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from ...errors import ShmplaneError
 from ...manifest import (
     DOOMED,
     Freed,
     Transaction,
     expire_some,
+    load_rare_modules,
+    may_need_rare_modules,
     rebuild,
     reclaim_slot,
     rows_of_owner,
@@ -23,10 +26,32 @@ if TYPE_CHECKING:
     from ...system import Token
     from .registry import Registry
 
-__all__ = ["audit", "dead_slots", "reclaim_dead", "reclaim_due", "recover"]
+__all__ = [
+    "NotReady", "audit", "check_ready", "dead_slots", "load_for_recovery", "reclaim_dead", "reclaim_due", "recover",
+]  # fmt: skip
 
 #: that are looked at for what goes at a time
 _ROWS_A_SECOND = 65_536
+
+
+class NotReady(ShmplaneError):
+    """Modules have to be imported first, without the lock; raised before anything was done."""
+
+
+def check_ready(tx: Transaction) -> None:
+    """``NotReady`` when what is about to be done may need modules that are not loaded with the others.
+
+    They are not imported under the lock: an import that a signal handler ends there leaves its module locked, and the next
+    one waiting for it with the lock in hand.
+    """
+    if may_need_rare_modules(tx):
+        raise NotReady
+
+
+def load_for_recovery() -> bool:
+    """Load them."""
+    load_rare_modules()
+    return True
 
 
 class Living(Protocol):
