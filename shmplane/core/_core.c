@@ -689,22 +689,24 @@ static PyObject *core_delete(Core *self, PyObject *name_object) {
 }
 
 static PyObject *core_lease(Core *self, PyObject *const *args, Py_ssize_t n) {
-    u64 numbers[4] = {0};
+    u64 numbers[5] = {0}, segment = 0;
     int is_free;
-    for (int i = 0; i < 4 && n == 5; i++)
+    for (int i = 0; i < 5 && n == 6; i++)
         numbers[i] = PyLong_AsUnsignedLongLong(args[i]);
-    if (n != 5 || PyErr_Occurred())
+    if (n != 6 || PyErr_Occurred())
         return wrong_arguments();
-    u64 name_row = numbers[0], word = numbers[1], row = numbers[2], moves = numbers[3];
+    u64 name_row = numbers[0], word = numbers[1], row = numbers[2], moves = numbers[3], segment_id = numbers[4];
     if (!enter(self))
         Py_RETURN_NONE;
     is_free = name_row < self->names_high && row < self->blocks_high && (word & ROW_MASK) - 1 == row &&
               !odd(GET(Counters_gets, self->count_row)) &&
               (PyObject_Size(self->garbage) == 0 || end_leases(self)) && /* among them may be the last lease of this very row */
               GET(Names_word, name_row) == word && HEAD(moves) == moves && GET(Blocks_state, row) == LIVE &&
+              /* What was read while it moved may have the old place and the new count of moves. */
+              (segment = GET(Blocks_segment, row) - 1) < self->segments_high && GET(Segments_id, segment) == segment_id &&
               PyDict_GetItemWithError(self->leased, args[2]) == NULL && !PyErr_Occurred() &&
               /* First: nobody of this process can see it before we leave, and it may fail. */
-              PyDict_SetItem(self->leased, args[2], args[4]) == 0;
+              PyDict_SetItem(self->leased, args[2], args[5]) == 0;
     if (!is_free) {
         PyErr_Clear();
         return leave_to_python(self);
@@ -827,7 +829,7 @@ static void core_dealloc(PyObject *object) {
 static PyMethodDef core_methods[] = {
     METHOD(put, METH_FASTCALL, "put(name, body, frame, kind): publish a small block under a name; True, or None: Python does it."),
     METHOD(delete, METH_O, "delete(name): take a name away; True, or None: Python does it, or says that it is not there."),
-    METHOD(lease, METH_FASTCALL, "lease(name_row, word, row, moves, tracked): lease again what the name still points to, and enter\n"
+    METHOD(lease, METH_FASTCALL, "lease(name_row, word, row, moves, segment_id, tracked): lease what the name still points to, and enter\n"
                                  "``tracked`` for it among this process's leases; True, or None: Python does it."),
     METHOD(know, METH_FASTCALL, "know(row, id, address, nbytes, mapping): where a slab lies in this process; its mapping is kept."),
     METHOD(forget, METH_NOARGS, "forget(): keep no mapping any more."),

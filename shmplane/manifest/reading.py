@@ -115,6 +115,29 @@ class Reader:
         except own(IndexError, PlaneCorrupt):
             return False
 
+    def peek(self, name: bytes) -> tuple[int, int, BlockFacts] | None:
+        """Without the lock: the row and the word of a name, and what its block's row says; None: only the lock can tell.
+
+        All of it is right if, under the lock, the word still stands, ``header.moves`` is that of the facts and the block's
+        segment as well. A word never comes again, so it stood all the time; meanwhile nothing of its block changed but its
+        place. What the row says is read after the word in any case, since the word says which row.
+        """
+        try:
+            name_row = self.index.find(name)
+            if name_row < 0:
+                return None
+            generation = self.names.generation[name_row]
+            word = self.names.word[name_row]  # after it
+            row = row_of_name_word(word)
+            if row < 0 or self.blocks.state[row] != LIVE or self.blocks.until[row] or self.blocks.references[row]:
+                return None
+            facts = self.facts(row)
+            # The row has this name after its word was read, and was not used for another one since: it was this name's word.
+            is_ours = self.index.is_at(name_row, name) and self.names.generation[name_row] == generation
+            return (name_row, word, facts) if is_ours and not facts.references else None
+        except own(IndexError, PlaneCorrupt):
+            return None
+
     def facts(self, row: int, references: tuple[BlockFacts, ...] = ()) -> BlockFacts:
         """What the row of a live block says, checked against its segment.
 

@@ -479,7 +479,7 @@ class Plane(MutableMapping[str, Any]):
             encoded = check_block_name(name)
         except own(ValueError):
             return False
-        return attachment.is_seen(encoded) or attachment.look(Transaction.current, encoded)[1] >= 0
+        return attachment.reader.is_seen(encoded) or attachment.look(Transaction.current, encoded)[1] >= 0
 
     __hash__ = object.__hash__
 

@@ -62,6 +62,7 @@ def write_over(seed: int, rounds: int) -> None:
     counts = dict.fromkeys(["put", "delete", "lease"], 0)
     known = dict(leases)
     word = manifest.names.word[1]  # of b, which nobody leases
+    segment_id = manifest.segments.id[manifest.blocks.segment[row_of_name_word(word)] - 1]
     image = memoryview(bytes(whole)).cast("Q")
     for number in range(rounds):
         if number % 500 == 0:
@@ -81,7 +82,7 @@ def write_over(seed: int, rounds: int) -> None:
                 choice.choice([1, 1, 0, 2**24, 2**64 - 1]),
                 choice.choice([row_of_name_word(word), 0, 2**24]),
             )
-            done = core.lease(name_row, choice.choice([word, word, *VALUES]), row, 0, Tracked(row))
+            done = core.lease(name_row, choice.choice([word, word, *VALUES]), row, 0, segment_id, Tracked(row))
         assert done in (True, None)
         counts[act] += bool(done)
         whole[:] = image
@@ -199,7 +200,7 @@ def test_a_process_that_left_stores_nothing_by_the_core_it_still_has() -> None:
     plane.close()
     other.close()
     native_stores(2**62)
-    assert [core.put(b"a", b"3" * 100, b"frame", 3), core.delete(b"a"), core.lease(0, word, 0, 0, Tracked(0))] == [
+    assert [core.put(b"a", b"3" * 100, b"frame", 3), core.delete(b"a"), core.lease(0, word, 0, 0, 0, Tracked(0))] == [
         None
     ] * 3
     assert native_stores(-1) == 0

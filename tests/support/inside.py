@@ -98,7 +98,14 @@ def let_time_pass_for(plane: Any, name: str) -> bool:
 
 def use_name_rows_again_at(plane: Any, tombstones: int) -> int:
     """Rows of forgotten names are used again from so many on; how many it were before."""
-    do_without_the_core(plane)  # which was told of another limit
+    import pytest
+
+    from shmplane.manifest import native
+    from shmplane.plane.process.fast import give_core
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "most_tombstones", lambda limits: tombstones)
+        give_core(attachment_of(plane))
     return limit_tombstones(index_of(plane), tombstones)
 
 

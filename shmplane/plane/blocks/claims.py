@@ -328,19 +328,6 @@ class Claims(Registry):
             lease: Lease | None = known()
             return lease if lease is not None else self.new_lease(attachment, facts)
 
-    def lease_again(self, attachment: Attachment, facts: BlockFacts, *, name_row: int, word: int) -> Lease | None:
-        """The lease of a block that its name still points to, taken by the core; None where that leaves it to others.
-
-        Its object is there before the word is set: the core enters it among the leases, so that no other thread comes in
-        between, and what is not taken means nothing when it is garbage.
-        """
-        core = attachment.core
-        if core is None or attachment.suspect:
-            return None
-        lease = Lease(attachment, facts)
-        tracked = Tracked(lease, self, key=facts.row)
-        return lease if core.lease(name_row, word, facts.row, facts.moves, tracked) else None
-
     def new_creation(self, row: int, place: Place) -> Creation:
         """The object for a row that is CREATING, or a slab that is MAKING; under the lock."""
         creation = Creation(row, place)

@@ -20,6 +20,7 @@ from ...codecs import CODECS, SMALL_DOCUMENT_NBYTES
 from ...names import MAX_BLOCK_NAME_NBYTES, check_block_name
 from .block import unsafe
 from .claims import claims_of, lease_current
+from .leasing import lease_again, lease_by_core
 from .missing import no_such_block
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def find(
     # What nobody could have put is not found, and refused then: in the usual case nothing has to be checked.
     is_likely = type(name) is str and len(name) <= MAX_BLOCK_NAME_NBYTES
     encoded = name.encode(errors="surrogatepass") if is_likely else check_block_name(name)
-    found = attachment.look(lease_current, attachment, encoded)
+    found = lease_by_core(attachment, encoded) or attachment.look(lease_current, attachment, encoded)
     if found is None:
         encoded = check_block_name(name)
         known.pop(name, None)
@@ -87,7 +88,7 @@ def revive(attachment: Attachment, known: dict[str, Known], name: str) -> Any:
     name_row, word, _, present, (tracked, facts, frame, mapping, since) = known[name]
     claims = claims_of(attachment)
     standing = claims.revive(attachment, tracked, facts, name_row=name_row, word=word)
-    lease = standing or claims.lease_again(attachment, facts, name_row=name_row, word=word)
+    lease = standing or lease_again(attachment, facts, name_row=name_row, word=word)
     lease = lease or attachment.look(_lease_again, attachment, facts, name_row, word)
     if lease is None:
         return None

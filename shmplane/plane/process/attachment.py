@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, TypeVarTuple
 
 from ...errors import ClosedError, PlaneFull, ShmplaneError
-from ...manifest import NOTHING, Freed, Manifest, Transaction, leave, link_prefix
+from ...manifest import NOTHING, Freed, Manifest, Reader, Transaction, leave, link_prefix
 from ...system import NOT_HAD, Busy, HostLock, Lost, NotHad, Token, ignoring, is_from_handler, own, wake_all
 from ..memory.compositions import Compositions
 from ..memory.failures import is_impossible, written_over
@@ -260,9 +260,10 @@ class Attachment:
         if self._tx.space.doomed:
             self.remove_doomed()
 
-    def is_seen(self, name: bytes) -> bool:
-        """Without the lock: True when the name surely has a block. Otherwise only the lock can tell."""
-        return self._tx.is_seen(name)
+    @property
+    def reader(self) -> Reader:
+        """Of what can be asked without the lock: ``is_seen`` and ``peek``."""
+        return self._tx
 
     def exported_segments(self) -> list[int]:
         """Ids of the segments of a plane that has ended which have a link for other programs; without the lock."""
@@ -388,8 +389,7 @@ class Attachment:
 
     def take_slot(self, slot: int) -> None:
         """The slot whose token we took is ours."""
-        self.slot = slot
-        self.mark = slot + 1
+        self.slot, self.mark = slot, slot + 1
         self._tx = Transaction(self.manifest)
         self._tx.act_for(slot)
         give_core(self)
