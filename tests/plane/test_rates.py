@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import queue
 import signal
 import threading
 import time
@@ -52,6 +53,22 @@ def test_units_come_back_with_time(plane: shmplane.Plane) -> None:
     grants = [rate.acquire(5) for _ in range(4)]
     assert time.monotonic() - began >= 0.15
     assert [grant.amount for grant in grants] == [5] * 4
+
+
+@pytest.mark.parametrize("jump", [-86_400.0 * 365, 86_400.0 * 365])
+def test_a_wall_clock_that_jumps_grants_and_delays_nothing(
+    plane: shmplane.Plane, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    rate, items, now = plane.rate("used", 2, per=3600.0), plane.queue("jobs"), time.time
+    assert rate.try_acquire(2)
+    monkeypatch.setattr(time, "time", lambda: now() + jump)
+    monkeypatch.setattr(time, "time_ns", lambda: int((now() + jump) * 1e9))
+    assert rate.try_acquire() is None
+    assert plane.rate("other", 1, per=3600.0).acquire(timeout=0).amount == 1
+    with pytest.raises(queue.Empty):
+        items.get(0.01)
+    items.put(1)
+    assert items.get(5) == 1
 
 
 def test_two_rates_of_one_provider_are_taken_one_after_the_other(plane: shmplane.Plane) -> None:
