@@ -60,18 +60,15 @@ class _Pieces:
         self.write: Callable[[Any], None] = self.pieces.append
 
 
-class _LeavesOut:
-    """What a pickler does with large buffers; in front of a class of picklers."""
+class _Left:
+    """What one pickle leaves out. Not the pickler's own, which would be in a cycle with this and keep what it pickled."""
 
-    threshold: int
-    buffers: list[LeftOut]
-    origins: dict[int, Any]  #: arrays that are being pickled, by address
-    reducers: dict[type, Callable[[Any, Any], Any]]
+    __slots__ = ("buffers", "origins", "threshold")
 
-    def begin(self, threshold: int) -> None:
-        """Nothing has been left out yet."""
-        self.threshold, self.buffers, self.origins = threshold, [], {}
-        self.reducers = _reducers if len(_reducers) == _MOST_REDUCERS else _reducers_now()
+    def __init__(self, threshold: int) -> None:
+        self.threshold = threshold
+        self.buffers: list[LeftOut] = []
+        self.origins: dict[int, Any] = {}  #: arrays that are being pickled, by address
 
     def leave_out(self, buffer: pickle.PickleBuffer) -> bool:
         """Whether the pickle is to have it after all."""
@@ -82,16 +79,29 @@ class _LeavesOut:
         self.buffers.append(LeftOut(raw, address, self.origins.get(address)))
         return False
 
+
+class _LeavesOut:
+    """What a pickler does with large buffers; in front of a class of picklers."""
+
+    left: _Left
+    reducers: dict[type, Callable[[Any, Any], Any]]
+
+    def begin(self, threshold: int) -> Callable[[pickle.PickleBuffer], bool]:
+        """Nothing has been left out yet. Returns what is to be asked of each buffer."""
+        self.left = _Left(threshold)
+        self.reducers = _reducers if len(_reducers) == _MOST_REDUCERS else _reducers_now()
+        return self.left.leave_out
+
     def reduce_array(self, array: npt.NDArray[Any]) -> Any:
         if array.dtype.hasobject:
             return NotImplemented
-        if array.nbytes < max(self.threshold, 1):
+        if array.nbytes < max(self.left.threshold, 1):
             return array.__reduce_ex__(4)  # it arrives writable, whatever it is here
         flat, order = _flat_bytes(array)
         if order is None:  # gaps: a copy, which the next array may have the memory of
             order = "C"
         else:
-            self.origins[flat.__array_interface__["data"][0]] = array
+            self.left.origins[flat.__array_interface__["data"][0]] = array
         return restore_array, (pickle.PickleBuffer(cast("Any", flat)), array.dtype, array.shape, order)
 
     def reduce_arrow(self, array: Any) -> Any:
@@ -148,8 +158,7 @@ class _Pickler(_LeavesOut, pickle.Pickler):
     """Leaves large buffers out, and knows what ``multiprocessing`` and torch registered."""
 
     def __init__(self, file: Any, threshold: int) -> None:
-        self.begin(threshold)
-        super().__init__(file, 5, True, self.leave_out)
+        super().__init__(file, 5, True, self.begin(threshold))
         # What ``ForkingPickler`` has as a chain of two, which is slower to make and to look at.
         self.dispatch_table = copyreg.dispatch_table | _registered
 
@@ -177,8 +186,7 @@ def _made_of(base: Any) -> Callable[[Any, int], Any]:
         """The same over cloudpickle, for functions that no module has."""
 
         def __init__(self, file: Any, threshold: int) -> None:
-            self.begin(threshold)
-            super().__init__(file, 5, self.leave_out)
+            super().__init__(file, 5, self.begin(threshold))
             self.dispatch_table = ChainMap(_registered, base.dispatch_table)
 
         def reducer_override(self, value: Any) -> Any:
@@ -193,7 +201,7 @@ def pack(value: Any, threshold: int, pickler: str = "") -> Packed:
     file = _Pieces()
     made = pickler_named(pickler)(file, threshold)
     made.dump(value)
-    return Packed(file.pieces, sum(len(piece) for piece in file.pieces), made.buffers)
+    return Packed(file.pieces, sum(len(piece) for piece in file.pieces), made.left.buffers)
 
 
 def unpack(stream: Any, buffers: Any) -> Any:

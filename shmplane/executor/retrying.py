@@ -197,6 +197,7 @@ class Retrying:
         if not is_over:
             self._counts.add(retried=1)
         if is_over:
+            job.call = ()  # whatever still knows the job is not to keep its arguments
             if error is None:
                 job.future.set_result(running.result())
             else:

@@ -6,6 +6,7 @@ import gc
 import multiprocessing
 import pickle
 import time
+import weakref
 from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -351,6 +352,23 @@ def test_scipys_sparse_arrays_travel_in_blocks() -> None:
             assert type(found) is type(value)
             assert (found != value).nnz == 0
         assert executor.stats().sent_blocks == 4
+
+
+@pytest.mark.parametrize("on_worker_death", ["break", "retry"])
+def test_an_argument_goes_when_its_task_is_done_without_waiting_for_garbage_to_be_collected(
+    on_worker_death: str,
+) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        with pool(on_worker_death=on_worker_death) as executor:
+            array = np.ones(SIZE)
+            known = weakref.ref(array)
+            assert executor.submit(tasks.total, array).result() == SIZE
+            del array
+        assert known() is None
+    finally:
+        gc.enable()
 
 
 def test_results_outlive_executor_and_plane(plane_root: Path) -> None:
