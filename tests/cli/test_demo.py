@@ -76,6 +76,8 @@ def check_story(fields: dict[str, Any], workers: int) -> None:
     assert edit["seen"]
     assert edit["copied_nbytes"] == 4096 < edit["nbytes"]
     assert fields["old_versions_unchanged"]
+    assert fields["pool"]["agree"]
+    assert fields["pool"]["retried"] == 1
     assert fields["left_behind"] == []
 
 

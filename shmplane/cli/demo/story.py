@@ -25,7 +25,7 @@ from ...scopes import Scope
 from ..exits import OK, PROBLEMS, Failed
 from . import workers
 from .data import Data, find_data, load
-from .questions import agree, as_rows, buffers_of, choose_questions, merge, partial_answer, row_of
+from .questions import agree, as_rows, buffers_of, choose_questions, merge, part_of, partial_answer, row_of
 from .report import Report, table
 from .workers import timed
 
@@ -91,6 +91,7 @@ class _Story:
             self.ask_again()
         self.crash(room)
         self.change(room)
+        self.pool()
         self.end(keep=keep)
 
     def read(self) -> None:
@@ -238,6 +239,20 @@ class _Story:
         shown |= {"copying all_seconds": copy_s, "all_nbytes": new.nbytes}
         facts = {"rows": rows, "of_rows": len(new), "shape": _shape_of(new), "nbytes": int(new.nbytes), "shown": shown}
         return {**facts, "copied_nbytes": written, "seconds": took, "full_copy_s": copy_s, "seen": seen}
+
+    def pool(self) -> None:
+        """The same questions by a drop-in for the standard library's executor, over whose tasks a worker dies."""
+        count = len(self.partials)
+        parts = [part_of(self.value, part, count) for part in range(count)]
+        died = self.scope.temporary_directory() / "died"
+        (found, stats), took = timed(workers.answer_by_pool, self.plane, parts, self.questions, died, self.scope)
+        moved = {"copied_nbytes": stats.sent_nbytes, "shared": some(stats.shared, "buffer"), "in_seconds": took}
+        self.report.step(
+            "A ProcessPoolExecutor does the same: its import is all that is new. A worker is killed.", moved
+        )
+        same = found == self.partials and stats.retried == 1
+        fields = {"retried": stats.retried, "sent_nbytes": stats.sent_nbytes, "shared": stats.shared, "agree": same}
+        self.report.promise("its task ran again, and the answers are the same", same, pool=fields)
 
     def end(self, *, keep: bool) -> None:
         del self.value  # this process is in the plane for as long as it shows a block

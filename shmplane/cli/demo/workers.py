@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ParamSpec, TypeVar
 
@@ -26,6 +27,8 @@ import pyarrow as pa
 import pyarrow.acero  # what group_by loads at its first use is there before memory is measured
 
 from ...cache import Cache
+from ...executor import ExecutorStatistics
+from ...executor import ProcessPoolExecutor as DropIn
 from ...observe import Reading, reading
 from ...plane import Plane
 from ...scopes import Scope
@@ -42,6 +45,7 @@ ALONE_NBYTES = 16 << 20
 PATIENCE_S = 300.0
 #: how long the doomed put may take to begin, and the part of its memory that should be there when the signal goes out
 _PUT_PATIENCE_S, _WRITTEN = 30.0, 0.2
+_MOST_IN_POOL = 2
 
 _ENDING = {signal.SIGINT, signal.SIGTERM}
 _mine = SimpleNamespace(imported_nbytes=0)  #: of this process, when it is a worker
@@ -76,6 +80,20 @@ def start(number: int, scope: Scope) -> list[Worker]:
     for worker, pid in zip(team, pids, strict=True):
         worker.pid = pid.result(PATIENCE_S)
     return team
+
+
+def answer_by_pool(
+    plane: Plane, parts: list[Any], questions: list[Question], died: Path, scope: Scope
+) -> tuple[list[list[pa.Table]], ExecutorStatistics]:
+    """The partial answers of each part, by a pool to which they are arguments as any other; one of its workers kills itself."""
+    context, many = multiprocessing.get_context("spawn"), min(len(parts), _MOST_IN_POOL)
+    pool = DropIn(many, context, _begin, plane=plane, on_worker_death="retry")
+    scope.own(pool, DropIn.terminate_workers)  # of Ctrl-C
+    with ThreadPoolExecutor(1, initializer=signal.pthread_sigmask, initargs=(signal.SIG_BLOCK, _ENDING)) as thread:
+        asked = [thread.submit(pool.submit, answer_or_die, rows, questions, died).result() for rows in parts]
+    found = [answered.result(PATIENCE_S) for answered in asked]
+    scope.release(pool).shutdown()
+    return found, pool.stats()
 
 
 def kill_in_the_middle(victim: Worker, plane: Plane, *, nbytes: int) -> dict[str, Any] | None:
@@ -168,6 +186,14 @@ def answer(
     with Cache(**cached) as cache:
         find = cache.get_or_compute
         return timed(lambda: [find((asked.title, part, parts), partial_answer, rows, asked) for asked in questions])
+
+
+def answer_or_die(rows: Any, questions: list[Question], died: Path) -> list[pa.Table]:
+    """Partial answers of these rows; whoever is the first dies instead."""
+    with suppress(FileExistsError):
+        died.touch(exist_ok=False)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return [partial_answer(rows, asked) for asked in questions]
 
 
 def checksum() -> str:
