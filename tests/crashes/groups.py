@@ -27,6 +27,13 @@ def sweeps(
     return results
 
 
+def some_points(
+    samples: dict[str, int], names: list[str], root: Path, *, of: str = "", deadline: float = 280
+) -> dict[str, list[Result]]:
+    """Sweeps of several kinds, each with its sample, one after the other in one process: its start counts once."""
+    return run_in_child(_some_points, samples, names, str(root), of, deadline=deadline)  # type: ignore[no-any-return]
+
+
 def recoveries(name: str, root: Path, *, sample: int | None = None) -> list[Result]:
     return run_in_child(_recoveries, name, str(root), sample, deadline=280)  # type: ignore[no-any-return]
 
@@ -41,6 +48,10 @@ def _sweeps(kind: str, names: list[str], root: str, sample: int | None, of: str)
         module = import_module(f"tests.crashes.{of}_scenarios")
         found = {scenario.name: scenario for scenario in getattr(module, f"{of.upper()}_SCENARIOS")}
     return list(run(kind, [found[name] for name in names], root, sample=sample))
+
+
+def _some_points(samples: dict[str, int], names: list[str], root: str, of: str) -> dict[str, list[Result]]:
+    return {kind: _sweeps(kind, names, root, sample, of) for kind, sample in samples.items()}
 
 
 def _recoveries(name: str, root: str, sample: int | None) -> list[Result]:

@@ -9,39 +9,26 @@ from pathlib import Path
 
 import pytest
 
-from tests.crashes.groups import GROUPS, problems_of, sweeps
+from tests.crashes.groups import GROUPS, problems_of, some_points, sweeps
 from tests.crashes.scenarios import BY_NAME
 from tests.support.thrown import KINDS
 
-
-@pytest.mark.parametrize("group", GROUPS)
-def test_death_at_any_bytecode_leaves_the_plane_as_before_or_after(plane_root: Path, group: int) -> None:
-    results = sweeps("bytecodes", GROUPS[group], plane_root, sample=4)
-
-    assert not problems_of(results)
-    assert sum(result.kills for result in results) > 0.8 * sum(result.points for result in results)
+#: what else a handler raises, beside Ctrl-C and what a call of its own is refused with: one kind for each group
+OTHERS = ("deadlines", "errors", "values", "keys")
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_an_interrupt_at_any_bytecode_leaves_a_plane_that_goes_on(plane_root: Path, group: int) -> None:
-    results = sweeps("interrupts", GROUPS[group], plane_root, sample=4)
-
-    assert not problems_of(results)
-    assert all(result.points for result in results)
-
-
-#: each group with what a handler's own call raises, and with one of the others
-RAISED = [(group, kind) for group in GROUPS for kind in ("calls", ("deadlines", "errors", "values", "keys")[group % 4])]
-
-
-@pytest.mark.parametrize(("group", "kind"), RAISED)
-def test_what_a_handler_raises_at_any_bytecode_comes_out_and_leaves_nothing(
-    plane_root: Path, group: int, kind: str
+def test_death_and_what_a_handler_raises_at_any_bytecode_leave_the_plane_as_before_or_after(
+    plane_root: Path, group: int
 ) -> None:
-    results = sweeps(kind, GROUPS[group], plane_root, sample=2)
+    samples = {"bytecodes": 4, "interrupts": 4, "calls": 2, OTHERS[group % 4]: 2}
+    results = some_points(samples, GROUPS[group], plane_root)
 
-    assert not problems_of(results)
-    assert all(result.points for result in results)
+    for of_kind in results.values():
+        assert not problems_of(of_kind)
+        assert all(result.points for result in of_kind)
+    deaths = results["bytecodes"]
+    assert sum(result.kills for result in deaths) > 0.8 * sum(result.points for result in deaths)
 
 
 @pytest.mark.sweep

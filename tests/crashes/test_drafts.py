@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.crashes.draft_scenarios import DRAFT_SCENARIOS
-from tests.crashes.groups import problems_of, sweeps
+from tests.crashes.groups import problems_of, some_points, sweeps
 from tests.crashes.table_scenarios import TABLE_SCENARIOS
 from tests.support.thrown import KINDS
 
@@ -22,13 +22,11 @@ def test_death_at_any_store_leaves_the_version_before_or_the_one_after(plane_roo
     assert sum(result.kills for result in results) >= 0.95 * sum(result.points for result in results)
 
 
-@pytest.mark.parametrize(
-    ("kind", "sample"),
-    [("bytecodes", 9), ("interrupts", 9), ("values", 2), ("calls", 2)],
-)
 @pytest.mark.parametrize("of", NAMES)
-def test_death_and_what_handlers_raise_at_some_bytecodes(plane_root: Path, of: str, kind: str, sample: int) -> None:
-    assert not problems_of(sweeps(kind, NAMES[of], plane_root, sample=sample, of=of))
+def test_death_and_what_handlers_raise_at_some_bytecodes(plane_root: Path, of: str) -> None:
+    samples = {"bytecodes": 9, "interrupts": 9, "values": 2, "calls": 2}
+    for results in some_points(samples, NAMES[of], plane_root, of=of).values():
+        assert not problems_of(results)
 
 
 @pytest.mark.sweep

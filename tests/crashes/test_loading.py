@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crashes.groups import problems_of, sweeps
+from tests.crashes.groups import problems_of, some_points, sweeps
 from tests.crashes.loading_scenarios import LOADING_SCENARIOS
 from tests.support.thrown import KINDS
 
@@ -22,10 +22,11 @@ def test_death_at_any_store_leaves_what_was_there_or_all_of_the_new(plane_root: 
     assert sum(result.kills for result in results) >= 0.95 * sum(result.points for result in results)
 
 
-@pytest.mark.parametrize(("kind", "sample"), [("bytecodes", 6), ("interrupts", 6), ("values", 4), ("calls", 4)])
 @pytest.mark.parametrize("group", GROUPS)
-def test_death_and_what_handlers_raise_at_some_bytecodes(plane_root: Path, group: int, kind: str, sample: int) -> None:
-    assert not problems_of(sweeps(kind, GROUPS[group], plane_root, sample=sample, of="loading"))
+def test_death_and_what_handlers_raise_at_some_bytecodes(plane_root: Path, group: int) -> None:
+    samples = {"bytecodes": 6, "interrupts": 6, "values": 4, "calls": 4}
+    for results in some_points(samples, GROUPS[group], plane_root, of="loading").values():
+        assert not problems_of(results)
 
 
 @pytest.mark.sweep

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crashes.groups import problems_of, sweeps
+from tests.crashes.groups import problems_of, some_points, sweeps
 from tests.crashes.spill_scenarios import SPILL_SCENARIOS
 from tests.crashes.sweep import NEVER, Result, sweep_recovery
 from tests.support.crashing import World
@@ -23,9 +23,9 @@ def test_death_at_stores_leaves_every_block_where_it_can_be_read(plane_root: Pat
     assert sum(result.kills for result in results) >= 0.95 * sum(result.points for result in results)
 
 
-@pytest.mark.parametrize(("kind", "sample"), [("bytecodes", 3), ("interrupts", 3), ("calls", 1)])
-def test_death_and_what_handlers_raise_at_some_bytecodes(plane_root: Path, kind: str, sample: int) -> None:
-    assert not problems_of(sweeps(kind, NAMES, plane_root, sample=sample, of="spill"))
+def test_death_and_what_handlers_raise_at_some_bytecodes(plane_root: Path) -> None:
+    for results in some_points({"bytecodes": 3, "interrupts": 3, "calls": 1}, NAMES, plane_root, of="spill").values():
+        assert not problems_of(results)
 
 
 def run_recoveries(root: str, name: str, sample: int) -> list[Result]:
