@@ -24,7 +24,7 @@ def recoveries(root: str) -> list[Result]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "sample"), [("stores", 12), ("bytecodes", 6), ("interrupts", 6), ("deadlines", 2), ("calls", 2)]
+    ("kind", "sample"), [("stores", 8), ("bytecodes", 3), ("interrupts", 3), ("deadlines", 1), ("calls", 1)]
 )
 def test_an_item_waits_is_taken_or_is_gone(plane_root: Path, kind: str, sample: int | None) -> None:
     results: list[Result] = run_in_child(sweep, str(plane_root), kind, sample, deadline=110)

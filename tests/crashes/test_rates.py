@@ -22,7 +22,7 @@ def sweep(root: str, kind: str, sample: int | None) -> list[Result]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "sample"), [("stores", None), ("bytecodes", 30), ("interrupts", 20), ("deadlines", 6), ("calls", 6)]
+    ("kind", "sample"), [("stores", None), ("bytecodes", 8), ("interrupts", 6), ("deadlines", 2), ("calls", 2)]
 )
 def test_a_rate_grants_no_more_than_its_terms_allow_and_holds_up_nobody(
     plane_root: Path, kind: str, sample: int | None
