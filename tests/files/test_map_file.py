@@ -56,7 +56,7 @@ def test_a_file_is_seen_as_an_array_without_reading_it(numbers: Path) -> None:
     shape=st.one_of(st.integers(0, 50), st.lists(st.integers(0, 6), max_size=4).map(tuple)),
 )
 def test_an_array_has_the_bytes_that_numpy_reads(dtype: Any, skip: int, shape: Any) -> None:
-    data = np.random.default_rng(0).integers(0, 256, 20_000).astype("u1").tobytes()
+    data = np.random.default_rng(0).integers(0, 256, 30_000).astype("u1").tobytes()
     path = Path(f"/proc/self/fd/{_memory_file(data)}")
     try:
         found = map_file(path).array(dtype, shape, skip)
