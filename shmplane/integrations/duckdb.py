@@ -8,6 +8,7 @@ Rule 1. Before each statement the names are compared with the plane: tables that
 Rule 2. The statement itself is called on DuckDB's own connection by the caller: so DuckDB finds the caller's variables, as it
         does elsewhere.
 Rule 3. A connection leases the versions that its last statement could see, until the next one or ``close``.
+Rule 4. A table that DuckDB cannot read is an error of the statements that name it, and of no others.
 """
 
 from __future__ import annotations
@@ -18,14 +19,21 @@ from contextlib import suppress
 from typing import Any, NamedTuple, Self
 
 import duckdb
+import pyarrow as pa
 
-from .. import BlockNotFound, Plane
+from .. import Block, BlockNotFound, Plane, PlaneCorrupt, UnsupportedValue
 
 __all__ = ["Connection", "connect"]
 
 #: what of a connection looks at tables
 _STATEMENTS = frozenset(
     ("begin", "execute", "executemany", "from_query", "query", "show_tables", "sql", "table", "view", "get_table_names")
+)
+
+#: what is wrong with a table, as opposed to a connection or a transaction
+_UNREADABLE = (
+    *(duckdb.NotSupportedError, duckdb.ProgrammingError, duckdb.DataError),
+    *(pa.ArrowException, PlaneCorrupt, UnsupportedValue),
 )
 
 
@@ -37,6 +45,9 @@ def connect(plane: Plane, database: str = ":memory:", **options: Any) -> Connect
     A name with other signs than letters and digits stands in double quotes, as in SQL: ``"prices/2026"``. DuckDB does not tell
     capitals from small letters: of names that differ in nothing else, the first in the alphabet is seen. The plane has to stay
     open.
+
+    A table that DuckDB cannot read, such as one without columns or of float16 or decimal256, is listed as any other, and a
+    statement that names it says why it cannot be read.
 
     Args:
         database: a file of DuckDB's own for everything else; its tables are hidden by those of the plane.
@@ -84,10 +95,18 @@ class Connection:
             if shown is None or shown.version != version or shown.view != views.get(name):
                 with suppress(BlockNotFound), self._plane.attach(name) as block:  # deleted meanwhile
                     if block.kind == "table":
-                        self._connection.register(name, block.table())
+                        self._register(name, block)
                         changed[name] = block.version
         views = self._views() if changed else {}
         self._shown.update({name: _Shown(version, views.get(name)) for name, version in changed.items()})
+
+    def _register(self, name: str, block: Block) -> None:
+        try:
+            self._connection.register(name, block.table())
+        except _UNREADABLE as error:
+            found = _Unreadable(f"{name!r} of plane {self._plane.name!r} is no table that DuckDB can read: {error}")
+            self._connection.register(name, found)
+            found.is_registered = True
 
     def _views(self) -> dict[str, str]:
         """How DuckDB reads what is registered, by name."""
@@ -121,6 +140,19 @@ class Connection:
 
     def __repr__(self) -> str:
         return f"<DuckDB over plane {self._plane.name!r}>"
+
+
+class _Unreadable:
+    """What stands for a table that DuckDB cannot read: it has a name, and whoever reads it is told why."""
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+        self.is_registered = False  # DuckDB asks for columns before it knows a name
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> Any:
+        if self.is_registered:
+            raise UnsupportedValue(f"{self._why}. Put it with other types; plane.table(name) has it as it is.")
+        return pa.table({"cannot be read": pa.nulls(0)}).__arrow_c_stream__()
 
 
 def _tables(plane: Plane) -> Iterator[tuple[str, int]]:

@@ -111,6 +111,42 @@ def test_a_cursor_is_for_another_thread(plane: shmplane.Plane) -> None:
     assert found == [[(499_500,)]] * 4
 
 
+UNREADABLE = {
+    "float16": pa.table({"c": pa.array([1.0], pa.float16())}),
+    "decimal256": pa.table({"c": pa.array([1], pa.decimal256(60, 2))}),
+    "nested": pa.table({"c": pa.array([[1.0]], pa.list_(pa.float16()))}),
+    "no columns": pa.table({}),
+}
+
+
+@pytest.mark.parametrize("table", UNREADABLE.values(), ids=UNREADABLE)
+def test_a_table_that_duckdb_cannot_read_stops_the_statements_alone_that_name_it(
+    plane: shmplane.Plane, table: pa.Table
+) -> None:
+    plane["good"] = pa.table({"x": [1]})
+    plane["good later"] = plane["bad one"] = pa.table({"x": [2]})
+    with connect(plane) as con:
+        plane["bad one"] = table
+        with connect(plane) as later, con.cursor() as cursor:
+            for each in (con, later, cursor):
+                assert each.sql("SELECT x FROM good").fetchall() == [(1,)]
+                assert each.execute('SELECT x FROM "good later"').fetchall() == [(2,)]
+                assert len(each.sql("SHOW TABLES").fetchall()) == 3
+                for statement in ("SELECT x FROM {}", "SELECT count(*) FROM {}", "SELECT * FROM good, {}"):
+                    with pytest.raises(
+                        duckdb.Error, match=r"'bad one' of plane .* is no table that DuckDB can read: .*\w"
+                    ):
+                        each.execute(statement.format('"bad one"'))
+                with pytest.raises(duckdb.Error, match="is no table that DuckDB can read"):
+                    each.table("bad one")
+        plane["bad one"] = pa.table({"x": [3]})
+        assert con.sql('SELECT x FROM "bad one"').fetchall() == [(3,)]
+        plane["bad one"] = table
+        del plane["bad one"]
+        with pytest.raises(duckdb.CatalogException):
+            con.sql('SELECT * FROM "bad one"')
+
+
 def test_a_plane_that_is_gone_is_said(plane: shmplane.Plane) -> None:
     plane["x"] = pa.table({"a": [1]})
     with connect(plane) as con:
