@@ -175,7 +175,7 @@ class Incoming:
             )
         if isinstance(error, flight.FlightServerError) and error.extra_info == b"refused":
             return ValueError(f"{what}: {_text(error)}")
-        if isinstance(error, (flight.FlightError, OSError, pa.ArrowNotImplementedError)):
+        if _is_of_call(error) or isinstance(error, (flight.FlightError, OSError, pa.ArrowNotImplementedError)):
             return PullFailed(f"{what}: {_text(error)}. Nothing was put; try again.", url=self._url, name=name)
         return PlaneCorrupt(f"{what}: what came is no stream of Arrow's: {_text(error)}", url=self._url, name=name)
 
@@ -209,6 +209,11 @@ class Incoming:
             except queue.Full:
                 continue
             return
+
+
+def _is_of_call(error: BaseException) -> bool:
+    """Whether the call failed, which Arrow says by whatever kind of error, and not what came of it was wrong."""
+    return any(sign in str(error) for sign in ("gRPC returned ", "gRPC client debug context"))
 
 
 def _text(error: BaseException) -> str:

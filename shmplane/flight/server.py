@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Outgoing", "Server"]
 
+#: letters of an error: gRPC sends it in its headers, as up to 12 bytes a letter, and loses a call with more than 8 KiB of those
+_MOST_TEXT = 300
+
 
 class Outgoing(NamedTuple):
     """A block as it is sent.
@@ -163,7 +166,7 @@ def _translated(call: Callable[[], Any]) -> Any:
     try:
         return call()
     except own(BlockNotFound) as error:
-        raise KeyError(str(error)) from None
+        raise KeyError(_cut(str(error))) from None
     except own(ValueError, TypeError, ShmplaneError) as error:
         _refuse(error)
 
@@ -171,4 +174,8 @@ def _translated(call: Callable[[], Any]) -> Any:
 def _refuse(error: Exception) -> NoReturn:
     if isinstance(error, ShmplaneError) and error.code == "closed":
         raise flight.FlightUnavailableError("the plane that was served was destroyed") from None
-    raise flight.FlightServerError(str(error), b"refused") from None
+    raise flight.FlightServerError(_cut(str(error)), b"refused") from None
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MOST_TEXT else text[:_MOST_TEXT] + "…"

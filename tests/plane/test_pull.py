@@ -133,6 +133,21 @@ def test_of_a_table_the_columns_that_are_asked_for_come(there: shmplane.Plane, h
             here.pull(url, "table", columns="s")
 
 
+def test_columns_that_are_not_there_are_said_of_tables_of_any_width(
+    there: shmplane.Plane, here: shmplane.Plane
+) -> None:
+    wide = {f"{number} columns": [f"column_{each:04}" for each in range(number)] for number in (100, 600, 1500)}
+    wide |= {"long": ["é" * 5000], "many": [f"\U0001f600{each}" for each in range(3000)]}
+    for name, columns in wide.items():
+        there[name] = pa.table({column: [1] for column in columns})
+    with serving() as (url, _):
+        for name, columns in wide.items():
+            for wanted in ("typo", "\U0001f600" * 3000):
+                with pytest.raises(ValueError, match="the table has no column"):
+                    here.pull(url, name, columns=[wanted])
+            assert here.pull(url, name, columns=columns[-1:]).table().column_names == columns[-1:]
+
+
 def test_a_name_that_is_not_there_is_no_block_whatever_it_says(there: shmplane.Plane, here: shmplane.Plane) -> None:
     with serving() as (url, _):
         for name in ("missing", "../../../etc/passwd", "/etc/passwd", "there/manifest"):
@@ -437,6 +452,20 @@ def test_a_server_that_says_nothing_for_too_long_is_left(here: shmplane.Plane) -
             here.pull(f"grpc://127.0.0.1:{silent.getsockname()[1]}", "x", timeout=0.3)
         thread.join()
         accepted[0].close()
+
+
+@pytest.mark.parametrize("error", [pa.ArrowInvalid, flight.FlightServerError, NotImplementedError, RuntimeError])
+@pytest.mark.parametrize("text", ["none of yours", "long" * 10_000])
+def test_what_a_server_refuses_in_its_own_way_was_not_pulled(
+    here: shmplane.Plane, error: type[Exception], text: str
+) -> None:
+    class Refusing(flight.FlightServerBase):  # type: ignore[misc]
+        def do_get(self, _: Any, ticket: flight.Ticket) -> Any:
+            raise error(text)
+
+    with Refusing("grpc://127.0.0.1:0") as server, pytest.raises(PullFailed):
+        here.pull(f"grpc://127.0.0.1:{server.port}", "x")
+    assert here.blocks() == []
 
 
 def test_any_server_of_arrow_flight_can_be_pulled_from(here: shmplane.Plane) -> None:
