@@ -137,7 +137,7 @@ class Items:
         return QUEUED <= owner < RING and taker_of(owner) < 0
 
     def end(self, row: int) -> None:
-        """What was taken is done. Whoever calls it frees the block."""
+        """What was taken is done. Whoever calls it frees the block, unless a lease of it does."""
         self._blocks.owner[row] = 0
 
     def taken_by(self, slot: int) -> list[int]:

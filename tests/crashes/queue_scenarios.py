@@ -8,7 +8,7 @@ import queue
 from typing import Any
 
 from tests.support.crashing import Scenario, World
-from tests.support.inside import processes_in_line, rate_waiters
+from tests.support.inside import nothing_is_settled_at_once, processes_in_line, rate_waiters
 
 SMALL, LARGE = b"a" * 500, b"A" * 100_000
 OLD = [b"first" * 10, b"second" * 10]
@@ -84,6 +84,12 @@ def _work(world: World, items: Any) -> None:
         pass
 
 
+def _work_with_the_lock_taken(world: World, items: Any) -> None:
+    with nothing_is_settled_at_once(world.plane), items.lease(5):
+        pass
+    items.qsize()
+
+
 class _Failed(Exception):
     """What leaves a block."""
 
@@ -94,6 +100,12 @@ def _fail(world: World, items: Any) -> None:
             raise _Failed
     except _Failed:
         pass
+
+
+def _fail_with_the_lock_taken(world: World, items: Any) -> None:
+    with nothing_is_settled_at_once(world.plane):
+        _fail(world, items)
+    items.qsize()
 
 
 def _get_in_vain(world: World, items: Any) -> None:
@@ -116,6 +128,10 @@ QUEUE_SCENARIOS = [
     Scenario("get an item", _get, begin=_queue, arrange=_fill, inspect=_has(OLD, OLD[1:])),
     Scenario("lease an item and be done", _work, begin=_queue, arrange=_fill, inspect=_has(OLD, OLD[1:])),
     Scenario("lease an item and fail", _fail, begin=_queue, arrange=_fill, inspect=_has(OLD)),
+    Scenario("lease an item and be done, the lock being taken", _work_with_the_lock_taken, begin=_queue, arrange=_fill,
+             inspect=_has(OLD, OLD[1:])),
+    Scenario("lease an item and fail, the lock being taken", _fail_with_the_lock_taken, begin=_queue, arrange=_fill,
+             inspect=_has(OLD)),
     Scenario("be killed over an item", lambda world, item: item.value(), begin=_lease, arrange=_fill, inspect=_has(OLD)),
     Scenario("be done with an item", lambda world, item: item.done(), begin=_lease, arrange=_fill,
              inspect=_has(OLD, OLD[1:])),
@@ -133,6 +149,8 @@ RING_SCENARIOS = [
     Scenario("get an entry", _get, begin=_queue, arrange=_fill_ring, inspect=_has(OLD, OLD[1:])),
     Scenario("lease an entry and be done", _work, begin=_queue, arrange=_fill_ring, inspect=_has(OLD, OLD[1:])),
     Scenario("lease an entry and fail", _fail, begin=_queue, arrange=_fill_ring, inspect=_has(OLD)),
+    Scenario("lease an entry and be done, the lock being taken", _work_with_the_lock_taken, begin=_queue,
+             arrange=_fill_ring, inspect=_has(OLD, OLD[1:])),
     Scenario("be killed over an entry", lambda world, item: item.value(), begin=_lease, arrange=_fill_ring,
              inspect=_has(OLD)),
 ]  # fmt: skip

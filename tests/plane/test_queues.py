@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 import shmplane
-from tests.support.inside import change, processes_in_line, rate_waiters
+from tests.support.audit import faults_of
+from tests.support.inside import change, nothing_is_settled_at_once, processes_in_line, rate_waiters
 from tests.support.lines import until
 from tests.support.processes import Child, run_python
 
@@ -164,6 +165,39 @@ def test_a_leased_item_is_done_at_a_clean_end(plane: shmplane.Plane) -> None:
     gc.collect()
     plane.gc()
     assert plane.stats().blocks == 0
+
+
+@pytest.mark.parametrize("items_before", [0, 40], ids=["a block", "an entry of its ring"])
+def test_an_item_that_is_done_while_somebody_has_the_lock_leaves_no_block(
+    plane: shmplane.Plane, items_before: int
+) -> None:
+    items = plane.queue("jobs")
+    for _ in range(items_before):
+        items.put(b"")
+        items.get()
+    items.put(b"x" * 100)
+    plane.gc()
+    with nothing_is_settled_at_once(plane), items.lease(5) as item:
+        item.value()
+    del item
+    gc.collect()
+    assert items.qsize() == 0
+    assert not faults_of(plane)
+
+
+def test_gc_frees_a_block_that_nothing_holds(plane: shmplane.Plane) -> None:
+    items = plane.queue("jobs")
+    items.put(b"x" * 100)
+    change(plane, _lose_first_item, b"q:jobs")
+    assert any("nothing holds" in fault for fault in faults_of(plane))
+    assert plane.gc().blocks == 1
+    assert plane.stats().blocks == 0
+    assert not faults_of(plane)
+
+
+def _lose_first_item(tx: Any, key: bytes) -> None:
+    queue = tx.coordination.find(key)
+    tx.items.remove(queue, tx.items.first(queue))
 
 
 def test_a_leased_item_comes_back_to_the_front_after_an_exception(plane: shmplane.Plane) -> None:

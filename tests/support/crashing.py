@@ -38,7 +38,7 @@ from shmplane.system import forking
 from shmplane.system.imports import LIBRARIES
 from shmplane.system.modules import LATE
 from tests.support.audit import faults_of
-from tests.support.inside import creations_of, leases_taken, mutex_is_taken
+from tests.support.inside import creations_of, gc_finds_only_what_is_over, leases_taken, mutex_is_taken
 from tests.support.thrown import Thrower
 from tests.support.waiting import HANG_S, Hang, deadline, wait_for
 
@@ -116,6 +116,8 @@ class World:
         gc.freeze()  # collections, here and in victims, look at what is made from now on
         self._report = mmap.mmap(-1, _MOST_TEXT + 64)
         self.scratch: dict[str, Any] = {}
+        self._strict = contextlib.ExitStack()
+        self._strict.enter_context(gc_finds_only_what_is_over())
         self.open()
 
     def open(self) -> None:
@@ -133,6 +135,7 @@ class World:
         self.views.clear()
         self.scratch.clear()
         self.plane.destroy()
+        self._strict.close()
         self._report.close()
         gc.collect()
         shutil.rmtree(f"{directory_of(self.root)}", ignore_errors=True)

@@ -54,6 +54,29 @@ def nobody_looks_for_the_dead() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def gc_finds_only_what_is_over() -> Iterator[None]:
+    """``gc`` does not look for blocks that nothing holds: whoever let go of them last had to free them."""
+    import pytest
+
+    from shmplane.plane.process import upkeep
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(upkeep, "reclaim_unheld", lambda tx, attachment, start: -1)
+        yield
+
+
+@contextmanager
+def nothing_is_settled_at_once(plane: Any) -> Iterator[None]:
+    """As if the lock were not to be had in a moment by calls that end: what they owe, the next transaction gives back."""
+    attachment = attachment_of(plane)
+    attachment.settle = lambda seconds: None
+    try:
+        yield
+    finally:
+        del attachment.settle
+
+
 def suspect_everything(plane: Any) -> None:
     """As after an interrupted call: the next transaction builds everything derived again."""
     attachment_of(plane).suspect = True

@@ -158,11 +158,14 @@ class Item:
         if due is None:
             return
         row = self._row
-        if tx.is_current(row, self._generation) and tx.items.is_ours(row):
-            if due:
-                tx.items.end(row)
-            else:
-                _put_back(tx, row)
+        if tx.is_current(row, self._generation):
+            if tx.items.is_ours(row):
+                if due:
+                    tx.items.end(row)
+                else:
+                    _put_back(tx, row)
+            # Its lease may have ended before, when the lock was not to be had at once: then nobody else frees it.
+            tx.free_unless_kept(row)
         self._due = None
         self._attachment.registry(_Taken).known.pop(row, None)
 

@@ -42,6 +42,9 @@ def reclaim_all(attachment: Attachment) -> manifest.Reclaimed:
     """``plane.gc``: what dead processes held in a plane, and what they left beside it."""
     while attachment.change(upkeep.reclaim_expired, attachment):
         pass
+    start = 0
+    while start >= 0:
+        start = attachment.change(upkeep.reclaim_unheld, attachment, start)
     freed = attachment.change(upkeep.reclaim, attachment)
     planes, files = remove_orphans(attachment.root), remove_orphaned_files()
     remove_left_behind(attachment)

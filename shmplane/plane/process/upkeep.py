@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from ...manifest import Transaction
     from .attachment import Attachment
 
-__all__ = ["reclaim", "reclaim_expired", "reclaim_for", "resize", "trim"]
+__all__ = ["reclaim", "reclaim_expired", "reclaim_for", "reclaim_unheld", "resize", "trim"]
 
 _SHARE_TRIMMED_FOR_ROWS = 8
-_ROWS_LOOKED_AT = 4096  #: of a full plane, for what goes at a time
+_ROWS_LOOKED_AT = 4096  #: at once: of a full plane for what goes at a time, and for what nothing holds
 
 
 def resize(tx: Transaction, attachment: Attachment, capacity: int) -> None:
@@ -51,6 +51,18 @@ def reclaim(tx: Transaction, attachment: Attachment) -> Freed:
     (expired, _), reclaimed = expire_all(tx), attachment.reclaimed
     attachment.reclaimed = NOTHING
     return Freed.total([reclaimed, expired])
+
+
+def reclaim_unheld(tx: Transaction, attachment: Attachment, start: int) -> int:
+    """Free what nothing holds, of a bounded number of rows from ``start`` on; where to go on, or -1 at the end.
+
+    There is none as long as whoever lets go last frees it; what a fault has left goes here, instead of filling the plane.
+    """
+    high = tx.manifest.blocks_high
+    end = min(start + _ROWS_LOOKED_AT, high)
+    freed = Freed.total(tx.free_unless_kept(row) for row in range(start, end))
+    attachment.reclaimed = Freed.total([attachment.reclaimed, freed])
+    return end if end < high else -1
 
 
 def reclaim_expired(tx: Transaction, attachment: Attachment) -> bool:
