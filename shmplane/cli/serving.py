@@ -1,8 +1,8 @@
 """``shmplane serve``: a plane for readers of other hosts, over Arrow Flight, until SIGTERM or Ctrl-C.
 
 Rule 1. Nothing listens beyond this host unless a token is asked for.
-Rule 2. It takes part in the plane as any reader does: what is being sent is leased. A plane that was destroyed and made anew is
-        opened again, for the next request.
+Rule 2. It takes part in the plane as any reader does: what is being sent is leased. A name stands for the plane that has it: of
+        one that was destroyed that is said, and one that was made anew is opened for the next request, which is said here.
 Rule 3. A signal ends it within ``_GRACE_S`` and a little: a stream that its reader does not take cannot be cut in time, so the
         process ends without it, which gives back what it leased.
 """
@@ -17,7 +17,7 @@ import signal
 import threading
 from typing import TYPE_CHECKING
 
-from ..errors import BlockNotFound, ClosedError
+from ..errors import ClosedError
 from .exits import BUSY, OK, PROBLEMS, USAGE, Failed
 from .output import SCHEMA_VERSION, printable
 
@@ -45,7 +45,7 @@ def serve(options: Namespace, out: Output) -> int:
     ending = threading.Event()
     before = {number: signal.signal(number, lambda *_: ending.set()) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        with contextlib.closing(_Served(options.plane, options.root)) as served:
+        with contextlib.closing(_Served(options.plane, options.root, out)) as served:
             server = _start(options, served, token, tls)
             _announce(options, out, server.port, is_tls=tls is not None)
             if token is not None and tls is None and not _is_loopback(options.host):
@@ -61,8 +61,8 @@ def serve(options: Namespace, out: Output) -> int:
 class _Served:
     """The plane, opened again when it was destroyed meanwhile."""
 
-    def __init__(self, name: str, root: str) -> None:
-        self._name, self._root = name, root
+    def __init__(self, name: str, root: str, out: Output) -> None:
+        self._name, self._root, self._out = name, root, out
         self._mutex = threading.Lock()
         self._plane = self._open()
 
@@ -94,7 +94,10 @@ class _Served:
                 try:
                     self._plane = self._open()
                 except FileNotFoundError as error:
-                    raise BlockNotFound(f"the plane {self._plane.name!r} is not there any more") from error
+                    raise ClosedError(f"the plane {self._name!r} was destroyed, and none was made anew") from error
+                self._out.message(
+                    f"plane {printable(self._name)!r} was destroyed and made anew: from now on the new one is served"
+                )
             return self._plane
 
     def close(self) -> None:

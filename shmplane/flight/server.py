@@ -173,7 +173,7 @@ def _translated(call: Callable[[], Any]) -> Any:
 
 def _refuse(error: Exception) -> NoReturn:
     if isinstance(error, ShmplaneError) and error.code == "closed":
-        raise flight.FlightUnavailableError("the plane that was served was destroyed") from None
+        raise flight.FlightUnavailableError("the plane that was served was destroyed, and none was made anew") from None
     raise flight.FlightServerError(_cut(str(error)), b"refused") from None
 
 

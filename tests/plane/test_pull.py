@@ -51,10 +51,12 @@ VALUES: dict[str, Any] = {
 
 
 @contextlib.contextmanager
-def serving(*options: str, plane: str = "there") -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def serving(
+    *options: str, plane: str = "there", stderr: int | None = None
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """``shmplane serve``, ended by SIGTERM; its URL and process."""
     run = [sys.executable, "-X", "dev", "-W", "error", "-m", "shmplane", "serve", plane, "--json", *options]
-    with subprocess.Popen(run, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=stderr) as process:
         try:
             assert process.stdout is not None
             said = json.loads(process.stdout.readline())
@@ -230,14 +232,20 @@ def test_a_pickle_is_pulled_only_where_pickles_are_read(there: shmplane.Plane, h
 
 def test_a_plane_that_was_made_anew_is_served_again(there: shmplane.Plane, here: shmplane.Plane) -> None:
     there["x"] = 1
-    with serving() as (url, _):
+    with serving(stderr=subprocess.PIPE) as (url, process):
+        assert process.stderr is not None
         assert here.pull(url, "x").value() == 1
         there.destroy()
-        with pytest.raises(BlockNotFound):
-            here.pull(url, "x")
+        with flight.connect(url) as client:
+            for ask in (lambda: here.pull(url, "x"), lambda: here.pull(url, "y"), lambda: list(client.list_flights())):
+                with pytest.raises((PullFailed, flight.FlightUnavailableError), match="served was destroyed"):
+                    ask()
         with shmplane.Plane("there") as anew:
             anew["x"] = 2
             assert here.pull(url, "x").value() == 2
+            assert b"the new one is served" in process.stderr.readline()
+            with pytest.raises(BlockNotFound):
+                here.pull(url, "y")
             anew.destroy()
 
 
