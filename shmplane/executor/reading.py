@@ -1,11 +1,13 @@
 """From a message to its value. It never raises: an exception where the standard library unpickles would break the pool.
 
-Buffers lie in one private copy-on-write mapping of the block, which keeps the block's lease until the last of them is garbage:
-nothing is copied but the pages that are written, and writing reaches nobody.
+Buffers lie in private copy-on-write mappings of blocks, which keep the block's lease until the last of them is garbage:
+nothing is copied but the pages that are written, and writing reaches nobody. Also not another buffer of the same message: those
+that are, or overlap, the same piece of a block lie in mappings of their own.
 """
 
 from __future__ import annotations
 
+from heapq import heappush, heapreplace
 from typing import TYPE_CHECKING, Any
 
 from ..codecs import open_body
@@ -14,11 +16,14 @@ from .message import Failure, Message, Place, Slice, Span
 from .packing import unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ..plane import Lease, PrivateBody
 
-__all__ = ["lease_of", "read"]
+__all__ = ["images_of_spans", "lease_of", "read"]
+
+#: of one message; a process has 65,530 mappings at most
+_MOST_IMAGES = 256
 
 
 def read(
@@ -31,7 +36,7 @@ def read(
 
     Args:
         take: leases the block that was made for the message.
-        take_slice: leases the block of a slice.
+        take_slice: leases the block of a slice; it is called once for each block.
         images: is given those that buffers lie in.
     """
     try:
@@ -58,20 +63,54 @@ def _read(
             return unpack(_part(open_body(lease), stream), ())
         images.append(image_of(lease))
         own = np.frombuffer(images[-1].view, np.uint8)
-    others: dict[Place, Any] = {}
+    shown = iter(_apart([source for source in sources if isinstance(source, Slice)], take_slice, images))
     buffers = []
     for source in sources:
         if isinstance(source, Span):
             buffers.append(_part(own, source))
-        elif isinstance(source, Slice):
-            whole = others.get(source.place)
-            if whole is None:
-                images.append(image_of(take_slice(source)))
-                whole = others[source.place] = np.frombuffer(images[-1].view, np.uint8)
-            buffers.append(_part(whole, Span(source.offset, source.nbytes)))
         else:
-            buffers.append(source)
+            buffers.append(next(shown) if isinstance(source, Slice) else source)
     return unpack(_part(own, stream).data if isinstance(stream, Span) else stream, buffers)
+
+
+def _apart(slices: list[Slice], take_slice: Callable[[Slice], Lease], images: list[PrivateBody]) -> list[Any]:
+    """The memory of each slice, in private images that it shares with none that overlaps it."""
+    import numpy as np
+
+    buffers: list[Any] = [None] * len(slices)
+    of_block: dict[tuple[Any, ...], list[int]] = {}
+    for number, one in enumerate(slices):
+        of_block.setdefault((one.root, one.plane, one.instance, one.place), []).append(number)
+    for numbers in of_block.values():
+        lease = take_slice(slices[numbers[0]])
+        spans = [Span(slices[number].offset, slices[number].nbytes) for number in numbers]
+        chosen = images_of_spans(spans, max(1, _MOST_IMAGES - len(images)))
+        opened = [image_of(lease) for _ in range(1 + max(number for number in chosen if number is not None))]
+        images += opened
+        bodies = [np.frombuffer(image.view, np.uint8) for image in opened]
+        for number, span, image in zip(numbers, spans, chosen, strict=True):
+            buffers[number] = _part(bodies[0], span).copy() if image is None else _part(bodies[image], span)
+    return buffers
+
+
+def images_of_spans(spans: Sequence[Span], most: int) -> list[int | None]:
+    """In which image each span is to be, so that none overlaps another of the same image; as few images as will do.
+
+    None: there would be more than ``most``, so it is copied.
+    """
+    chosen: list[int | None] = [None] * len(spans)
+    ends: list[tuple[int, int]] = []  # a heap: where the last span of each image ends, and the image
+    for number in sorted(range(len(spans)), key=spans.__getitem__):
+        start, nbytes = spans[number]
+        if ends and ends[0][0] <= start:
+            image = heapreplace(ends, (start + nbytes, ends[0][1]))[1]
+        elif len(ends) < most:
+            image = len(ends)
+            heappush(ends, (start + nbytes, image))
+        else:
+            continue
+        chosen[number] = image
+    return chosen
 
 
 def _part(body: Any, span: Span) -> Any:

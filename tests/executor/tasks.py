@@ -37,6 +37,17 @@ def set_and_return(arrays: list[Array], number: int) -> list[Array]:
     return arrays
 
 
+def write_each(*arrays: Array) -> list[float]:
+    """Adds one to each in turn; what their first elements were by then."""
+    for array in arrays:
+        array += 1
+    return [float(array[0]) for array in arrays]
+
+
+def returned_twice(array: Array) -> list[Array]:
+    return [array, array[:], array[100:]]
+
+
 def first_of(arrays: list[Array], size: int) -> Array:
     return arrays[0][:size]
 

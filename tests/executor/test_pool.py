@@ -20,6 +20,8 @@ import pytest
 
 import shmplane
 from shmplane import ProcessPoolExecutor
+from shmplane.executor.message import Span
+from shmplane.executor.reading import images_of_spans
 from tests.executor import tasks
 from tests.support.audit import faults_of
 from tests.support.inside import kept_rows, slot_of
@@ -164,6 +166,82 @@ def test_a_view_of_a_plane_comes_back_as_a_view(plane: shmplane.Plane) -> None:
             assert view[0] < 5
         assert executor.stats().sent_blocks == executor.stats().received_blocks == 0
         del view, found
+
+
+def test_what_is_given_twice_is_two_arrays_in_the_worker(plane: shmplane.Plane, tmp_path: Path) -> None:
+    plane["x"] = np.arange(float(SIZE))
+    view, private = plane["x"], np.arange(float(SIZE))
+    calls = [
+        lambda array: (array, array[:]),
+        lambda array: (array[100:], array[:-100], array[200:30_000], array),
+        lambda array: tuple(array[start : start + 20_000] for start in range(0, 30_000, 10_000)),
+    ]
+    with pool(2, plane=plane) as executor:
+        for number, (array, call) in enumerate((array, call) for array in (view, private) for call in calls):
+            first = [float(one[0]) + 1 for one in call(array)]
+            go = tmp_path / str(number)
+            holding = executor.submit(tasks.hold, call(array), go)  # while it is under way its block is there
+            before = executor.stats().shared
+            try:
+                for _ in range(2):
+                    assert executor.submit(tasks.write_each, *call(array)).result() == first
+                assert executor.stats().shared >= before + 2 * len(first)
+            finally:
+                go.touch()
+            assert holding.result() == len(first)
+        for array in (view, private):
+            assert list(executor.map(tasks.write_each, [array[:] for _ in range(8)], chunksize=4)) == [[1.0]] * 8
+            windows = [array[number * 5_000 :][:20_000] for number in range(6)]
+            found = executor.map(tasks.write_each, windows, chunksize=3)
+            assert list(found) == [[number * 5_000 + 1] for number in range(6)]
+            assert executor.submit(tasks.write_each, array, array).result() == [2.0, 2.0]  # one and the same stays one
+    assert view[0] == private[0] == 0
+    del view, array, windows
+
+
+@pytest.mark.parametrize("where", ["argument", "plane"])
+def test_what_a_task_returns_twice_is_two_arrays(plane: shmplane.Plane, where: str) -> None:
+    plane["x"] = np.zeros(SIZE)
+    with pool(plane=plane) as executor:
+        array = np.zeros(SIZE) if where == "argument" else plane["x"]
+        found = executor.submit(tasks.returned_twice, array).result()
+        assert executor.stats().shared >= 2
+        for number, one in enumerate(found):
+            one += number + 1
+        assert [(one.min(), one.max()) for one in found] == [(1, 1), (2, 2), (3, 3)]
+        assert not kept_rows(plane, slot_of(plane))
+    del array, found
+
+
+def test_views_of_two_planes_are_told_apart(plane: shmplane.Plane) -> None:
+    with shmplane.Plane.temporary() as other, pool(plane=plane) as executor:
+        plane["x"], other["x"] = np.full(SIZE, 1.0), np.full(SIZE, 2.0)  # of the same row and generation
+        assert executor.submit(tasks.write_each, plane["x"], other["x"]).result() == [2, 3]
+
+
+def test_images_are_as_few_as_overlapping_pieces_allow() -> None:
+    rng = np.random.default_rng(5)
+    for most in (3, 100):
+        for _ in range(200):
+            spans = [Span(*map(int, rng.integers(1, 30, 2))) for _ in range(20)]
+            chosen = images_of_spans(spans, most)
+            covered = np.zeros((most, 64), int)
+            for (start, nbytes), image in zip(spans, chosen, strict=True):
+                if image is not None:
+                    covered[image, start : start + nbytes] += 1
+            assert covered.max() == 1
+            depth = max(sum(start <= at < start + nbytes for start, nbytes in spans) for at in range(64))
+            assert len({image for image in chosen if image is not None}) == min(most, depth)
+            assert (None in chosen) == (depth > most)
+
+
+def test_very_many_overlapping_pieces_arrive_as_they_are(plane: shmplane.Plane) -> None:
+    plane["x"] = np.arange(float(SIZE))
+    view = plane["x"]
+    with pool(plane=plane) as executor:
+        pieces = [view[number : number + 10_000] for number in range(1_000)]
+        assert executor.submit(tasks.write_each, *pieces).result() == list(range(1, 1_001))
+    del view, pieces
 
 
 @pytest.mark.parametrize("form", ["B", "d", "empty", "strided"])

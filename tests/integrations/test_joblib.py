@@ -68,6 +68,8 @@ def _calls() -> dict[str, Any]:
         call = joblib.Parallel()
         found["totals"] = call(joblib.delayed(_total)(array, number) for number in range(8))
         found["doubled"] = [float(one.sum()) for one in call(joblib.delayed(_double)(array) for _ in range(4))]
+        batched = joblib.Parallel(batch_size=4)(joblib.delayed(_double)(array[:]) for _ in range(8))
+        found["doubled in batches"] = [float(one.sum()) for one in batched]
         found["untouched"] = float(array.sum())
         found["lambdas"] = call(joblib.delayed(lambda number: number + SIZE)(number) for number in range(3))
         found["pids"] = set(call(joblib.delayed(_pid)(number) for number in range(8)))
@@ -94,6 +96,7 @@ def test_calls_are_as_with_joblibs_own_backend() -> None:
     found = run_in_child(_calls, deadline=150)
     assert found["totals"] == [SIZE + number for number in range(8)]
     assert found["doubled"] == [2 * SIZE] * 4
+    assert found["doubled in batches"] == [2 * SIZE] * 8
     assert found["untouched"] == SIZE
     assert found["lambdas"] == [SIZE, SIZE + 1, SIZE + 2]
     assert found["again"] & found["pids"]
