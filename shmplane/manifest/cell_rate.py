@@ -56,9 +56,12 @@ class Paid(NamedTuple):
 
 
 def is_sound(terms: Terms) -> bool:
-    """Whether the terms are positive numbers and a burst is paid for within a year."""
+    """Whether the terms are positive numbers, a burst is paid for within a year, and a unit in more than no time."""
     limit, per, burst = terms
     if not (0.0 < limit < math.inf and 0.0 < per < math.inf and 0.0 < burst < math.inf):
+        return False
+    # Both, since what is owed is counted in units and in time.
+    if not (limit / per < math.inf and per / limit > 0.0):
         return False
     return burst * per / limit <= LONGEST_BURST_S
 

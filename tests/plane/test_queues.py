@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import queue
+import sys
 import threading
 import time
 from collections import Counter
@@ -112,6 +113,15 @@ def test_an_impossible_timeout_is_refused(plane: shmplane.Plane, timeout: float)
 def test_a_size_that_is_no_int_is_refused(plane: shmplane.Plane, maxsize: Any) -> None:
     with pytest.raises(TypeError):
         plane.queue("jobs", maxsize)
+
+
+@pytest.mark.parametrize("maxsize", [2**63, 2**70])
+def test_a_size_that_no_word_can_hold_is_refused_and_harms_nothing(plane: shmplane.Plane, maxsize: int) -> None:
+    with pytest.raises(ValueError, match="maxsize"):
+        plane.queue("jobs", maxsize)
+    items = plane.queue("jobs", sys.maxsize)
+    items.put(1)
+    assert items.get(0) == 1
 
 
 def test_a_value_of_no_kind_is_refused_and_leaves_nothing(plane: shmplane.Plane) -> None:

@@ -111,7 +111,23 @@ def test_amounts_may_be_numpy_numbers(plane: shmplane.Plane) -> None:
     assert rate.acquire(np.float32(0.5)).amount == 0.5
 
 
-@pytest.mark.parametrize("terms", [(0,), (-1,), (float("nan"),), (1, 0), (1, 60, 0), (float("inf"),), (1e-9, 60, 1e9)])
+@pytest.mark.parametrize(
+    "terms",
+    [
+        (0,),
+        (-1,),
+        (float("nan"),),
+        (1, 0),
+        (1, 60, 0),
+        (float("inf"),),
+        (1e-9, 60, 1e9),
+        (10**400,),
+        (1, 10**400),
+        (1, 60, 10**400),
+        (1e300, 1e-300),
+        (1e-300, 1e300),
+    ],
+)
 def test_impossible_terms_are_refused(plane: shmplane.Plane, terms: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match=r"finite number above 0|more than a year"):
         plane.rate("api", *terms)

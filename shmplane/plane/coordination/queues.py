@@ -40,13 +40,17 @@ if TYPE_CHECKING:
 __all__ = ["Item", "Queue", "open_queue"]
 
 _LARGE_NBYTES = 64 << 10
+_LARGEST_SIZE = 2**63 - 1  #: that a word has room for
 
 
 def open_queue(attachment: Attachment, name: str, maxsize: int, *, closing: Closing, trust_pickle: bool) -> Queue:
     """The queue ``name``; ``PlaneMismatch`` when it is in use with another size."""
     if isinstance(maxsize, bool):
         raise TypeError("maxsize is an int, not bool")
-    opened = Queue(attachment, name, max(0, index(maxsize)), closing=closing, trust_pickle=trust_pickle)
+    size = max(0, index(maxsize))
+    if size > _LARGEST_SIZE:
+        raise ValueError(f"maxsize is at most 2**63 - 1, not {size:,}; 0 stands for any number of items")
+    opened = Queue(attachment, name, size, closing=closing, trust_pickle=trust_pickle)
     if is_in_event_loop():
         # What cannot be had at once, the first who looks at it finds out.
         attachment.try_change(patience(attachment), opened._check)

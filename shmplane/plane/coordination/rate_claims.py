@@ -51,9 +51,12 @@ def check_units(amount: object, what: str, *, least: str = "above 0") -> float:
     """A finite number above 0, or ``least`` "of 0 or more"."""
     if isinstance(amount, bool) or not isinstance(amount, Real):
         raise TypeError(f"{what} is a number, not {type(amount).__name__}")
-    units = float(amount)
+    try:
+        units = float(amount)
+    except own(OverflowError):
+        units = math.inf
     if not (units > 0 or (units == 0 and least != "above 0")) or units == math.inf:
-        raise ValueError(f"{what} is a finite number {least}, not {amount}")
+        raise ValueError(f"{what} is a finite number {least}, not {units:g}")
     return units
 
 

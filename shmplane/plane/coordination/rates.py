@@ -51,7 +51,7 @@ def check_terms(limit: float, per: float, burst: float | None) -> Terms:
     terms = Terms(units, check_units(per, "per"), max(units, 1.0) if burst is None else check_units(burst, "burst"))
     if not is_sound(terms):
         raise ValueError(
-            f"a burst of {terms.burst:g} units at {limit:g} in {per:g} s takes more than a year to come back"
+            f"a burst of {terms.burst:g} units at {limit:g} in {per:g} s takes more than a year to come back, or no time"
         )
     return terms
 
