@@ -16,6 +16,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from string import ascii_lowercase, ascii_uppercase
 from typing import Any, NamedTuple, Self
 
 import duckdb
@@ -30,6 +31,8 @@ _STATEMENTS = frozenset(
     ("begin", "execute", "executemany", "from_query", "query", "show_tables", "sql", "table", "view", "get_table_names")
 )
 
+#: letters that DuckDB does not tell apart: those of ASCII alone
+_FOLDED = str.maketrans(ascii_uppercase, ascii_lowercase)
 #: what is wrong with a table, as opposed to a connection or a transaction
 _UNREADABLE = (
     *(duckdb.NotSupportedError, duckdb.ProgrammingError, duckdb.DataError),
@@ -43,8 +46,8 @@ def connect(plane: Plane, database: str = ":memory:", **options: Any) -> Connect
     ``connect(plane).sql("SELECT carrier, avg(dep_delay) FROM flights GROUP BY carrier")``
 
     A name with other signs than letters and digits stands in double quotes, as in SQL: ``"prices/2026"``. DuckDB does not tell
-    capitals from small letters: of names that differ in nothing else, the first in the alphabet is seen. The plane has to stay
-    open.
+    capitals of ASCII from small letters: of names that differ in nothing else, the first in the alphabet is seen. The plane
+    has to stay open.
 
     A table that DuckDB cannot read, such as one without columns or of float16 or decimal256, is listed as any other, and a
     statement that names it says why it cannot be read.
@@ -159,7 +162,8 @@ def _tables(plane: Plane) -> Iterator[tuple[str, int]]:
     """Names and versions of the tables that SQL can tell apart."""
     seen: set[str] = set()
     for block in sorted(plane.blocks(), key=lambda block: block.name or ""):
-        if block.name is None or block.kind != "table" or block.name.lower() in seen:
+        folded = (block.name or "").translate(_FOLDED)
+        if block.name is None or block.kind != "table" or folded in seen:
             continue
-        seen.add(block.name.lower())
+        seen.add(folded)
         yield block.name, block.version

@@ -86,6 +86,15 @@ def test_of_names_that_differ_in_capitals_alone_the_first_is_seen(plane: shmplan
         assert con.sql("SELECT a FROM prices").fetchall() == [("small",)]
 
 
+def test_names_that_differ_in_capitals_beyond_ascii_are_all_seen(plane: shmplane.Plane) -> None:
+    names = ["Ä", "ä", "\N{KELVIN SIGN}", "k", "İ", "i", "Σ", "ς"]
+    for number, name in enumerate(names):
+        plane[name] = pa.table({"a": [number]})
+    with connect(plane) as con:
+        found = [con.execute(f'SELECT a FROM "{name}"').fetchall() for name in names]
+    assert found == [[(number,)] for number in range(len(names))]
+
+
 def test_a_variable_of_the_caller_is_found_as_with_a_connection_of_duckdb(plane: shmplane.Plane) -> None:
     plane["x"] = pa.table({"a": [1, 2, 3]})
     wanted = pa.table({"a": [2]})
