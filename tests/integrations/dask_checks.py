@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pytest
 from distributed import Client, Event, LocalCluster
 
 import shmplane
@@ -137,6 +138,23 @@ def an_array_is_made_of_views(client: Client, plane: shmplane.Plane) -> None:
         assert array.sum().compute() == plane["big"].sum()
         assert (array[123:127, 3].compute() == plane["big"][123:127, 3]).all()
         assert integration.array(block, chunks=(100, 50)).name == array.name
+
+
+def what_cannot_be_cut_is_refused(_: Client, plane: shmplane.Plane) -> None:
+    plane["x"] = np.arange(12.0).reshape(6, 2)
+    bad: list[Any] = [(-5, 2), -7, {0: -5}, (0, 2), ((3, -3, 6), (2,)), ((7, -1), (2,)), (2,), ((3, 4), (2,))]
+    good: list[Any] = [-1, (-1, 1), (None, 2), {0: 4}, ((5, 1), 2), "1KiB", 100]
+    others: list[Any] = ["x", plane["x"], plane]
+    with plane.attach("x") as block:
+        for chunks in bad:
+            with pytest.raises(ValueError, match="cannot cut an array"):
+                integration.array(block, chunks=chunks)
+        for chunks in good:
+            assert (integration.array(block, chunks=chunks).compute(scheduler="sync") == plane["x"]).all()
+    for make in (integration.array, integration.dataframe):
+        for other in others:
+            with pytest.raises(TypeError, match=r"pass a Block, as plane\.attach"):
+                make(other)
 
 
 def a_dataframe_is_made_of_views(client: Client, plane: shmplane.Plane) -> None:
@@ -293,6 +311,7 @@ ONE_HOST = [
     a_scattered_block_is_not_copied,
     a_graph_keeps_the_version_that_it_was_made_with,
     an_array_is_made_of_views,
+    what_cannot_be_cut_is_refused,
     a_dataframe_is_made_of_views,
     a_worker_that_comes_later_is_asked_as_well,
 ]

@@ -16,6 +16,7 @@ CHECKS = [
     "a_scattered_block_is_not_copied",
     "a_graph_keeps_the_version_that_it_was_made_with",
     "an_array_is_made_of_views",
+    "what_cannot_be_cut_is_refused",
     "a_dataframe_is_made_of_views",
     "a_worker_that_comes_later_is_asked_as_well",
 ]

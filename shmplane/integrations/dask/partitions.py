@@ -39,13 +39,35 @@ def array(block: Block, chunks: Any = "auto") -> da.Array:
         chunks: as ``dask.array.from_array`` takes them.
 
     Raises:
+        TypeError: what is given is no block.
         UnsupportedValue: the block has no form as an array.
+        ValueError: chunks that do not cut it, such as those of a size below zero.
     """
     import dask.array as da
     from dask.base import tokenize
 
-    name = f"shmplane-{tokenize(block, chunks)}"
-    return da.from_array(_Rows(block), chunks=chunks, name=name, asarray=False, inline_array=True)
+    _check_block(block)
+    rows, name = _Rows(block), f"shmplane-{tokenize(block, chunks)}"
+    return da.from_array(rows, chunks=_sizes_of(chunks, rows), name=name, asarray=False, inline_array=True)
+
+
+def _check_block(block: Block) -> None:
+    if not isinstance(block, Block):
+        raise TypeError(f"pass a Block, as plane.attach(name) gives it, not {type(block).__name__}")
+
+
+def _sizes_of(chunks: Any, rows: _Rows) -> tuple[tuple[int, ...], ...]:
+    """Sizes of the chunks along each axis; Dask alone takes some of them that are below zero, and shows other elements."""
+    from dask.array.core import normalize_chunks
+
+    cannot = f"chunks={chunks!r} cannot cut an array of shape {rows.shape}"
+    try:
+        sizes: tuple[tuple[int, ...], ...] = normalize_chunks(chunks, shape=rows.shape, dtype=rows.dtype)
+    except (ValueError, ZeroDivisionError) as error:
+        raise ValueError(f"{cannot}: {error}") from error
+    if any(size < 0 for along in sizes for size in along):
+        raise ValueError(f"{cannot}: sizes are above zero, or -1 for a whole axis")
+    return sizes
 
 
 def dataframe(block: Block, npartitions: int | None = None) -> dd.DataFrame:
@@ -58,11 +80,13 @@ def dataframe(block: Block, npartitions: int | None = None) -> dd.DataFrame:
         npartitions: None: as many as have about 64 MiB.
 
     Raises:
+        TypeError: what is given is no block.
         UnsupportedValue: the block is no table.
         ValueError: ``npartitions`` is less than 1.
     """
     import dask.dataframe as dd
 
+    _check_block(block)
     rows = block.table().num_rows
     count = npartitions if npartitions is not None else -(-block.nbytes // _PARTITION_NBYTES)
     if npartitions is not None and npartitions < 1:
