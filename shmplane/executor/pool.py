@@ -11,6 +11,7 @@ import weakref
 from concurrent import futures
 from contextlib import contextmanager
 from functools import partial
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, ParamSpec, TypeVar, get_args
 
 from ..names import parse_nbytes
@@ -34,6 +35,8 @@ R = TypeVar("R")
 OnWorkerDeath = Literal["break", "retry"]
 
 _LEAST_PROCESSES = 256
+#: iterating over them runs nobody's code
+_STILL = (list, tuple, range, repeat)
 
 
 class _Batch(threading.local):
@@ -122,7 +125,9 @@ class ProcessPoolExecutor(futures.ProcessPoolExecutor):
 
     def map(self, fn: Callable[..., R], *iterables: Iterable[Any], **options: Any) -> Iterator[R]:
         """As in the standard library. An array that is an argument of many calls is copied once, also a writable one."""
-        with self._together(object()):
+        # A generator can change an array between two calls: what comes of one is compared.
+        is_still = all(type(iterable) in _STILL for iterable in iterables)
+        with self._together(object() if is_still else None):
             return super().map(fn, *iterables, **options)
 
     @contextmanager

@@ -1,9 +1,9 @@
 """What was sent a moment ago and need not be copied again: the same array as an argument of many tasks.
 
 A buffer is known by its address and its size. While a task that was sent it is under way, its block is there, and the next task
-refers to it, when the bytes are still the same. That is known of memory that the same object owns and nobody can write; within
-one ``map`` it is assumed of what the same object owns; else the bytes are compared, which costs less than a copy and half of
-the memory.
+refers to it, when the bytes are still the same. That is assumed, of what the same object owns, within one ``map`` during which
+nobody's code runs; else the bytes are compared, which costs less than a copy and half of the memory. That an array is read-only
+says nothing: its owner can switch that, and did write it before.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Sent:
             return None
         owner = _owner_of(raw, origin)
         is_same = owner is not None and known.owner() is owner
-        is_assumed = is_same and (_cannot_change(origin, owner) or (batch is not None and known.batch is batch))
+        is_assumed = is_same and batch is not None and known.batch is batch
         return (lease, known.offset) if is_assumed or _is_equal(raw, lease, known.offset) else None
 
     def remember(self, left: LeftOut, batch: object, lease: Lease, offset: int) -> None:
@@ -71,12 +71,6 @@ def _owner_of(raw: memoryview, origin: Any) -> Any:
     while type(owner).__module__ == "numpy" and getattr(owner, "base", None) is not None:
         owner = owner.base
     return owner
-
-
-def _cannot_change(origin: Any, owner: Any) -> bool:
-    """Neither the array nor what it is a view of can be written."""
-    flags = (getattr(origin, "flags", None), getattr(owner, "flags", None))
-    return all(flag is not None and not flag.writeable for flag in flags)
 
 
 def _is_equal(raw: memoryview, lease: Lease, offset: int) -> bool:

@@ -69,6 +69,11 @@ def hold(value: Any, path: Path) -> int:
     return len(value)
 
 
+def first_later(array: Array, path: Path) -> float:
+    wait_for(path)
+    return float(array[0])
+
+
 def rows(value: Any) -> int:
     return len(value)
 

@@ -311,6 +311,40 @@ def test_an_argument_that_changed_is_sent_anew(tmp_path: Path) -> None:
         assert holding.result()[-1] in (1, 5)
 
 
+def test_a_read_only_array_that_its_owner_changed_is_sent_anew(tmp_path: Path) -> None:
+    array = np.zeros(SIZE)
+    with pool(2) as executor:
+        found = []
+        for number in range(3):
+            array.flags.writeable = True
+            array[:] = number
+            array.flags.writeable = False
+            found.append(executor.submit(tasks.first_later, array, tmp_path / "go"))
+            _wait_for_sent(executor, number + 1)
+        (tmp_path / "go").touch()
+        assert [one.result() for one in found] == [0, 1, 2]
+
+
+def test_an_array_that_a_generator_changes_is_sent_anew(tmp_path: Path) -> None:
+    array = np.zeros(SIZE)
+    with pool(2) as executor:
+
+        def changing() -> Any:
+            for number in range(3):
+                array[:] = number
+                yield array
+                _wait_for_sent(executor, number + 1)
+
+        found = executor.map(tasks.first_later, changing(), [tmp_path / "go"] * 3)
+        (tmp_path / "go").touch()
+        assert list(found) == [0, 1, 2]
+
+
+def _wait_for_sent(executor: ProcessPoolExecutor, number: int) -> None:
+    while executor.stats().sent_blocks + executor.stats().shared < number:
+        time.sleep(0.005)
+
+
 def test_blocks_and_views_travel_as_handles(plane: shmplane.Plane) -> None:
     plane["x"] = np.arange(float(SIZE))
     plane["t"] = pa.table({"n": range(SIZE)})
