@@ -64,7 +64,7 @@ from .store import Manifest
 from .transaction import NeedSlab, Transaction
 
 if TYPE_CHECKING:
-    from .cell_rate import Paid, Terms, cost_ns, is_sound
+    from .cell_rate import Paid, Terms, cost_ns, is_payable, is_sound
     from .copying import TableCopier, TableCopy
     from .eviction import Evicted, Need, evict, evict_in_group, group_room
     from .groups import open_group
@@ -100,7 +100,7 @@ if TYPE_CHECKING:
 __getattr__ = late_names(
     __name__,
     {
-        ".cell_rate": "Paid Terms cost_ns is_sound",
+        ".cell_rate": "Paid Terms cost_ns is_payable is_sound",
         ".copying": "TableCopier TableCopy",
         ".eviction": "Evicted Need evict evict_in_group group_room",
         ".groups": "open_group",
@@ -121,7 +121,7 @@ __all__ = [
     "directory_of", "DONE", "DOOMED", "Doomed", "drop_idle_rings", "emptied_segments", "end_spilling", "Entry",
     "evict", "evict_in_group", "EVICTABLE", "Evicted", "EvictionQueues", "expire_all", "expire_some",
     "fingerprint_of_format", "FORMAT", "FREE", "Freed", "group_room", "GroupUse", "held_rows",
-    "is_left_in_spill", "is_rooted", "is_sound", "KEPT", "KIND_CODES", "KINDS", "LARGEST_PAYLOAD_NBYTES",
+    "is_left_in_spill", "is_payable", "is_rooted", "is_sound", "KEPT", "KIND_CODES", "KINDS", "LARGEST_PAYLOAD_NBYTES",
     "leave", "LEVEL_WORDS", "Limits", "link_prefix", "LIVE", "load_rare_modules", "make_core", "MAKING",
     "Manifest", "MAX_METERS", "MAX_REFERENCES", "may_need_rare_modules", "METER_WORDS", "Metering",
     "MeterWords", "move_blocks", "Need", "NeedSlab", "NEW_SPILL", "NO_TICKET", "not_found", "NOT_OURS",

@@ -24,6 +24,7 @@ __all__ = [
     "after_grant",
     "after_new_terms",
     "cost_ns",
+    "is_payable",
     "is_sound",
     "ready_at",
     "refundable_ns",
@@ -48,11 +49,13 @@ class Paid(NamedTuple):
 
     Attributes:
         era: how often the terms had changed; what is granted before such a change is not given back after it.
+        terms: as they were.
     """
 
     arrival: int
     returned: int
     era: int
+    terms: Terms
 
 
 def is_sound(terms: Terms) -> bool:
@@ -76,6 +79,11 @@ def cost_ns(terms: Terms, amount: float) -> int:
 def ready_at(arrival: int, now: int, *, ahead: int, cost: int, burst: int) -> int:
     """When units of that cost can be granted, those that cost ``ahead`` being granted first; ``now`` or before: at once."""
     return max(arrival, now) + ahead + cost - burst
+
+
+def is_payable(terms: Terms, amount: float) -> bool:
+    """Whether so many units are paid for within the time that a burst may take."""
+    return amount * terms.per / terms.limit <= LONGEST_BURST_S
 
 
 def after_grant(arrival: int, now: int, cost: int) -> int:

@@ -150,7 +150,7 @@ class Rates:
         rows, arrivals = self._rows, self._arrival(row)
         arrival = after_grant(arrivals[row], _clock(), cost_ns(terms, amount))
         arrivals[row] = arrival
-        return Paid(arrival, rows.returned[row], rows.era[row])
+        return Paid(arrival, rows.returned[row], rows.era[row], terms)
 
     def grant_at_once(self, row: int, amount: float) -> Paid | None:
         """The same for somebody new when nobody stands in line and it can be granted now: what most often is so; else None."""
@@ -163,7 +163,7 @@ class Rates:
         if start + cost - cost_ns(terms, terms.burst) > now:
             return None
         arrivals[row] = start + cost
-        return Paid(start + cost, rows.returned[row], era)
+        return Paid(start + cost, rows.returned[row], era, terms)
 
     def settle(self, row: int, paid: Paid, amount: float, actual: float) -> None:
         """A grant of ``amount`` has needed ``actual``."""

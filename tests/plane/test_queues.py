@@ -232,6 +232,15 @@ def test_an_item_ends_once(plane: shmplane.Plane) -> None:
     assert items.empty()
 
 
+def test_the_value_of_an_item_that_has_ended_is_refused_by_the_name_of_its_queue(plane: shmplane.Plane) -> None:
+    items = plane.queue("jobs")
+    items.put(1)
+    with items.lease() as item:
+        assert item.value() == 1
+    with pytest.raises(shmplane.ClosedError, match=r"item of queue 'jobs' of plane .* has ended"):
+        item.value()
+
+
 def test_an_item_that_nobody_has_any_more_comes_back(plane: shmplane.Plane) -> None:
     items = plane.queue("jobs")
     items.put(1)

@@ -251,6 +251,16 @@ def test_what_cost_more_delays_those_who_come(plane: shmplane.Plane) -> None:
     assert caught.value.facts["needed"] > 1.05 * SLOW_S
 
 
+def test_a_cost_that_nobody_could_wait_for_is_refused_and_changes_nothing(plane: shmplane.Plane) -> None:
+    rate = slow(plane)
+    grant = rate.acquire(1)
+    with pytest.raises(ValueError, match="more than a year"):
+        grant.settle(1e300)
+    assert grant.settled is None
+    assert rate.try_acquire(9)
+    grant.settle(1)
+
+
 def test_a_grant_is_settled_once(plane: shmplane.Plane) -> None:
     grant = slow(plane).acquire(5)
     grant.settle(0)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -160,6 +161,22 @@ def test_a_negative_timeout_is_an_error(plane: shmplane.Plane, timeout: float) -
     with pytest.raises(ValueError, match="0 or more seconds"):
         asyncio.run(lock.acquire_async(timeout))
     assert lock.available == 1
+
+
+@pytest.mark.parametrize("timeout", ["a", [1]])
+def test_a_timeout_that_is_no_number_is_refused_by_its_name(plane: shmplane.Plane, timeout: Any) -> None:
+    lock, rate, items = plane.lock("a"), plane.rate("a", 5), plane.queue("a")
+    for call in (lock.acquire, partial(rate.acquire, 1), items.get, items.lease, partial(items.put, 1)):
+        with pytest.raises(TypeError, match="timeout is a number"):
+            call(timeout)
+    assert items.empty()
+
+
+def test_what_is_of_one_process_does_not_pickle_and_says_how_to_open_it_elsewhere(plane: shmplane.Plane) -> None:
+    opened = {"lock": plane.lock("a"), "semaphore": plane.semaphore("a", 2), "rate": plane.rate("a", 5)}
+    for call, thing in {**opened, "queue": plane.queue("a")}.items():
+        with pytest.raises(TypeError, match=rf"open it by name there: .*plane\.{call}\(name"):
+            pickle.dumps(thing)
 
 
 @pytest.mark.parametrize("timeout", [0, 0.0, 0.03])

@@ -45,7 +45,7 @@ class Rate:
         if self.ready_in(cost) > 0:
             return False
         self.arrival = after_grant(self.arrival, self.now, cost)
-        self.paid.append((len(self.costs), Paid(self.arrival, self.returned, 1), cost))
+        self.paid.append((len(self.costs), Paid(self.arrival, self.returned, 1, self.terms), cost))
         self.costs.append((self.now, cost))
         return True
 

@@ -129,7 +129,12 @@ class Item:
         self._open = [self._row]
 
     def value(self) -> Any:
-        """The value as the kind that was put; arrays and buffers zero-copy, and valid also after the item's end."""
+        """The value as the kind that was put; arrays and buffers zero-copy, and valid also after the item's end.
+
+        ``ClosedError`` after its ``with`` block.
+        """
+        if self._block.closed:
+            raise ClosedError(f"this item of {self._title} has ended with its block: take its value inside of that")
         return self._block.value()
 
     def done(self) -> None:

@@ -24,7 +24,7 @@ from .lines import Lines, LocalLine
 from .queue_claims import Item, PutClaim, TakeClaim
 from .ring_claims import MISSING, get_entry, make_ring, put_entry
 from .ring_ends import ring_ends
-from .waiting import check_timeout, wait_for, wait_for_async
+from .waiting import cannot_travel, check_timeout, wait_for, wait_for_async
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -341,6 +341,9 @@ class Queue:
         """An item was taken: there may be room for whoever waits for it."""
         if self.maxsize:
             tx.coordination.offer(self._line(tx, of_puts=True).row)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise cannot_travel(self._title, "plane.queue(name, maxsize)")
 
     def __repr__(self) -> str:
         return f"<{self._title}>"

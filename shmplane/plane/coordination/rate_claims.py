@@ -18,7 +18,7 @@ from numbers import Real
 from typing import TYPE_CHECKING, Protocol
 
 from ...errors import ClosedError
-from ...manifest import NO_TICKET, cost_ns
+from ...manifest import NO_TICKET, cost_ns, is_payable
 from ...system import own
 from ..process.reclaim import reclaim_dead
 from .lines import LocalLine
@@ -207,11 +207,17 @@ class Grant:
 
         Raises:
             RuntimeError: it is settled already.
+            ValueError: it takes more than a year to pay for, at the terms of the grant; nothing was changed.
 
         Cost: a short hold of the plane's lock; when that is not to be had in a moment, it is done a little later.
         """
         units = check_units(actual, "actual", least="of 0 or more")
-        attachment = self._attachment
+        terms, attachment = self._paid.terms, self._attachment
+        if not is_payable(terms, units):
+            raise ValueError(
+                f"actual is {units:g} units of {self._title}, which take more than a year to pay for at {terms.limit:g} in "
+                f"{terms.per:g} s: say what it has cost"
+            )
         if attachment.ended is not None:
             raise ClosedError(attachment.ended, plane=attachment.name)
         try:

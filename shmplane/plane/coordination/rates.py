@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...errors import LockTimeout, PlaneFull, PlaneMismatch
 from ...manifest import Terms, is_sound
@@ -19,7 +19,7 @@ from ..process.patience import is_in_event_loop, patience
 from ..process.reclaim import reclaim_dead
 from .lines import Lines, LocalLine
 from .rate_claims import Grant, RateClaim, check_units
-from .waiting import check_timeout, settle, wait_for, wait_for_async
+from .waiting import cannot_travel, check_timeout, settle, wait_for, wait_for_async
 
 if TYPE_CHECKING:
     from ...manifest import Transaction
@@ -253,6 +253,9 @@ class RateLimiter:
             tx.coordination.back_rows()
             self._lines.place(tx, self._key, part, self._open_row(tx))  # in a forked child
         return part
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise cannot_travel(self._title, "plane.rate(name, limit, per)")
 
     def __repr__(self) -> str:
         return f"<{self._title}>"

@@ -7,14 +7,14 @@ order and the permits it holds, in ``claims``. All ``Semaphore`` objects of a na
 from __future__ import annotations
 
 from operator import attrgetter
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ...errors import LockTimeout, PlaneFull, PlaneMismatch
 from ...system import NOT_HAD, own
 from ..process.patience import is_in_event_loop, moment, patience
 from ..process.reclaim import reclaim_dead
 from .claims import Claim, LocalPermits, permits_of
-from .waiting import check_timeout, settle, wait_for, wait_for_async
+from .waiting import cannot_travel, check_timeout, settle, wait_for, wait_for_async
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -266,6 +266,9 @@ class Semaphore:
         coordination = tx.coordination
         row = coordination.find(self._name)
         return self._permits if row < 0 else int(getattr(coordination, what)(row))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise cannot_travel(self._title, "plane.lock(name), or plane.semaphore(name, permits)")
 
     def __repr__(self) -> str:
         return f"<{self._title}>"

@@ -11,7 +11,8 @@ Rule 5. Time being over is a result and no exception, since an exception may com
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Protocol
+from numbers import Real
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ...errors import ClosedError, ShmplaneError
 from ...system import NOT_HAD, ignoring, wait_for_change, wake_all
@@ -30,6 +31,7 @@ __all__ = [
     "SLICE_S",
     "Closing",
     "Wait",
+    "cannot_travel",
     "check_timeout",
     "undo_soon",
     "settle",
@@ -40,6 +42,8 @@ __all__ = [
 
 #: the longest sleep without a look at who is still alive
 SLICE_S = 0.1
+#: of the first two it costs less to ask whether it is one
+_NUMBERS: Any = (float, int, Real)
 _PAUSE_S, _LONGEST_PAUSE_S = 0.002, 0.05
 
 
@@ -90,9 +94,18 @@ class Wait(Protocol):
         """Seconds of the longest sleep."""
 
 
-def check_timeout(timeout: float | None) -> None:
-    if timeout is not None and not timeout >= 0:
+def check_timeout(timeout: Any) -> None:
+    if timeout is None:
+        return
+    if not isinstance(timeout, _NUMBERS):
+        raise TypeError(f"timeout is a number of seconds, or None for ever; not {type(timeout).__name__}")
+    if not timeout >= 0:
         raise ValueError(f"timeout is a time of 0 or more seconds, or None for ever; not {timeout}")
+
+
+def cannot_travel(title: str, call: str) -> TypeError:
+    """What pickles must be told: it is this process's part of something that has a name."""
+    return TypeError(f"{title} does not pickle: send its plane, which does, and open it by name there: {call}")
 
 
 def wait_for(wait: Wait, timeout: float | None) -> bool:
