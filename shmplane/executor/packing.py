@@ -129,8 +129,43 @@ class _LeavesOut:
 
 
 def _reduce_view(_: Any, view: memoryview) -> Any:
-    data: Any = view if view.c_contiguous else bytearray(view.tobytes())
-    return restore_view, (pickle.PickleBuffer(data), view.format, view.shape, view.readonly)
+    data = pickle.PickleBuffer(cast("Any", view if view.c_contiguous else bytearray(view.tobytes())))
+    if _can_cast(view):
+        return restore_view, (data, view.format, view.shape, view.readonly)
+    dtype = _dtype_of_view(view)
+    if dtype is None:
+        raise TypeError("cannot pickle 'memoryview' object")
+    return restore_array_view, (data, dtype, view.shape, view.readonly)
+
+
+def _can_cast(view: memoryview) -> bool:
+    """Whether bytes can be made a view of this format and shape again."""
+    if not view.nbytes and view.ndim != 1:
+        return False
+    try:
+        memoryview(bytes(view.itemsize)).cast(cast("Any", view.format))
+    except ValueError:
+        return False
+    return True
+
+
+def _dtype_of_view(view: memoryview) -> np.dtype[Any] | None:
+    """Of arrays whose views have this format: records, another byte order. None: there is none."""
+    import numpy as np
+
+    # NumPy cannot read each format that it writes.
+    candidates = (lambda: cast("Any", view.obj).dtype, lambda: np.asarray(view).dtype)
+    for candidate in candidates:
+        try:
+            dtype = pickle.loads(pickle.dumps(candidate()))  # noqa: S301 - our own; as it arrives
+            # Of the same shape, since the format says whether all records are aligned. Memory that nobody touches is none.
+            arrives: Any = np.empty(view.shape, dtype) if isinstance(dtype, np.dtype) else None
+            is_same = arrives is not None and memoryview(arrives).format == view.format
+        except Exception:  # noqa: BLE001, S112 - whatever makes it none
+            continue
+        if is_same and dtype.itemsize and not dtype.hasobject:
+            return cast("np.dtype[Any]", dtype)
+    return None
 
 
 #: by type, for those whose library is loaded
@@ -255,7 +290,13 @@ def restore_tensor(words: npt.NDArray[np.uint8], dtype: Any, shape: tuple[int, .
 
 def restore_view(buffer: Any, form: str, shape: tuple[int, ...], readonly: bool) -> memoryview:
     """A ``memoryview`` of the same format and shape."""
-    view = memoryview(buffer).cast("B") if memoryview(buffer).nbytes else memoryview(b"")
+    view = memoryview(buffer).cast("B") if memoryview(buffer).nbytes else memoryview(bytearray())
     if form != "B" or len(shape) != 1:
         view = view.cast(cast("Any", form), shape) if view.nbytes else view.cast(cast("Any", form))
+    return view.toreadonly() if readonly else view
+
+
+def restore_array_view(buffer: Any, dtype: np.dtype[Any], shape: tuple[int, ...], readonly: bool) -> memoryview:
+    """The same of a format that only arrays have."""
+    view = memoryview(cast("Any", restore_array(buffer, dtype, shape, "C")))
     return view.toreadonly() if readonly else view

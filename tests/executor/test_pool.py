@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import multiprocessing
 import pickle
@@ -244,21 +245,46 @@ def test_very_many_overlapping_pieces_arrive_as_they_are(plane: shmplane.Plane) 
     del view, pieces
 
 
-@pytest.mark.parametrize("form", ["B", "d", "empty", "strided"])
-def test_memoryviews_travel(form: str) -> None:
+def _views() -> dict[str, memoryview]:
     data: Any = np.arange(float(SIZE))
-    view = {
+    records = np.zeros(SIZE, np.dtype([("a", "i1"), ("b", ">f8", (2,)), ("c", "S5")], align=True))
+    packed = np.zeros(SIZE, [("a", "i4"), ("b", "f8", (2,)), ("c", "S5")])
+    arrays: list[Any] = [
+        packed, packed[:1], packed[::2],
+        np.float64(3), np.zeros(0), np.zeros((0, 3)), np.zeros((2, 0), ">i4"), data.astype(">f8"), data.astype(">i2")[:5],
+        data.astype(">f8").reshape(-1, 4)[::2, ::-1], np.asfortranarray(data.astype(">f8").reshape(-1, 4)),
+        data.astype("c16"), data.astype("f2"), np.zeros(SIZE, "V7"), np.array(["abc"] * SIZE), records, records[:3],
+    ]  # fmt: skip
+    found = {f"{number}: {array.dtype} {array.shape}": memoryview(array) for number, array in enumerate(arrays)}
+    return found | {
         "B": memoryview(data).cast("B"),
         "d": memoryview(data.reshape(100, -1)),
-        "empty": memoryview(b""),
         "strided": memoryview(data)[::2],
-    }[form]
+        "read-only": memoryview(b"x" * 200_000),
+        "empty": memoryview(b""),
+        "empty, writable": memoryview(bytearray()),
+    }
+
+
+def test_memoryviews_arrive_as_they_are() -> None:
+    with pool() as executor, pool(threshold=0) as all_in_blocks:
+        for name, view in _views().items():
+            for one in (view, view.toreadonly()):
+                for each in (executor, all_in_blocks):
+                    found = each.submit(tasks.same, one).result()
+                    assert type(found) is memoryview
+                    facts = [(this.format, this.shape, this.readonly, this.tobytes()) for this in (found, one)]
+                    assert facts[0] == facts[1], name
+
+
+def test_memoryviews_that_nothing_makes_again_are_refused_as_by_the_standard_library() -> None:
     with pool() as executor:
-        found = executor.submit(tasks.same, view).result()
-    assert type(found) is memoryview
-    assert found.format == view.format
-    assert found.tolist() == view.tolist()
-    assert found.readonly == view.readonly
+        refused: list[Any] = [np.array([{}] * SIZE), np.zeros(3, [("a", "O")]), (ctypes.c_int * 3)()]
+        for data in refused:
+            error = executor.submit(tasks.same, memoryview(data)).exception()
+            assert type(error) is TypeError
+            assert "cannot pickle" in str(error)
+        assert executor.submit(tasks.add, 1).result() == 1
 
 
 def test_what_is_below_the_threshold_stays_in_the_pickle() -> None:
@@ -474,11 +500,13 @@ def test_an_argument_goes_when_its_task_is_done_without_waiting_for_garbage_to_b
     gc.disable()
     try:
         with pool(on_worker_death=on_worker_death) as executor:
-            array = np.ones(SIZE)
+            array: Any = np.ones(SIZE)
             known = weakref.ref(array)
             assert executor.submit(tasks.total, array).result() == SIZE
+            assert executor.submit(tasks.total, memoryview(array)).result() == SIZE
             del array
         assert known() is None
+        gc.collect()  # of what had a view among it, this ended the process
     finally:
         gc.enable()
 
