@@ -105,11 +105,16 @@ class Connection:
 
     def _register(self, name: str, block: Block) -> None:
         try:
-            self._connection.register(name, block.table())
+            table = block.table()
+            # Elsewhere first: what is refused in a transaction of the caller's would end that.
+            with self._connection.cursor() as elsewhere:
+                elsewhere.register(name, table.schema.empty_table())
         except _UNREADABLE as error:
             found = _Unreadable(f"{name!r} of plane {self._plane.name!r} is no table that DuckDB can read: {error}")
             self._connection.register(name, found)
             found.is_registered = True
+        else:
+            self._connection.register(name, table)
 
     def _views(self) -> dict[str, str]:
         """How DuckDB reads what is registered, by name."""

@@ -156,6 +156,18 @@ def test_a_table_that_duckdb_cannot_read_stops_the_statements_alone_that_name_it
             con.sql('SELECT * FROM "bad one"')
 
 
+@pytest.mark.parametrize("table", UNREADABLE.values(), ids=UNREADABLE)
+def test_a_table_that_duckdb_cannot_read_ends_no_transaction(plane: shmplane.Plane, table: pa.Table) -> None:
+    plane["good"] = pa.table({"x": [1]})
+    with connect(plane) as con:
+        con.execute("CREATE TABLE own (x BIGINT)")
+        con.execute("BEGIN")
+        plane["bad"] = table
+        con.execute("INSERT INTO own SELECT x FROM good")
+        con.execute("COMMIT")
+        assert con.sql("SELECT x FROM own").fetchall() == [(1,)]
+
+
 def test_a_plane_that_is_gone_is_said(plane: shmplane.Plane) -> None:
     plane["x"] = pa.table({"a": [1]})
     with connect(plane) as con:
