@@ -168,6 +168,30 @@ def test_a_table_that_duckdb_cannot_read_ends_no_transaction(plane: shmplane.Pla
         assert con.sql("SELECT x FROM own").fetchall() == [(1,)]
 
 
+def test_what_the_caller_makes_for_a_moment_hides_what_the_plane_has(plane: shmplane.Plane) -> None:
+    plane["before"] = pa.table({"x": [1]})
+    with connect(plane) as con:
+        con.execute("CREATE TEMP TABLE Own AS SELECT 2 AS x")
+        con.execute("CREATE TEMP VIEW seen AS SELECT 3 AS x")
+        plane["own"] = plane["seen"] = plane["after"] = pa.table({"x": [4]})
+        seen = {name: con.sql(f"SELECT x FROM {name}").fetchall() for name in ("before", "own", "seen", "after")}
+        assert seen == {"before": [(1,)], "own": [(2,)], "seen": [(3,)], "after": [(4,)]}
+        con.execute("DROP TABLE own")
+        assert con.sql("SELECT x FROM own").fetchall() == [(4,)]
+
+
+def test_a_table_that_comes_back_by_rolling_back_is_the_planes(plane: shmplane.Plane) -> None:
+    plane["x"] = pa.table({"a": [1]})
+    with connect(plane) as con:
+        con.execute("BEGIN")
+        del plane["x"]
+        with pytest.raises(duckdb.CatalogException):
+            con.sql("SELECT a FROM x")
+        con.execute("ROLLBACK")
+        plane["x"] = pa.table({"a": [2]})
+        assert con.sql("SELECT a FROM x").fetchall() == [(2,)]
+
+
 def test_a_plane_that_is_gone_is_said(plane: shmplane.Plane) -> None:
     plane["x"] = pa.table({"a": [1]})
     with connect(plane) as con:
