@@ -191,7 +191,7 @@ def a_network_that_goes_down_at_any_part_leaves_nothing(far: Far, plane: shmplan
     with far.serving() as (url, _):
         for name in ("parts", "rows"):
             try:
-                pull_until(plane, url, name, PARTS // 3, far.host.unplug, timeout=0.5)
+                pull_until(plane, url, name, PARTS // 3, far.host.unplug, timeout=2.0)
             finally:
                 far.host.plug()
             before.comes_back()
