@@ -29,6 +29,7 @@ def manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manife
     """An empty one, whose stores are counted."""
     for module in (table, store):
         monkeypatch.setattr(module, "view_column", table.view_column)
+    monkeypatch.setenv("SHMPLANE_PURE", "1")  # which the next line sets for good
     wrap_columns()
     monkeypatch.setattr(STORES, "act", _die)
     made = make(tmp_path / "manifest", Limits(64, 8))

@@ -8,6 +8,8 @@ import subprocess
 
 import pytest
 
+#: who runs the tests wants planes without the compiled core
+_WITHOUT_CORE = os.environ.get("SHMPLANE_PURE", "0") not in {"", "0"}
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 
 
@@ -53,5 +55,7 @@ def require_core() -> None:
     """The compiled core has been built from the source that lies here: `python shmplane/core/build_hook.py`."""
     from shmplane.core import why_not
 
+    if _WITHOUT_CORE:
+        pytest.skip("planes without the compiled core were asked for by SHMPLANE_PURE")
     why = why_not()
     require(why is None, f"the compiled core: {why}")
