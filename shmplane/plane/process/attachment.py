@@ -27,7 +27,7 @@ from ..memory.failures import is_impossible, written_over
 from ..memory.open_memory import OpenMemories
 from ..memory.segments import SegmentMemory
 from .drain import DrainTimer
-from .fast import drop_core, give_core, no_core
+from .fast import HasCore, drop_core, give_core
 from .kept import KeptRoots
 from .patience import REFUSED_FOR_S
 from .reclaim import NotReady, check_ready, load_for_recovery, reclaim_dead, reclaim_due, recover
@@ -56,7 +56,7 @@ class Opened:
     __slots__ = ("__weakref__",)
 
 
-class Attachment:
+class Attachment(HasCore):
     """One process in one plane. Made by ``lifecycle``; an operation gets a ``Transaction`` only while it holds the lock."""
 
     def __init__(
@@ -70,10 +70,15 @@ class Attachment:
         lock_fd: int,
         on_idle: Callable[[Attachment], None],
     ) -> None:
-        self.root, self.name, self.path = root, name, path
+        super().__init__()
+        self.root: str = root
+        self.name: str = name
+        self.path: str = path
         self.manifest: Manifest = manifest
         manifest.plane = name
-        self.token, self.slot, self.mark = token, token.slot, _JOINING
+        self.token: Token = token
+        self.slot: int = token.slot
+        self.mark: int = _JOINING
         self.lock: HostLock = HostLock(lock_fd, manifest.describe_holder)
         self.memory: SegmentMemory = SegmentMemory(path, link_prefix(root, name), manifest.is_destroyed)
         self.compositions: Compositions = Compositions(self.memory)
@@ -91,15 +96,13 @@ class Attachment:
         self._on_idle = on_idle
         #: called when the file system is full, with no lock in hand: whether there may be room now (see ``open``)
         self.make_room: Callable[[str, PlaneFull], bool] = lambda *_: False
-        #: the last: whether the modules that recovery may need are there
-        self.suspect = self.exiting = self.is_ready = False
+        self.suspect: bool = False
+        self.exiting: bool = False
+        #: whether the modules that recovery may need are there
+        self.is_ready: bool = False
         self.ended: str | None = None
         #: kept here only
         self.forks: object = None
-        #: what stands for this process's leases, by row: kept by claims, ended by the core as well
-        self.leased: dict[int, Any] = {}
-        #: the fast path in front of what is here, for as long as ``suspect`` is not set
-        self.core, self.core_module = no_core()
         self._header = manifest.header
         self.instance: int = self._header.instance[0]
         self._tx: Transaction = Transaction(manifest)
@@ -231,8 +234,7 @@ class Attachment:
 
     def _keep_house(self, tx: Transaction, is_due: bool) -> None:
         """What writers do first: give back what is garbage here and, once a second per host, what the dead held."""
-        if self.garbage:
-            self.free_garbage(tx)
+        self.free_garbage(tx)
         while self.owed:  # what calls left behind
             self.owed[0].undo(tx)
             self.owed.popleft()
@@ -262,12 +264,8 @@ class Attachment:
 
     @property
     def reader(self) -> Reader:
-        """Of what can be asked without the lock: ``is_seen`` and ``peek``."""
+        """Of what can be asked without the lock: ``is_seen``, ``peek`` and ``exported_segments``."""
         return self._tx
-
-    def exported_segments(self) -> list[int]:
-        """Ids of the segments of a plane that has ended which have a link for other programs; without the lock."""
-        return self._tx.exported_segments()
 
     def wake_address(self) -> int:
         """The futex that others wake this process by."""

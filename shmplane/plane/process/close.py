@@ -182,7 +182,7 @@ def _remove_plane(attachment: Attachment, unleased: list[Doomed], ours: Iterable
     for segment in unleased:
         attachment.memory.remove(segment)
     with ignoring(PlaneCorrupt):
-        for segment_id in attachment.exported_segments():
+        for segment_id in attachment.reader.exported_segments():
             attachment.memory.remove_link(segment_id)
     remove_directory(attachment.path, {attachment.manifest.identity, *ours})
 

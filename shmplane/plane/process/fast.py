@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ...system import HostLock
     from ..memory.segments import SegmentMemory
 
-__all__ = ["drop_core", "give_core", "no_core"]
+__all__ = ["HasCore", "drop_core", "give_core"]
 
 
 class Accelerated(Protocol):
@@ -34,9 +34,19 @@ class Accelerated(Protocol):
     core_module: ModuleType | None
 
 
-def no_core() -> tuple[Core | None, ModuleType | None]:
-    """What an attachment without a slot has: no core, and where one comes from, which is chosen once, with no lock in hand."""
-    return None, load()
+class HasCore:
+    """What an attachment knows of its core.
+
+    Attributes:
+        core: the fast path in front of what Python does, for as long as the attachment is not suspect.
+        core_module: where one comes from; chosen once, with no lock in hand.
+        leased: what stands for this process's leases, by row: kept by claims, ended by the core as well.
+    """
+
+    def __init__(self) -> None:
+        self.core: Core | None = None
+        self.core_module: ModuleType | None = load()
+        self.leased: dict[int, Any] = {}
 
 
 def give_core(attachment: Accelerated) -> None:
