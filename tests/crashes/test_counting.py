@@ -91,8 +91,8 @@ def _victim(plane: shmplane.Plane, name: str, trigger: Any, at: int, kind: str) 
     thrower = Thrower(kind if kind not in ("stores", "bytecodes") else "interrupts", plane.stats)
     signal.signal(signal.SIGINT, thrower.handler)
     kept = None
-    trigger.arm(at)
     try:
+        trigger.arm(at)  # a first point may come while it is armed, where code is watched from the kind before
         kept = operate(plane, book)
     except BaseException as error:
         trigger.disarm()
