@@ -105,36 +105,39 @@ class Items:
         self._link(queue, row)
         self._coordination.offer(queue)
 
-    def take(self, queue: int, row: int) -> int:
-        """An item that waits is ours until ``put_back`` or ``end``; how often it was taken by now."""
+    def take(self, queue: int, row: int, claim: Taker) -> None:
+        """An item that waits is ours until ``put_back`` or ``end``."""
         self._blocks.cost[row] += 1
         self._blocks.owner[row] = queued_in(queue, self._coordination.slot)
+        # No call stands between these two, here and below: so the claim knows it, whatever interrupts.
+        claim.is_taken = True
         self._unlink(queue, row)
-        return self._blocks.cost[row]
 
-    def remove(self, queue: int, row: int) -> None:
+    def remove(self, queue: int, row: int, claim: Taker) -> None:
         """An item that waits, and that we lease, is none any more."""
         self._blocks.owner[row] = 0
+        claim.is_taken = True
         self._unlink(queue, row)
 
     def is_ours(self, row: int) -> bool:
         """Whether this process has taken it."""
         return taker_of(self._blocks.owner[row]) == self._coordination.slot
 
-    def put_back(self, queue: int, row: int) -> None:
-        """It waits again, where it was; a block that we lease, or an item that was taken."""
+    def put_back(self, queue: int, row: int, claim: Taker | None = None) -> None:
+        """It waits again, where it was; a block that we lease, or an item that was taken.
+
+        Args:
+            claim: of a call that has taken it and fails.
+        """
         self._blocks.owner[row] = queued_in(queue)
+        if claim is not None:
+            claim.is_taken = False
         self._link(queue, row)
         self._coordination.offer(queue)
 
     def queue_of(self, row: int) -> int:
         """The row of the queue that it was taken from."""
         return queue_of(self._blocks.owner[row])
-
-    def is_waiting(self, row: int) -> bool:
-        """Whether it is an item that nobody has taken."""
-        owner = self._blocks.owner[row]
-        return QUEUED <= owner < RING and taker_of(owner) < 0
 
     def end(self, row: int) -> None:
         """What was taken is done. Whoever calls it frees the block, unless a lease of it does."""

@@ -72,10 +72,19 @@ _entry = Entry._make
 
 
 class Taker(Protocol):
-    """Who takes an entry."""
+    """Who takes an item.
+
+    Attributes:
+        is_taken: it was, and was not put back. Set by who stores the word that says so, with no call in between.
+    """
+
+    is_taken: bool
+
+
+class EntryTaker(Taker, Protocol):
+    """Who takes an entry, which is copied out before."""
 
     entry: Entry | None
-    is_taken: bool
 
 
 class Ring:
@@ -133,7 +142,7 @@ class Ring:
         tails[row] = _next_word(tail, start + size)
         return AWAITED if self._awaited[row] else DONE
 
-    def take(self, claim: Taker, putters: int) -> int:
+    def take(self, claim: EntryTaker, putters: int) -> int:
         """Take the next entry out. By who has the get end.
 
         Args:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -207,7 +208,7 @@ def test_gc_frees_a_block_that_nothing_holds(plane: shmplane.Plane) -> None:
 
 def _lose_first_item(tx: Any, key: bytes) -> None:
     queue = tx.coordination.find(key)
-    tx.items.remove(queue, tx.items.first(queue))
+    tx.items.remove(queue, tx.items.first(queue), SimpleNamespace())
 
 
 def test_a_leased_item_comes_back_to_the_front_after_an_exception(plane: shmplane.Plane) -> None:

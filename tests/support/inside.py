@@ -6,6 +6,8 @@ host-wide lock; ``tables_of`` hands out the same tables without it, for a plane 
 
 from __future__ import annotations
 
+import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,6 +66,43 @@ def gc_finds_only_what_is_over() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(upkeep, "reclaim_unheld", lambda tx, attachment, start: -1)
         yield
+
+
+@contextmanager
+def before_it_is_owed(plane: Any, act: Callable[[], object]) -> Iterator[None]:
+    """``act()`` is called once, between the exception of a call and what that call owes: as another thread would run then."""
+    attachment, acts = attachment_of(plane), [act]
+
+    class Owed(deque[Any]):
+        def append(self, what: Any) -> None:
+            while acts and isinstance(sys.exception(), KeyboardInterrupt):
+                acts.pop()()
+            super().append(what)
+
+    attachment.owed = Owed(attachment.owed)
+    try:
+        yield
+    finally:
+        attachment.owed = deque(attachment.owed)
+
+
+def interrupt_once(patch: pytest.MonkeyPatch, method: str, *, at_its_end: bool = False) -> None:
+    """Let the next call of a method, such as ``Items.take`` or ``Ring.restore``, be interrupted, before it has done anything."""
+    from shmplane.manifest import items, ring, transaction
+
+    kind, _, name = method.partition(".")
+    owner = {"Items": items.Items, "Ring": ring.Ring, "Transaction": transaction.Transaction}[kind]
+    real, interrupts = getattr(owner, name), [KeyboardInterrupt]
+
+    def interrupted(*args: Any) -> Any:
+        if not at_its_end and interrupts:
+            raise interrupts.pop()
+        result = real(*args)
+        if interrupts:
+            raise interrupts.pop()
+        return result
+
+    patch.setattr(owner, name, interrupted)
 
 
 @contextmanager

@@ -4,7 +4,8 @@ Rule 1. An item that this process has taken has an ``Item``, held weakly; when t
 waits again.
 Rule 2. A value is copied in before its place in the line is taken, and becomes an item under the lock that found room.
 Rule 3. Small items may lie in a ring (see ``ring_claims``); what is leased out of it becomes a block first.
-Rule 4. What a call that fails has taken waits again, where it was. A value that it has put stays.
+Rule 4. What a call that fails has taken waits again, where it was. A value that it has put stays. Whether it has taken it says
+the claim alone: what others may do between its exception and its undo changes all the rest.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from ...manifest import Transaction
+    from ...manifest import Entry, Ring, Transaction
     from ..blocks.claims import Lease
     from ..process.attachment import Attachment
     from .lines import LocalLine
@@ -334,7 +335,9 @@ class TakeClaim(_Claim):
 
     Attributes:
         block: what was got, and ``entry`` when it was in the ring.
-        item: the same, when it is to be put back if its work fails.
+        item: the same, when it is to be put back if its work fails. Kept from before it is taken: it must not be garbage, and
+            put back for that, before ``undo`` has put it back.
+        is_taken: ``block`` or ``item`` is in the queue no longer (see ``Taker``).
     """
 
     def __init__(self, queue: Line, *, waits: bool, keeps: bool, title: str, trust_pickle: bool) -> None:
@@ -343,11 +346,9 @@ class TakeClaim(_Claim):
         self.block: Block | None = None
         self.entry: EntryClaim | None = None
         self.item: Item | None = None
+        self.is_taken = False
         self._lease: Lease | None = None
-
-    @property
-    def has_left(self) -> bool:
-        return self.ticket > 0 or (self.failed and (self._lease is not None or self.entry is not None))
+        self._known: _KnownItem | None = None
 
     def free(self, tx: Transaction) -> int:
         return tx.items.count(self.queue._row(tx))
@@ -356,11 +357,10 @@ class TakeClaim(_Claim):
         queue, ends = self.queue._row(tx), self.queue._ends(tx)
         first = None if ends is None else ends.ring.first()
         if ends is not None and first is not None:
-            claim = EntryClaim(self.attachment, ends, queue)
-            claim.entry = first
             if self._keeps:
-                return self._keep_entry(tx, claim, queue)
-            self.entry = claim
+                return self._keep_entry(tx, ends.ring, first, queue)
+            claim = self.entry = EntryClaim(self.attachment, ends, queue)
+            claim.entry = first
             ends.ring.take_first(first, claim)
         else:
             row = tx.items.first(queue)
@@ -374,26 +374,22 @@ class TakeClaim(_Claim):
         lease = self._lease = claims_of(self.attachment).lease(tx, self.attachment, row)
         block = Block(lease, trust_pickle=self._trust_pickle)
         if self._keeps:
-            item = self._know(block, attempts=tx.blocks.cost[row] + 1)
-            tx.items.take(queue, row)
-            self.item = item
+            self.item = self._know(block, attempts=tx.blocks.cost[row] + 1)
+            tx.items.take(queue, row, self)
         else:
-            tx.items.remove(queue, row)
+            tx.items.remove(queue, row, self)
         self.block = block
 
-    def _keep_entry(self, tx: Transaction, claim: EntryClaim, queue: int) -> bool:
+    def _keep_entry(self, tx: Transaction, ring: Ring, entry: Entry, queue: int) -> bool:
         """What is in the ring becomes a block, which can be put back whoever is killed."""
-        entry, ends = claim.entry, claim.ends
-        assert entry is not None  # noqa: S101 - it was found
         try:
             row = publish_in(tx, self.attachment, -1, entry_as_block(entry))
         except own(NeedSlab) as need:
             self.needed = need.nbytes
             return True
         lease = self._lease = claims_of(self.attachment).new_lease(self.attachment, tx.facts(row))
-        item = self._know(Block(lease, trust_pickle=self._trust_pickle), attempts=1)
-        tx.items.take_entry(queue, row, ends.ring, entry, claim)
-        self.item = item
+        self.item = self._know(Block(lease, trust_pickle=self._trust_pickle), attempts=1)
+        tx.items.take_entry(queue, row, ring, entry, self)
         self.queue._offer_room(tx)
         return True
 
@@ -403,18 +399,20 @@ class TakeClaim(_Claim):
         item = Item(self.attachment, self._title, block, row=row, attempts=attempts)
         known = _KnownItem(item, taken.queue)
         known.row, known.generation, known.taken = row, block._facts.generation, weakref.ref(taken)
-        taken.known[row] = known
+        taken.known[row] = self._known = known
         return item
 
     def undo(self, tx: Transaction) -> None:
         """Leave the line; what a call has taken that fails waits again, where it was."""
         super().undo(tx)
-        lease, self._lease = self._lease, None
+        lease, taken = self._lease, self.attachment.registry(_Taken)
         if self.failed and self.entry is not None:
             self.entry.undo(tx)
-        if not self.failed or lease is None or not tx.is_current(lease.facts.row, lease.facts.generation):
+        if not self.failed or lease is None:
             return
         row = lease.facts.row
-        if tx.items.is_ours(row) or not (self._keeps or tx.items.is_waiting(row)):
-            tx.items.put_back(self.queue._row(tx), row)
-        self.attachment.registry(_Taken).known.pop(row, None)
+        if self.is_taken and tx.is_current(row, lease.facts.generation):
+            tx.items.put_back(self.queue._row(tx), row, self)
+        # Another call may have taken the same item since.
+        if self._known is not None and taken.known.get(row) is self._known:
+            del taken.known[row]

@@ -1,0 +1,65 @@
+"""Calls of queues that are interrupted: twice in a row, or before another thread of the process takes an item."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import pytest
+
+import shmplane
+from tests.plane.test_queue_rings import busy
+from tests.support.audit import faults_of
+from tests.support.inside import before_it_is_owed, interrupt_once
+
+BLOCK = b"block" * 10_000
+
+
+def drained(items: Any) -> list[Any]:
+    return [items.get(0) for _ in range(items.qsize())]
+
+
+@pytest.mark.parametrize(
+    ("call", "method", "value"),
+    [("get", "Items.remove", BLOCK), ("lease", "Items.take", BLOCK), ("lease", "Items.take_entry", 7)],
+)
+def test_what_an_interrupted_call_has_not_taken_is_his_who_takes_it_then(
+    plane: shmplane.Plane, monkeypatch: pytest.MonkeyPatch, call: str, method: str, value: Any
+) -> None:
+    items, others = busy(plane), []
+    items.put(value)
+    interrupt_once(monkeypatch, method)
+    with before_it_is_owed(plane, lambda: others.append(items.lease(0))), pytest.raises(KeyboardInterrupt):
+        getattr(items, call)(0)
+    assert items.empty()
+    others.pop().done()
+    gc.collect()
+    assert items.empty()
+    assert not faults_of(plane)
+
+
+@pytest.mark.parametrize(
+    ("call", "first", "value"),
+    [("get", "Items.remove", BLOCK), ("lease", "Items.take", BLOCK), ("lease", "Items.take_entry", 7)],
+)
+@pytest.mark.parametrize(
+    ("second", "at_its_end"), [("Transaction.is_current", False), ("Items.put_back", False), ("Items.put_back", True)]
+)
+def test_an_item_is_there_once_after_a_call_that_is_interrupted_twice(
+    plane: shmplane.Plane,
+    monkeypatch: pytest.MonkeyPatch,
+    call: str,
+    first: str,
+    value: Any,
+    second: str,
+    at_its_end: bool,
+) -> None:
+    items = busy(plane)
+    items.put(value)
+    interrupt_once(monkeypatch, first, at_its_end=True)
+    act = lambda: interrupt_once(monkeypatch, second, at_its_end=at_its_end)  # noqa: E731
+    with before_it_is_owed(plane, act), pytest.raises(KeyboardInterrupt):
+        getattr(items, call)(0)
+    gc.collect()
+    assert drained(items) == [value]
+    assert not faults_of(plane)
