@@ -195,10 +195,10 @@ class Items:
         ring.take_first(entry, claim)
         blocks.seen[row] = 0
 
-    def add_returned(self, queue: int, row: int, number: int) -> None:
-        """A live block that we lease, a copy of what was taken out of the ring, waits where that was."""
+    def add_returned(self, queue: int, row: int, number: int, claim: Taker) -> None:
+        """A live block that we lease, a copy of what the claim took out of the ring, waits where that was."""
         self._blocks.rank[row], self._blocks.cost[row], self._blocks.seen[row] = number, 0, 0
-        self.put_back(queue, row)
+        self.put_back(queue, row, claim)
 
     # Derived
 

@@ -190,11 +190,12 @@ class Ring:
         self._heads[self._row] = entry.after
         claim.is_taken = True
 
-    def restore(self, entry: Entry) -> bool:
+    def restore(self, entry: Entry, claim: Taker) -> bool:
         """It is the first one again, unless another one was taken since. By who has the get end."""
         if self._heads[self._row] != entry.after or not self.is_current:
             return False
         self._heads[self._row] = entry.before
+        claim.is_taken = False
         return True
 
     def changes_soon(self, seconds: float) -> bool:

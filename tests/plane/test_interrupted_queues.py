@@ -63,3 +63,37 @@ def test_an_item_is_there_once_after_a_call_that_is_interrupted_twice(
     gc.collect()
     assert drained(items) == [value]
     assert not faults_of(plane)
+
+
+@pytest.mark.parametrize("at_its_end", [False, True])
+def test_an_entry_is_there_once_after_a_get_that_is_interrupted_twice(
+    plane: shmplane.Plane, monkeypatch: pytest.MonkeyPatch, at_its_end: bool
+) -> None:
+    items = busy(plane)
+    items.put(7)
+    interrupt_once(monkeypatch, "Ring.take", at_its_end=True)
+    act = lambda: interrupt_once(monkeypatch, "Ring.restore", at_its_end=at_its_end)  # noqa: E731
+    with before_it_is_owed(plane, act), pytest.raises(KeyboardInterrupt):
+        items.get(0)
+    assert drained(items) == [7]
+    assert not faults_of(plane)
+
+
+@pytest.mark.parametrize("at_its_end", [False, True])
+def test_an_entry_that_comes_back_behind_another_get_is_there_once_after_a_second_interrupt(
+    plane: shmplane.Plane, monkeypatch: pytest.MonkeyPatch, at_its_end: bool
+) -> None:
+    items, others = busy(plane), []
+    for number in range(3):
+        items.put(number)
+    interrupt_once(monkeypatch, "Ring.take", at_its_end=True)
+
+    def act() -> None:
+        others.append(items.get(0))
+        interrupt_once(monkeypatch, "Items.put_back", at_its_end=at_its_end)
+
+    with before_it_is_owed(plane, act), pytest.raises(KeyboardInterrupt):
+        items.get(0)
+    assert others == [1]
+    assert drained(items) == [0, 2]
+    assert not faults_of(plane)

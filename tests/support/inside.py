@@ -87,7 +87,7 @@ def before_it_is_owed(plane: Any, act: Callable[[], object]) -> Iterator[None]:
 
 
 def interrupt_once(patch: pytest.MonkeyPatch, method: str, *, at_its_end: bool = False) -> None:
-    """Let the next call of a method, such as ``Items.take`` or ``Ring.restore``, be interrupted, before it has done anything."""
+    """Let the next call of a method, such as ``Items.take`` or ``Ring.restore``, be interrupted, before it has begun."""
     from shmplane.manifest import items, ring, transaction
 
     kind, _, name = method.partition(".")

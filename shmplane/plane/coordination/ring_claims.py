@@ -98,7 +98,7 @@ class EntryClaim:
     """An entry on its way to a caller; what ``owed`` gives back.
 
     Attributes:
-        is_taken: it is in the ring no longer. Set by who stores the ring's head, with no call in between.
+        is_taken: it is in the ring no longer (see ``Taker``).
     """
 
     __slots__ = ("_attachment", "_queue_row", "ends", "entry", "is_taken")
@@ -122,14 +122,12 @@ class EntryClaim:
         entry, queue, ends = self.entry, self._queue_row, self.ends
         if entry is None or not self.is_taken or not ends.ring.is_current:
             return
-        if self._attachment.lock.run_beneath(ends.getting, ends.ring.restore, entry) is True:
-            self.is_taken = False
+        if self._attachment.lock.run_beneath(ends.getting, ends.ring.restore, entry, self) is True:
             tx.coordination.offer(queue)
             return
         # Others have taken what was behind it: as a block, then.
         row = _publish_in_any_case(tx, self._attachment, entry_as_block(entry))
-        tx.items.add_returned(queue, row, entry.number)
-        self.is_taken = False
+        tx.items.add_returned(queue, row, entry.number, self)
         tx.release(row)
 
 
