@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 import shmplane
 from tests.plane.test_queue_rings import busy
 from tests.support.audit import faults_of
-from tests.support.inside import before_it_is_owed, interrupt_once
+from tests.support.inside import before_it_is_owed, interrupt_once, rate_waiters
+from tests.support.lines import until
 
 BLOCK = b"block" * 10_000
 
@@ -96,4 +98,41 @@ def test_an_entry_that_comes_back_behind_another_get_is_there_once_after_a_secon
         items.get(0)
     assert others == [1]
     assert drained(items) == [0, 2]
+    assert not faults_of(plane)
+
+
+# Values that cannot be shown
+
+
+@pytest.mark.parametrize("by", [KeyboardInterrupt, ImportError])
+def test_an_item_whose_value_cannot_be_shown_stays_the_first(
+    plane: shmplane.Plane, monkeypatch: pytest.MonkeyPatch, by: type[BaseException]
+) -> None:
+    items = busy(plane)
+    for value in (BLOCK, 7):
+        items.put(value)
+    interrupt_once(monkeypatch, "Block.value", by=by)
+    with pytest.raises(by):
+        items.get(0)
+    assert drained(items) == [BLOCK, 7]
+    gc.collect()
+    assert not faults_of(plane)
+
+
+@pytest.mark.parametrize(("value", "shown"), [(BLOCK, "Block.value"), (7, "EntryClaim.value")])
+def test_an_item_that_comes_to_a_task_and_cannot_be_shown_stays_the_first(
+    plane: shmplane.Plane, monkeypatch: pytest.MonkeyPatch, value: Any, shown: str
+) -> None:
+    items = busy(plane)
+    interrupt_once(monkeypatch, shown, by=ImportError)
+
+    async def run() -> None:
+        getting = asyncio.create_task(items.get_async(20))
+        await asyncio.to_thread(until, lambda: rate_waiters(plane, "busy", "q") == 1)
+        items.put(value)
+        with pytest.raises(ImportError):
+            await getting
+
+    asyncio.run(run())
+    assert drained(items) == [value]
     assert not faults_of(plane)

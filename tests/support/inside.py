@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.support.thrown import is_thrown
+
 if TYPE_CHECKING:
     import pytest
 
@@ -71,28 +73,60 @@ def gc_finds_only_what_is_over() -> Iterator[None]:
 @contextmanager
 def before_it_is_owed(plane: Any, act: Callable[[], object]) -> Iterator[None]:
     """``act()`` is called once, between the exception of a call and what that call owes: as another thread would run then."""
-    attachment, acts = attachment_of(plane), [act]
+    acts = [act]
 
     class Owed(deque[Any]):
         def append(self, what: Any) -> None:
-            while acts and isinstance(sys.exception(), KeyboardInterrupt):
+            error = sys.exception()
+            while acts and error is not None and is_thrown(error):
                 acts.pop()()
             super().append(what)
 
-    attachment.owed = Owed(attachment.owed)
+    with _owing_to(plane, Owed()):
+        yield
+
+
+@contextmanager
+def before_each_undo(plane: Any, act: Callable[[], object]) -> Iterator[None]:
+    """``act()`` is called, under the lock, before what a call owes is undone."""
+
+    class Owed(deque[Any]):
+        def __getitem__(self, index: Any) -> Any:
+            act()
+            return super().__getitem__(index)
+
+    with _owing_to(plane, Owed()):
+        yield
+
+
+@contextmanager
+def _owing_to(plane: Any, owed: deque[Any]) -> Iterator[None]:
+    attachment = attachment_of(plane)
+    owed.extend(attachment.owed)
+    attachment.owed = owed
     try:
         yield
     finally:
-        attachment.owed = deque(attachment.owed)
+        attachment.owed = deque(owed)
 
 
-def interrupt_once(patch: pytest.MonkeyPatch, method: str, *, at_its_end: bool = False) -> None:
+def interrupt_once(
+    patch: pytest.MonkeyPatch, method: str, *, at_its_end: bool = False, by: type[BaseException] = KeyboardInterrupt
+) -> None:
     """Let the next call of a method, such as ``Items.take`` or ``Ring.restore``, be interrupted, before it has begun."""
     from shmplane.manifest import items, ring, transaction
+    from shmplane.plane.blocks import block
+    from shmplane.plane.coordination import ring_claims
 
     kind, _, name = method.partition(".")
-    owner = {"Items": items.Items, "Ring": ring.Ring, "Transaction": transaction.Transaction}[kind]
-    real, interrupts = getattr(owner, name), [KeyboardInterrupt]
+    owner = {
+        "Items": items.Items,
+        "Ring": ring.Ring,
+        "Transaction": transaction.Transaction,
+        "Block": block.Block,
+        "EntryClaim": ring_claims.EntryClaim,
+    }[kind]
+    real, interrupts = getattr(owner, name), [by]
 
     def interrupted(*args: Any) -> Any:
         if not at_its_end and interrupts:

@@ -24,7 +24,7 @@ from .lines import Lines, LocalLine
 from .queue_claims import Item, PutClaim, TakeClaim
 from .ring_claims import MISSING, get_entry, make_ring, put_entry
 from .ring_ends import ring_ends
-from .waiting import cannot_travel, check_timeout, wait_for, wait_for_async
+from .waiting import cannot_travel, check_timeout, settle, wait_for, wait_for_async
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -165,7 +165,7 @@ class Queue:
     # Taking
 
     def get(self, timeout: float | None = None) -> Any:
-        """The oldest item's value, which is no item any more; waits in line for it.
+        """The oldest item's value, which is no item any more; waits in line for it. One that cannot be shown stays the first.
 
         Args:
             timeout: seconds; None: for ever; 0: not at all.
@@ -181,7 +181,14 @@ class Queue:
         claim = self._take_claim(timeout, keeps=False)
         if not wait_for(claim, timeout):
             raise self._in_vain(timeout, queue.Empty)
-        return self._value_of(claim)
+        try:
+            return self._value_of(claim)
+        except BaseException:
+            # Without a call before the append, which is C code: a second interrupt finds it done.
+            claim.failed = True
+            self._attachment.owed.append(claim)
+            settle(self._attachment)
+            raise
 
     def get_nowait(self) -> Any:
         """``get`` that does not wait: ``queue.Empty`` when there is no item now, or others wait for it."""
@@ -196,7 +203,14 @@ class Queue:
         claim = self._take_claim(timeout, keeps=False)
         if not await wait_for_async(claim, timeout):
             raise self._in_vain(timeout, queue.Empty)
-        return self._value_of(claim)
+        try:
+            return self._value_of(claim)
+        except BaseException:
+            # Without a call before the append, which is C code: a second interrupt finds it done.
+            claim.failed = True
+            self._attachment.owed.append(claim)
+            settle(self._attachment)
+            raise
 
     def lease(self, timeout: float | None = None) -> Item:
         """Take the oldest item for as long as its work lasts: ``with queue.lease() as item: work(item.value())``.
