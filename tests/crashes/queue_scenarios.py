@@ -8,7 +8,8 @@ import queue
 from typing import Any
 
 from tests.support.crashing import Scenario, World
-from tests.support.inside import nothing_is_settled_at_once, processes_in_line, rate_waiters
+from tests.support.inside import before_it_is_owed, nothing_is_settled_at_once, processes_in_line, rate_waiters
+from tests.support.thrown import is_thrown
 
 SMALL, LARGE = b"a" * 500, b"A" * 100_000
 OLD = [b"first" * 10, b"second" * 10]
@@ -79,6 +80,16 @@ def _get(world: World, items: Any) -> Any:
     return items.get(5)
 
 
+def _get_or_leave(world: World, items: Any) -> Any:
+    """The same; when a handler raised in it, the item is still there."""
+    try:
+        return items.get(5)
+    except BaseException as error:
+        if is_thrown(error) and items.qsize() != len(OLD):
+            raise AssertionError("after an interrupt the item is gone") from error
+        raise
+
+
 def _work(world: World, items: Any) -> None:
     with items.lease(5):
         pass
@@ -122,10 +133,27 @@ def _lease(world: World) -> Any:
     return _queue(world).lease(5)
 
 
+def _overtaken(operate: Any) -> Any:
+    """When it is interrupted, another lease comes before what it owes is undone, and is put back afterwards."""
+
+    def both(world: World, items: Any) -> Any:
+        others: list[Any] = []
+        with before_it_is_owed(world.plane, lambda: others.append(items.lease(5))):
+            try:
+                return operate(world, items)
+            finally:
+                for other in others:
+                    left = items.qsize()
+                    other.put_back()
+                    assert left == len(OLD) - 1, f"{left} items wait while one of {len(OLD)} is leased"
+
+    return both
+
+
 QUEUE_SCENARIOS = [
     Scenario("put a small item", _put(SMALL), begin=_queue, arrange=_fill, inspect=_has(OLD, [*OLD, SMALL])),
     Scenario("put a large item", _put(LARGE), begin=_queue, arrange=_fill, inspect=_has(OLD, [*OLD, LARGE])),
-    Scenario("get an item", _get, begin=_queue, arrange=_fill, inspect=_has(OLD, OLD[1:])),
+    Scenario("get an item", _get_or_leave, begin=_queue, arrange=_fill, inspect=_has(OLD, OLD[1:])),
     Scenario("lease an item and be done", _work, begin=_queue, arrange=_fill, inspect=_has(OLD, OLD[1:])),
     Scenario("lease an item and fail", _fail, begin=_queue, arrange=_fill, inspect=_has(OLD)),
     Scenario("lease an item and be done, the lock being taken", _work_with_the_lock_taken, begin=_queue, arrange=_fill,
@@ -146,11 +174,18 @@ RING_SCENARIOS = [
     Scenario("put an entry", _put(SMALL), begin=_queue, arrange=_fill_ring, inspect=_has(OLD, [*OLD, SMALL])),
     Scenario("put a block behind entries", _put(LARGE), begin=_queue, arrange=_fill_ring,
              inspect=_has(OLD, [*OLD, LARGE])),
-    Scenario("get an entry", _get, begin=_queue, arrange=_fill_ring, inspect=_has(OLD, OLD[1:])),
+    Scenario("get an entry", _get_or_leave, begin=_queue, arrange=_fill_ring, inspect=_has(OLD, OLD[1:])),
     Scenario("lease an entry and be done", _work, begin=_queue, arrange=_fill_ring, inspect=_has(OLD, OLD[1:])),
     Scenario("lease an entry and fail", _fail, begin=_queue, arrange=_fill_ring, inspect=_has(OLD)),
     Scenario("lease an entry and be done, the lock being taken", _work_with_the_lock_taken, begin=_queue,
              arrange=_fill_ring, inspect=_has(OLD, OLD[1:])),
     Scenario("be killed over an entry", lambda world, item: item.value(), begin=_lease, arrange=_fill_ring,
              inspect=_has(OLD)),
+]  # fmt: skip
+
+OVERTAKEN_SCENARIOS = [
+    Scenario(f"{verb} {what}, another one being leased then", _overtaken(call), begin=_queue, arrange=arrange,
+             inspect=_has(*allowed))
+    for what, arrange in (("a block", _fill), ("an entry", _fill_ring))
+    for verb, call, allowed in (("get", _get, (OLD, OLD[1:])), ("fail over", _fail, (OLD,)))
 ]  # fmt: skip

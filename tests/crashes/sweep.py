@@ -30,7 +30,7 @@ from tests.support.tracing import STORES, Bytecodes, NativeStores, wrap_columns
 
 NEVER = 2**62
 MOST_SHOWN = 5
-KINDS = ["stores", "native", "bytecodes", "recovery", *thrown.KINDS]
+KINDS = ["stores", "native", "bytecodes", "recovery", *thrown.KINDS, thrown.TWICE]
 
 
 def all_by_name() -> dict[str, Scenario]:
@@ -39,12 +39,12 @@ def all_by_name() -> dict[str, Scenario]:
     from tests.crashes.draft_scenarios import DRAFT_SCENARIOS
     from tests.crashes.loading_scenarios import LOADING_SCENARIOS
     from tests.crashes.meter_scenarios import METER_SCENARIOS
-    from tests.crashes.queue_scenarios import QUEUE_SCENARIOS, RING_SCENARIOS
+    from tests.crashes.queue_scenarios import OVERTAKEN_SCENARIOS, QUEUE_SCENARIOS, RING_SCENARIOS
     from tests.crashes.rate_scenarios import RATE_SCENARIOS
     from tests.crashes.table_scenarios import TABLE_SCENARIOS
 
     drafts = DRAFT_SCENARIOS + TABLE_SCENARIOS
-    work = [*QUEUE_SCENARIOS, *RATE_SCENARIOS, *RING_SCENARIOS]
+    work = [*QUEUE_SCENARIOS, *RATE_SCENARIOS, *RING_SCENARIOS, *OVERTAKEN_SCENARIOS]
     others = [
         *CACHE_SCENARIOS,
         *drafts,
@@ -55,6 +55,13 @@ def all_by_name() -> dict[str, Scenario]:
         *NATIVE_SCENARIOS,
     ]
     return BY_NAME | {scenario.name: scenario for scenario in others}
+
+
+def names_for_two() -> list[str]:
+    """Of those that are right after a second interrupt as well."""
+    from tests.crashes.queue_scenarios import QUEUE_SCENARIOS, RING_SCENARIOS
+
+    return [scenario.name for scenario in (*QUEUE_SCENARIOS, *RING_SCENARIOS)]
 
 
 class Result(NamedTuple):
@@ -79,7 +86,7 @@ def sweep(
     world: World, scenario: Scenario, kind: str, *, sample: int | None = None, share: float | None = None
 ) -> Result:
     """Every point of one scenario, or a sample; ``share`` of the points when the number is not known before."""
-    interrupts = kind if kind in thrown.KINDS else None
+    interrupts = kind if kind in thrown.KINDS or kind == thrown.TWICE else None
     trigger = _trigger(kind, interrupts=interrupts is not None)
     started = time.perf_counter()
     world.run(scenario, trigger, NEVER, interrupts=interrupts)  # the first one has other things to do
@@ -205,6 +212,7 @@ def main() -> int:
     sample = None if options.all else options.points
     names = {kind: list(all_by_name()) for kind in KINDS}
     names["recovery"] = [DIES_AT_WORK.name, *RECOVERED]
+    names[thrown.TWICE] = names_for_two()
     names["native"] = [scenario.name for scenario in NATIVE_SCENARIOS]
     jobs = [
         (kind, name, sample)

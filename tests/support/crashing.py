@@ -23,6 +23,7 @@ import shutil
 import signal
 import struct
 import sys
+import threading
 import time
 import traceback
 import warnings
@@ -38,13 +39,21 @@ from shmplane.system import forking
 from shmplane.system.imports import LIBRARIES
 from shmplane.system.modules import LATE
 from tests.support.audit import faults_of
-from tests.support.inside import creations_of, gc_finds_only_what_is_over, leases_taken, mutex_is_taken
-from tests.support.thrown import Thrower
+from tests.support.inside import (
+    before_each_undo,
+    creations_of,
+    gc_finds_only_what_is_over,
+    leases_taken,
+    mutex_is_taken,
+)
+from tests.support.thrown import TWICE, Thrower
 from tests.support.waiting import HANG_S, Hang, deadline, wait_for
 
 INTERRUPTED = 3  #: exit code of a victim's child that Ctrl-C ended
 _PR_SET_CHILD_SUBREAPER = 36
 _MOST_TEXT = 60_000
+#: the second of two interrupts comes so many bytecodes after the undo began, each time others
+_STRIDE, _UNDO_BYTECODES = 37, 200
 
 Names = dict[str, bytes]
 
@@ -300,6 +309,7 @@ class World:
         try:
             sys.unraisablehook = lambda *_: None  # an interrupted finalizer says so; that is not the point here
             if interrupts is not None:
+                self._second = 1 + at * _STRIDE % _UNDO_BYTECODES if interrupts == TWICE else 0
                 thrower = Thrower(interrupts, lambda: scenario.called(self))
                 signal.signal(signal.SIGINT, thrower.handler)
                 problems = self._be_interrupted(scenario, trigger, at, thrower)
@@ -326,10 +336,16 @@ class World:
         context, kept = scenario.begin(self), None
         pid = os.getpid()
         interrupted, problems = False, []
+
+        def interrupt_again() -> None:
+            if self._second and len(thrower.thrown) == 1 and threading.current_thread() is threading.main_thread():
+                trigger.arm(self._second)
+
         try:
-            trigger.arm(at)
-            kept = scenario.operate(self, context)
-            count = trigger.disarm()
+            with before_each_undo(self.plane, interrupt_again) if self._second else contextlib.nullcontext():
+                trigger.arm(at)
+                kept = scenario.operate(self, context)
+                count = trigger.disarm()
             self._report[:24] = struct.pack("qqq", count, 1, _loaded())
         except BaseException as error:
             trigger.disarm()

@@ -7,6 +7,7 @@ Kinds, each with the handler that raises it:
     values      ``ValueError``
     keys        ``KeyboardInterrupt``, by a handler written in Python
     calls       what a call of the plane raises that the handler makes itself, when it is refused
+    twice       ``KeyboardInterrupt``, and another one while what the first one ended is undone; for queues alone
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["KINDS", "Thrower", "is_thrown"]
+__all__ = ["KINDS", "TWICE", "Thrower", "is_thrown"]
 
 _RAISED: dict[str, type[BaseException]] = {
     "deadlines": TimeoutError,
@@ -24,6 +25,7 @@ _RAISED: dict[str, type[BaseException]] = {
     "keys": KeyboardInterrupt,
 }
 KINDS = ["interrupts", *_RAISED, "calls"]
+TWICE = "twice"
 
 
 class Thrower:
@@ -43,7 +45,9 @@ class Thrower:
             if self.kind == "calls":
                 self._call()
             else:
-                raise _RAISED[self.kind](f"raised by a signal handler, number {len(self.thrown)}")
+                raise _RAISED.get(self.kind, KeyboardInterrupt)(
+                    f"raised by a signal handler, number {len(self.thrown)}"
+                )
         except BaseException as error:
             error.was_thrown = True  # type: ignore[attr-defined]
             self.thrown.append(error)
