@@ -431,9 +431,9 @@ import shmplane.plane.plane
 hostlock.HostLock.run = watched
 sys.meta_path.insert(0, Imports())
 with shmplane.Plane({name!r}, root={root!r}) as plane:
-    assert plane.names() == []
+    {call}
 print(loaded)
-assert ("items", False) in loaded
+assert ({module!r}, False) in loaded
 assert not [name for name, is_held in loaded if is_held]
 """
 
@@ -444,8 +444,15 @@ def test_what_a_recovery_needs_is_loaded_before_the_lock_is_taken(plane_root: An
         plane.queue("jobs").put(1)
         with Child(_leave_the_lock_dirty, plane, method="fork") as victim:
             victim.process.join(10)
-        run_python(WATCHED.format(name="queued", root=str(plane_root)))
+        run_python(WATCHED.format(name="queued", root=str(plane_root), call="plane.names()", module="items"))
         assert plane.queue("jobs").get(0) == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "module"), [("plane.queue('jobs')", "items"), ("plane.rate('api', 1, per=1.0)", "rates")]
+)
+def test_what_a_queue_or_rate_needs_is_loaded_before_the_lock_is_taken(plane_root: Any, call: str, module: str) -> None:
+    run_python(WATCHED.format(name="new", root=str(plane_root), call=call, module=module))
 
 
 # Asyncio

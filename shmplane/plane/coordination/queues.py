@@ -18,7 +18,7 @@ from ...system import own
 from ..blocks import unwrapped
 from ..blocks.publish import abandon, contents_of, make_slab, prepare, retry_after_reclaim
 from ..process.patience import is_in_event_loop, patience
-from ..process.reclaim import reclaim_dead
+from ..process.reclaim import load_for_recovery, reclaim_dead
 from .in_threads import call_in_thread
 from .lines import Lines, LocalLine
 from .queue_claims import Item, PutClaim, TakeClaim
@@ -45,6 +45,8 @@ _LARGEST_SIZE = 2**63 - 1  #: that a word has room for
 
 def open_queue(attachment: Attachment, name: str, maxsize: int, *, closing: Closing, trust_pickle: bool) -> Queue:
     """The queue ``name``; ``PlaneMismatch`` when it is in use with another size."""
+    if not attachment.is_ready:
+        attachment.is_ready = load_for_recovery()  # the modules of what is opened are among them
     if isinstance(maxsize, bool):
         raise TypeError("maxsize is an int, not bool")
     size = max(0, index(maxsize))

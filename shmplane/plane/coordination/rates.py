@@ -16,7 +16,7 @@ from ...manifest import Terms, is_sound
 from ...names import check_block_name
 from ...system import own
 from ..process.patience import is_in_event_loop, patience
-from ..process.reclaim import reclaim_dead
+from ..process.reclaim import load_for_recovery, reclaim_dead
 from .lines import Lines, LocalLine
 from .rate_claims import Grant, RateClaim, check_units
 from .waiting import cannot_travel, check_timeout, settle, wait_for, wait_for_async
@@ -35,6 +35,8 @@ def open_rate(
     attachment: Attachment, name: str, limit: float, per: float, burst: float | None, *, closing: Closing
 ) -> RateLimiter:
     """A limiter of the rate ``name``; ``PlaneMismatch`` when others use it with other terms."""
+    if not attachment.is_ready:
+        attachment.is_ready = load_for_recovery()  # the modules of what is opened are among them
     limiter = RateLimiter(attachment, name, check_terms(limit, per, burst), closing=closing)
     if is_in_event_loop():
         # What cannot be had at once, the first who looks at it finds out.
