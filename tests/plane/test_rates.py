@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import shmplane
-from tests.support.inside import processes_in_line, rate_waiters
+from tests.support.inside import count_calls, look_once_more, processes_in_line, rate_waiters, say_wishes_once_more
 from tests.support.lines import until
 from tests.support.processes import Child
 
@@ -473,3 +473,27 @@ def test_a_plane_shows_the_rates_that_somebody_waits_for(plane: shmplane.Plane) 
     grant.settle(0)
     waiting.join(10)
     assert plane.stats().semaphores == ()
+
+
+def test_who_waits_behind_many_costs_no_look_at_each_of_them(
+    plane: shmplane.Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rate = slow(plane)
+    rate.acquire(10)
+
+    async def run() -> None:
+        tasks = [asyncio.create_task(rate.acquire_async()) for _ in range(30)]
+        await asyncio.to_thread(until, lambda: rate_waiters(plane, "api") == 30)
+        # No task looks by itself meanwhile: the loop stands still.
+        found, decoded = count_calls(monkeypatch, "ready_at"), count_calls(monkeypatch, "terms")
+        look_once_more(plane, "api")
+        assert len(found) == 1
+        decoded.clear()
+        say_wishes_once_more(plane, "api")
+        assert len(decoded) == 1
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    asyncio.run(run())
+    assert rate_waiters(plane, "api") == 0

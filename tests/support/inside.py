@@ -520,6 +520,37 @@ def rate_waiters(plane: Any, name: str, kind: str = "r") -> int:
     return 0 if part is None else len(part.waiters)
 
 
+def look_once_more(plane: Any, name: str) -> None:
+    """Let each who waits for a rate in this process look, in their order."""
+    for waiter in list(_rate_line(plane, name).waiters):
+        change(plane, waiter.look)
+
+
+def say_wishes_once_more(plane: Any, name: str) -> None:
+    """As whoever gets into the line for a rate, or leaves it."""
+    change(plane, _rate_line(plane, name).say_wishes)
+
+
+def _rate_line(plane: Any, name: str) -> Any:
+    from shmplane.plane.coordination import lines
+
+    return attachment_of(plane).registry(lines.Lines).parts[f"r:{name}".encode()]()
+
+
+def count_calls(patch: pytest.MonkeyPatch, method: str) -> list[str]:
+    """One more for each call of that method of rates in shared memory from now on."""
+    from shmplane.manifest import rates
+
+    real, calls = getattr(rates.Rates, method), list[str]()
+
+    def counted(*args: Any) -> Any:
+        calls.append(method)
+        return real(*args)
+
+    patch.setattr(rates.Rates, method, counted)
+    return calls
+
+
 def as_good_as_new(plane: Any, name: str) -> None:
     """Let the time pass that a rate needs for all that it has granted."""
 

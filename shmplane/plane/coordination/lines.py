@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
-from ...manifest import drop_idle_rings
+from ...manifest import cost_ns, drop_idle_rings
 from ..process.registry import Registry
 
 if TYPE_CHECKING:
@@ -24,12 +25,14 @@ __all__ = ["Lines", "LocalLine", "Waiter"]
 
 
 class Waiter(Protocol):
-    """Who stands in a line."""
+    """Who stands in a line.
 
+    Attributes:
+        amount: of a rate, how many units it wishes for; else 0.
+    """
+
+    amount: float
     ticket: int
-
-    def wish_ns(self, tx: Transaction, row: int, /) -> int:
-        """Of a rate, what it wishes for; else 0."""
 
 
 class LocalLine:
@@ -45,8 +48,15 @@ class LocalLine:
 
     def say_wishes(self, tx: Transaction) -> None:
         """Show in shared memory that it is used, who waits, and for how much."""
-        tx.rates.wish(self.row, sum(waiter.wish_ns(tx, self.row) for waiter in self.waiters))
+        units = self.units_before(len(self.waiters))
+        tx.rates.wish(self.row, cost_ns(tx.rates.terms(self.row), units) if units else 0)
         tx.coordination.show_ticket(self.row, self.waiters[0].ticket if self.waiters else 0)
+
+    def units_before(self, place: int) -> float:
+        """How many units those before a place in the line wish for; 0 in that of a queue."""
+        if not (self.waiters and self.waiters[0].amount):
+            return 0.0
+        return sum([waiter.amount for waiter in islice(self.waiters, place)])
 
 
 class _Known(weakref.ref[LocalLine]):

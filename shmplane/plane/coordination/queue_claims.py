@@ -205,6 +205,7 @@ class _Claim:
     """
 
     of_puts = False
+    amount = 0.0
 
     def __init__(self, queue: Line, *, waits: bool) -> None:
         self.queue, self.waits = queue, waits
@@ -222,9 +223,6 @@ class _Claim:
     @property
     def has_left(self) -> bool:
         return self.ticket > 0
-
-    def wish_ns(self, _tx: Transaction, _row: int) -> int:
-        return 0
 
     def slice(self) -> float:
         if self._is_held_up:

@@ -118,7 +118,10 @@ class RateClaim:
         if self.ticket:
             self.attachment.reclaim_if_due(tx)
         is_first = rates.is_first(part.row, self.ticket or NO_TICKET, ahead)
-        self.ready = rates.ready_at(part.row, terms, self.amount, self._cost_ahead(tx, part, ahead))
+        self.ready = 0
+        # Who has all the time there is waits until it is first: so many looks would each look at all who stand before.
+        if is_first or self.deadline is not None or not self.ticket:
+            self.ready = rates.ready_at(part.row, terms, self.amount, self._cost_ahead(tx, part, terms, ahead=ahead))
         if self._is_late() and not self.ticket and reclaim_dead(tx, self.attachment):
             return self.look(tx)  # what the dead wished for counted
         if is_first and self.ready <= _clock():
@@ -141,18 +144,14 @@ class RateClaim:
         self.attachment.timer.tick()
         return tx.coordination.sequence()
 
-    def wish_ns(self, tx: Transaction, row: int) -> int:
-        """What it wishes for, for others to see."""
-        return cost_ns(tx.rates.terms(row), self.amount)
-
     def _is_late(self) -> bool:
         return self.deadline is not None and self.ready > self.deadline
 
-    def _cost_ahead(self, tx: Transaction, part: LocalLine, ahead: int) -> int:
+    def _cost_ahead(self, tx: Transaction, part: LocalLine, terms: Terms, *, ahead: int) -> int:
         """What those who come before wish for, in ns. Who has a ticket knows it of its own process only."""
         if not self.ticket:
             return tx.rates.wished(part.row)
-        return sum(claim.wish_ns(tx, part.row) for claim in list(part.waiters)[:ahead])
+        return cost_ns(terms, part.units_before(ahead))
 
     def _leave(self, tx: Transaction, part: LocalLine) -> None:
         """It is decided: out of the line."""
