@@ -256,7 +256,9 @@ class Items:
                 if blocks.owner[row] != queued_in(queue):
                     blocks.owner[row] = queued_in(queue)
                 self._link(queue, row)
-                queues.numbered[queue] = max(queues.numbered[queue], number)
+                # Most often no store: who puts into the ring counts on meanwhile, without the plane's lock.
+                if number > queues.numbered[queue]:  # noqa: PLR1730 - that is a store
+                    queues.numbered[queue] = number
             self._coordination.offer(queue)
         return lost
 

@@ -15,7 +15,14 @@ import numpy as np
 import pytest
 
 import shmplane
-from tests.support.inside import die_in_a_transaction, in_both_ends, mark_rows_as_taking, ring_view
+from tests.support.inside import (
+    die_in_a_transaction,
+    in_both_ends,
+    mark_rows_as_taking,
+    ring_view,
+    somebody_numbers_whenever_it_is_read,
+    suspect_everything,
+)
 from tests.support.processes import Child
 
 SMALL, LARGE = b"s" * 64, b"L" * 30_000
@@ -189,6 +196,16 @@ def test_a_block_row_that_was_to_take_an_entry_can_be_an_item_later(plane: shmpl
     plane.gc()
     assert items.qsize() == 2
     assert items.get(5) == "entry"
+    assert bytes(items.get(5)) == LARGE
+
+
+def test_a_recovery_leaves_the_number_of_the_last_item_to_who_puts(plane: shmplane.Plane) -> None:
+    items = busy(plane)
+    items.put(LARGE)
+    with somebody_numbers_whenever_it_is_read(plane, "busy") as lost:
+        suspect_everything(plane)
+        assert items.qsize() == 1
+        assert lost() == 0
     assert bytes(items.get(5)) == LARGE
 
 

@@ -630,6 +630,31 @@ def mark_rows_as_taking(plane: Any, name: str) -> None:
     change(plane, mark)
 
 
+@contextmanager
+def somebody_numbers_whenever_it_is_read(plane: Any, name: str) -> Iterator[Callable[[], int]]:
+    """Somebody counts one on behind each look at the number of a queue's last item; yields what tells how many that lost."""
+    queues = manifest_of(plane).semaphores
+    row, words = look(plane, lambda tx: tx.coordination.find(f"q:{name}".encode())), queues.numbered
+    counted = [words[row]]
+
+    class Numbered:
+        def __getitem__(self, index: int) -> int:
+            found: int = words[index]
+            if index == row:
+                words[index] = found + 1
+                counted[0] += 1
+            return found
+
+        def __setitem__(self, index: int, value: int) -> None:
+            words[index] = value
+
+    queues.numbered = Numbered()
+    try:
+        yield lambda: counted[0] - words[row]
+    finally:
+        queues.numbered = words
+
+
 def die_in_a_transaction(plane: Any) -> None:
     """End this process with the lock in hand, so that the next one recovers."""
     import os
