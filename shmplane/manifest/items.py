@@ -79,10 +79,10 @@ class Items:
         Args:
             ahead: how many wait before us inside this process.
         """
-        ours = self._coordination.slot
-        slow = [its for slot, _, its in self._coordination.rows() if slot != ours and 0 < its[row] < ticket]
         if free <= 0:
             return False
+        ours = self._coordination.slot
+        slow = [its for slot, _, its in self._coordination.rows() if slot != ours and 0 < its[row] < ticket]
         before = ahead + len(slow)
         if before >= free and before >= free + (_clock() - self._queues.freed[row]) // PASSED_OVER_AFTER_NS:
             return False
