@@ -99,7 +99,8 @@ class Coordination:
                 return row
         raise self._manifest.refuse(
             PlaneFull(
-                f"all {semaphores.rows} locks and semaphores of the plane, rates included, are in use at once; release some",
+                f"all {semaphores.rows} locks and semaphores of the plane, rates and queues included, are in use at once; "
+                f"release some",
                 limit=semaphores.rows,
             )
         )
@@ -135,11 +136,11 @@ class Coordination:
         )
 
     def wishes(self) -> list[tuple[int, Column]]:
-        """Slot and wishes of every process that uses semaphores or rates."""
+        """Slot and wishes of every process that uses semaphores, rates or queues."""
         return [(slot, self._manifest.wish_row(slot)) for slot, _, _ in self.rows()]
 
     def rows(self) -> list[tuple[int, Column, Column]]:
-        """Slot, permits and tickets of every process that uses semaphores."""
+        """Slot, permits and tickets of every process that uses semaphores, rates or queues."""
         processes, membership = self._processes, self._header.membership[0]
         if membership != self._membership:
             self._rows_in_use = [

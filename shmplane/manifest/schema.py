@@ -241,7 +241,8 @@ class Wishes(Table):
     """A row per process, a word per semaphore."""
 
     wished: Column = column(
-        "of a rate that the process uses: 1 + ns of what its waiters wish for; by its owner, cleared once its token is free"
+        "of a rate or queue that the process uses: 1 + ns of what its waiters wish for, of a queue 0; by its owner, cleared "
+        "once its token is free"
     )
 
 

@@ -1,8 +1,9 @@
 """Host-wide queues of values: first in, first out, over all processes and threads.
 
-An item is an anonymous block that a queue keeps (see ``manifest.items``): it waits, or a living process has taken it, or it
-is gone. A value is copied in once; what comes out is shown where it lies. Whoever waits, for an item or for room, stands in
-a line and is woken.
+An item waits, or a living process has taken it, or it is gone. It is a block without a name that a queue keeps (see
+``manifest.items``), which is copied in once and shown where it lies; or, when it is small and the queue is busy, an entry of
+the queue's ring (see ``ring_claims``), which is copied in and out. Whoever waits, for an item or for room, stands in a line
+and is woken.
 """
 
 from __future__ import annotations
@@ -68,7 +69,8 @@ class Queue:
     one that a consumer holds with ``lease`` comes back to the front when it fails or is killed. Items stay in the plane when
     no process uses it.
 
-    Cost: a copy of the value in, and a short hold of the plane's lock; nothing is copied on the way out.
+    Cost: a copy of the value in, and a short hold of the plane's lock; nothing is copied on the way out. Through a busy queue
+    what has less than 8 KiB goes without that lock, and is copied out as well.
     """
 
     def __init__(
@@ -116,7 +118,10 @@ class Queue:
             make_ring(self)
 
     def put_nowait(self, value: Any) -> None:
-        """``put`` that does not wait: ``queue.Full`` when there is no room now, or others wait for it."""
+        """``put`` that does not wait: ``queue.Full`` when there is no room now, or others wait for it.
+
+        As well when the plane's own lock, or that of the queue's ring, was not to be had in a moment.
+        """
         self.put(value, 0)
 
     async def put_async(self, value: Any, timeout: float | None = None) -> None:
@@ -193,7 +198,10 @@ class Queue:
             raise
 
     def get_nowait(self) -> Any:
-        """``get`` that does not wait: ``queue.Empty`` when there is no item now, or others wait for it."""
+        """``get`` that does not wait: ``queue.Empty`` when there is no item now, or others wait for it.
+
+        As well when the plane's own lock, or that of the queue's ring, was not to be had in a moment.
+        """
         return self.get(0)
 
     async def get_async(self, timeout: float | None = None) -> Any:
@@ -272,7 +280,8 @@ class Queue:
     def _in_vain(self, timeout: float | None, kind: type[Exception]) -> Exception:
         if self._closing.closed or timeout is None:
             return self._closing.error()
-        return kind(f"{self._title} had {'no room' if kind is queue.Full else 'no item'} within {timeout:g} s")
+        missing = "no room" if kind is queue.Full else "no item"
+        return kind(f"{self._title} had {missing} within {timeout:g} s, or its lock was not to be had in that time")
 
     # Looking
 
