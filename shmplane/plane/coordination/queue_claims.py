@@ -11,6 +11,7 @@ the claim alone: what others may do between its exception and its undo changes a
 from __future__ import annotations
 
 import weakref
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from ...errors import ClosedError
@@ -197,7 +198,7 @@ class Item:
         return f"<item of {self._title}, attempt {self.attempts}>"
 
 
-class _Claim:
+class _Claim(ABC):
     """One caller's wish: a ``Wait``. What it is to get, and when there is enough of it, subclasses say.
 
     Attributes:
@@ -263,9 +264,9 @@ class _Claim:
         self.attachment.timer.tick()
         return tx.coordination.sequence()
 
+    @abstractmethod
     def free(self, tx: Transaction) -> int:
         """For how many there is enough."""
-        raise NotImplementedError
 
     def _try(self, tx: Transaction) -> bool:
         """Do what is wished for, under the lock of that end of the ring if there is one; False: it cannot be done yet."""
@@ -277,9 +278,9 @@ class _Claim:
         self._is_held_up = done is NOT_HAD
         return done is True
 
+    @abstractmethod
     def go_on(self, tx: Transaction) -> bool:
         """Do what is wished for; False: there is nothing, or no room, any more."""
-        raise NotImplementedError
 
     def _leave_line(self, tx: Transaction, line: LocalLine) -> None:
         line.waiters.remove(self)
