@@ -16,7 +16,8 @@
    container is made (Python 3.11 looks for garbage then), no attribute is asked for but slots, no system call blocks. So no
    signal handler, finalizer, fork hook or other thread of this process ever stands between two stores.
 
-   Rule 5. A store is ``SET`` or ``set_word``, and nothing else is. Each is a release store of one aligned word, a plain
+   Rule 5. A store of a word is ``SET`` or ``set_word``; bytes (a name's text, a body) are copied only to where no word says yet
+   that they are there. Each store is a release store of one aligned word, a plain
    ``mov`` on x86 and ``stlr`` on arm64: no store is seen before one that was made earlier. Whoever reads without the lock
    (``Reader.is_seen``, ``Plane.__getitem__``) is Python code, whose loads are ordered by x86, and on arm64 by nothing but what depends
    on them. Who has the lock needs no order of its own: the kernel's lock is a barrier on both sides.
@@ -87,6 +88,7 @@ enum { FREE = 0, LIVE = 2, DEAD = 3, USED = 2 };
 #define KEPT (1ull << 32)
 #define SCAN_INTERVAL_NS 1000000000ull
 #define NAME_NBYTES 120 /* the longest, which a row has room for */
+#define SPARED 64       /* pieces of garbage that a small put leaves to others */
 #define MOST_STEPS 64   /* along the chain of a bucket; a longer one is for Python, which can tell whether it ends */
 #define MOST_SLABS 64
 #define MOST_CLASSES 64
@@ -581,9 +583,10 @@ static PyObject *core_put(Core *self, PyObject *const *args, Py_ssize_t n) {
     u64 stored_nbytes = (u64)body.len, before_frame = (stored_nbytes + 7) & ~7ull, nbytes = before_frame + frame_nbytes;
     u64 lines = (nbytes + 63) >> 6;
     /* All of it is read before the lock is taken: it may lie on pages of a file, and take its time or end the process. */
-    bytes = stored_nbytes < MOST_LINES * 64 && lines < (u64)self->lines ? PyMem_Calloc(1, nbytes) : NULL;
+    bytes = stored_nbytes < MOST_LINES * 64 && lines < (u64)self->lines ? PyMem_Malloc(nbytes) : NULL;
     if (bytes != NULL) {
         memcpy(bytes, body.buf, stored_nbytes);
+        memset(bytes + stored_nbytes, 0, before_frame - stored_nbytes);
         memcpy(bytes + before_frame, frame, frame_nbytes);
     }
     PyBuffer_Release(&body);
@@ -601,7 +604,7 @@ static PyObject *core_put(Core *self, PyObject *const *args, Py_ssize_t n) {
                /* who waits for names, or goes at a time, is seen to by Python */
                !HEAD(watchers) && !HEAD(expiring) && !HEAD(lingering) &&
                /* a little garbage is left to others, as ``Attachment.add`` does */
-               PyObject_Size(self->garbage) <= 64 && find_cell(self, self->class_of[lines], &cell) &&
+               PyObject_Size(self->garbage) <= SPARED && find_cell(self, self->class_of[lines], &cell) &&
                !odd(version | HEAD(live_blocks) | HEAD(live_names) | GET(Counters_puts, self->count_row) |
                     GET(Counters_copied_nbytes, self->count_row));
     if (is_usual && previous) {
@@ -833,7 +836,7 @@ static PyMethodDef core_methods[] = {
                                  "``tracked`` for it among this process's leases; True, or None: Python does it."),
     METHOD(know, METH_FASTCALL, "know(row, id, address, nbytes, mapping): where a slab lies in this process; its mapping is kept."),
     METHOD(forget, METH_NOARGS, "forget(): keep no mapping any more."),
-    METHOD(retire, METH_NOARGS, "retire(): do nothing any more; called under the lock by who gives the slot back."),
+    METHOD(retire, METH_NOARGS, "retire(): do nothing any more."),
     {NULL, NULL, 0, NULL},
 };
 static PyType_Slot core_slots[] = {

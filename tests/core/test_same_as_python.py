@@ -14,6 +14,8 @@ import pytest
 import shmplane
 import shmplane.core
 from shmplane.manifest import states
+from shmplane.names import MAX_BLOCK_NAME_NBYTES
+from shmplane.plane.process import attachment
 from tests.support.audit import faults_of
 from tests.support.inside import (
     core_of,
@@ -182,3 +184,7 @@ def test_states_are_called_by_the_same_numbers() -> None:
     assert named == {name: getattr(states, name) for name in ("FREE", "LIVE", "DEAD", "USED")}
     assert f"#define ROW_MASK {states.ROW_MASK:#x}ull\n" in source
     assert f"#define KEPT (1ull << {states.KEPT.bit_length() - 1})\n" in source
+    assert f"#define VERSION_BITS_BELOW {states.ROW_MASK.bit_length()}\n" in source
+    assert f"#define SCAN_INTERVAL_NS {attachment._SCAN_INTERVAL_NS}ull\n" in source
+    assert f"#define SPARED {attachment._SPARED} " in source
+    assert f"#define NAME_NBYTES {MAX_BLOCK_NAME_NBYTES} " in source

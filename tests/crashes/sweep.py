@@ -92,6 +92,8 @@ def sweep(
     world.run(scenario, trigger, NEVER, interrupts=interrupts)  # the first one has other things to do
     whole = world.run(scenario, trigger, NEVER, interrupts=interrupts)
     problems = [f"{scenario.name}, not disturbed: {problem}" for problem in whole.problems]
+    if not whole.points:
+        problems.append(f"{scenario.name}, {kind}: there is no point to disturb it at")
     if share is not None:
         sample = max(1, round(whole.points * share))
     points = [0, *points_of(whole.points, sample)] if kind == "stores" else points_of(whole.points, sample)
@@ -117,6 +119,8 @@ def sweep_recovery(
     trigger = Bytecodes()
     whole = world.run(scenario, STORES, first, second=(trigger, NEVER))
     problems = [f"{scenario.name} {first}, recovered: {problem}" for problem in whole.problems]
+    if not whole.points:
+        problems.append(f"{scenario.name} {first}: nothing was recovered")
     if share is not None:
         sample = max(1, round(whole.points * share))
     points = points_of(whole.points, sample)

@@ -19,7 +19,7 @@ import pytest
 
 import shmplane
 from tests.support.audit import faults_of
-from tests.support.inside import change, nothing_is_settled_at_once, processes_in_line, rate_waiters
+from tests.support.inside import change, manifest_of, nothing_is_settled_at_once, processes_in_line, rate_waiters
 from tests.support.lines import until
 from tests.support.processes import Child, run_python
 
@@ -453,6 +453,21 @@ def test_what_a_recovery_needs_is_loaded_before_the_lock_is_taken(plane_root: An
 )
 def test_what_a_queue_or_rate_needs_is_loaded_before_the_lock_is_taken(plane_root: Any, call: str, module: str) -> None:
     run_python(WATCHED.format(name="new", root=str(plane_root), call=call, module=module))
+
+
+def test_what_joining_after_a_death_needs_is_loaded_before_the_lock_is_taken(plane_root: Any) -> None:
+    with shmplane.Plane("queued", root=plane_root) as plane:
+        plane.queue("jobs").put(1)
+        with Child(_die_with_an_item, plane, method="fork") as victim:
+            victim.process.join(10)
+        manifest_of(plane).header.scanned[0] = time.monotonic_ns()  # so that nobody looks for the dead, but who joins
+        run_python(WATCHED.format(name="queued", root=str(plane_root), call="plane.names()", module="items"))
+        assert plane.queue("jobs").get(0) == 1
+
+
+def _die_with_an_item(plane: Any) -> None:
+    _ = plane.queue("jobs").lease(0)
+    os._exit(1)
 
 
 # Asyncio

@@ -248,7 +248,7 @@ class _Story:
         (found, stats), took = timed(workers.answer_by_pool, self.plane, parts, self.questions, died, self.scope)
         moved = {"copied_nbytes": stats.sent_nbytes, "shared": some(stats.shared, "buffer"), "in_seconds": took}
         self.report.step(
-            "A ProcessPoolExecutor does the same: its import is all that is new. A worker is killed.", moved
+            'A ProcessPoolExecutor does the same, with on_worker_death="retry". A worker is killed.', moved
         )
         same = found == self.partials and stats.retried == 1
         fields = {"retried": stats.retried, "sent_nbytes": stats.sent_nbytes, "shared": stats.shared, "agree": same}

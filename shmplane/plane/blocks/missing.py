@@ -1,4 +1,4 @@
-"""A name that has no block: the error says in which plane, and which name was perhaps meant."""
+"""Names that are taken away or changed, and the error for one that has no block, which says what was perhaps meant."""
 
 from __future__ import annotations
 

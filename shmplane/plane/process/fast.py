@@ -50,7 +50,7 @@ class HasCore:
 
 
 def give_core(attachment: Accelerated) -> None:
-    """The slot's core; under the lock."""
+    """The slot's core: under the lock, or in a forked child that nobody knows yet."""
     drop_core(attachment)
     if attachment.core_module is None:
         return

@@ -86,7 +86,8 @@ class Forks:
         try:
             prepared.token = attachment.token.reopened()
             prepared.lock_fd = reopen(attachment.lock.fd)
-            ready, attachment.is_ready = attachment.is_ready, True  # nothing is imported in a hook of a fork
+            ready, attachment.is_ready = attachment.is_ready, True
+            # NotReady would leave the child without a part; what the dead need is imported here, if ever.
             try:
                 attachment.change_holding_mutex(_prepare_child, attachment, prepared.token)
             finally:

@@ -35,7 +35,7 @@ _ROWS_A_SECOND = 65_536
 
 
 class NotReady(ShmplaneError):
-    """Modules have to be imported first, without the lock; raised before anything was done."""
+    """Modules have to be imported first, without the lock; raised before anything was done for the dead."""
 
 
 def check_ready(tx: Transaction) -> None:
@@ -45,7 +45,7 @@ def check_ready(tx: Transaction) -> None:
     one waiting for it with the lock in hand.
     """
     if may_need_rare_modules(tx):
-        raise NotReady
+        raise tx.manifest.refuse(NotReady())
 
 
 def load_for_recovery() -> bool:
@@ -60,6 +60,7 @@ class Living(Protocol):
     token: Token
     slot: int
     reclaimed: Freed
+    is_ready: bool
     registries: dict[type[Registry], Registry]
 
 
@@ -71,6 +72,8 @@ def dead_slots(tx: Transaction, attachment: Living) -> list[int]:
 def reclaim_dead(tx: Transaction, attachment: Living) -> int:
     """Give back what dead processes held; how many they were."""
     dead = dead_slots(tx, attachment)
+    if dead and not attachment.is_ready:
+        check_ready(tx)
     for slot in dead:
         attachment.reclaimed = Freed.total([attachment.reclaimed, reclaim_slot(tx, slot)])
     _remove_ownerless(tx)
