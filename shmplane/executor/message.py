@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..codecs import seal, unseal
+from ..system import PAGE_NBYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +24,6 @@ _FRAME = seal(b"P", b"")
 _ALIGNMENT = 64
 #: a part of so many bytes begins a page: which pages were written then says which part was
 _PAGED_NBYTES = 64 * 1024
-_PAGE_NBYTES = 4096
 
 
 class Place(NamedTuple):
@@ -92,7 +92,7 @@ class EncodedParts:
         end = TOKEN_NBYTES
         for part in parts:
             nbytes = sum(len(piece) for piece in part)
-            alignment = _ALIGNMENT if nbytes < _PAGED_NBYTES else _PAGE_NBYTES
+            alignment = _ALIGNMENT if nbytes < _PAGED_NBYTES else PAGE_NBYTES
             start = -(-end // alignment) * alignment
             self.spans.append(Span(start, nbytes))
             if nbytes:

@@ -17,6 +17,8 @@ from importlib import import_module
 from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from ..system import own
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -161,7 +163,7 @@ def _dtype_of_view(view: memoryview) -> np.dtype[Any] | None:
             # Of the same shape, since the format says whether all records are aligned. Memory that nobody touches is none.
             arrives: Any = np.empty(view.shape, dtype) if isinstance(dtype, np.dtype) else None
             is_same = arrives is not None and memoryview(arrives).format == view.format
-        except Exception:  # noqa: BLE001, S112 - whatever makes it none
+        except own(Exception):  # whatever makes it none
             continue
         if is_same and dtype.itemsize and not dtype.hasobject:
             return cast("np.dtype[Any]", dtype)

@@ -7,7 +7,6 @@ of it (see ``worker``). Futures, queues, the threads behind them and all errors 
 from __future__ import annotations
 
 import threading
-import weakref
 from concurrent import futures
 from contextlib import contextmanager
 from functools import partial
@@ -186,12 +185,8 @@ class ProcessPoolExecutor(futures.ProcessPoolExecutor):
 
 
 def _drop_unread(manager: threading.Thread, sender: Sender) -> None:
-    known = weakref.ref(sender)
-    del sender
     manager.join()
-    found = known()
-    if found is not None:
-        found.drop_unread()
+    sender.drop_unread()
 
 
 def _one_of_many(make: Callable[[], ProcessPoolExecutor], all_of_them: Sender) -> ProcessPoolExecutor:

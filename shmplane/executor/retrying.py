@@ -193,9 +193,11 @@ class Retrying:
         is_lost = is_dead and isinstance(error, BrokenProcessPool)
         if is_lost:
             job.losses += 1
-        is_over = not is_lost or job.losses > _MOST_RETRIES or self._is_abandoned
-        if not is_over:
-            self._counts.add(retried=1)
+        with self._changed:
+            is_over = not is_lost or job.losses > _MOST_RETRIES or self._is_abandoned
+            if not is_over:
+                self._waiting.appendleft(job)
+                self._counts.add(retried=1)
         if is_over:
             job.call = ()  # whatever still knows the job is not to keep its arguments
             if error is None:
@@ -206,8 +208,6 @@ class Retrying:
             if worker is not None:
                 self._busy.discard(worker)
                 (self._dead if is_dead else self._idle).append(worker)
-            if not is_over:
-                self._waiting.appendleft(job)
             is_last = self._is_shut and not self._waiting and not self._busy
             self._changed.notify_all()
         self._close_dead()

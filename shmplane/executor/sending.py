@@ -54,6 +54,7 @@ class Sender:
     def share_with(self, other: Sender) -> None:
         """Count as the other does, and send no array again that the other has sent. Before anything is sent."""
         self.counts, self._sent, self._mutex = other.counts, other._sent, other._mutex
+        receivers.pop(other.token, None)  # no worker sends with it
 
     @property
     def origin(self) -> Origin:

@@ -55,17 +55,21 @@ class _Worker:
     def send(self, value: Any) -> bytes | Message:
         """A result as a message, or as a pickle when that is all of it."""
         origin = self.origin
-        packed = pack(value, origin.threshold, origin.pickler)
-        if not packed.buffers and packed.nbytes < origin.threshold:
-            message: bytes | Message = b"".join(packed.stream)
-        else:
+        try:
+            packed = pack(value, origin.threshold, origin.pickler)
+            if not packed.buffers and packed.nbytes < origin.threshold:
+                return b"".join(packed.stream)
             try:
-                message = self.carrier.send(packed)
+                return self.carrier.send(packed)
             except own(ShmplaneError, OSError):
-                message = in_pipe(packed, [None] * len(packed.buffers))
+                return in_pipe(packed, [None] * len(packed.buffers))
+        finally:
+            self.forget_call()
+
+    def forget_call(self) -> None:
+        """The result is on its way, or cannot be: what the call was given is needed no more."""
         if self._carrier is not None:
             self._carrier.forget_call()
-        return message
 
 
 _this: _Worker | None = None
@@ -143,6 +147,7 @@ def _reduce_item(item: Any) -> Any:
         return object.__reduce_ex__(item, 4)
     is_error = item.exception is not None
     if not is_error and worker.has_plain and is_plain(item.result):
+        worker.forget_call()
         return object.__reduce_ex__(item, 4)
     message = worker.send(item.exception if is_error else item.result)
     return read_result, (

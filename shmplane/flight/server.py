@@ -169,6 +169,8 @@ def _translated(call: Callable[[], Any]) -> Any:
         raise KeyError(_cut(str(error))) from None
     except own(ValueError, TypeError, ShmplaneError) as error:
         _refuse(error)
+    except own(Exception):
+        raise flight.FlightInternalError("this block could not be read here") from None
 
 
 def _refuse(error: Exception) -> NoReturn:

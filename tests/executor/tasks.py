@@ -139,6 +139,11 @@ def raise_odd() -> None:
     raise Odd("one", "two")
 
 
+def write_for_nothing(array: Array, returned: str) -> Any:
+    array[:] = 0.0
+    return {"nothing": None, "text": "x" * 1000, "a lambda": lambda: None}[returned]
+
+
 def unpicklable() -> Any:
     return lambda: None
 

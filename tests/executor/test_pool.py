@@ -26,6 +26,7 @@ from shmplane.executor.reading import images_of_spans
 from tests.executor import tasks
 from tests.support.audit import faults_of
 from tests.support.inside import kept_rows, slot_of
+from tests.support.lines import until
 
 METHODS = ["spawn", "forkserver", "fork"]
 SIZE = 50_000  #: of float64, well above the threshold
@@ -490,6 +491,14 @@ def test_scipys_sparse_arrays_travel_in_blocks() -> None:
             assert type(found) is type(value)
             assert (found != value).nnz == 0
         assert executor.stats().sent_blocks == 4
+
+
+@pytest.mark.parametrize("returned", ["nothing", "text", "a lambda"])
+def test_a_worker_keeps_nothing_of_an_argument_whatever_its_task_returns(plane: shmplane.Plane, returned: str) -> None:
+    with pool(plane=plane) as executor:
+        executor.submit(tasks.write_for_nothing, np.ones(SIZE), returned).exception()
+        assert [executor.submit(tasks.add, 1).result() for _ in range(3)] == [1, 1, 1]
+        until(lambda: plane.stats().blocks == 0)
 
 
 @pytest.mark.parametrize("on_worker_death", ["break", "retry"])

@@ -64,7 +64,7 @@ def use(client: Client) -> Any:
     or its blocks travel as bytes. ``shmplane`` has to be installed where the scheduler runs.
     """
     with _mutex:
-        if client.id in _told_to:
+        if _told_to.get(client.id) is not None:
             return _nothing() if client.asynchronous else None
         _told_to[client.id] = None
     client.subscribe_topic(_TOPIC, lambda event: _hear(client.id, event[1]))
