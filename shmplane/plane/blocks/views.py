@@ -19,14 +19,12 @@ from typing import TYPE_CHECKING, Any
 from ...codecs import CODECS, SMALL_DOCUMENT_NBYTES
 from ...names import MAX_BLOCK_NAME_NBYTES, check_block_name
 from .block import unsafe
-from .claims import claims_of, lease_current
-from .leasing import lease_again, lease_by_core
+from .claims import Lease, Tracked, claims_of, lease_current
 from .missing import no_such_block
 
 if TYPE_CHECKING:
     from ...manifest import BlockFacts, Transaction
     from ..process.attachment import Attachment
-    from .claims import Lease, Tracked
 
 __all__ = ["Known", "find", "held", "revive", "show"]
 
@@ -47,7 +45,7 @@ def find(
     # What nobody could have put is not found, and refused then: in the usual case nothing has to be checked.
     is_likely = type(name) is str and len(name) <= MAX_BLOCK_NAME_NBYTES
     encoded = name.encode(errors="surrogatepass") if is_likely else check_block_name(name)
-    found = lease_by_core(attachment, encoded) or attachment.look(lease_current, attachment, encoded)
+    found = _lease_by_core(attachment, encoded) or attachment.look(lease_current, attachment, encoded)
     if found is None:
         encoded = check_block_name(name)
         known.pop(name, None)
@@ -88,7 +86,7 @@ def revive(attachment: Attachment, known: dict[str, Known], name: str) -> Any:
     name_row, word, _, present, (tracked, facts, frame, mapping, since) = known[name]
     claims = claims_of(attachment)
     standing = claims.revive(attachment, tracked, facts, name_row=name_row, word=word)
-    lease = standing or lease_again(attachment, facts, name_row=name_row, word=word)
+    lease = standing or _lease_by_core_again(attachment, facts, name_row=name_row, word=word)
     lease = lease or attachment.look(_lease_again, attachment, facts, name_row, word)
     if lease is None:
         return None
@@ -120,3 +118,32 @@ def _lease_again(tx: Transaction, attachment: Attachment, facts: BlockFacts, nam
         return None  # it moved on
     is_there_still = facts.moves == tx.header.moves[0]
     return claims_of(attachment).lease(tx, attachment, facts.row, facts if is_there_still else None)
+
+
+# By the compiled core, which has the lock for no longer than it needs to set a word; None: ask under the lock. The object of a
+# lease is there before its word is set: the core enters it among the leases, so that no other thread of this process comes in
+# between, and what is not taken means nothing when it is garbage.
+
+
+def _lease_by_core(attachment: Attachment, name: bytes) -> tuple[Lease, Tracked, int, int] | None:
+    """``lease_current``; what the block's row says is read before (see ``Reader.peek``)."""
+    found = None if attachment.core is None else attachment.reader.peek(name)
+    if found is None:
+        return None
+    name_row, word, facts = found
+    leases = claims_of(attachment).leases
+    if facts.row in leases:
+        return None  # which most often means that its lease lives
+    lease = _lease_by_core_again(attachment, facts, name_row=name_row, word=word)
+    return None if lease is None else (lease, leases[facts.row], name_row, word)
+
+
+def _lease_by_core_again(attachment: Attachment, facts: BlockFacts, *, name_row: int, word: int) -> Lease | None:
+    """The lease of a block whose facts are known, if its name still points to it."""
+    core = attachment.core
+    if core is None or attachment.suspect or attachment.gone or attachment.owed:
+        return None
+    lease = Lease(attachment, facts)
+    tracked = Tracked(lease, claims_of(attachment), key=facts.row)
+    is_taken = core.lease(name_row, word, facts.row, facts.moves, facts.segment_id, tracked)
+    return lease if is_taken else None
