@@ -25,7 +25,7 @@ import pytest
 
 from shmplane import observe
 from shmplane.cli import main
-from shmplane.cli.demo.questions import as_rows, choose_questions, merge, part_of, partial_answer
+from shmplane.cli.demo.questions import as_rows, choose, merge, part_of, partial_answer
 from shmplane.cli.demo.workers import kill_in_the_middle
 
 if TYPE_CHECKING:
@@ -201,13 +201,11 @@ VALUES: dict[str, Any] = {
 @pytest.mark.parametrize("parts", [1, 3, 7])
 def test_merged_answers_are_those_of_one_process(kind: str, parts: int) -> None:
     value = as_rows(VALUES[kind])
-    for question in choose_questions(value):
+    for question in choose(value):
         merged = merge(question, [partial_answer(part_of(value, part, parts), question) for part in range(parts)])
         alone = merge(question, [partial_answer(value, question)])
-        assert [(group, number) for group, number, _ in merged.groups] == [
-            (group, number) for group, number, _ in alone.groups
-        ]
-        for (_, _, ours), (_, _, theirs) in zip(merged.groups, alone.groups, strict=True):
+        assert [(group, number) for group, number, _ in merged] == [(group, number) for group, number, _ in alone]
+        for (_, _, ours), (_, _, theirs) in zip(merged, alone, strict=True):
             assert ours == pytest.approx(theirs)
 
 

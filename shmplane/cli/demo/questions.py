@@ -15,11 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as kinds
 
-__all__ = ["Answer", "Question", "agree", "choose_questions", "merge", "part_of", "partial_answer"]
+__all__ = ["Group", "Question", "agree", "choose", "merge", "part_of", "partial_answer"]
 
 _MOST_GROUPS = 1000
 _MOST_COLUMNS = 8
-_LOOKED_AT = 100_000
 
 
 class Question(NamedTuple):
@@ -35,39 +34,24 @@ class Group(NamedTuple):
     rows: int
     mean: float | None  #: None where there is none, or it is too large for JSON
 
-
-class Answer(NamedTuple):
-    """Groups, those with the largest mean first; where there is none, with the largest count."""
-
-    title: str
-    groups: list[Group]
-
-    def as_fields(self) -> dict[str, Any]:
-        groups = [{"key": key, "count": rows, "mean": mean} for key, rows, mean in self.groups[:_MOST_GROUPS]]
-        return {"title": self.title, "groups": groups}
-
-    def shown(self, labels: dict[str, str]) -> list[dict[str, str]]:
-        """A row for each group, with what its code means."""
-        names = [" - ".join(key) or "all rows" for key, _, _ in self.groups]
-        figures = [f"{rows:,}" if mean is None else f"{mean:,.2f}" for _, rows, mean in self.groups]
-        named = [f"{name}  {labels[name]}" if name in labels else name for name in names]
-        return [{self.title: name, "": figure} for name, figure in zip(named, figures, strict=True)]
+    def shown(self, title: str, labels: dict[str, str]) -> dict[str, str]:
+        """Key and figure, with what the key means."""
+        name = " - ".join(self.key) or "all rows"
+        figure = f"{self.rows:,}" if self.mean is None else f"{self.mean:,.2f}"
+        return {title: f"{name}  {labels[name]}" if name in labels else name, "": figure}
 
 
-def choose_questions(value: Any) -> list[Question]:
-    """For the flights those of the title; else by the text column with the fewest values, or of all rows."""
-    head = _table_of(part_of(value, 0, len(value) // _LOOKED_AT + 1))
-    if {"carrier", "dep_delay", "origin", "dest"} <= set(head.column_names):
-        delay = Question("mean departure delay, minutes", ("carrier",), "dep_delay")
-        return [delay, Question("busiest routes, flights", ("origin", "dest"), None)]
-    columns = {name: _plain(head[name]) for name in head.column_names}
-    measured = [name for name, of in columns.items() if kinds.is_floating(of.type) or kinds.is_integer(of.type)]
+def choose(value: Any) -> list[Question]:
+    """By the text column with the fewest values; where there is none, over all rows."""
+    table = _table_of(value)
+    columns = {name: _plain(table[name]) for name in table.column_names}
+    numbers = [name for name, of in columns.items() if kinds.is_floating(of.type) or kinds.is_integer(of.type)]
     texts = [name for name, of in columns.items() if kinds.is_string(of.type) or kinds.is_large_string(of.type)]
     groups = {name: pc.count_distinct(columns[name]).as_py() for name in texts}
     key = min((name for name in texts if 1 < groups[name] <= _MOST_GROUPS), key=groups.__getitem__, default=None)
     if key is None:
-        return [Question(f"mean of {name}", (), name) for name in measured[:_MOST_COLUMNS]]
-    means = [Question(f"mean of {name} by {key}", (key,), name) for name in measured[:1]]
+        return [Question(f"mean of {name}", (), name) for name in numbers[:_MOST_COLUMNS]]
+    means = [Question(f"mean of {name} by {key}", (key,), name) for name in numbers[:1]]
     return [*means, Question(f"rows by {key}", (key,), None)]
 
 
@@ -96,10 +80,12 @@ def buffers_of(value: Any) -> list[memoryview]:
 def _table_of(value: Any) -> Any:
     if hasattr(value, "column_names"):
         return value
-    columns = {name: value[name] for name in value.dtype.names or ()}
-    if not columns and value.ndim == 2 and value.shape[1] > 1:
-        columns = {f"column {index}": value[:, index] for index in range(min(_MOST_COLUMNS, value.shape[1]))}
-    columns = columns or {"all": value.reshape(-1)}
+    if value.dtype.names is not None:
+        columns = {name: value[name] for name in value.dtype.names}
+    elif value.ndim == 2:
+        columns = {f"column {index}": column for index, column in enumerate(value.T[:_MOST_COLUMNS])}
+    else:
+        columns = {"all": value.reshape(-1)}
     numbers = {name: column for name, column in columns.items() if column.ndim == 1 and column.dtype.kind in "iufb"}
     return pa.table({name: column.astype("f8", copy=False) for name, column in numbers.items()})
 
@@ -127,19 +113,22 @@ def _added_up(table: pa.Table) -> pa.Table:
     return found.select([*keys, "count_sum", "sum_sum"]).rename_columns(names)
 
 
-def merge(question: Question, partials: Sequence[pa.Table]) -> Answer:
-    """The answer for all rows."""
+def merge(question: Question, partials: Sequence[pa.Table]) -> list[Group]:
+    """The answer for all rows: groups, those with the largest mean first; where there is none, with the largest count."""
     groups = []
     for *key, count, total in zip(*_added_up(pa.concat_tables(partials)).to_pydict().values(), strict=True):
         label = tuple("(null)" if each is None else str(each) or "(empty)" for each in key)
         has_mean = question.value is not None and count and math.isfinite(total)
         groups.append(Group(label, count or 0, total / count if has_mean else None))
-    groups.sort(key=lambda group: (-(group.rows if group.mean is None else group.mean), group.key))
-    return Answer(question.title, groups)
+    return sorted(groups, key=lambda group: (-(group.rows if group.mean is None else group.mean), group.key))
 
 
-def agree(ours: Answer, theirs: Answer) -> bool:
+def as_fields(groups: list[Group]) -> list[dict[str, Any]]:
+    return [{"key": key, "count": rows, "mean": mean} for key, rows, mean in groups[:_MOST_GROUPS]]
+
+
+def agree(ours: list[Group], theirs: list[Group]) -> bool:
     """The same groups and counts, and means up to rounding."""
-    found, means = ({(key, rows): mean or 0.0 for key, rows, mean in answer.groups} for answer in (ours, theirs))
+    found, means = ({(key, rows): mean or 0.0 for key, rows, mean in groups} for groups in (ours, theirs))
     close = (math.isclose(mean, means[of], rel_tol=1e-6, abs_tol=1e-6) for of, mean in found.items())
     return found.keys() == means.keys() and all(close)

@@ -7,7 +7,7 @@ goes out through ``Output``, which knows closed pipes and terminals that are no 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.padding import Padding
@@ -15,11 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ...observe import nbytes, seconds
-from ..output import printable
+from ..output import Output, printable
 from ..progress import color_system
-
-if TYPE_CHECKING:
-    from ..output import Output
 
 __all__ = ["Report", "table"]
 
@@ -67,12 +64,11 @@ class Report:
             self._out.flush()
 
 
-def table(rows: Sequence[dict[str, Any]], *, width: int | None = None) -> Table:
+def table(rows: Sequence[dict[str, Any]]) -> Table:
     """Facts of several things: the first is a word, the others are figures. Of many the first are shown."""
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), width=width, header_style="underline")
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="underline")
     for index, name in enumerate(rows[0] if rows else ()):
-        ratio = 1 if width and not index else None
-        made.add_column(_text(_label(name)), justify="right" if index else "left", ratio=ratio, no_wrap=True)
+        made.add_column(_text(_label(name)), justify="right" if index else "left", no_wrap=True)
     for row in rows[:_SHOWN]:
         made.add_row(*(_text(_told(name, value)) for name, value in row.items()))
     if len(rows) > _SHOWN:
@@ -84,20 +80,18 @@ def _facts(facts: dict[str, Any]) -> Table:
     grid = Table.grid(padding=(0, 1))
     grid.add_column(style="dim", width=15, no_wrap=True)
     for name, value in facts.items():
-        grid.add_row(_text(_label(name)), _text(_told(name, value)))
+        grid.add_row(_text(_label(name) or name), _text(_told(name, value)))
     return grid
 
 
 def _label(name: str) -> str:
     stem, _, unit = name.rpartition("_")
-    return (stem if unit in _UNITS and stem else name).replace("_", " ")
+    return (stem if unit in _UNITS else name).replace("_", " ")
 
 
 def _told(name: str, value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(
-            f"{'' if part in _UNITS else _label(part)} {_told(part, of)}".lstrip() for part, of in value.items()
-        )
+        return ", ".join(f"{_label(part)} {_told(part, of)}".lstrip() for part, of in value.items())
     if isinstance(value, list):
         return ", then ".join(_told(name, one) for one in value)
     return _UNITS.get(name.rpartition("_")[2], str)(value)

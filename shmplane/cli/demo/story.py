@@ -9,12 +9,15 @@ from __future__ import annotations
 import secrets
 import signal
 import sys
+from argparse import Namespace
+from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import disk_usage
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 from rich.columns import Columns
 
@@ -23,17 +26,11 @@ from ...observe import directory_of, nbytes, snapshot_of, some
 from ...plane import Plane
 from ...scopes import Scope
 from ..exits import OK, PROBLEMS, Failed
-from . import workers
+from ..output import Output
+from . import questions, workers
 from .data import Data, find_data, load
-from .questions import agree, as_rows, buffers_of, choose_questions, merge, part_of, partial_answer, row_of
 from .report import Report, table
 from .workers import timed
-
-if TYPE_CHECKING:
-    from argparse import Namespace
-    from collections.abc import Callable
-
-    from ..output import Output
 
 __all__ = ["tell"]
 
@@ -42,6 +39,9 @@ _MOST_TRIES = 5
 #: the array of which a row is edited, under a name that no file gives to a block
 _GRID, _COLUMNS = "demo/large array", 16
 _APPENDED = 1_000
+_MOST_IN_POOL = 2
+
+R = TypeVar("R")
 
 
 def tell(options: Namespace, out: Output) -> int:
@@ -66,14 +66,10 @@ def tell(options: Namespace, out: Output) -> int:
 def _room_for_the_crash(root: str, needed: int) -> int:
     """How large the doomed put can be beside what else is needed; ``Failed`` when the root is too small for the demo."""
     free, needed = disk_usage(root).free, needed + 2 * workers.ALONE_NBYTES
-    room = min((free - needed) // 2, _LARGEST_PUT_NBYTES)
-    if room >= _SMALLEST_PUT_NBYTES:
-        return room
-    raise Failed(
-        PROBLEMS,
-        f"{root} has {nbytes(free)} free, and the demo needs {nbytes(needed + 2 * _SMALLEST_PUT_NBYTES)} of shared memory. "
-        f"Free some, use another --root, or enlarge it (containers: docker run --shm-size=1g).",
-    )
+    if free < (least := needed + 2 * _SMALLEST_PUT_NBYTES):
+        say = f"{root} has {nbytes(free)} free, and the demo needs {nbytes(least)} of shared memory. Free some, use another"
+        raise Failed(PROBLEMS, f"{say} --root, or enlarge it (containers: docker run --shm-size=1g).")
+    return min((free - needed) // 2, _LARGEST_PUT_NBYTES)
 
 
 class _Story:
@@ -87,8 +83,9 @@ class _Story:
         self.read()
         room = _room_for_the_crash(self.plane.root, self.value.nbytes // 4)
         self.attach(count)
+        self.answer()
         if self.questions and find_spec("diskcache") is not None:
-            self.ask_again()
+            self.answer_again()
         self.crash(room)
         self.change(room)
         self.pool()
@@ -96,8 +93,8 @@ class _Story:
 
     def read(self) -> None:
         _, took = timed(load, self.plane, self.data)
-        self.value = value = as_rows(self.plane.get(self.block))
-        self.questions = choose_questions(value)
+        self.value = value = questions.as_rows(self.plane.get(self.block))
+        self.questions = self.data.questions or questions.choose(value)
         title = f"{len(value):,} {self.data.rows}"
         data = {"title": title, "path": str(self.data.path), "rows": len(value), "shape": list(value.shape)}
         data |= {"nbytes": int(value.nbytes), "read_seconds": took}
@@ -109,20 +106,20 @@ class _Story:
 
     def start(self, count: int) -> list[dict[str, Any]]:
         """Further workers, and how long each took to have the data; one after the other, so that nobody else is busy."""
-        new = workers.start(count, self.scope)
-        self.team += new
+        self.team += (new := workers.start(count, self.scope))
         where = self.plane.root, self.plane.name, self.block
         return [{"pid": worker.pid, **worker.ask(workers.attach, *where)} for worker in new]
 
-    def ask(self, shift: int = 0, cached: dict[str, Any] | None = None) -> tuple[list[Any], list[float]]:
+    def ask(self, task: Callable[[], R]) -> dict[int, R]:
+        """What each worker answers, one after the other."""
+        return {worker.pid: worker.ask(task) for worker in self.team}
+
+    def ask_parts(self, shift: int = 0, cached: dict[str, Any] | None = None) -> tuple[list[Any], list[float]]:
         """The partial answers of each part, and the seconds they took: part 0 by worker ``shift``, and so on."""
         team = self.team[shift:] + self.team[:shift]
-        asked = [its.submit(workers.answer, self.questions, part, len(team), cached) for part, its in enumerate(team)]
-        found = [answered.result(workers.PATIENCE_S) for answered in asked]
+        asked = [(its, (self.questions, part, len(team), cached)) for part, its in enumerate(team)]
+        found = workers.ask_all(workers.answer, asked)
         return [partials for partials, _ in found], [took for _, took in found]
-
-    def checksums(self) -> dict[int, str]:
-        return {worker.pid: worker.ask(workers.checksum) for worker in self.team}
 
     def attach(self, count: int) -> None:
         self.report.step(f"{some(count, 'worker')} (spawned) attach it by name. Nothing is copied.")
@@ -132,32 +129,35 @@ class _Story:
         _, took = timed(other.ask, workers.arrived, self.value)
         copied = {"seconds": took, "private_nbytes": other.ask(workers.private)}
         other.kill()
-        self.partials, seconds = self.ask()
-        self.checksums()  # all have read every byte
+        self.partials, seconds = self.ask_parts()
+        self.checksums = self.ask(workers.checksum)  # all have read every byte
         for its, worker, work_s in zip(team, self.team, seconds, strict=True):
             its |= {"work_seconds": work_s, "private_nbytes": worker.ask(workers.private)}
         ratio = took / median(its["open_seconds"] + its["get_seconds"] for its in team)
-        times = f"{ratio:,.{0 if ratio >= 10 else 1}f} times as long to arrive through a pipe"
         self.report.show(table(team), "(private: memory beyond the imports (USS), after all have read every byte)", "")
-        self.report.show({"by pickle": copied, "": times}, workers=team, pickle=copied)
-        self.report.show("All times are single runs on this host, not a benchmark.")
+        self.report.show({"by pickle": copied, "": f"{ratio:,.1f} times as long to arrive through a pipe"})
+        self.report.show("All times are single runs on this host, not a benchmark.", workers=team, pickle=copied)
 
-        alone = [merge(question, [partial_answer(self.value, question)]) for question in self.questions]
-        merged = [merge(*each) for each in zip(self.questions, zip(*self.partials, strict=True), strict=True)]
-        same, answers = all(map(agree, merged, alone)), [answer.as_fields() for answer in merged]
-        self.report.step("Each works on its share of the rows, in place; the answers are merged.")
-        tables = [table(answer.shown(self.data.labels), width=37) for answer in merged]
+    def answer(self) -> None:
+        answers, tables, same = list[dict[str, Any]](), [], True
+        for asked, partials in zip(self.questions, zip(*self.partials, strict=True), strict=True):
+            found = questions.merge(asked, partials)
+            alone = questions.merge(asked, [questions.partial_answer(self.value, asked)])
+            same = same and questions.agree(found, alone)
+            answers.append({"title": asked.title, "groups": questions.as_fields(found)})
+            tables.append(table([group.shown(asked.title, self.data.labels) for group in found]))
         nothing = "" if tables else "(nothing in it has a mean or groups; the workers only check its bytes)"
-        self.report.show(Columns(tables, padding=(0, 2)), nothing)
+        shown = Columns(tables, padding=(0, 3)), nothing
+        self.report.step("Each works on its share of the rows, in place; the answers are merged.", *shown)
         self.report.promise("the same as one process finds in all of it", same, answers_agree=same, answers=answers)
 
-    def ask_again(self) -> None:
+    def answer_again(self) -> None:
         """Through a cache, twice: the second time each asks for what another one has computed."""
         cached: dict[str, Any] = {"directory": f"{self.scope.temporary_directory()}/cache", "memory": "16MiB"}
         with Cache(**cached) as cache:
-            first, first_s = self.ask(cached=cached)
+            first, first_s = self.ask_parts(cached=cached)
             computed = cache.stats().computes
-            second, second_s = self.ask(1, cached)
+            second, second_s = self.ask_parts(1, cached)
             stats = cache.stats()
         same, again = first == second == self.partials, stats.computes - computed
         found = {"computed": [computed, again], "seconds": [median(first_s), median(second_s)], "hits": stats.hits}
@@ -166,7 +166,6 @@ class _Story:
         self.report.promise("the second time nothing was computed", same and not again, cache=fields)
 
     def crash(self, room: int) -> None:
-        before = self.checksums()
         for _ in range(_MOST_TRIES):
             held = workers.kill_in_the_middle(self.team.pop(), self.plane, nbytes=room)
             freed, took = timed(self.plane.gc)
@@ -186,7 +185,7 @@ class _Story:
 
         # What was theirs is used again at once: by a block of the size that only the victim held.
         self.plane.put(None, bytes(workers.ALONE_NBYTES), linger=0.0).close()
-        after = self.checksums()
+        before, after = self.checksums, self.ask(workers.checksum)
         survivors = [{"pid": pid, "checksum_before": before[pid], "checksum_after": after[pid]} for pid in after]
         same = len({before[pid] for pid in after} | set(after.values())) == 1
         self.report.step("The survivors noticed nothing, though its memory is in use again.", table(survivors))
@@ -195,7 +194,7 @@ class _Story:
 
     def change(self, room: int) -> None:
         """One row of a large array that is made for this, then the table's last rows once more."""
-        plane, length, before = self.plane, room // (_COLUMNS * 8), self.checksums()
+        plane, length = self.plane, room // (_COLUMNS * 8)
         with plane.create(_GRID, (length, _COLUMNS), "f8") as builder:
             builder.array[:] = 1.0
 
@@ -216,7 +215,7 @@ class _Story:
             added, rows = self.value[-_APPENDED:], len(self.value)
             changes["append"] = self.measure(append, self.block, rows=len(added), row=rows + len(added) - 1)
             now = [f"block {self.block!r} has {rows + len(added):,} rows now"]
-        same = before == self.checksums()
+        same = all(self.checksums[pid] == found for pid, found in self.ask(workers.checksum).items())
         shown = [its.pop("shown") for its in changes.values()]
         self.report.step("A little of much is changed: a new version that shares the rest.", table(shown), *now)
         seen = same and all(its["seen"] for its in changes.values())
@@ -229,12 +228,12 @@ class _Story:
         Measured are the seconds until another process had read the row, and those of copying the whole: the least that a
         store without versions does. ``seen``: it was the new row, and whoever held the old version does not see it.
         """
-        look = self.team[0].ask
-        old, before = self.plane.get(block), look(workers.look, block, row)
-        (written, found), took = timed(lambda: (change(), look(workers.look, block, row)))
+        look = partial(self.team[0].ask, workers.look, block, row)
+        old, before = self.plane.get(block), look()
+        (written, found), took = timed(lambda: (change(), look()))
         new = self.plane.get(block)
-        seen = found == row_of(new, row) != before == row_of(old, row)
-        copy_s = timed(lambda: [bytes(buffer) for buffer in buffers_of(new)])[1]
+        seen = found == questions.row_of(new, row) != before == questions.row_of(old, row)
+        copy_s = timed(lambda: [bytes(buffer) for buffer in questions.buffers_of(new)])[1]
         shown = {"": f"{some(rows, 'row')} of {len(new):,}", "written_nbytes": written, "seen after_seconds": took}
         shown |= {"copying all_seconds": copy_s, "all_nbytes": new.nbytes}
         facts = {"rows": rows, "of_rows": len(new), "shape": _shape_of(new), "nbytes": int(new.nbytes), "shown": shown}
@@ -242,17 +241,18 @@ class _Story:
 
     def pool(self) -> None:
         """The same questions by a drop-in for the standard library's executor, over whose tasks a worker dies."""
-        count = len(self.partials)
-        parts = [part_of(self.value, part, count) for part in range(count)]
-        died = self.scope.temporary_directory() / "died"
-        (found, stats), took = timed(workers.answer_by_pool, self.plane, parts, self.questions, died, self.scope)
-        moved = {"copied_nbytes": stats.sent_nbytes, "shared": some(stats.shared, "buffer"), "in_seconds": took}
-        self.report.step(
-            'A ProcessPoolExecutor does the same, with on_worker_death="retry". A worker is killed.', moved
-        )
+        count, died = len(self.partials), self.scope.temporary_directory() / "died"
+        pool = workers.start_pool(min(count, _MOST_IN_POOL), self.plane, self.scope)
+        parts = [questions.part_of(self.value, part, count) for part in range(count)]
+        asked = [(pool, (self.questions, rows, died)) for rows in parts]
+        found, took = timed(workers.ask_all, workers.answer_or_die, asked)
+        self.scope.release(pool).shutdown()
+        stats = pool.stats()
+        told = {"sent_nbytes": stats.sent_nbytes, "shared": some(stats.shared, "buffer"), "in_seconds": took}
+        self.report.step("A drop-in ProcessPoolExecutor does the same, though a worker of it is killed.", told)
         same = found == self.partials and stats.retried == 1
         fields = {"retried": stats.retried, "sent_nbytes": stats.sent_nbytes, "shared": stats.shared, "agree": same}
-        self.report.promise("its task ran again, and the answers are the same", same, pool=fields)
+        self.report.promise('its task ran again (on_worker_death="retry"); the answers are the same', same, pool=fields)
 
     def end(self, *, keep: bool) -> None:
         del self.value  # this process is in the plane for as long as it shows a block
