@@ -1,16 +1,27 @@
 """What does a search for hyperparameters cost, whose data every worker needs?
 
-scikit-learn's ``GridSearchCV(n_jobs=2)`` over joblib's backends, on a frame of two columns of strings and eight of numbers.
-Ours: the frame is copied into the plane once; baseline: loky, joblib's own, which maps numbers from files and pickles strings
-into each task. The workers are there already. Memory: the highest sum, in a first search, of what all processes have for
-themselves and what is in shared memory.
+scikit-learn's ``GridSearchCV(n_jobs=2)`` over joblib's backends: of a linear model over a frame of two columns of strings and
+eight of numbers, and of a forest over the numbers. Ours: the data are copied into the plane once; baseline: loky, joblib's own,
+which maps numbers from files and pickles strings into each task.
+
+Time: both in one process, in turn; the workers are there already.
+Memory: of one search in a process of its own, which did the same search without workers before, so that what it imports
+itself is in neither figure. It is the highest sum, looked at every 10 ms, of the anonymous memory (``Pss_Anon``) of that
+process and of all processes below it, trackers included, and of the directory in shared memory in which both keep their data:
+the plane of ours, the memory-mapped files of loky. No page is in it twice: one of a private image is anonymous once it was
+written, and no more than the plane's before.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import os
+import statistics
+import subprocess
+import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,39 +31,64 @@ import numpy as np
 import psutil
 
 from bench.harness import Contestant, Row, Scale, compare, interleave
+from bench.peers import SHARED_MEMORY
 
-_LOOK_EVERY_S = 0.02
+_LOOK_EVERY_S = 0.01
 _MB = 1_000_000
+_BACKENDS = {"ours": "shmplane", "loky": "loky"}
+_MODELS = {"linear": "GridSearchCV(n_jobs=2), a frame with strings", "forest": "GridSearchCV(n_jobs=2) of a forest"}
 
 
 def run(scale: Scale) -> Iterator[Row]:
     if importlib.util.find_spec("sklearn") is None or importlib.util.find_spec("joblib") is None:
         return
-    searches = _searches(scale.pick(200_000, 20_000))
-    try:
-        highest = {name: _highest_during(search) / _MB for name, search in searches.items()}
-        contestants = {name: Contestant(search) for name, search in searches.items()}
-        times = interleave(contestants, scale.rounds, warm_up=0)
-        yield compare("GridSearchCV(n_jobs=2), a frame with strings", times, target=1.0, baseline="loky")
-        yield Row("its memory", highest["ours"], "MB", highest["loky"], peers={"loky": highest["loky"]})
-    finally:
-        _end_ours()
-        _end_loky()
+    rows = scale.pick(200_000, 20_000)
+    for model, what in _MODELS.items():
+        search = _search(model, rows)
+        contestants = {name: Contestant(_over(backend, search)) for name, backend in _BACKENDS.items()}
+        try:
+            times = interleave(contestants, scale.rounds)
+        finally:
+            _end_workers()
+        yield compare(what, times, target=1.0, baseline="loky")
+        yield _memory(f"{what}: memory", model, rows, scale.pick(5, 3))
 
 
-def _searches(rows: int) -> dict[str, Callable[[], Any]]:
+def _memory(what: str, model: str, rows: int, rounds: int) -> Row:
+    found: dict[str, list[float]] = {name: [] for name in _BACKENDS}
+    for _ in range(rounds):
+        for name, backend in _BACKENDS.items():
+            found[name].append(_in_new_process(backend, model, rows))
+    theirs = statistics.median(found["loky"])
+    ours = tuple(found["ours"])
+    return Row(what, statistics.median(ours), "MB", theirs, peers={"loky": theirs}, rounds=ours)
+
+
+# The searches
+
+
+def _over(backend: str, search: Callable[[], Any]) -> Callable[[], Any]:
     joblib: Any = importlib.import_module("joblib")
     importlib.import_module("shmplane.integrations.joblib")
+
+    def search_over() -> None:
+        with joblib.parallel_config(backend, n_jobs=2):
+            search()
+
+    return search_over
+
+
+def _search(model: str, rows: int) -> Callable[[], Any]:
+    select: Any = importlib.import_module("sklearn.model_selection")
     frame, wanted = _data(rows)
-
-    def with_backend(backend: str) -> Callable[[], Any]:
-        def search() -> Any:
-            with joblib.parallel_config(backend, n_jobs=2):
-                return _search().fit(frame, wanted).best_score_
-
-        return search
-
-    return {"ours": with_backend("shmplane"), "loky": with_backend("loky")}
+    data: Any
+    if model == "linear":
+        estimator, grid, data = _linear(), {"ridge__alpha": [0.1, 1.0, 10.0]}, frame
+    else:
+        ensemble: Any = importlib.import_module("sklearn.ensemble")
+        estimator = ensemble.RandomForestRegressor(n_estimators=4, max_depth=8, random_state=7)
+        grid, data = {"max_features": [0.3, 0.6, 1.0]}, frame.iloc[:, 2:].to_numpy()
+    return lambda: select.GridSearchCV(estimator, grid, cv=3).fit(data, wanted)
 
 
 def _data(rows: int) -> tuple[Any, Any]:
@@ -63,34 +99,50 @@ def _data(rows: int) -> tuple[Any, Any]:
     return pandas.DataFrame({**texts, **{f"x{n}": random.random(rows) for n in range(8)}}), random.random(rows)
 
 
-def _search() -> Any:
-    compose, linear, select, pipeline, preprocessing = (
-        importlib.import_module(f"sklearn.{name}")
-        for name in ("compose", "linear_model", "model_selection", "pipeline", "preprocessing")
+def _linear() -> Any:
+    compose, linear, pipeline, preprocessing = (
+        importlib.import_module(f"sklearn.{name}") for name in ("compose", "linear_model", "pipeline", "preprocessing")
     )
     columns = compose.make_column_transformer(
         (preprocessing.OneHotEncoder(handle_unknown="ignore"), ["s0", "s1"]), remainder="passthrough"
     )
-    steps = pipeline.make_pipeline(columns, linear.Ridge(solver="sparse_cg", max_iter=5, tol=0.01))
-    return select.GridSearchCV(steps, {"ridge__alpha": [0.1, 1.0, 10.0]}, cv=3)
+    return pipeline.make_pipeline(columns, linear.Ridge(solver="sparse_cg", max_iter=5, tol=0.01))
 
 
-def _end_ours() -> None:
+def _end_workers() -> None:
     importlib.import_module("shmplane.integrations.joblib").end_workers()
-
-
-def _end_loky() -> None:
     importlib.import_module("joblib.externals.loky").get_reusable_executor().shutdown(wait=True)
 
 
-def _highest_during(search: Callable[[], Any]) -> int:
-    """B, at the highest moment of a search, above what there was before; the first search starts workers."""
-    before, highest, done = _in_use(), 0, threading.Event()
+# Memory
+
+
+def _in_new_process(backend: str, model: str, rows: int) -> float:
+    with tempfile.TemporaryDirectory(dir=SHARED_MEMORY, prefix="shmplane-bench-") as root:
+        command = [sys.executable, "-m", __name__, backend, model, str(rows), root]
+        # Both have their files in shared memory anyway; in a directory of their own they can be told from all others.
+        environment = {**os.environ, "SHMPLANE_ROOT": root, "JOBLIB_TEMP_FOLDER": root}
+        run = subprocess.run(command, env=environment, capture_output=True, check=True, text=True)
+    return float(run.stdout) / _MB
+
+
+def _measure(backend: str, model: str, rows: int, root: Path) -> None:
+    search = _search(model, rows)
+    over = _over(backend, search)
+    search()
+    print(_highest_during(over, root))
+    if backend == "shmplane":
+        importlib.import_module("shmplane.integrations.joblib").end_workers()
+
+
+def _highest_during(search: Callable[[], Any], root: Path) -> int:
+    """B, at the highest moment of a search, above what there was before."""
+    before, highest, done = _in_use(root), 0, threading.Event()
 
     def look() -> None:
         nonlocal highest
         while not done.wait(_LOOK_EVERY_S):
-            highest = max(highest, _in_use() - before)
+            highest = max(highest, _in_use(root) - before)
 
     watcher = threading.Thread(target=look)
     watcher.start()
@@ -102,11 +154,13 @@ def _highest_during(search: Callable[[], Any]) -> int:
     return highest
 
 
-def _in_use() -> int:
-    """B that this process and its children have for themselves, and that are in shared memory."""
+def _in_use(root: Path) -> int:
+    """B that this process and those below it have for themselves, and that files in the directory have."""
     me = psutil.Process()
-    shared = os.statvfs("/dev/shm")
-    found = (shared.f_blocks - shared.f_bfree) * shared.f_frsize
+    found = 0
+    for path in root.rglob("*"):
+        with contextlib.suppress(OSError):
+            found += path.stat().st_blocks * 512
     for process in [me, *me.children(recursive=True)]:
         with contextlib.suppress(OSError):
             found += _anonymous(Path(f"/proc/{process.pid}/smaps_rollup").read_text(encoding="ascii"))
@@ -115,3 +169,7 @@ def _in_use() -> int:
 
 def _anonymous(rollup: str) -> int:
     return sum(int(line.split()[1]) * 1024 for line in rollup.splitlines() if line.startswith("Pss_Anon:"))
+
+
+if __name__ == "__main__":
+    _measure(sys.argv[1], sys.argv[2], int(sys.argv[3]), Path(sys.argv[4]))

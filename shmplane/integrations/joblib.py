@@ -7,8 +7,8 @@
         joblib.Parallel(n_jobs=2)(joblib.delayed(fit)(part) for part in parts)
 
 Arguments and results are sent by ``ProcessPoolExecutor``: an array that every task gets is copied once into shared memory, not
-written to a file, and results come back the same way. All else is as with loky, joblib's own backend: workers are started by
-it (they do not import the main module), functions are pickled by joblib's cloudpickle, nested calls run in threads and then
+written to a file, and results come back the same way. All else is as with loky, joblib's own backend: workers are started as
+by it (they do not import the main module), functions are pickled by joblib's cloudpickle, nested calls run in threads and then
 in sequence, workers are used again by the next call and end when nobody called for five minutes.
 """
 
@@ -17,7 +17,6 @@ from __future__ import annotations
 import os
 import threading
 from importlib.util import find_spec
-from multiprocessing.queues import SimpleQueue
 from typing import Any, ClassVar
 
 from joblib import register_parallel_backend
@@ -28,10 +27,9 @@ from joblib._parallel_backends import (
     ParallelBackendBase,
     SequentialBackend,
 )
-from joblib.externals.loky.backend.context import get_context
-from joblib.externals.loky.backend.process import LokyProcess
 
 from .. import ProcessPoolExecutor
+from .spawning import LoneContext
 
 __all__ = ["Backend", "end_workers"]
 
@@ -44,23 +42,6 @@ class _Executor(ProcessPoolExecutor):
     """Pickles functions that no module has."""
 
     _pickler: ClassVar[str] = f"{_CLOUDPICKLE}:Pickler"
-
-
-class _Context:
-    """How loky starts a process, with an environment of its own; the standard library's queues, through loky's locks."""
-
-    def __init__(self, env: dict[str, str]) -> None:
-        self._loky = get_context("loky")
-        self._env = env
-
-    def Process(self, **options: Any) -> Any:  # noqa: N802 - as multiprocessing calls it
-        return LokyProcess(env=self._env, **options)
-
-    def SimpleQueue(self) -> Any:  # noqa: N802 - as multiprocessing calls it
-        return SimpleQueue(ctx=self._loky)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loky, name)
 
 
 class _Workers:
@@ -160,8 +141,7 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         self._key = (n_jobs, *sorted(env.items()), *self._options.items())
         self._executor = _workers.take(self._key)
         if self._executor is None:
-            context: Any = _Context(env)
-            self._executor = _Executor(n_jobs, context, **self._options)
+            self._executor = _Executor(n_jobs, LoneContext(env), **self._options)
         self.parallel = parallel
         return n_jobs
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,15 @@ def _double(array: Any) -> Any:
 
 def _pid(_: int) -> int:
     return os.getpid()
+
+
+def _loaded(array: Any) -> list[str]:
+    array += 1
+    return [
+        name
+        for name in ("pyarrow", "pandas", "shmplane.plane.plane", "joblib._parallel_backends")
+        if name in sys.modules
+    ]
 
 
 def _fail(number: int) -> int:
@@ -106,6 +116,29 @@ def test_calls_are_as_with_joblibs_own_backend() -> None:
     assert found["generated"] == found["retry"] == [SIZE, SIZE + 1, SIZE + 2, SIZE + 3]
     assert found["alone"]
     assert found["searched"] == found["searched alone"]
+
+
+def _lean() -> dict[str, Any]:
+    import joblib
+
+    import shmplane.integrations.joblib as backend
+
+    with joblib.parallel_config("shmplane", n_jobs=2):
+        loaded = joblib.Parallel()(joblib.delayed(_loaded)(np.ones(SIZE)) for _ in range(4))
+    from joblib.externals.loky.backend import resource_tracker
+
+    found = {
+        "loaded": {name for names in loaded for name in names},
+        "loky's tracker": resource_tracker._resource_tracker._fd,
+    }
+    backend.end_workers()
+    return found
+
+
+def test_workers_have_what_their_task_needs_and_no_tracker_of_lokys_beside_them() -> None:
+    found = run_in_child(_lean, deadline=150)
+    assert found["loaded"] == {"joblib._parallel_backends"}
+    assert found["loky's tracker"] is None
 
 
 SCRIPT = """
