@@ -17,7 +17,7 @@ from functools import partial
 from sys import _getframe
 from time import monotonic
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, overload
 
 from ..scopes import finish_on_asyncio
 from ..system import own
@@ -26,7 +26,7 @@ from .base import CLOSE_GRACE, SHORTEST_SLEEP, BasePool, Decision
 from .forks import SAME_PROCESS, begin_again_if_forked
 from .records import BUSY, OUT, Outcome, Taken, Waiter
 from .roster import Roster
-from .settings import Options, Settings, Timeout, check_sizes, deadline_of
+from .settings import Options, Timeout, check_sizes, deadline_of
 from .tasks import Tasks, result_of
 
 __all__ = ["AsyncConnectionPool"]
@@ -47,33 +47,13 @@ class AsyncConnectionPool(BasePool[T]):
         RuntimeError: used outside asyncio, or in another event loop than at first.
     """
 
-    @overload
-    def __init__(self, connect: Callable[..., Awaitable[T]], **options: Unpack[Options[T]]) -> None: ...
+    if TYPE_CHECKING:
 
-    @overload
-    def __init__(self, connect: Callable[..., T], **options: Unpack[Options[T]]) -> None: ...
-
-    def __init__(
-        self,
-        connect: Callable[..., Any],
-        *,
-        close: Callable[[T], object] | None = None,
-        check: Callable[[T], object] | None = None,
-        reset: Callable[[T], object] | None = None,
-        configure: Callable[[T], object] | None = None,
-        min_size: int = 0,
-        max_size: int = 10,
-        timeout: float | None = 30.0,
-        max_waiting: int | None = None,
-        max_lifetime: float | None = 3600.0,
-        max_idle: float | None = 600.0,
-        leak_after: float | None = None,
-        name: str | None = None,
-        plane: Any = None,
-        host_limit: int | None = None,
-    ) -> None:
-        given = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
-        super().__init__(Settings(**given))
+        @overload
+        def __init__(self, connect: Callable[..., Awaitable[T]], **options: Unpack[Options[T]]) -> None: ...
+        @overload
+        def __init__(self, connect: Callable[..., T], **options: Unpack[Options[T]]) -> None: ...
+        def __init__(self, connect: Callable[..., Any], **options: Any) -> None: ...
 
     def _begin(self) -> None:
         super()._begin()

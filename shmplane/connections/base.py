@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import sys
 import weakref
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable
 from copy import copy
@@ -22,7 +22,7 @@ from dataclasses import fields
 from functools import partial
 from threading import Lock, RLock
 from time import monotonic
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from ..errors import PoolTimeout, ShmplaneError
 from ..observe import Health
@@ -33,7 +33,7 @@ from .host import HOST_THREAD, HostFigures, PermitSeeker, Share, permits_of
 from .housekeeping import due, forget_idle, sweep
 from .records import OUT, Member, MemberRef, Outcome, Plan, Taken, Waiter, gone
 from .roster import Roster
-from .settings import Settings
+from .settings import Configured
 from .shown import ShowsItself
 from .statistics import PoolStatistics, statistics_of
 
@@ -49,14 +49,13 @@ CLOSE_GRACE = 10.0  #: seconds for a connection's goodbye, where it can be cut o
 _numbers = itertools.count(1)
 
 
-class BasePool(ShowsItself, ABC, Generic[T]):
+class BasePool(ShowsItself, Configured[T]):
     """A pool without its way of waiting."""
 
     _engine: Any  #: ``Threads`` or ``Tasks``
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self.name: str = settings.name or f"pool-{next(_numbers)}"
+    def _start(self) -> None:
+        self.name: str = self._settings.name or f"pool-{next(_numbers)}"
         self._begin()
         forks.watch(self)
 
@@ -406,5 +405,5 @@ class BasePool(ShowsItself, ABC, Generic[T]):
 
 def _rebuild(kind: type[BasePool[Any]], given: dict[str, Any]) -> BasePool[Any]:
     pool = kind.__new__(kind)
-    BasePool.__init__(pool, Settings(**given))
+    Configured.__init__(pool, **given)
     return pool

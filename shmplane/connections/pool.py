@@ -9,7 +9,6 @@ helper thread. Whoever was interrupted says what it gives up.
 from __future__ import annotations
 
 from _thread import get_ident
-from collections.abc import Callable
 from functools import partial
 from sys import _getframe
 from threading import main_thread
@@ -23,7 +22,7 @@ from .base import BasePool, Decision
 from .forks import SAME_PROCESS, begin_again_if_forked
 from .records import BUSY, NOWHERE, OUT, Member, Plan, Taken, Waiter
 from .roster import Roster
-from .settings import Settings, Timeout, check_sizes, deadline_of
+from .settings import Timeout, check_sizes, deadline_of
 from .threads import Threads
 
 __all__ = ["ConnectionPool"]
@@ -59,28 +58,6 @@ class ConnectionPool(BasePool[T]):
     Safe to use from several threads, after a fork, and pickled when the callables are.
     Cost: taking and giving back an idle connection is about a microsecond.
     """
-
-    def __init__(
-        self,
-        connect: Callable[..., T],
-        *,
-        close: Callable[[T], object] | None = None,
-        check: Callable[[T], object] | None = None,
-        reset: Callable[[T], object] | None = None,
-        configure: Callable[[T], object] | None = None,
-        min_size: int = 0,
-        max_size: int = 10,
-        timeout: float | None = 30.0,
-        max_waiting: int | None = None,
-        max_lifetime: float | None = 3600.0,
-        max_idle: float | None = 600.0,
-        leak_after: float | None = None,
-        name: str | None = None,
-        plane: Any = None,
-        host_limit: int | None = None,
-    ) -> None:
-        given = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
-        super().__init__(Settings(**given))
 
     def _begin(self) -> None:
         super()._begin()

@@ -6,12 +6,13 @@ Times are seconds; ``math.inf`` stands for never inside, ``None`` for never outs
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import EllipsisType
 from typing import Any, Generic, TypedDict, TypeVar
 
-__all__ = ["Limits", "Options", "Settings", "Timeout", "check_sizes", "deadline_of"]
+__all__ = ["Configured", "Limits", "Options", "Settings", "Timeout", "check_sizes", "deadline_of"]
 
 KEEP_ALIVE = 30.0  #: seconds an idle connection goes without a check, at most
 
@@ -90,6 +91,37 @@ class Settings:
             raise ValueError(
                 "host_limit counts the connections of all pools of one name: pass name= too, the same in every process"
             )
+
+
+class Configured(ABC, Generic[T]):
+    """What is made with the parameters of a pool, which are the same for both."""
+
+    def __init__(
+        self,
+        connect: Callable[..., T],
+        *,
+        close: Callable[[T], object] | None = None,
+        check: Callable[[T], object] | None = None,
+        reset: Callable[[T], object] | None = None,
+        configure: Callable[[T], object] | None = None,
+        min_size: int = 0,
+        max_size: int = 10,
+        timeout: float | None = 30.0,
+        max_waiting: int | None = None,
+        max_lifetime: float | None = 3600.0,
+        max_idle: float | None = 600.0,
+        leak_after: float | None = None,
+        name: str | None = None,
+        plane: Any = None,
+        host_limit: int | None = None,
+    ) -> None:
+        given = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        self._settings = Settings(**given)
+        self._start()
+
+    @abstractmethod
+    def _start(self) -> None:
+        """Begin, with ``_settings``."""
 
 
 @dataclass(frozen=True, slots=True)
