@@ -25,9 +25,7 @@
 
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030B0000  /* one build serves every Python from 3.11 on */
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE                /* F_OFD_SETLK, MADV_WIPEONFORK */
-#endif
+#define _GNU_SOURCE 1              /* F_OFD_SETLK, MADV_WIPEONFORK */
 #include <Python.h>
 #ifdef Py_GIL_DISABLED
 #error "Rule 4 needs the GIL: without one the Python code is used"
@@ -353,15 +351,15 @@ static PyObject *key_text, *is_lease_text; /* "key", "is_lease": made once, sinc
 
 /* End our leases whose objects are garbage: ``Tracked.free`` and ``Transaction.release_of``.
 
-   Returns 1 when none is left, 0 when the next one is Python's. The dirty word stands while there are stores. */
+   Returns 1 when none is left, 0 when the next one is Python's. */
 static int end_leases(Core *self) {
     PyObject *first_key, *known = NULL;
     Py_ssize_t at = 0, left;
-    int is_first = 1;
     if (!PyDict_Next(self->leased, &at, &first_key, &known))
         return 0;
     /* Only what is of the kind that leases are known by: its attributes are slots, which no Python code stands behind. */
     PyTypeObject *kind = Py_TYPE(known);
+    SET_HEAD(dirty, self->mark);
     for (left = PyObject_Size(self->garbage); left > 0; left--) {
         PyObject *one = PySequence_GetItem(self->garbage, 0), *key = NULL, *is_lease = NULL;
         u64 row = 0;
@@ -384,9 +382,6 @@ static int end_leases(Core *self) {
             }
         }
         if (usual && known == one) {
-            if (is_first)
-                SET_HEAD(dirty, self->mark);
-            is_first = 0;
             SET(Blocks_used, row, clock_ns(CLOCK_MONOTONIC));
             set_word(lease_word(self, self->slot, row), 0);
             free_block(self, &end);
@@ -400,10 +395,15 @@ static int end_leases(Core *self) {
         if (!usual || PyErr_Occurred())
             break;
     }
-    if (!is_first)
-        SET_HEAD(dirty, 0);
+    SET_HEAD(dirty, 0);
     PyErr_Clear();
     return left == 0;
+}
+
+/* Among the leases of this process, before its word is set: nobody here can see it before we leave, and it may fail. */
+static int enter_lease(Core *self, PyObject *row, PyObject *tracked) {
+    return PyDict_GetItemWithError(self->leased, row) == NULL && !PyErr_Occurred() &&
+           PyDict_SetItem(self->leased, row, tracked) == 0;
 }
 
 /* ----------------------------------------------------------------------------------------- names */
@@ -572,8 +572,9 @@ static PyObject *core_put(Core *self, PyObject *const *args, Py_ssize_t n) {
     place cell = {0};
     int is_usual = 1;
     ending end = {.fate = STAYS};
-    u64 kind = n == 4 ? PyLong_AsUnsignedLongLong(args[3]) : 0;
-    if (n != 4 || PyErr_Occurred() || bytes_of(args[0], &name, &length, NAME_NBYTES) < 0 ||
+    PyObject *tracked = n == 5 ? args[4] : NULL, *row_object = NULL;
+    u64 kind = n >= 4 ? PyLong_AsUnsignedLongLong(args[3]) : 0;
+    if (n < 4 || n > 5 || PyErr_Occurred() || bytes_of(args[0], &name, &length, NAME_NBYTES) < 0 ||
         bytes_of(args[2], &frame, &frame_nbytes, PY_SSIZE_T_MAX) < 0)
         return wrong_arguments();
     if (!length || PyObject_GetBuffer(args[1], &body, PyBUF_SIMPLE) < 0) {
@@ -583,10 +584,9 @@ static PyObject *core_put(Core *self, PyObject *const *args, Py_ssize_t n) {
     u64 stored_nbytes = (u64)body.len, before_frame = (stored_nbytes + 7) & ~7ull, nbytes = before_frame + frame_nbytes;
     u64 lines = (nbytes + 63) >> 6;
     /* All of it is read before the lock is taken: it may lie on pages of a file, and take its time or end the process. */
-    bytes = stored_nbytes < MOST_LINES * 64 && lines < (u64)self->lines ? PyMem_Malloc(nbytes) : NULL;
+    bytes = stored_nbytes < MOST_LINES * 64 && lines < (u64)self->lines ? PyMem_Calloc(nbytes, 1) : NULL;
     if (bytes != NULL) {
         memcpy(bytes, body.buf, stored_nbytes);
-        memset(bytes + stored_nbytes, 0, before_frame - stored_nbytes);
         memcpy(bytes + before_frame, frame, frame_nbytes);
     }
     PyBuffer_Release(&body);
@@ -596,15 +596,16 @@ static PyObject *core_put(Core *self, PyObject *const *args, Py_ssize_t n) {
     }
 
     /* Everything that may be otherwise. */
+    u64 class = self->class_of[lines], has_cell = GET(Classes_free, class) | GET(Classes_slab, class);
+    if (PyObject_Size(self->garbage) > (has_cell ? SPARED : 0)) /* a little is left to others, as by ``Attachment.add`` */
+        is_usual = end_leases(self);
     u32 hash = crc32_of(name, length);
     u64 name_row = find_name(self, name, length, hash, &is_usual);
     u64 previous = name_row == NOWHERE ? 0 : GET(Names_word, name_row) & ROW_MASK;
     u64 version = name_row == NOWHERE ? 0 : GET(Names_version, name_row);
     is_usual = is_usual && (name_row != NOWHERE || can_add_name(self, &tail)) && previous <= self->blocks_high &&
                /* who waits for names, or goes at a time, is seen to by Python */
-               !HEAD(watchers) && !HEAD(expiring) && !HEAD(lingering) &&
-               /* a little garbage is left to others, as ``Attachment.add`` does */
-               PyObject_Size(self->garbage) <= SPARED && find_cell(self, self->class_of[lines], &cell) &&
+               !HEAD(watchers) && !HEAD(expiring) && !HEAD(lingering) && find_cell(self, class, &cell) &&
                !odd(version | HEAD(live_blocks) | HEAD(live_names) | GET(Counters_puts, self->count_row) |
                     GET(Counters_copied_nbytes, self->count_row));
     if (is_usual && previous) {
@@ -612,7 +613,13 @@ static PyObject *core_put(Core *self, PyObject *const *args, Py_ssize_t n) {
             end = end_of(self, previous - 1);
         is_usual = end.fate != UNUSUAL && cell.row != previous - 1 && GET(Blocks_name, previous - 1) == name_row + 1;
     }
+    if (is_usual && tracked != NULL)
+        is_usual = (row_object = PyLong_FromUnsignedLongLong(cell.row)) != NULL &&
+                   PyObject_SetAttr(tracked, key_text, row_object) == 0 && /* what it gives back, not known before */
+                   enter_lease(self, row_object, tracked);
     if (!is_usual) {
+        PyErr_Clear();
+        Py_XDECREF(row_object);
         PyMem_Free(bytes);
         return leave_to_python(self);
     }
@@ -644,6 +651,8 @@ static PyObject *core_put(Core *self, PyObject *const *args, Py_ssize_t n) {
     version += 1;
     SET(Blocks_version, row, version);
     SET(Blocks_name, row, name_row + 1);
+    if (tracked != NULL)
+        set_word(lease_word(self, self->slot, row), 1);
     COUNT(puts, 1);
     SET(Blocks_state, row, LIVE);
     /* The commit: whoever sees the name's word sees all of the block. */
@@ -653,9 +662,14 @@ static PyObject *core_put(Core *self, PyObject *const *args, Py_ssize_t n) {
     SET(Names_version, name_row, version);
     free_block(self, &end);
     SET_HEAD(dirty, 0);
+    u64 facts[] = {row, GET(Blocks_generation, row), GET(Segments_id, cell.segment), GET(Segments_nbytes, cell.segment),
+                   cell.start, version, GET(Blocks_created, row), name_row + 1, HEAD(moves)};
     leave(self);
     PyMem_Free(bytes);
-    Py_RETURN_TRUE;
+    if (tracked == NULL)
+        Py_RETURN_TRUE;
+    Py_DECREF(row_object);
+    return PyBytes_FromStringAndSize((char *)facts, sizeof facts);
 }
 
 static PyObject *core_delete(Core *self, PyObject *name_object) {
@@ -707,9 +721,7 @@ static PyObject *core_lease(Core *self, PyObject *const *args, Py_ssize_t n) {
               GET(Names_word, name_row) == word && HEAD(moves) == moves && GET(Blocks_state, row) == LIVE &&
               /* What was read while it moved may have the old place and the new count of moves. */
               (segment = GET(Blocks_segment, row) - 1) < self->segments_high && GET(Segments_id, segment) == segment_id &&
-              PyDict_GetItemWithError(self->leased, args[2]) == NULL && !PyErr_Occurred() &&
-              /* First: nobody of this process can see it before we leave, and it may fail. */
-              PyDict_SetItem(self->leased, args[2], args[5]) == 0;
+              enter_lease(self, args[2], args[5]);
     if (!is_free) {
         PyErr_Clear();
         return leave_to_python(self);
@@ -830,7 +842,9 @@ static void core_dealloc(PyObject *object) {
 
 #define METHOD(name, flags, doc) {#name, (PyCFunction)(void (*)(void))core_##name, flags, doc}
 static PyMethodDef core_methods[] = {
-    METHOD(put, METH_FASTCALL, "put(name, body, frame, kind): publish a small block under a name; True, or None: Python does it."),
+    METHOD(put, METH_FASTCALL, "put(name, body, frame, kind, tracked=None): publish a small block under a name; True, or None: Python does it.\n"
+                               "With ``tracked`` it is leased, that entered for it, and what a ``BlockFacts`` needs is returned: row,\n"
+                               "generation, id and bytes of the segment, offset, version, created, name_row, moves."),
     METHOD(delete, METH_O, "delete(name): take a name away; True, or None: Python does it, or says that it is not there."),
     METHOD(lease, METH_FASTCALL, "lease(name_row, word, row, moves, segment_id, tracked): lease what the name still points to, and enter\n"
                                  "``tracked`` for it among this process's leases; True, or None: Python does it."),

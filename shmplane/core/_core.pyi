@@ -1,5 +1,5 @@
 from collections import deque
-from typing import Any, Self
+from typing import Any, Self, overload
 
 COLUMNS: str
 SOURCE: int
@@ -26,7 +26,10 @@ class Core:
         leased: dict[int, Any],
         /,
     ) -> Self: ...
+    @overload
     def put(self, name: bytes, body: Any, frame: bytes, kind: int, /) -> bool | None: ...
+    @overload
+    def put(self, name: bytes, body: Any, frame: bytes, kind: int, tracked: Any, /) -> bytes | None: ...
     def delete(self, name: bytes, /) -> bool | None: ...
     def lease(
         self, name_row: int, word: int, row: int, moves: int, segment_id: int, tracked: Any, /

@@ -128,6 +128,10 @@ class Allocation(SegmentSpace):
         """Whether a block of a class finds a cell without another slab."""
         return bool(self._classes.free[index] or self._classes.slab[index])
 
+    def has_cell_for(self, nbytes: int) -> bool:
+        """The same for a block of so many bytes."""
+        return self.has_cell(CLASS_BY_LINES[nbytes + 63 >> 6])
+
     def bind(self, row: int, segment_row: int, *, offset: int, cell: int) -> None:
         """Give a free row a cell."""
         blocks = self._blocks

@@ -6,21 +6,38 @@ The core (``_core.c``) does what ``Transaction`` does in its common cases, store
 from __future__ import annotations
 
 from collections import deque
-from struct import pack
+from struct import Struct, pack
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 from ..system import own
 from .index import most_tombstones
 from .limits import COUNTER_ROWS_BEFORE
+from .reading import BlockFacts
 from .space import CELL_NBYTES, CLASS_BY_LINES, SMALL_NBYTES
+from .states import KIND_CODES
 
 if TYPE_CHECKING:
     from ..core._core import Core
     from ..system import HostLock
     from .store import Manifest
 
-__all__ = ["make_core"]
+__all__ = ["NO_FACTS", "facts_of_published", "make_core"]
+
+_PUBLISHED = Struct("=9Q")
+#: of a block that is not there yet: of another version than any that is
+NO_FACTS = BlockFacts(-1, -1, -1, 0, True, 0, 0, 0, 0, 0, -1, 0, None, 0, 0, "bytes", -1)
+
+
+def facts_of_published(published: bytes, name: bytes, kind: str, nbytes: int, frame: bytes) -> BlockFacts:
+    """What ``Reader.facts`` would say of a block that the core has just put, and what it returned for that."""
+    row, generation, segment, segment_nbytes, offset, version, created, name_row, moves = _PUBLISHED.unpack(published)
+    end = offset + (nbytes + 7 & ~7)
+    return BlockFacts(
+        row, generation, segment, segment_nbytes, True, offset, nbytes, len(frame), crc32(frame), KIND_CODES[kind],
+        version, created, name.decode(), nbytes, end, kind, name_row, moves=moves,
+    )  # fmt: skip
 
 
 def make_core(  # noqa: PLR0917 - called once, by who has all of it

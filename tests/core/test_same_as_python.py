@@ -19,6 +19,7 @@ from shmplane.plane.process import attachment
 from tests.support.audit import faults_of
 from tests.support.inside import (
     core_of,
+    facts_of,
     look_for_the_dead_later,
     manifest_of,
     native_stores,
@@ -98,7 +99,8 @@ class Calls:
             (4, "hold", lambda: held.__setitem__(name, plane.get(name))),
             (4, "get", lambda: plane.get(name)),
             (4, "let go", lambda: held.pop(name, None)),
-            (1, "put", lambda: plane.put(name, value).close()),
+            (2, "put", lambda: plane.put(name, value).close()),
+            (2, "put and hold", lambda: held.__setitem__(name, plane.put(name, value))),
             (1, "rename", lambda: self._rename(name, other)),
             (1, "evictable", lambda: plane.put(name, value, evictable=True).close()),
             (1, "many", lambda: self._set_many(value[:200])),
@@ -140,6 +142,46 @@ def test_the_same_calls_leave_the_same_words(both: tuple[shmplane.Plane, shmplan
     gc.collect()
     assert native_stores(-1) > 10 * STEPS
     assert not faults_of(fast)
+
+
+VALUES = [
+    b"",
+    b"x",
+    b"y" * 700,
+    np.arange(12.0).reshape(3, 4),
+    np.arange(12.0).reshape(3, 4).T,
+    {"a": [1]},
+    "text",
+    2.5,
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=str)
+def test_a_block_that_is_put_knows_what_its_row_says(
+    both: tuple[shmplane.Plane, shmplane.Plane], value: object
+) -> None:
+    fast, plain = both
+    for plane in both:
+        plane["é"] = value  # by Python: now the core knows where the slab lies
+        look_for_the_dead_later(plane)
+    native_stores(2**62)
+    block, other = fast.put("é", value), plain.put("é", value)
+    assert native_stores(-1) > 20
+    known, said = facts_of(fast, block)
+    assert known == said
+    assert known._replace(segment_id=0, created=0) == facts_of(plain, other)[0]._replace(segment_id=0, created=0)
+    assert (block.name, block.version, block.kind, block.nbytes) == (
+        other.name,
+        other.version,
+        other.kind,
+        other.nbytes,
+    )
+    np.testing.assert_equal(block.value(), other.value())
+    del block
+    gc.collect()
+    fast.gc()
+    assert not faults_of(fast)
+    assert fast.stats().leases == 0
 
 
 @pytest.mark.parametrize("who", ["other", "nobody any more"])

@@ -9,8 +9,10 @@ import gc
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from tests.support.crashing import Names, Scenario, World
-from tests.support.inside import look_for_the_dead_later
+from tests.support.inside import look_for_the_dead_later, nobody_drains
 
 ONE, TWO, THREE = b"1" * 900, b"2" * 910, b"3" * 3_000
 
@@ -41,17 +43,22 @@ def _set(name: str, value: bytes) -> Callable[[World, Any], None]:
     return lambda world, context: world.plane.__setitem__(name, value)
 
 
+def _put(name: str, value: bytes) -> Callable[[World, Any], Any]:
+    """It returns a block, so there is a lease as well."""
+    return lambda world, context: world.plane.put(name, value)
+
+
 def _delete(name: str) -> Callable[[World, Any], None]:
     return lambda world, context: world.plane.delete(name)
 
 
-def _let_go_and(act: Callable[[World, Any], None]) -> Callable[[World, Any], None]:
+def _let_go_and(act: Callable[[World, Any], Any]) -> Callable[[World, Any], Any]:
     """Leases that have just ended are given back by the call that comes next."""
 
-    def operate(world: World, context: Any) -> None:
+    def operate(world: World, context: Any) -> Any:
         context.clear()
         gc.collect()
-        act(world, context)
+        return act(world, context)
 
     return operate
 
@@ -80,6 +87,15 @@ def _some(found: Names) -> bool:
 MANY = {f"many/{number}": ONE for number in range(6)}
 
 
+def _holding_versions(world: World) -> list[Any]:
+    """More leases than a put leaves to others."""
+    _use_first(world)
+    nobody_drains(pytest.MonkeyPatch())  # in this process, which is killed: so all are left to the call
+    held = [world.plane.put("target", ONE) for _ in range(70)]
+    look_for_the_dead_later(world.plane)
+    return held
+
+
 def _bring_and_take(world: World) -> None:
     world.plane["new"] = TWO
     world.plane.delete("new")
@@ -103,6 +119,15 @@ NATIVE_SCENARIOS = [
     _scenario("put a name that was deleted", _set("new", ONE), {}, {"new": ONE}, _begin(then=_bring_and_take)),
     _scenario("put many names", _set_many, {}, MANY, _begin(), _some),
     _scenario("put over what is held", _set("target", TWO), {"target": ONE}, {"target": TWO}, _begin("target")),
+    _scenario("put a block over a name", _put("target", TWO), {"target": ONE}, {"target": TWO}, _begin()),
+    _scenario("put a block under a new name", _put("new", ONE), {}, {"new": ONE}, _begin()),
+    _scenario(
+        "let go of much and put a block",
+        _let_go_and(_put("target", TWO)),
+        {"target": ONE},
+        {"target": TWO},
+        _holding_versions,
+    ),
     _scenario("delete", _delete("target"), {"target": ONE}, {}, _begin()),
     _scenario("delete what is held", _delete("target"), {"target": ONE}, {}, _begin("target")),
     _scenario(

@@ -150,6 +150,11 @@ def _overtaken(operate: Any) -> Any:
     return both
 
 
+def _look_and_do_something_else(world: World, item: Any) -> None:
+    item.value()
+    world.plane.gc()
+
+
 QUEUE_SCENARIOS = [
     Scenario("put a small item", _put(SMALL), begin=_queue, arrange=_fill, inspect=_has(OLD, [*OLD, SMALL])),
     Scenario("put a large item", _put(LARGE), begin=_queue, arrange=_fill, inspect=_has(OLD, [*OLD, LARGE])),
@@ -160,7 +165,7 @@ QUEUE_SCENARIOS = [
              inspect=_has(OLD, OLD[1:])),
     Scenario("lease an item and fail, the lock being taken", _fail_with_the_lock_taken, begin=_queue, arrange=_fill,
              inspect=_has(OLD)),
-    Scenario("be killed over an item", lambda world, item: item.value(), begin=_lease, arrange=_fill, inspect=_has(OLD)),
+    Scenario("be killed over an item", _look_and_do_something_else, begin=_lease, arrange=_fill, inspect=_has(OLD)),
     Scenario("be done with an item", lambda world, item: item.done(), begin=_lease, arrange=_fill,
              inspect=_has(OLD, OLD[1:])),
     Scenario("put an item back", lambda world, item: item.put_back(), begin=_lease, arrange=_fill, inspect=_has(OLD)),
@@ -179,7 +184,7 @@ RING_SCENARIOS = [
     Scenario("lease an entry and fail", _fail, begin=_queue, arrange=_fill_ring, inspect=_has(OLD)),
     Scenario("lease an entry and be done, the lock being taken", _work_with_the_lock_taken, begin=_queue,
              arrange=_fill_ring, inspect=_has(OLD, OLD[1:])),
-    Scenario("be killed over an entry", lambda world, item: item.value(), begin=_lease, arrange=_fill_ring,
+    Scenario("be killed over an entry", _look_and_do_something_else, begin=_lease, arrange=_fill_ring,
              inspect=_has(OLD)),
 ]  # fmt: skip
 

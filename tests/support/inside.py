@@ -372,6 +372,11 @@ def row_of(block: Any) -> int:
     return found
 
 
+def facts_of(plane: Any, block: Any) -> tuple[Any, Any]:
+    """What a block knows of itself, and what its row says."""
+    return block._facts, look(plane, lambda tx: tx.facts(block._facts.row))
+
+
 def references_of(block: Any) -> Any:
     """The rows of the blocks whose bytes it shows."""
     return block._facts.references

@@ -17,19 +17,20 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, TypeVarTuple, cast
 from zlib import crc32
 
-from ...manifest import KIND_CODES, SMALL_NBYTES, Contents, NeedSlab, expire_some
+from ...manifest import KIND_CODES, NO_FACTS, SMALL_NBYTES, Contents, NeedSlab, expire_some, facts_of_published
 from ...system import own
 from ..memory.sinks import FileSink, MappedSink
-from .claims import abandon_creation, claims_of
+from .claims import Lease, Tracked, abandon_creation, claims_of
 from .overflow import is_overflowing, overflowing
 from .room import retry_after_reclaim
+from .slabs import make_slab
 from .target import ANYWHERE, Target
 
 if TYPE_CHECKING:
     from ...codecs import Encoded, Sink
     from ...manifest import Place, Transaction
     from ..process.attachment import Attachment
-    from .claims import Creation, Lease
+    from .claims import Creation
 
 __all__ = [
     "Prepared",
@@ -39,8 +40,6 @@ __all__ = [
     "begin",
     "contents_of",
     "describe_contents",
-    "make_slab",
-    "make_slab_in",
     "prepare",
     "prepare_small",
     "publish",
@@ -100,9 +99,24 @@ def contents_of(encoded: Encoded) -> Contents:
 
 def put(attachment: Attachment, encoded: Encoded, target: Target) -> Lease:
     """Copy a value in and publish it; the lease on it."""
-    contents = contents_of(encoded)
-    lease = store(attachment, target, contents, encoded)
-    lease.known_frame = contents.frame
+    lease = _put_by_core(attachment, encoded, target) or store(attachment, target, contents_of(encoded), encoded)
+    lease.known_frame = encoded.frame
+    return lease
+
+
+def _put_by_core(attachment: Attachment, encoded: Encoded, target: Target) -> Lease | None:
+    """The same, by the core where that can: under a name, and without any condition or time."""
+    core, whole, name = attachment.core, encoded.whole, target.name
+    if core is None or whole is None or name is None or target[1:] != ANYWHERE[1:] or attachment.suspect or overflowing:
+        return None
+    # The object is there before the block: the core enters it among the leases, so no thread of this process comes in between.
+    # One that gets the block at once finds facts of another version, and reads those of this one.
+    lease = Lease(attachment, NO_FACTS)
+    kind, frame, lease.nbytes = encoded.kind, encoded.frame, encoded.nbytes
+    published = core.put(name, whole, frame, KIND_CODES[kind], Tracked(lease, claims_of(attachment), key=-1))
+    if published is None:
+        return None
+    lease.facts = facts_of_published(published, name, kind, lease.nbytes, frame)
     return lease
 
 
@@ -294,6 +308,8 @@ def _publish(  # noqa: PLR0917 - an operation, called by position: this is in ev
     wants_lease: bool = True,
 ) -> Lease | None:
     name, expected_version, base, linger_ns, ttl_ns, kept_for, group, cost = target
+    if block.creation is None and attachment.garbage and not tx.space.has_cell_for(block.contents.nbytes):
+        attachment.free_garbage(tx)  # among it there may be a cell, and a slab is made for many
     until = 0 if ttl_ns is None else time.monotonic_ns() + ttl_ns
     if name is None:
         name_row = -1
@@ -383,33 +399,3 @@ def _row_of(tx: Transaction, attachment: Attachment, prepared: Prepared) -> int:
         tx.abandon_small(row)
         raise
     return row
-
-
-# Slabs
-
-
-def make_slab(attachment: Attachment, nbytes: int) -> None:
-    """One more slab for blocks of this size."""
-    creation = attachment.change(_begin_slab, attachment, nbytes)
-    try:
-        attachment.memory.create_backed(creation.place)
-    except BaseException:
-        abandon_creation(attachment, creation)
-        raise
-    attachment.change(_finish_slab, attachment, creation)
-
-
-def make_slab_in(tx: Transaction, attachment: Attachment, nbytes: int) -> None:
-    """The same within a transaction, which its system calls make long: for what cannot be put off."""
-    creation = _begin_slab(tx, attachment, nbytes)
-    attachment.memory.create_backed(creation.place)
-    _finish_slab(tx, attachment, creation)
-
-
-def _begin_slab(tx: Transaction, attachment: Attachment, nbytes: int) -> Creation:
-    return claims_of(attachment).new_creation(-1, tx.space.make_slab_for(nbytes))
-
-
-def _finish_slab(tx: Transaction, attachment: Attachment, creation: Creation) -> None:
-    claims_of(attachment).finish(tx, creation)
-    tx.space.finish_slab(creation.place.segment_row)

@@ -17,7 +17,8 @@ from ...errors import PlaneFull, PlaneMismatch, UnsupportedValue
 from ...names import check_block_name
 from ...system import own
 from ..blocks import unwrapped
-from ..blocks.publish import abandon, contents_of, make_slab, prepare, retry_after_reclaim
+from ..blocks.publish import abandon, contents_of, prepare, retry_after_reclaim
+from ..blocks.slabs import make_slab
 from ..process.patience import is_in_event_loop, patience
 from ..process.reclaim import load_for_recovery, reclaim_dead
 from .in_threads import call_in_thread

@@ -18,7 +18,8 @@ from ...manifest import AWAITED, DONE, KIND_CODES, KINDS, LARGEST_PAYLOAD_NBYTES
 from ...system import Busy, Lost, ignoring, own
 from ..blocks.backed import begin_backed
 from ..blocks.claims import abandon_creation
-from ..blocks.publish import Prepared, StoredBytes, describe_contents, make_slab_in, prepare_small, publish_in
+from ..blocks.publish import Prepared, StoredBytes, describe_contents, prepare_small, publish_in
+from ..blocks.slabs import make_slab_in
 from ..blocks.target import ANYWHERE
 from .waiting import settle
 
