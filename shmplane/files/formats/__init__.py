@@ -12,28 +12,8 @@ from .source import PIECE_NBYTES, OnProgress, Pieces, Source, StrPath
 from .tables import read_arrow, read_csv, read_parquet, widen, write_arrow, write_csv, write_parquet
 
 __all__ = [
-    "FORMATS",
-    "Format",
-    "PIECE_NBYTES",
-    "OnProgress",
-    "Pieces",
-    "Source",
-    "StrPath",
-    "format_of",
-    "read_arrow",
-    "read_csv",
-    "read_npy",
-    "read_npz",
-    "read_parquet",
-    "read_raw",
-    "read_safetensors",
-    "widen",
-    "write_arrow",
-    "write_csv",
-    "write_npy",
-    "write_npz",
-    "write_parquet",
-    "write_raw",
-    "write_safetensors",
+    "Format", "format_of", "FORMATS", "OnProgress", "PIECE_NBYTES", "Pieces", "read_arrow", "read_csv",
+    "read_npy", "read_npz", "read_parquet", "read_raw", "read_safetensors", "Source", "StrPath", "widen",
+    "write_arrow", "write_csv", "write_npy", "write_npz", "write_parquet", "write_raw", "write_safetensors",
     "writing",
-]
+]  # fmt: skip
