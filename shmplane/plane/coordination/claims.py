@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ...errors import ClosedError
 from ...manifest import NO_TICKET
-from ...system import own
 from ..process.registry import Registry
-from .waiting import SLICE_S, settle
+from .waiting import WaitInLine, settle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Claim", "LocalPermits", "Permits", "permits_of"]
 
-#: the longest sleep without a look at who is still alive, of those who are not the first of their process
-_SLICE_BEHIND_S = 0.5
 #: at the bottom of ``ready``, for as many releases of nothing at once
 _REFUSALS = 8
 
@@ -147,8 +144,8 @@ class _Done:
 _DONE = _Done()
 
 
-class Claim:
-    """One caller's wish for a permit, and what has come of it: a ``Wait``.
+class Claim(WaitInLine):
+    """One caller's wish for a permit, and what has come of it.
 
     Attributes:
         is_done: its caller has a permit, also when another thread's release has taken this claim by now.
@@ -156,32 +153,22 @@ class Claim:
         taken: there is a permit to be given back for it.
     """
 
-    __slots__ = ("attachment", "failed", "is_done", "listed", "semaphore", "since", "taken", "ticket", "waits")
+    __slots__ = ("listed", "semaphore", "since", "taken", "waits")
 
     def __init__(self, semaphore: Line, *, waits: bool = True) -> None:
         self.semaphore, self.waits = semaphore, waits
-        self.attachment: Attachment = semaphore._attachment
+        self.attachment, self.closing = semaphore._attachment, semaphore._closing
         self.ticket = 0
         self.since = 0.0  #: time.monotonic when it began to wait
         self.listed = self.taken = self.is_done = self.failed = False
 
     @property
-    def closing(self) -> Closing:
-        return self.semaphore._closing
-
-    @property
     def has_left(self) -> bool:
         return self.listed or self.taken or self.ticket > 0
 
-    def slice(self) -> float:
-        return SLICE_S if self.is_next() else _SLICE_BEHIND_S
-
-    def is_next(self) -> bool:
-        """Whether it is first in this process's line. Who leaves the line wakes the next one."""
-        try:
-            return self.semaphore._local.waiters[0] is self
-        except own(IndexError):
-            return True
+    @property
+    def line(self) -> deque[Claim]:
+        return self.semaphore._local.waiters
 
     def look(self, tx: Transaction) -> int:
         """Take a permit if it is this claim's turn, else stand in line; returns the wake word to watch."""

@@ -10,7 +10,7 @@ from ...names import check_block_name
 from ..blocks.claims import lease_current
 from ..blocks.views import held, show
 from .in_threads import call_in_thread
-from .waiting import SLICE_S, wait_for_async
+from .waiting import Wait, wait_for_async
 
 if TYPE_CHECKING:
     from ...manifest import Transaction
@@ -25,17 +25,15 @@ __all__ = ["find_async"]
 _SHOWN_AT_ONCE = {"array", "bytes"}
 
 
-class _Find:
-    """One look at a name: a ``Wait`` that is done once the lock was to be had, whatever it found."""
+class _Find(Wait):
+    """One look at a name, which is done once the lock was to be had, whatever it found."""
+
+    has_left = False
 
     def __init__(self, attachment: Attachment, name: bytes, closing: Closing) -> None:
         self.attachment, self.name, self.closing = attachment, name, closing
         self.failed = self.is_done = False
         self.found: tuple[Lease, Tracked, int, int] | None = None
-
-    @property
-    def has_left(self) -> bool:
-        return False
 
     def look(self, tx: Transaction) -> int:
         self.found = lease_current(tx, self.attachment, self.name)
@@ -44,12 +42,6 @@ class _Find:
 
     def undo(self, tx: Transaction) -> None:
         """A lease ends with its object."""
-
-    def is_next(self) -> bool:
-        return True
-
-    def slice(self) -> float:
-        return SLICE_S
 
 
 async def find_async(

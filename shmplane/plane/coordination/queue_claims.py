@@ -11,7 +11,7 @@ the claim alone: what others may do between its exception and its undo changes a
 from __future__ import annotations
 
 import weakref
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from ...errors import ClosedError
@@ -22,10 +22,10 @@ from ..blocks.claims import claims_of
 from ..blocks.publish import Prepared, publish_in
 from ..process.registry import Registry
 from .ring_claims import EntryClaim, entry_as_block
-from .waiting import SLICE_S, settle
+from .waiting import WaitInLine, settle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from ...manifest import Entry, Ring, Transaction
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Item", "PutClaim", "TakeClaim"]
 
-#: the longest sleep of those who are not the first of their process
-_SLICE_BEHIND_S = 0.5
 #: when somebody was in the ring
 _SLICE_HELD_UP_S = 0.001
 
@@ -198,8 +196,8 @@ class Item:
         return f"<item of {self._title}, attempt {self.attempts}>"
 
 
-class _Claim(ABC):
-    """One caller's wish: a ``Wait``. What it is to get, and when there is enough of it, subclasses say.
+class _Claim(WaitInLine):
+    """One caller's wish. What it is to get, and when there is enough of it, subclasses say.
 
     Attributes:
         needed: B of a cell that no slab has; one has to be made, and the claim made anew.
@@ -210,7 +208,7 @@ class _Claim(ABC):
 
     def __init__(self, queue: Line, *, waits: bool) -> None:
         self.queue, self.waits = queue, waits
-        self.attachment: Attachment = queue._attachment
+        self.attachment, self.closing = queue._attachment, queue._closing
         self.ticket = 0
         self.failed = self.is_done = False
         self.needed = 0
@@ -218,25 +216,15 @@ class _Claim(ABC):
         self._is_held_up = False
 
     @property
-    def closing(self) -> Closing:
-        return self.queue._closing
-
-    @property
     def has_left(self) -> bool:
         return self.ticket > 0
 
-    def slice(self) -> float:
-        if self._is_held_up:
-            return _SLICE_HELD_UP_S
-        return SLICE_S if self.is_next() else _SLICE_BEHIND_S
+    @property
+    def line(self) -> Sequence[object]:
+        return () if self._known_line is None else self._known_line.waiters
 
-    def is_next(self) -> bool:
-        """Whether it is first in this process's line. Who leaves the line wakes the next one."""
-        line = self._known_line
-        try:
-            return line is None or line.waiters[0] is self
-        except own(IndexError):
-            return True
+    def slice(self) -> float:
+        return _SLICE_HELD_UP_S if self._is_held_up else super().slice()
 
     def look(self, tx: Transaction) -> int:
         """Go on if it is our turn, else stand in line; returns the wake word to watch."""

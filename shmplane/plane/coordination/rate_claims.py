@@ -22,17 +22,17 @@ from ...manifest import NO_TICKET, cost_ns, is_payable
 from ...system import own
 from ..process.reclaim import reclaim_dead
 from .lines import LocalLine
-from .waiting import SLICE_S, settle
+from .waiting import SLICE_S, WaitInLine, settle
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ...manifest import Paid, Terms, Transaction
     from ..process.attachment import Attachment
     from .waiting import Closing
 
 __all__ = ["Grant", "RateClaim", "check_units"]
 
-#: the longest sleep of those who are not the first of their process
-_SLICE_BEHIND_S = 0.5
 _clock = time.monotonic_ns
 
 
@@ -60,8 +60,8 @@ def check_units(amount: object, what: str, *, least: str = "above 0") -> float:
     return units
 
 
-class RateClaim:
-    """One caller's wish for units, and what has come of it: a ``Wait``.
+class RateClaim(WaitInLine):
+    """One caller's wish for units, and what has come of it.
 
     Attributes:
         ready: monotonic_ns at which it can be granted, as known when it looked last.
@@ -69,38 +69,28 @@ class RateClaim:
         is_done: it has its grant, or cannot have it in time.
     """
 
-    __slots__ = (
-        "amount", "attachment", "deadline", "failed", "grant", "is_done", "is_too_large", "limiter", "ready", "terms",
-        "ticket", "waits",
-    )  # fmt: skip
+    __slots__ = ("amount", "deadline", "grant", "is_too_large", "limiter", "ready", "terms", "waits")
 
     def __init__(self, limiter: Line, amount: float, deadline: int | None, *, waits: bool) -> None:
         self.limiter, self.amount, self.deadline, self.waits = limiter, amount, deadline, waits
-        self.attachment: Attachment = limiter._attachment
+        self.attachment, self.closing = limiter._attachment, limiter._closing
         self.grant: Grant | None = None
         self.terms: Terms | None = None
         self.ticket = self.ready = 0
         self.failed = self.is_done = self.is_too_large = False
 
     @property
-    def closing(self) -> Closing:
-        return self.limiter._closing
-
-    @property
     def has_left(self) -> bool:
         return self.ticket > 0 or (self.failed and self.grant is not None)
 
-    def slice(self) -> float:
-        if not self.is_next():
-            return _SLICE_BEHIND_S
-        return max(1e-6, min(SLICE_S, (self.ready - _clock()) / 1e9)) if self.ready else SLICE_S
+    @property
+    def line(self) -> Sequence[object]:
+        return self.limiter._part.waiters
 
-    def is_next(self) -> bool:
-        """Whether it is first in this process's line. Who leaves the line wakes the next one."""
-        try:
-            return self.limiter._part.waiters[0] is self
-        except own(IndexError):
-            return True
+    def slice(self) -> float:
+        if not (self.ready and self.is_next()):
+            return super().slice()
+        return max(1e-6, min(SLICE_S, (self.ready - _clock()) / 1e9))
 
     def look(self, tx: Transaction) -> int:
         """Have it granted if it is our turn and time, else stand in line; returns the wake word to watch."""

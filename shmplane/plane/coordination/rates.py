@@ -19,7 +19,7 @@ from ..process.patience import is_in_event_loop, patience
 from ..process.reclaim import load_for_recovery, reclaim_dead
 from .lines import Lines, LocalLine
 from .rate_claims import Grant, RateClaim, check_units
-from .waiting import cannot_travel, check_timeout, settle, wait_for, wait_for_async
+from .waiting import cannot_travel, check_timeout, look_once, wait_for, wait_for_async
 
 if TYPE_CHECKING:
     from ...manifest import Transaction
@@ -90,13 +90,7 @@ class RateLimiter:
             ValueError: ``amount`` is not above 0, or above the burst, so that it can never be granted.
         """
         claim = self._claim(amount, None, waits=False)
-        try:
-            self._attachment.try_change(patience(self._attachment), claim.look)
-        except BaseException:
-            claim.failed = True
-            self._attachment.owed.append(claim)  # C code: another interrupt comes after it
-            settle(self._attachment)
-            raise
+        look_once(claim)
         if claim.is_too_large:
             raise self._too_large(claim)
         return claim.grant

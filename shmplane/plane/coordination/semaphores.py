@@ -14,7 +14,7 @@ from ...system import NOT_HAD, own
 from ..process.patience import is_in_event_loop, moment, patience
 from ..process.reclaim import reclaim_dead
 from .claims import Claim, LocalPermits, permits_of
-from .waiting import cannot_travel, check_timeout, settle, wait_for, wait_for_async
+from .waiting import cannot_travel, check_timeout, look_once, wait_for, wait_for_async
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -92,13 +92,7 @@ class Semaphore:
     def take_if_free(self) -> bool:
         """``try_acquire``, whether or not the ``Plane`` object is open."""
         claim = Claim(self, waits=False)
-        try:
-            self._attachment.try_change(patience(self._attachment), claim.look)
-        except BaseException:
-            claim.failed = True
-            self._attachment.owed.append(claim)  # C code: another interrupt comes after it
-            settle(self._attachment)
-            raise
+        look_once(claim)
         return claim.is_done
 
     def acquire(self, timeout: float | None = None) -> None:

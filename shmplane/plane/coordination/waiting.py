@@ -11,17 +11,18 @@ Rule 5. Time being over is a result and no exception, since an exception may com
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from numbers import Real
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ...errors import ClosedError, ShmplaneError
-from ...system import NOT_HAD, ignoring, wait_for_change, wake_all
+from ...system import NOT_HAD, ignoring, own, wait_for_change, wake_all
 from ..process.patience import PATIENCE_S, moment, patience
 from ..process.reclaim import load_for_recovery
 from .waker import Waker, running_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ...manifest import Transaction
     from ...system import NotHad
@@ -31,8 +32,10 @@ __all__ = [
     "SLICE_S",
     "Closing",
     "Wait",
+    "WaitInLine",
     "cannot_travel",
     "check_timeout",
+    "look_once",
     "undo_soon",
     "settle",
     "wait_for",
@@ -40,8 +43,8 @@ __all__ = [
     "wake_waiters",
 ]
 
-#: the longest sleep without a look at who is still alive
-SLICE_S = 0.1
+#: the longest sleep without a look at who is still alive; of those who are not the first of their process
+SLICE_S, _SLICE_BEHIND_S = 0.1, 0.5
 #: of the first two it costs less to ask whether it is one
 _NUMBERS: Any = (float, int, Real)
 _PAUSE_S, _LONGEST_PAUSE_S = 0.002, 0.05
@@ -60,38 +63,79 @@ class Closing:
         return ClosedError(f"{self.what} was closed, which ends what waits through it; open it again")
 
 
-class Wait(Protocol):
+class Wait(ABC):
     """One caller's wish. Changed under the host-wide lock only.
 
     Attributes:
+        is_done: it has got what it waits for.
         failed: the call ends by an exception, so that nobody has what it may have got.
     """
 
+    __slots__ = ("attachment", "closing", "failed", "is_done")
+
+    attachment: Attachment
+    closing: Closing
+    is_done: bool
     failed: bool
 
     @property
-    def attachment(self) -> Attachment: ...
-    @property
-    def closing(self) -> Closing: ...
-    @property
-    def is_done(self) -> bool:
-        """It has got what it waits for."""
-
-    @property
+    @abstractmethod
     def has_left(self) -> bool:
         """There is something that ``undo`` has to give back."""
 
+    @abstractmethod
     def look(self, tx: Transaction) -> int:
         """Take what is wished for if it is there; else the wake word to watch."""
 
+    @abstractmethod
     def undo(self, tx: Transaction) -> None:
         """Give back all that the wish has. Again: does nothing."""
 
     def is_next(self) -> bool:
         """Whether a change of the wake word may be for this wish; a hint, without the lock."""
+        return True
 
     def slice(self) -> float:
         """Seconds of the longest sleep."""
+        return SLICE_S
+
+
+class WaitInLine(Wait):
+    """A wish that stands in a line of this process until it is its turn.
+
+    Attributes:
+        ticket: its place in the line of all processes; 0: it stands in none.
+    """
+
+    __slots__ = ("ticket",)
+
+    ticket: int
+
+    @property
+    @abstractmethod
+    def line(self) -> Sequence[object]:
+        """Those of this process that stand in it, in their order."""
+
+    def is_next(self) -> bool:
+        """Whether it is the first. Who leaves the line wakes the next one."""
+        try:
+            return self.line[0] is self
+        except own(IndexError):
+            return True
+
+    def slice(self) -> float:
+        return SLICE_S if self.is_next() else _SLICE_BEHIND_S
+
+
+def look_once(wait: Wait) -> None:
+    """Take what is wished for if it is there, and if the plane's lock is to be had in a moment."""
+    try:
+        wait.attachment.try_change(patience(wait.attachment), wait.look)
+    except BaseException:
+        wait.failed = True
+        wait.attachment.owed.append(wait)  # C code: another interrupt comes after it
+        settle(wait.attachment)
+        raise
 
 
 def check_timeout(timeout: Any) -> None:

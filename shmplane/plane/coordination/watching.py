@@ -14,7 +14,7 @@ from ...system import NOT_HAD
 from ..blocks.claims import claims_of
 from ..process.patience import moment
 from ..process.registry import Registry
-from .waiting import SLICE_S, check_timeout, wait_for, wait_for_async
+from .waiting import Wait, check_timeout, wait_for, wait_for_async
 
 if TYPE_CHECKING:
     from ...manifest import Transaction
@@ -51,27 +51,17 @@ def watches_of(attachment: Attachment) -> Watches:
     return attachment.registry(Watches)
 
 
-class _Watch:
-    """One waiter for one name: a ``Wait``."""
+class _Watch(Wait):
+    """One waiter for one name."""
 
     def __init__(self, attachment: Attachment, name: bytes, newer_than: int, closing: Closing) -> None:
         self.attachment, self.name, self.newer_than, self.closing = attachment, name, newer_than, closing
         self.lease: Lease | None = None
-        self.failed = self._is_shown = False
-
-    @property
-    def is_done(self) -> bool:
-        return self.lease is not None
+        self.failed = self.is_done = self._is_shown = False
 
     @property
     def has_left(self) -> bool:
         return self._is_shown
-
-    def slice(self) -> float:
-        return SLICE_S
-
-    def is_next(self) -> bool:
-        return True
 
     def look(self, tx: Transaction) -> int:
         """Lease the version if it is new enough, else watch the name; returns the wake word to watch."""
@@ -79,6 +69,7 @@ class _Watch:
         _, row = tx.current(self.name)
         if row >= 0 and tx.blocks.version[row] > self.newer_than:
             self.lease = claims_of(attachment).lease(tx, attachment, row)
+            self.is_done = True
             self.undo(tx)
             return 0
         if not self._is_shown:
