@@ -10,7 +10,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
-from ..codecs import CODECS, CopiedMemory, TableStream, check_values, encode
+from ..codecs import CODECS, BytesSink, CopiedMemory, TableStream, check_values, encode
 from ..errors import PlaneCorrupt, ShmplaneError
 from ..system import Mapping, Window, ignoring, open_file, write_all
 from .records import Record, file_nbytes
@@ -48,15 +48,6 @@ class Rendered:
             sink.write(0, self.body)
 
 
-class _BytesSink:
-    def __init__(self, nbytes: int) -> None:
-        self.data = bytearray(nbytes)
-
-    def write(self, offset: int, data: Buffer) -> None:
-        view = memoryview(data).cast("B")
-        self.data[offset : offset + view.nbytes] = view
-
-
 class _FileSink:
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -67,7 +58,7 @@ class _FileSink:
 
 def render(encoded: Encoded) -> Rendered:
     """A small value as bytes."""
-    sink = _BytesSink(encoded.nbytes)
+    sink = BytesSink(encoded.nbytes)
     encoded.write_to(sink)
     return Rendered(encoded.kind, encoded.frame, bytes(sink.data))
 

@@ -22,7 +22,7 @@ from .composed import (
     pack_composition,
     read_pieces,
 )
-from .copied import CopiedMemory
+from .copied import BytesSink, CopiedMemory
 from .description import Description
 from .document import SMALL_DOCUMENT_NBYTES, decode_document
 from .editing import align_column, check_labels, column_to_arrow, labels_of, metadata_with, title_of
@@ -52,7 +52,7 @@ from .tree import encode_tree
 __all__ = [
     "align_column", "align_rows", "array_over", "as_kind", "AS_KINDS", "as_table", "as_tensors", "check_as",
     "check_composition", "check_labels", "check_origin", "check_table", "check_values", "Codec", "CODECS",
-    "column_to_arrow", "Composition", "composition_of", "CopiedMemory", "decode_document",
+    "BytesSink", "column_to_arrow", "Composition", "composition_of", "CopiedMemory", "decode_document",
     "describe",
     "describe_array", "Description", "encode", "encode_by_rank", "encode_rows", "encode_table", "encode_tree",
     "Encoded", "EncodedBytes", "find_columns", "flatten", "form_of", "gather_rows", "grow_array",

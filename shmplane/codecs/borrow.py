@@ -12,15 +12,22 @@ Rule 2. No attribute of the exporter leads to the lease: from a view nothing can
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from ..system import Window
     from .base import Memory
 
-__all__ = ["borrow", "borrow_bytes", "memory_behind"]
+__all__ = ["PieceOfBody", "borrow", "borrow_bytes", "memory_behind"]
+
+
+class Root(Protocol):
+    """What views of a whole body keep."""
+
+    memory: Memory
 
 
 class _Exporter:
@@ -67,6 +74,25 @@ def borrow(
 def borrow_bytes(memory: Memory, offset: int = 0, nbytes: int | None = None) -> npt.NDArray[np.uint8]:
     """``nbytes`` of ``memory`` from ``offset``, as ``uint8``; the caller has checked that they are there."""
     return borrow(memory, "|u1", (memory.nbytes - offset if nbytes is None else nbytes,), offset=offset)
+
+
+class PieceOfBody:
+    """A value within the body of another one, whose root it keeps, and that the lease: a ``Memory`` of its own."""
+
+    __slots__ = ("address", "lease", "nbytes")
+
+    def __init__(self, root: Root, offset: int, nbytes: int) -> None:
+        self.address: int = root.memory.address + offset
+        self.nbytes: int = nbytes
+        self.lease: object = root
+
+    def copy(self, nbytes: int) -> bytes:
+        """The first bytes, copied out."""
+        return borrow_bytes(self, nbytes=nbytes).tobytes()
+
+    def window(self, nbytes: int) -> Window | None:  # noqa: ARG002 - it begins anywhere
+        """There are none."""
+        return None
 
 
 def memory_behind(array: npt.NDArray[Any]) -> Memory | None:

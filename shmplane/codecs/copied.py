@@ -5,9 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
     from ..system import Window
 
-__all__ = ["CopiedMemory"]
+__all__ = ["BytesSink", "CopiedMemory"]
+
+
+class BytesSink:
+    """A body that is written as bytes of this process."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, nbytes: int) -> None:
+        self.data: bytearray = bytearray(nbytes)
+
+    def write(self, offset: int, data: Buffer) -> None:
+        view = memoryview(data).cast("B")
+        self.data[offset : offset + view.nbytes] = view
 
 
 class CopiedMemory:

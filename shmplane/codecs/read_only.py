@@ -9,7 +9,7 @@ Trees have the same containers. Those of a draft (``FixedDict``, ``FixedList``) 
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from ..errors import UnsupportedValue
 
@@ -26,10 +26,30 @@ def _refuse(*_: Any, **__: Any) -> NoReturn:
     )
 
 
-class ReadOnlyDict(dict[str, Any]):
+class _Plain:
+    """Deep copies are plain, and so is what is unpickled."""
+
+    __slots__ = ()
+    _plain: ClassVar[type]  #: what it is a read-only one of
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return thaw(self, lambda leaf: _copied(leaf, memo))
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return self._plain, (thaw(self, _picklable),)
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        """What a notebook shows of a tree beside its text; of JSON nothing."""
+        from .tree_display import mimebundle_of_tree
+
+        return mimebundle_of_tree(self)
+
+
+class ReadOnlyDict(_Plain, dict[str, Any]):
     """A ``dict`` whose changes raise ``TypeError``; copies of it are plain, and so is what is unpickled."""
 
     __slots__ = ("__weakref__", "origin")
+    _plain = dict
     origin: object  #: what has to live as long as this
 
     __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
@@ -40,20 +60,12 @@ class ReadOnlyDict(dict[str, Any]):
 
     __copy__ = copy
 
-    def __deepcopy__(self, memo: Any) -> Any:
-        return thaw(self, lambda leaf: _copied(leaf, memo))
 
-    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        return dict, (thaw(self, _picklable),)
-
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        return _mimebundle_of(self)
-
-
-class ReadOnlyList(list[Any]):
+class ReadOnlyList(_Plain, list[Any]):
     """A ``list`` whose changes raise ``TypeError``; copies and slices of it are plain, and so is what is unpickled."""
 
     __slots__ = ("__weakref__", "origin")
+    _plain = list
     origin: object  #: what has to live as long as this
 
     __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse
@@ -64,15 +76,6 @@ class ReadOnlyList(list[Any]):
         return list(self)
 
     __copy__ = copy
-
-    def __deepcopy__(self, memo: Any) -> Any:
-        return thaw(self, lambda leaf: _copied(leaf, memo))
-
-    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        return list, (thaw(self, _picklable),)
-
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        return _mimebundle_of(self)
 
 
 def _refuse_another_tree(*_: Any, **__: Any) -> NoReturn:
@@ -150,13 +153,6 @@ def thaw(value: Any, leaf: Callable[[Any], Any]) -> Any:
     for parent, place, items in reversed(tuples):
         parent[place] = tuple(items)
     return holder[0]
-
-
-def _mimebundle_of(value: Any) -> dict[str, str]:
-    """What a notebook shows of a tree beside its text; of JSON nothing."""
-    from .tree_display import mimebundle_of_tree
-
-    return mimebundle_of_tree(value)
 
 
 def _copied(leaf: Any, memo: Any) -> Any:

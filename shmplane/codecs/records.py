@@ -15,18 +15,18 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from operator import index as to_index
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 from ..errors import UnsupportedValue
 from ..system import ignoring, own
 from . import array, document, raw
 from .base import CAN_STORE
-from .borrow import borrow_bytes
+from .borrow import PieceOfBody, borrow_bytes
 from .choose import encode_by_rank
+from .copied import BytesSink
 from .envelope import corrupt, seal, unseal
 
 if TYPE_CHECKING:
-    from ..system import Window
     from .base import Encoded, Memory, Sink
 
 __all__ = [
@@ -130,9 +130,9 @@ class Records:
             raise UnsupportedValue("its description is larger than that of a record can be; put it by itself")
         self._append(bytes(-self._end % _ALIGNMENT))
         self._entries.append(_ENTRY.pack(self._end, code | len(frame) << _FRAME_AT | nbytes << _NBYTES_AT))
-        body = bytearray(nbytes)
-        encoded.write_to(_BytesSink(body))
-        self._append(body)
+        body = BytesSink(nbytes)
+        encoded.write_to(body)
+        self._append(body.data)
         self._append(frame)
 
     def _append(self, data: bytes | bytearray) -> None:
@@ -147,17 +147,6 @@ def _checked(nbytes: int) -> int:
     if nbytes > _LARGEST:
         raise UnsupportedValue(f"a record has at most {_LARGEST:,} B, this one has {nbytes:,}; put it by itself")
     return nbytes
-
-
-class _BytesSink:
-    """A sink over private memory."""
-
-    def __init__(self, room: bytearray) -> None:
-        self._room = memoryview(room)
-
-    def write(self, offset: int, data: Any) -> None:
-        data = memoryview(data).cast("B")
-        self._room[offset : offset + len(data)] = data
 
 
 class EncodedRecords:
@@ -234,22 +223,6 @@ class RecordsRoot:
         self.index_at: int = index_at
 
 
-class _RecordMemory(NamedTuple):
-    """The body of one record: what codecs call a ``Memory``."""
-
-    address: int
-    nbytes: int
-    lease: object
-
-    def copy(self, nbytes: int) -> bytes:
-        """The first bytes, copied out."""
-        return borrow_bytes(self, nbytes=nbytes).tobytes()
-
-    def window(self, nbytes: int) -> Window | None:  # noqa: ARG002 - a record begins anywhere
-        """There are none."""
-        return None
-
-
 def open_records(frame: bytes, memory: Memory, _: object = ()) -> RecordsRoot:
     """The root of the views of records; the index is looked at when a record is asked for."""
     return RecordsRoot(frame, memory)
@@ -289,7 +262,7 @@ class RecordsView(Sequence[Any]):
     def __init__(self, root: RecordsRoot, rows: range) -> None:
         self._root, self._rows = root, rows
         #: they keep the root, which keeps the lease
-        self._bytes = memoryview(borrow_bytes(_RecordMemory(root.memory.address, root.memory.nbytes, root)))  # type: ignore[arg-type]
+        self._bytes = memoryview(borrow_bytes(PieceOfBody(root, 0, root.memory.nbytes)))  # type: ignore[arg-type]
         end = root.index_at + root.count * _ENTRY.size
         self._words = self._bytes[root.index_at : end].cast("Q")
 
@@ -333,7 +306,7 @@ class RecordsView(Sequence[Any]):
 
         return present_tree(open_tree(frame, memory))
 
-    def _framed(self, row: int) -> tuple[bytes, _RecordMemory]:
+    def _framed(self, row: int) -> tuple[bytes, PieceOfBody]:
         """Frame and body of a record that is no JSON value."""
         start, word = self._words[2 * row], self._words[2 * row + 1]
         nbytes, frame_nbytes, room = word >> _NBYTES_AT, word >> _FRAME_AT & _LARGEST_FRAME, self._root.index_at
@@ -343,7 +316,7 @@ class RecordsView(Sequence[Any]):
                 f"its index claims a record of {nbytes:,} bytes at {start:,}, and {frame_nbytes:,} that describe it"
             )
         frame = self._bytes[end : end + frame_nbytes].tobytes()
-        return frame, _RecordMemory(self._root.memory.address + start, nbytes, self._root)
+        return frame, PieceOfBody(self._root, start, nbytes)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, (RecordsView, list, tuple)):

@@ -18,7 +18,7 @@ from zlib import crc32
 from ..errors import UnsupportedValue
 from ..system import own
 from . import array, convert, origin, raw
-from .borrow import borrow_bytes
+from .borrow import PieceOfBody, borrow_bytes
 from .dtypes import FOREIGN_NBYTES, itemsize_of, unpack_dtype, words_dtype
 from .envelope import corrupt
 from .form import NoForm
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from ..system import Window
     from .base import Memory
     from .tree import TreeFrame
 
@@ -67,25 +66,6 @@ class TreeRoot:
         self.dtypes: list[bytes] = dtypes
         self.skeleton: Any = skeleton
         self.leaves: list[ArrayLeaf | FramedLeaf] = leaves
-
-
-class LeafMemory:
-    """The part of a tree's body from an offset on, which keeps the tree's root."""
-
-    __slots__ = ("address", "lease", "nbytes")
-
-    def __init__(self, root: TreeRoot, offset: int, nbytes: int) -> None:
-        self.address: int = root.memory.address + offset
-        self.nbytes: int = nbytes
-        self.lease: object = root
-
-    def copy(self, nbytes: int) -> bytes:
-        """The first bytes, copied out."""
-        return borrow_bytes(self, nbytes=nbytes).tobytes()
-
-    def window(self, nbytes: int) -> Window | None:  # noqa: ARG002 - a leaf begins anywhere
-        """There are none."""
-        return None
 
 
 # Opening
@@ -239,7 +219,7 @@ def _name_of(dtype: bytes) -> str | None:
 
 def _bytes_of(root: TreeRoot) -> npt.NDArray[np.uint8]:
     """The body; it keeps the root, and all arrays that are made of it keep it."""
-    return borrow_bytes(LeafMemory(root, 0, root.memory.nbytes))
+    return borrow_bytes(PieceOfBody(root, 0, root.memory.nbytes))
 
 
 def _arrays(root: TreeRoot, base: npt.NDArray[np.uint8], dtypes: list[np.dtype[Any]]) -> list[Any]:
@@ -274,7 +254,7 @@ def _present(root: TreeRoot, leaf: Any) -> Any:
 
 
 def _open_framed(root: TreeRoot, leaf: FramedLeaf) -> Any:
-    memory = LeafMemory(root, leaf.offset, leaf.nbytes)
+    memory = PieceOfBody(root, leaf.offset, leaf.nbytes)
     if leaf.kind == "table":
         return origin.open_table_root(leaf.frame, memory)
     return array.open_array(leaf.frame, memory) if leaf.kind == "array" else raw.open_bytes(leaf.frame, memory)

@@ -59,38 +59,25 @@ def make_core(  # noqa: PLR0917 - called once, by who has all of it
     if type(lock.mutex).__module__ != "_thread":
         return None  # gevent's, whose methods may switch to another greenlet
     try:
-        return _make_core(module, manifest, slot, lock, garbage, owed, gone, leased)
+        core: Core = module.Core(
+            manifest.words,
+            _layout(manifest, module.COLUMNS.split()),
+            bytes(CLASS_BY_LINES[: SMALL_NBYTES // 64 + 1]),  # larger ones have a segment of their own
+            pack(f"{len(CELL_NBYTES)}Q", *CELL_NBYTES),
+            manifest.leases_start(0),
+            manifest.leases_start(1) - manifest.leases_start(0),
+            slot,
+            slot + COUNTER_ROWS_BEFORE,
+            most_tombstones(manifest.limits),
+            lock.fd,
+            lock.mutex,
+            garbage,
+            owed,
+            gone,
+            leased,
+        )
     except own(OSError, ValueError):
         return None  # a kernel before 4.14, or tables that somebody wrote over
-
-
-def _make_core(  # noqa: PLR0917 - as above
-    module: ModuleType,
-    manifest: Manifest,
-    slot: int,
-    lock: HostLock,
-    garbage: deque[Any],
-    owed: deque[Any],
-    gone: deque[Any],
-    leased: dict[int, Any],
-) -> Core:
-    core: Core = module.Core(
-        manifest.words,
-        _layout(manifest, module.COLUMNS.split()),
-        bytes(CLASS_BY_LINES[: SMALL_NBYTES // 64 + 1]),  # larger ones have a segment of their own
-        pack(f"{len(CELL_NBYTES)}Q", *CELL_NBYTES),
-        manifest.leases_start(0),
-        manifest.leases_start(1) - manifest.leases_start(0),
-        slot,
-        slot + COUNTER_ROWS_BEFORE,
-        most_tombstones(manifest.limits),
-        lock.fd,
-        lock.mutex,
-        garbage,
-        owed,
-        gone,
-        leased,
-    )
     return core
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from ..codecs import CODECS
+from ..codecs import CODECS, CopiedMemory
 from ..errors import ItemTooLarge, PlaneFull, PlaneMismatch
 from ..manifest import TEMPORARY_PREFIX, default_root, open_group, row_of_name_word
 from ..names import check_block_name
@@ -38,32 +38,6 @@ MISSING: Any = object()
 _COPIED_NBYTES = 16 << 10
 _MOST_REMEMBERED = 16_384
 _LONGEST_TTL_S = 1e9  #: thirty years, which fit a word
-
-
-class _Copied(NamedTuple):
-    """A small value as bytes of this process: what codecs call a ``Memory``."""
-
-    data: bytes
-
-    @property
-    def address(self) -> int:
-        import numpy as np
-
-        return int(np.frombuffer(self.data, "u1").__array_interface__["data"][0]) if self.data else 0
-
-    @property
-    def nbytes(self) -> int:
-        return len(self.data)
-
-    @property
-    def lease(self) -> object:
-        return self
-
-    def copy(self, nbytes: int) -> bytes:
-        return self.data[:nbytes]
-
-    def window(self, nbytes: int) -> None:  # noqa: ARG002 - it lies on no pages of its own
-        return None
 
 
 class _Known:
@@ -246,7 +220,7 @@ def _delete(tx: Transaction, name: bytes) -> None:
 
 def _copy(lease: Lease) -> Any:
     lease.open()
-    return CODECS[lease.facts.codec].open(lease.frame(), _Copied(lease.copy(lease.nbytes)), ())
+    return CODECS[lease.facts.codec].open(lease.frame(), CopiedMemory(lease.copy(lease.nbytes)), ())
 
 
 def open_shared_plane(name: str, capacity: int) -> Plane:
