@@ -148,7 +148,9 @@ class Segments(Table):
     state: Column = column("SegmentState; stored last")
     id: Column = column("the file's name; never used again")
     nbytes: Column = column("B of the file, whole pages, fixed for life")
-    owner: Column = column("slot + 1 of the process that is making or removing the file")
+    owner: Column = column(
+        "slot + 1 of the process that is making or removing the file; else of the last one that filled it"
+    )
     slab: Column = column("class + 1 of its cells; 0: one block has it all")
     bump: Column = column("B of a slab already cut into cells")
     exported: Column = column("1: other programs may have it open, so it is never used again")

@@ -92,22 +92,34 @@ class SegmentSpace:
         return needed
 
     def _take_warm(self, nbytes: int) -> Place | None:
-        segments, first = self._segments, self._recycled.first
         bucket = size_class_of(nbytes)
         for candidate_bucket in range(bucket, min(bucket + 3, SIZE_CLASSES)):
-            previous, following = -1, first[candidate_bucket]
-            for _ in range(_MOST_TRIED_PER_BUCKET):
-                if not following:
-                    break
-                row = following - 1
-                if fits(segments.nbytes[row], nbytes):
-                    self._unchain(candidate_bucket, previous, row)
-                    size = segments.nbytes[row]
-                    segments.state[row] = USED
-                    self._account(used=size, recycled=-size)
-                    return Place(row, segments.id[row], size, fresh=False)
-                previous, following = row, segments.next[row]
+            found = self._find_warm(candidate_bucket, nbytes)
+            if found is not None:
+                previous, row = found
+                self._unchain(candidate_bucket, previous, row)
+                segments, size = self._segments, self._segments.nbytes[row]
+                segments.owner[row] = self.slot + 1
+                segments.state[row] = USED
+                self._account(used=size, recycled=-size)
+                return Place(row, segments.id[row], size, fresh=False)
         return None
+
+    def _find_warm(self, bucket: int, nbytes: int) -> tuple[int, int] | None:
+        """The row before it, and a warm segment that fits: one that this process filled last, else the youngest."""
+        segments, youngest = self._segments, None
+        previous, following = -1, self._recycled.first[bucket]
+        for _ in range(_MOST_TRIED_PER_BUCKET):
+            if not following:
+                break
+            row = following - 1
+            if fits(segments.nbytes[row], nbytes):
+                # Its pages are still mapped here; another process would have to map them first.
+                if segments.owner[row] == self.slot + 1:
+                    return previous, row
+                youngest = youngest or (previous, row)
+            previous, following = row, segments.next[row]
+        return youngest
 
     def _unchain(self, bucket: int, previous: int, row: int) -> None:
         if previous < 0:

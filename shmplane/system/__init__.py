@@ -31,7 +31,7 @@ from .forking import join_forks, run_in_forked_child
 from .handlers import ignoring, is_from_handler, own
 from .hostlock import NOT_HAD, Busy, HostLock, Lost, NotHad
 from .imports import is_loaded
-from .mapping import Mapping, Pages, PrivateMapping, Window, move_pages, populate, reserve, round_to_pages
+from .mapping import Mapping, Pages, PrivateMapping, Window, enter_pages, move_pages, populate, reserve, round_to_pages
 from .modules import late, late_names, load_late
 from .ofd import OfdRange
 from .sizes import SIZE_CLASSES, class_nbytes, fits, size_class_of
@@ -86,7 +86,7 @@ __getattr__ = late_names(
 __all__ = [
     "ADVICE", "advise", "allocate", "attach_untracked", "backed_nbytes", "boot_id", "Busy", "can_run_beside",
     "check_directory", "class_nbytes", "close_own", "copy_file", "create_file", "create_file_into", "DataFile",
-    "DIRTY_METHODS", "dirty_runs", "Disk", "disk_of", "drop_cached", "drop_pages", "exists", "file_system_of",
+    "DIRTY_METHODS", "dirty_runs", "Disk", "disk_of", "drop_cached", "drop_pages", "enter_pages", "exists", "file_system_of",
     "fits", "ForkWitness", "free_nbytes", "grow_data_file", "has_idle_core", "HostLock", "identity_of",
     "ignoring", "immortalise", "is_cached", "is_from_handler", "is_half_of_memory", "is_loaded", "is_readable",
     "join_forks", "late", "late_names", "link_file", "load_late", "logger_of", "Lost", "make_data_file",

@@ -27,14 +27,24 @@ if TYPE_CHECKING:
 
     Runs = npt.NDArray[np.int64]  #: first page and number of pages of each run, ascending
 
-__all__ = ["Mapping", "Pages", "PrivateMapping", "Window", "move_pages", "populate", "reserve", "round_to_pages"]
+__all__ = [
+    "Mapping",
+    "Pages",
+    "PrivateMapping",
+    "Window",
+    "enter_pages",
+    "move_pages",
+    "populate",
+    "reserve",
+    "round_to_pages",
+]
 
 AnyPages = TypeVar("AnyPages", bound="Pages")
 
 MAP_FAILED = 2**64 - 1
 _MAP_FIXED = 0x10
 _NORESERVE = 0x4000
-_POPULATE_WRITE = 23
+_POPULATE_READ, _POPULATE_WRITE = 22, 23
 _MOVE_AND_KEEP = 0x01 | 0x02 | 0x04  #: MREMAP_MAYMOVE, _FIXED and _DONTUNMAP
 _TABLE_NBYTES = 2 << 20  #: what one page of a page table covers
 _MOST_FORGOTTEN_APART = 64
@@ -215,6 +225,13 @@ def populate(mapping: Mapping) -> None:
     with ignoring(OSError):
         # Safety: exactly this object's own range; what is read from it stays the same.
         libc.madvise(mapping.address, mapping.nbytes, _POPULATE_WRITE)
+
+
+def enter_pages(mapping: Mapping) -> None:
+    """The same where the file has its pages already: as for reading, many at a time; a shared mapping may then write them."""
+    with ignoring(OSError):
+        # Safety: exactly this object's own range; what is read from it stays the same.
+        libc.madvise(mapping.address, mapping.nbytes, _POPULATE_READ)
 
 
 def move_pages(source: Mapping, target: Mapping) -> bool:

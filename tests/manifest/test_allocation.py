@@ -95,6 +95,28 @@ def test_freed_memory_stays_warm_and_is_taken_again(tx: Transaction) -> None:
     assert not again.fresh
 
 
+def test_a_process_takes_what_it_filled_last_before_what_another_one_did(tx: Transaction) -> None:
+    other = transaction_for(tx.manifest, 1)
+    places = {tx: large(tx, MIB // 4), other: large(other, MIB // 4)}
+    for its, (row, _) in places.items():  # so that of the other one is the youngest
+        its.abandon(row)
+    assert {its: large(its, MIB // 4)[1].segment_id for its in places} == {
+        its: place.segment_id for its, (_, place) in places.items()
+    }
+
+
+def test_the_youngest_is_taken_of_what_others_filled_and_is_ones_own_from_then_on(tx: Transaction) -> None:
+    others = transaction_for(tx.manifest, 1), transaction_for(tx.manifest, 2)
+    made = [large(its, MIB // 4) for its in (tx, tx)]
+    for row, _ in made:
+        tx.abandon(row)
+    row, place = large(others[0], MIB // 4)
+    assert place.segment_id == made[1][1].segment_id
+    others[0].abandon(row)
+    assert large(tx, MIB // 4)[1].segment_id == made[0][1].segment_id
+    assert large(others[0], MIB // 4)[1].segment_id == place.segment_id
+
+
 def test_warm_memory_that_is_much_too_large_is_left_alone(tx: Transaction) -> None:
     row, place = large(tx, 200_000)
     tx.abandon(row)

@@ -23,7 +23,13 @@ from shmplane.plane.memory import segments
 from shmplane.system import files, libc
 from tests.support.audit import faults_of
 from tests.support.forked import run_forked
-from tests.support.inside import directory_of, forget_mappings, forget_views, memory_of, recycled_nbytes
+from tests.support.inside import (
+    directory_of,
+    forget_mappings,
+    forget_views,
+    is_mapped_to_be_filled,
+    recycled_nbytes,
+)
 from tests.support.processes import run_in_child
 
 SMALL, LARGE = b"s" * 700, b"L" * 100_000
@@ -348,7 +354,7 @@ def test_warm_memory_with_holes_gets_pages_before_it_is_written_through_a_mappin
     """On a full file system a store to a page that is not there would be SIGBUS."""
     monkeypatch.setattr(segments, "_BACKED_AHEAD_NBYTES", 0)  # an edit has no more ready than its next page
     with shmplane.Plane("plane", root=str(plane_root), **OPTIONS) as plane:
-        memory, directory = memory_of(plane), directory_of(plane)
+        directory = directory_of(plane)
         plane["array"] = np.zeros(2 << 20, "u1")
         for pages in (1, 20):  # the second block of pages is made larger than what it is to hold
             with plane.edit("array") as draft:
@@ -365,7 +371,7 @@ def test_warm_memory_with_holes_gets_pages_before_it_is_written_through_a_mappin
                 assert all(_backed(directory).values())
         else:
             plane["new"] = bytes(110_000)
-            mapped = {segment_id for segment_id in _backed(directory) if memory.warm(segment_id) is not None}
+            mapped = {segment_id for segment_id in _backed(directory) if is_mapped_to_be_filled(plane, segment_id)}
             assert mapped
             assert all(_backed(directory)[segment_id] for segment_id in mapped)
         plane.destroy()

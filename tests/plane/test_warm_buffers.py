@@ -61,6 +61,19 @@ def test_pages_of_a_buffer_serve_the_next_put_and_the_other_way_round(plane: shm
     assert faults_of(use(plane, len(data))) < 128
 
 
+def test_what_another_process_filled_is_filled_again_with_few_faults(plane: shmplane.Plane) -> None:
+    data = bytes(range(256)) * (4 * MIB // 256)
+    run_in_child(_put, plane, data)
+    del plane["x"]
+    plane.gc()
+    assert faults_of(lambda: plane.put("x", data).close()) < len(data) // 4096 // 4
+    assert run_in_child(_read, plane) == data
+
+
+def _put(plane: shmplane.Plane, data: bytes) -> None:
+    plane["x"] = data
+
+
 def _read(plane: shmplane.Plane) -> bytes:
     return bytes(plane["x"])
 

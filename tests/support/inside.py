@@ -275,6 +275,10 @@ def memory_of(plane: Any) -> Any:
     return attachment_of(plane).memory
 
 
+def is_mapped_to_be_filled(plane: Any, segment_id: int) -> bool:
+    return segment_id in memory_of(plane)._writable
+
+
 def forget_mappings(plane: Any) -> None:
     """As after a while without use."""
     memory_of(plane).drop()

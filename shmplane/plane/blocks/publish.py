@@ -5,8 +5,8 @@ is large is written to a segment whose row is CREATING. Then one transaction pub
 that it shows, or changes nothing. What is not published is abandoned; whatever ends a process in between leaves rows that
 nobody stands for, which recovery frees.
 
-A fresh segment is filled by ``pwrite`` (its pages are then neither zeroed nor faulted in first), a warm one through the
-mapping that this process still has of it, at the speed of a copy into warm memory.
+A fresh segment is filled by ``pwrite`` (its pages are then neither zeroed nor faulted in first), a warm one through a mapping
+that this process keeps of it, at the speed of a copy into warm memory.
 """
 
 from __future__ import annotations
@@ -243,9 +243,8 @@ def _begin(  # noqa: PLR0917 - an operation, called by position
 def write_segment(attachment: Attachment, place: Place, body: Encoded, contents: Contents) -> None:
     """Write a body and the frame behind it."""
     memory = attachment.memory
-    warm = None if place.fresh else memory.warm(place.segment_id)
-    # Another size can only come from tables that somebody wrote over.
-    if warm is not None and warm.nbytes >= place.nbytes:
+    warm = None if place.fresh else memory.to_fill(place)
+    if warm is not None:
         body.write_to(MappedSink(warm.view))
         tail = contents.tail()
         warm.view[contents.stored_nbytes : contents.stored_nbytes + len(tail)] = tail
@@ -257,9 +256,6 @@ def write_segment(attachment: Attachment, place: Place, body: Encoded, contents:
         sink.write(contents.stored_nbytes, contents.tail())
     finally:
         os.close(fd)
-    if not place.fresh:
-        # It is being used over and over: from the next time on it is filled through a mapping.
-        memory.keep_for_filling(place)
 
 
 def abandon(attachment: Attachment, *prepared: Prepared) -> None:

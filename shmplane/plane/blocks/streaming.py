@@ -95,9 +95,9 @@ class _WarmSegment:
     def __init__(self, attachment: Attachment, creation: Creation) -> None:
         self.creation: Creation = creation
         self._memory, self._place = attachment.memory, creation.place
-        warm = self._memory.warm(creation.place.segment_id)
+        warm = self._memory.to_fill(creation.place)
         self._fd = -1
-        if warm is not None and warm.nbytes >= creation.place.nbytes:
+        if warm is not None:
             self._sink: MappedSink | FileSink = MappedSink(warm.view)
         else:
             self._fd = self._memory.open_for_filling(creation.place)
@@ -113,8 +113,6 @@ class _WarmSegment:
         if contents.nbytes > self._place.nbytes:
             raise Outgrown
         self._sink.write(contents.stored_nbytes, contents.tail())
-        if self._fd >= 0:
-            self._memory.keep_for_filling(self._place)
 
     def close(self) -> None:
         if self._fd >= 0:

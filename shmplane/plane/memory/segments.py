@@ -25,6 +25,7 @@ from ...system import (
     allocate,
     backed_nbytes,
     create_file,
+    enter_pages,
     exists,
     ignoring,
     link_file,
@@ -151,10 +152,6 @@ class SegmentMemory:
                     self._rooms.popitem(last=False)
         return found.mapping
 
-    def warm(self, segment_id: int) -> Mapping | None:
-        """The writable mapping of a segment that this process has filled before."""
-        return self._writable.get(segment_id)
-
     def _map(self, cache: OrderedDict[int, Mapping], segment_id: int, nbytes: int, **how: bool) -> Mapping:
         try:
             made = self._map_file(segment_id, nbytes, **how)
@@ -269,11 +266,19 @@ class SegmentMemory:
         finally:
             os.close(fd)
 
-    def keep_for_filling(self, place: Place) -> None:
-        """Map a warm segment for the next time that it is filled, if that can be: what it has is written already."""
-        with ignoring(ShmplaneError):
-            self.back(place)
-            populate(self.writable(place.segment_id, place.nbytes))
+    def to_fill(self, place: Place) -> Mapping | None:
+        """The writable mapping of a warm segment, made now where this process has none; None: it cannot be had.
+
+        Its pages are there, so the kernel enters them sixteen at a time: with the copy that takes less than a ``pwrite``.
+        """
+        found = self._writable.get(place.segment_id)
+        if found is None:
+            with ignoring(ShmplaneError):
+                self.back(place)
+                found = self.writable(place.segment_id, place.nbytes)
+                enter_pages(found)
+        # Another size can only come from tables that somebody wrote over.
+        return found if found is not None and found.nbytes >= place.nbytes else None
 
     def open_for_filling(self, place: Place) -> int:
         """The file of a warm segment that this process has not mapped."""
