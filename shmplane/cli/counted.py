@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from ..cache import measurements_of
 from ..connections import pools_of_words
-from ..errors import PlaneNotFound, ShmplaneError
 from ..observe import Histogram, Measurement, figures_of, plane_names, prometheus_text
+from .all_planes import of_each
 from .exits import OK, PROBLEMS
 
 if TYPE_CHECKING:
@@ -23,20 +22,13 @@ __all__ = ["metrics"]
 
 def metrics(options: Namespace, out: Output) -> int:
     """One plane without a label for it, as in its own processes, or all with the label ``plane``."""
-    found: list[Measurement] = []
     problems: dict[str, str] = {}
     if options.plane is not None:
-        found += _read(options.plane, options.root, out)
+        found = _read(options.plane, options.root, out)
     else:
-        for name in plane_names(options.root):
-            try:
-                figures = list(_read(name, options.root, out))
-            except PlaneNotFound:
-                continue  # removed meanwhile
-            except (ShmplaneError, OSError, ValueError) as error:
-                problems[name] = str(error)
-            else:
-                found += [replace(one, attributes={"plane": name, **one.attributes}) for one in figures]
+        seen, problems = of_each(plane_names(options.root), lambda name: _read(name, options.root, out))
+        labelled = ((one, {"plane": name, **one.attributes}) for name, figures in seen.items() for one in figures)
+        found = [replace(one, attributes=attributes) for one, attributes in labelled]
     if options.json:
         out.json(root=options.root, plane=options.plane, metrics=[_fields(one) for one in found], problems=problems)
     else:
@@ -46,14 +38,13 @@ def metrics(options: Namespace, out: Output) -> int:
     return PROBLEMS if problems else OK
 
 
-def _read(name: str, root: str, out: Output) -> Iterator[Measurement]:
+def _read(name: str, root: str, out: Output) -> list[Measurement]:
     figures = figures_of(name, root)
     if figures.approximate:
         out.message(f"{name}: somebody holds its lock for long, so these figures may not fit each other")
     pools = (pool.measurements() for pool in pools_of_words(figures.meters).values())
-    yield from figures.metrics.measurements()
-    yield from chain.from_iterable(pools)
-    yield from measurements_of(figures.meters, figures.groups)
+    caches = measurements_of(figures.meters, figures.groups)
+    return [*figures.metrics.measurements(), *chain.from_iterable(pools), *caches]
 
 
 def _fields(one: Measurement) -> dict[str, Any]:

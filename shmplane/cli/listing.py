@@ -6,8 +6,8 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ..errors import PlaneNotFound, ShmplaneError
 from ..observe import Block, Snapshot, Summary, count, nbytes, plane_names, seconds, snapshot_of, some, summary_of
+from .all_planes import of_each
 from .exits import OK, PROBLEMS
 
 if TYPE_CHECKING:
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from .output import Output
 
 __all__ = ["age", "block_fields", "ls", "plane_fields", "sorted_blocks", "timestamp", "warn_about"]
+
+#: what ``--json`` shows of a summary as it is
+_PLANE_FIELDS = "temporary capacity used_nbytes recycled_nbytes free_nbytes spilled_nbytes names blocks leases dirty"
 
 
 def ls(options: Namespace, out: Output) -> int:
@@ -27,15 +30,8 @@ def ls(options: Namespace, out: Output) -> int:
 
 
 def _planes(options: Namespace, out: Output) -> int:
-    found: list[Summary] = []
-    unreadable: dict[str, str] = {}
-    for name in plane_names(options.root):
-        try:
-            found.append(summary_of(name, options.root))
-        except PlaneNotFound:
-            continue  # removed meanwhile
-        except (ShmplaneError, OSError, ValueError) as error:
-            unreadable[name] = str(error)
+    seen, unreadable = of_each(plane_names(options.root), lambda name: summary_of(name, options.root))
+    found = list(seen.values())
     if options.json:
         problems = [{"name": name, "problem": problem} for name, problem in unreadable.items()]
         planes = sorted([*map(plane_fields, found), *problems], key=lambda fields: fields["name"])
@@ -127,18 +123,9 @@ def plane_fields(plane: Summary) -> dict[str, Any]:
     return {
         "name": plane.name,
         "created": timestamp(plane.created),
-        "temporary": plane.temporary,
-        "capacity": plane.capacity,
-        "used_nbytes": plane.used_nbytes,
-        "recycled_nbytes": plane.recycled_nbytes,
-        "free_nbytes": plane.free_nbytes,
-        "spilled_nbytes": plane.spilled_nbytes,
-        "names": plane.names,
-        "blocks": plane.blocks,
-        "leases": plane.leases,
+        **{field: getattr(plane, field) for field in _PLANE_FIELDS.split()},
         "processes": len(plane.processes),
         "dead_processes": len(plane.dead),
-        "dirty": plane.dirty,
         "approximate": plane.approximate,
         "problem": None,
     }

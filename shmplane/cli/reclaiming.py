@@ -7,13 +7,12 @@ ended ones once a second, and what it reclaimed first is not ours to tell.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import PlaneNotFound, ShmplaneError
 from ..observe import Leftover, leftovers, nbytes, parts_of, plane_names, reclaimable, snapshot_of, some
 from ..system import load_late
+from .all_planes import of_each
 from .exits import OK, PROBLEMS
 
 if TYPE_CHECKING:
@@ -57,17 +56,15 @@ def gc(options: Namespace, out: Output) -> int:
 
 
 def _gc(options: Namespace, out: Output) -> int:
-    names = [options.plane] if options.plane is not None else plane_names(options.root)
     orphans = leftovers(options.root)
     files = _files_of_scopes(dry_run=options.dry_run)
-    found: dict[str, _Given] = {}
-    failed: dict[str, str] = {}
-    for name in names:
+    reclaim, failed = partial(_reclaim, root=options.root, dry_run=options.dry_run), dict[str, str]()
+    if options.plane is not None:
+        found = {options.plane: reclaim(options.plane)}
+    else:
         # A temporary plane that nobody lives in goes as a whole, below.
-        if options.plane is None and any(left.path.endswith(f"/{name}") for left in orphans):
-            continue
-        with _noting(name, failed, only=options.plane is not None):
-            found[name] = _reclaim(name, options.root, dry_run=options.dry_run)
+        left = {os.path.basename(left.path) for left in orphans}
+        found, failed = of_each((name for name in plane_names(options.root) if name not in left), reclaim)
     if orphans and not options.dry_run:
         from ..plane import remove_orphans
 
@@ -83,21 +80,7 @@ def _gc(options: Namespace, out: Output) -> int:
     return PROBLEMS if failed else OK
 
 
-@contextmanager
-def _noting(name: str, failed: dict[str, str], *, only: bool) -> Iterator[None]:
-    """A plane that cannot be read is no reason to leave the others; the only one asked for is."""
-    try:
-        yield
-    except PlaneNotFound:
-        if only:
-            raise
-    except (ShmplaneError, OSError, ValueError) as error:
-        if only:
-            raise
-        failed[name] = str(error)
-
-
-def _reclaim(name: str, root: str, *, dry_run: bool) -> _Given:
+def _reclaim(name: str, *, root: str, dry_run: bool) -> _Given:
     snapshot = snapshot_of(name, root)
     found = reclaimable(snapshot)
     pids = [process.pid for process in found.processes]

@@ -14,8 +14,8 @@ from argparse import Namespace
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from ..errors import ShmplaneError
 from ..system import run_as
+from .all_planes import UNREADABLE
 from .exits import OK, PROBLEMS, USAGE, Failed, failure_of
 from .output import Output
 
@@ -128,7 +128,7 @@ def _recorded(command: Callable[[Namespace, Output], int], options: Namespace, w
     out = _Recorder(width)
     try:
         code = command(options, out)
-    except (ShmplaneError, OSError, ValueError) as error:
+    except UNREADABLE as error:
         failed = failure_of(error)
         code = PROBLEMS if failed is None else failed.code
         out.message(str(failed or error))

@@ -8,8 +8,8 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from ...errors import PlaneNotFound, ShmplaneError
 from ...observe import Reading, Sample, Summary, plane_names, rates, reading, sample_of, summary_of
+from ..all_planes import UNREADABLE, of_each
 
 __all__ = ["Look", "Overview", "PlaneWatch", "look_at_all"]
 
@@ -33,15 +33,8 @@ class Look:
 
 
 def look_at_all(root: str) -> Overview:
-    found, unreadable = [], {}
-    for name in plane_names(root):
-        try:
-            found.append(summary_of(name, root))
-        except PlaneNotFound:
-            continue  # removed meanwhile
-        except (ShmplaneError, OSError, ValueError) as error:
-            unreadable[name] = str(error)
-    return Overview(tuple(found), unreadable)
+    found, unreadable = of_each(plane_names(root), lambda name: summary_of(name, root))
+    return Overview(tuple(found.values()), unreadable)
 
 
 class PlaneWatch:
@@ -57,7 +50,7 @@ class PlaneWatch:
         """What is there now; never fails for what another process did to the plane."""
         try:
             sample = self.sample()
-        except (ShmplaneError, OSError, ValueError) as error:
+        except UNREADABLE as error:
             self.close()
             return Look(self._name, self._before, None, str(error))
         found, self._before = rates(self._before, sample), sample

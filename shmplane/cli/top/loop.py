@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console, Group
 
 from ..exits import OK
+from ..progress import color_system
 from .looking import Look, Overview, PlaneWatch, look_at_all
 from .screen import draw, order_of
 from .terminal import keys
@@ -30,7 +31,7 @@ def show(plane: str | None, root: str, seconds: float) -> int:
     if plane is not None:
         with closing(PlaneWatch(plane, root)) as watch:
             watch.sample()
-    console = _console()
+    console = Console(color_system=color_system(), highlight=False, markup=False, emoji=False)
     with keys(sys.stdin.fileno()) as pressed, console.screen(hide_cursor=True):
         try:
             _run(console, pressed, View(plane), root=root, seconds=seconds)
@@ -70,9 +71,3 @@ def _draw(console: Console, view: View, seen: Look | Overview) -> None:
     console.size = (width, height)
     lines = draw(view, seen, width, height, time.strftime("%H:%M:%S"))
     console.update_screen(Group(*lines))
-
-
-def _console() -> Console:
-    # With NO_COLOR rich alone would still write bold and dim.
-    plain = {"color_system": None} if os.environ.get("NO_COLOR") else {}
-    return Console(highlight=False, markup=False, emoji=False, **plain)  # type: ignore[arg-type]
