@@ -11,6 +11,7 @@ from concurrent import futures
 from contextlib import contextmanager
 from functools import partial
 from itertools import repeat
+from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, ParamSpec, TypeVar, get_args
 
 from ..names import parse_nbytes
@@ -152,11 +153,18 @@ class ProcessPoolExecutor(futures.ProcessPoolExecutor):
 
     def terminate_workers(self) -> None:
         """End all workers at once; what is not done ends with ``BrokenProcessPool``, and no more is taken."""
+        self._end_workers(BaseProcess.terminate)
+
+    def kill_workers(self) -> None:
+        """The same for workers that would not heed being told to end."""
+        self._end_workers(BaseProcess.kill)
+
+    def _end_workers(self, end: Callable[[BaseProcess], None]) -> None:
         for worker in [self] if self._retrying is None else self._retrying.abandon():
             processes = list((worker._processes or {}).values())
             worker.shutdown(wait=False, cancel_futures=True)
             for process in processes:
-                process.terminate()
+                end(process)
         self.shutdown(wait=False, cancel_futures=True)
 
     def stats(self) -> ExecutorStatistics:

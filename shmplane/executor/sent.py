@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Sent"]
 
-_MOST_KNOWN = 1_024
+_FEW_KNOWN = 1_024
 _COMPARED_NBYTES = 1 << 20
 
 
@@ -37,6 +37,7 @@ class Sent:
 
     def __init__(self) -> None:
         self._known: dict[tuple[int, int], _Known] = {}
+        self._most = _FEW_KNOWN  #: so many are known before those are dropped whose block is gone
 
     def find(self, left: LeftOut, batch: object) -> tuple[Lease, int] | None:
         """The lease of the block that has these bytes, and where in its body; None: they have to be copied."""
@@ -52,8 +53,10 @@ class Sent:
 
     def remember(self, left: LeftOut, batch: object, lease: Lease, offset: int) -> None:
         """These bytes have just been put into a block."""
-        if len(self._known) >= _MOST_KNOWN:
+        if len(self._known) >= self._most:
             self._known = {key: known for key, known in self._known.items() if known.lease() is not None}
+            # Not before as many have come again: else each of them would look at all that are under way.
+            self._most = max(_FEW_KNOWN, 2 * len(self._known))
         try:
             owner: Callable[[], Any] = weakref.ref(_owner_of(left.raw, left.origin))
         except TypeError:  # it is compared each time

@@ -141,14 +141,15 @@ def test_retry_ends_as_the_standard_library_does(tmp_path: Path) -> None:
         assert all(future.cancelled() for future in waiting[1:])
 
 
-def test_workers_are_ended_at_once(plane: shmplane.Plane, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["terminate_workers", "kill_workers"])
+def test_workers_are_ended_at_once(plane: shmplane.Plane, tmp_path: Path, how: str) -> None:
     options: Any
     for options in ({}, {"on_worker_death": "retry"}):
         with pool(2, plane=plane, **options) as executor:
             running = [executor.submit(tasks.wait_for, tmp_path / "never") for _ in range(4)]
             while not running[1].running():
                 time.sleep(0.005)
-            executor.terminate_workers()
+            getattr(executor, how)()
             for future in running:
                 with pytest.raises((BrokenProcessPool, futures.CancelledError)):
                     future.result()

@@ -11,7 +11,8 @@ import weakref
 from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -21,8 +22,11 @@ import pytest
 
 import shmplane
 from shmplane import ProcessPoolExecutor
+from shmplane.executor import sent
 from shmplane.executor.message import Span
+from shmplane.executor.packing import LeftOut
 from shmplane.executor.reading import images_of_spans
+from shmplane.plane.blocks import origin
 from tests.executor import tasks
 from tests.support.audit import faults_of
 from tests.support.inside import kept_rows, slot_of
@@ -317,6 +321,43 @@ def test_the_same_argument_is_copied_once(tmp_path: Path, on_worker_death: str) 
             assert holding.result() == SIZE
             assert after.sent_blocks == before.sent_blocks
             assert after.shared >= before.shared + 6  # the frame has two buffers
+
+
+def test_what_is_under_way_is_not_looked_through_for_each_new_argument(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = 0
+
+    def counted(thing: Any) -> Any:
+        def look() -> Any:
+            nonlocal looks
+            looks += 1
+            return thing
+
+        return look
+
+    monkeypatch.setattr(sent, "weakref", SimpleNamespace(ref=counted))
+    known, raw, lease = sent.Sent(), memoryview(bytearray(8)), object()
+    for address in range(0, 40_000, 8):
+        known.remember(LeftOut(raw, address, None), None, cast("Any", lease), 0)
+    assert looks < 3 * 5_000
+
+
+def test_of_many_leased_blocks_those_are_looked_at_that_a_view_can_be_of(
+    plane: shmplane.Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[int] = []
+    bodies: Any = origin._bodies
+
+    def counted(lease: Any) -> Any:
+        looked_at.append(lease.facts.row)
+        return bodies(lease)
+
+    monkeypatch.setattr(origin, "_bodies", counted)
+    for number in range(20):
+        plane[f"{number}"] = np.full(SIZE, float(number))
+    views = [plane[f"{number}"] for number in range(20)]
+    with pool() as executor:
+        assert executor.submit(tasks.total, views[7][100:]).result() == 7.0 * (SIZE - 100)
+    assert len(looked_at) == 1
 
 
 def test_pieces_of_one_array_are_told_apart() -> None:
