@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from ..tables import Column
     from .store import Manifest
 
-__all__ = ["NO_TICKET", "PASSED_OVER", "PASSED_OVER_AFTER_NS", "Coordination", "watch_bit"]
+__all__ = ["NO_TICKET", "Coordination", "watch_bit"]
 
 #: for somebody who does not wait: behind all tickets, before those that were passed over
 NO_TICKET = 1 << 62
 #: added to the ticket of a process that did not take its turn
-PASSED_OVER = 1 << 63
-PASSED_OVER_AFTER_NS = 1_000_000_000
+_PASSED_OVER = 1 << 63
+_PASSED_OVER_AFTER_NS = 1_000_000_000
 _clock = time.monotonic_ns
 
 
@@ -200,12 +200,28 @@ class Coordination:
                 slow.append(tickets)
         if free <= 0 or ours is None:
             return False
-        if ahead + len(slow) >= free:
-            if ahead + len(slow) >= free + (_clock() - self._semaphores.freed[row]) // PASSED_OVER_AFTER_NS:
+        if (ahead or slow) and not self._is_turn(row, ahead, slow, free):
+            return False
+        ours[row] += 1
+        return True
+
+    def is_turn(self, row: int, ticket: int, ahead: int, free: int) -> bool:
+        """Whether somebody in line, or with ``NO_TICKET``, can go on when there is enough for ``free``, one or more.
+
+        Args:
+            ahead: how many wait before us inside this process.
+        """
+        slow = [tickets for slot, _, tickets in self.rows() if slot != self.slot and 0 < tickets[row] < ticket]
+        return self._is_turn(row, ahead, slow, free)
+
+    def _is_turn(self, row: int, ahead: int, slow: list[Column], free: int) -> bool:
+        """Processes that are as ``slow`` as that are passed over after a time, of which they find out."""
+        before = ahead + len(slow)
+        if before >= free:
+            if before >= free + (_clock() - self._semaphores.freed[row]) // _PASSED_OVER_AFTER_NS:
                 return False
             for tickets in slow:
-                tickets[row] |= PASSED_OVER
-        ours[row] += 1
+                tickets[row] |= _PASSED_OVER
         return True
 
     def give(self, row: int) -> None:

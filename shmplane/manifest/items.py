@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ..system import STORES_IN_ORDER
-from .coordination import NO_TICKET, PASSED_OVER, PASSED_OVER_AFTER_NS
+from .coordination import NO_TICKET
 from .ring import EMPTY_RING, Ring, count_in
 from .states import LIVE, QUEUED, RING, ROW_MASK, queue_of, queued_in, ring_of, taker_of
 
@@ -79,17 +79,7 @@ class Items:
         Args:
             ahead: how many wait before us inside this process.
         """
-        if free <= 0:
-            return False
-        ours = self._coordination.slot
-        slow = [its for slot, _, its in self._coordination.rows() if slot != ours and 0 < its[row] < ticket]
-        before = ahead + len(slow)
-        if before >= free and before >= free + (_clock() - self._queues.freed[row]) // PASSED_OVER_AFTER_NS:
-            return False
-        if before >= free:
-            for tickets in slow:
-                tickets[row] |= PASSED_OVER
-        return True
+        return free > 0 and self._coordination.is_turn(row, ticket, ahead, free)
 
     # Items
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import PlaneCorrupt
 from .cell_rate import Paid, Terms, after_grant, after_new_terms, cost_ns, is_sound, ready_at, refundable_ns
-from .coordination import NO_TICKET, PASSED_OVER, PASSED_OVER_AFTER_NS
+from .coordination import NO_TICKET
 
 if TYPE_CHECKING:
     from ..tables import Column
@@ -120,16 +120,8 @@ class Rates:
             ticket: ours, or ``NO_TICKET``.
             ahead: how many wait before us inside this process.
         """
-        if ahead:
+        if ahead or not self._coordination.is_turn(row, ticket, 0, 1):
             return False
-        before, ours = [], self._coordination.slot
-        for slot, _, tickets in self._coordination.rows():
-            if 0 < tickets[row] < ticket and slot != ours:
-                before.append(tickets)
-        if before and len(before) > (_clock() - self._rows.freed[row]) // PASSED_OVER_AFTER_NS:
-            return False
-        for tickets in before:
-            tickets[row] |= PASSED_OVER
         if ticket != NO_TICKET:
             self._rows.freed[row] = _clock()
         return True
