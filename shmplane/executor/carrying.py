@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import ShmplaneError
 from ..plane import attachment_of_handle, is_present, keep_for, lease_at, put_kept
 from ..system import PAGE_NBYTES, own
+from .images import Images
 from .message import Message, Place, in_pipe, lay_out
 from .reading import lease_of, read
 from .slices import shown_slice, slice_of
@@ -39,11 +40,12 @@ class Carrier:
         self._origin = origin
         self._attachment, self._opened = attachment_of_handle(origin.root, origin.plane, origin.instance, None)
         self._images: list[PrivateBody] = []  #: of the call that is under way
+        self._idle = Images()
 
     def read(self, message: Message) -> Any:
         """Function, arguments and keywords, or a ``Failure``."""
         self._images = []
-        return read(message, self._take, self._take_slice, self._images)
+        return read(message, self._take, self._take_slice, self._images, self._idle.open)
 
     def _take(self, place: Place) -> Lease:
         return lease_at(self._attachment, *place)
@@ -68,7 +70,8 @@ class Carrier:
 
     def forget_call(self) -> None:
         """The result is on its way: what was given is needed no more."""
-        self._images = []
+        images, self._images = self._images, []
+        self._idle.keep(images)
 
     def _put(self, packed: Packed, elsewhere: list[Slice | None]) -> Message:
         origin, place = self._origin, None

@@ -31,6 +31,7 @@ def read(
     take: Callable[[Place], Lease],
     take_slice: Callable[[Slice], Lease],
     images: list[PrivateBody] | None = None,
+    open_image: Callable[[Lease], PrivateBody] = image_of,
 ) -> Any:
     """The value of a message, or a ``Failure``.
 
@@ -38,9 +39,10 @@ def read(
         take: leases the block that was made for the message.
         take_slice: leases the block of a slice; it is called once for each block.
         images: is given those that buffers lie in.
+        open_image: makes them.
     """
     try:
-        return _read(message, take, take_slice, [] if images is None else images)
+        return _read(message, take, take_slice, [] if images is None else images, open_image)
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is the task's, and not the pool's
         return Failure(error)
 
@@ -50,6 +52,7 @@ def _read(
     take: Callable[[Place], Lease],
     take_slice: Callable[[Slice], Lease],
     images: list[PrivateBody],
+    open_image: Callable[[Lease], PrivateBody],
 ) -> Any:
     import numpy as np
 
@@ -61,9 +64,10 @@ def _read(
             # What is in the pickle is copied out of it, so the block's own pages will do.
             lease.open()
             return unpack(_part(open_body(lease), stream), ())
-        images.append(image_of(lease))
+        images.append(open_image(lease))
         own = np.frombuffer(images[-1].view, np.uint8)
-    shown = iter(_apart([source for source in sources if isinstance(source, Slice)], take_slice, images))
+    slices = [source for source in sources if isinstance(source, Slice)]
+    shown = iter(_apart(slices, take_slice, images, open_image))
     buffers = []
     for source in sources:
         if isinstance(source, Span):
@@ -73,7 +77,12 @@ def _read(
     return unpack(_part(own, stream).data if isinstance(stream, Span) else stream, buffers)
 
 
-def _apart(slices: list[Slice], take_slice: Callable[[Slice], Lease], images: list[PrivateBody]) -> list[Any]:
+def _apart(
+    slices: list[Slice],
+    take_slice: Callable[[Slice], Lease],
+    images: list[PrivateBody],
+    open_image: Callable[[Lease], PrivateBody],
+) -> list[Any]:
     """The memory of each slice, in private images that it shares with none that overlaps it."""
     import numpy as np
 
@@ -85,7 +94,7 @@ def _apart(slices: list[Slice], take_slice: Callable[[Slice], Lease], images: li
         lease = take_slice(slices[numbers[0]])
         spans = [Span(slices[number].offset, slices[number].nbytes) for number in numbers]
         chosen = images_of_spans(spans, max(1, _MOST_IMAGES - len(images)))
-        opened = [image_of(lease) for _ in range(1 + max(number for number in chosen if number is not None))]
+        opened = [open_image(lease) for _ in range(1 + max(number for number in chosen if number is not None))]
         images += opened
         bodies = [np.frombuffer(image.view, np.uint8) for image in opened]
         for number, span, image in zip(numbers, spans, chosen, strict=True):

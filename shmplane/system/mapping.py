@@ -260,11 +260,16 @@ class PrivateMapping(Mapping):
         self.loans: int = 0
         self._lent: list[weakref.ref[Any]] = []
 
-    def lend(self) -> memoryview:
-        """All bytes, for an array. What it is over is garbage when nobody can reach them any more through it."""
+    def lend(self, kept: object = None) -> memoryview:
+        """All bytes, for an array. What it is over is garbage when nobody can reach them any more through it.
+
+        Args:
+            kept: whatever has to live as long.
+        """
         pages = self.pages
         # Safety: the loan holds the buffer of the pages for as long as it lives.
-        loan = (ctypes.c_ubyte * len(pages)).from_buffer(pages)
+        loan: Any = (ctypes.c_ubyte * len(pages)).from_buffer(pages)
+        loan.kept = kept
         self.loans += 1
         # One range may be lent for as many edits as there ever are: those that have ended are not remembered.
         self._lent = [weakref.ref(loan), *(lent for lent in self._lent if lent() is not None)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -72,6 +73,30 @@ def hold(value: Any, path: Path) -> int:
 def first_later(array: Array, path: Path) -> float:
     wait_for(path)
     return float(array[0])
+
+
+_retained: list[Array] = []
+
+
+def retain(array: Array) -> None:
+    _retained.append(array)
+
+
+def write_retained(value: float) -> list[set[float]]:
+    """What the arrays have that tasks retained, to which ``value`` is added."""
+    for array in _retained:
+        array += value
+    return [set(array.tolist()) for array in _retained]
+
+
+def forget_retained() -> None:
+    _retained.clear()
+
+
+def faults_of_reading(array: Array) -> int:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    total(array)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
 def rows(value: Any) -> int:

@@ -542,6 +542,25 @@ def test_a_worker_keeps_nothing_of_an_argument_whatever_its_task_returns(plane: 
         until(lambda: plane.stats().blocks == 0)
 
 
+def test_pages_that_a_call_has_mapped_are_mapped_for_the_next_one() -> None:
+    with pool() as executor:
+        faults = [executor.submit(tasks.faults_of_reading, np.full(1 << 20, float(n))).result() for n in range(12)]
+        assert faults[0] >= 64
+        assert min(faults[6:]) < 16
+
+
+def test_what_a_task_retains_is_its_own_whatever_the_next_ones_are_given() -> None:
+    with pool() as executor:
+        for number in range(4):
+            executor.submit(tasks.retain, np.full(SIZE, float(number))).result()
+            assert executor.submit(tasks.total, np.full(SIZE, 9.0)).result() == 9 * SIZE
+        assert executor.submit(tasks.write_retained, 10.0).result() == [{10.0}, {11.0}, {12.0}, {13.0}]
+        executor.submit(tasks.forget_retained).result()
+        for number in range(8):
+            assert executor.submit(tasks.total, np.full(SIZE, float(number))).result() == number * SIZE
+            assert set(executor.submit(tasks.double, np.full(SIZE, float(number))).result()) == {2.0 * number}
+
+
 @pytest.mark.parametrize("on_worker_death", ["break", "retry"])
 def test_an_argument_goes_when_its_task_is_done_without_waiting_for_garbage_to_be_collected(
     on_worker_death: str,
