@@ -341,7 +341,8 @@ class Changing(RuleBasedStateMachine):
     def evict(self, slot: int, which: int, nbytes: int) -> None:
         """What goes is in that group and in use by nobody; when it was not enough, nothing more could go."""
         tx, group = self.processes[slot], self.group_words[which]
-        in_use = {*self.leased[0], *self.leased[1], *(row for rows in self.shown.values() for row in rows)}
+        leased = {*self.leased[0], *self.leased[1]}
+        in_use = leased.union(*(self.shown.get(row, ()) for row in (*leased, *self.named.values())))
         could = {name for name, row in self.named.items() if self.groups[row] == group and row not in in_use}
         before = {name: self.groups[row] for name, row in self.named.items()}
         for _ in range(3):
