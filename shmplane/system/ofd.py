@@ -47,10 +47,6 @@ class OfdRange:
             raise
         return True
 
-    def unlock(self) -> None:
-        """Give the lock back; no harm when it is not held."""
-        libc.fcntl_or_raise(self.fd, _SETLK, self.unlocking)
-
     def first_locked(self, start: int, length: int) -> int | None:
         """A byte in ``[start, start + length)`` that another description holds, or None."""
         _FLOCK.pack_into(self._asking, 0, fcntl.F_WRLCK, 0, start, length, 0)

@@ -6,7 +6,7 @@ It is loaded when the first plane of this process is full.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 from ...errors import PlaneFull
 from ...manifest import STEPS, Need, evict, evict_in_group, expire_all
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["once_there_is_room", "shrink"]
 
 R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
 _MOST_ATTEMPTS = 32  #: while others take the room that was made
 _MOST_ROWS_AT_ONCE = 3  #: that one call takes: of pages or rows, of a table's description, of the block itself
 
@@ -44,7 +45,7 @@ def _make_room(attachment: Attachment, full: PlaneFull) -> bool:
     """Evict what is in the way of what was refused, or at last look at all that goes at a time; whether anything went."""
     facts = full.facts
     if "group" in facts:
-        return _evict_in_group(attachment, facts["group"], facts["needed"])
+        return _evict_until(attachment, evict_in_group, facts["group"], facts["needed"]) > 0
     if facts.get("needed", 0) > attachment.manifest.header.capacity[0]:
         return False
     if "max_blocks" in facts:
@@ -53,26 +54,15 @@ def _make_room(attachment: Attachment, full: PlaneFull) -> bool:
         need = Need(facts.get("needed", 0) + attachment.look(_unused_nbytes))
     else:
         need = Need(facts.get("needed", 0), cell=facts.get("cell", -1))
-    evicted = _evict_until(attachment, need, to_system="errno" in facts)
+    evicted = _evict_until(attachment, _evict, need, "errno" in facts)
     return evicted > 0 or attachment.change(expire_all)[0].blocks > 0
 
 
-def _evict_in_group(attachment: Attachment, group: int, nbytes: int) -> bool:
-    """The same within a group's limit."""
-    evicted = fruitless = 0
-    while True:
-        found = attachment.change(evict_in_group, group, nbytes)
-        evicted += found.blocks
-        fruitless = 0 if found.blocks else fruitless + 1
-        if found.is_enough or fruitless > 1 + found.left // STEPS:
-            return evicted > 0
-
-
-def _evict_until(attachment: Attachment, need: Need, *, to_system: bool = False) -> int:
+def _evict_until(attachment: Attachment, evict_some: Callable[[Transaction, *Ts], Evicted], *args: *Ts) -> int:
     """Evict until there is room, in as many transactions as it takes, or until all that is left is in use; how many."""
     evicted = fruitless = 0
     while True:
-        found = attachment.change(_evict, need, to_system)
+        found = attachment.change(evict_some, *args)
         evicted += found.blocks
         fruitless = 0 if found.blocks else fruitless + 1
         if found.is_enough or fruitless > 1 + found.left // STEPS:
@@ -95,5 +85,5 @@ def shrink(attachment: Attachment, capacity: int) -> None:
     try:
         attachment.change(resize, attachment, capacity)
     except own(PlaneFull):
-        _evict_until(attachment, Need(attachment.manifest.header.capacity[0] - capacity))
+        _evict_until(attachment, evict, Need(attachment.manifest.header.capacity[0] - capacity))
         attachment.change(resize, attachment, capacity)
