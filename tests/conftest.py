@@ -40,6 +40,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     remove_session_root(config.stash[_ROOT])
 
 
+@pytest.hookimpl(optionalhook=True)  # there is none with ``-p no:xdist``
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: for a third of its time a test waits, for a process, a kill, a deadline."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
     report = yield
