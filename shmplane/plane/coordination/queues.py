@@ -13,9 +13,8 @@ from operator import index
 from typing import TYPE_CHECKING, Any
 
 from ...codecs import TableStream, encode
-from ...errors import PlaneFull, PlaneMismatch, UnsupportedValue
+from ...errors import PlaneMismatch, UnsupportedValue
 from ...names import check_block_name
-from ...system import own
 from ..blocks import unwrapped
 from ..blocks.publish import abandon, contents_of, prepare, retry_after_reclaim
 from ..blocks.slabs import make_slab
@@ -26,7 +25,7 @@ from .lines import Lines, LocalLine
 from .queue_claims import Item, PutClaim, TakeClaim
 from .ring_claims import MISSING, get_entry, make_ring, put_entry
 from .ring_ends import ring_ends
-from .waiting import cannot_travel, check_timeout, settle, wait_for, wait_for_async
+from .waiting import cannot_travel, check_timeout, open_row, settle, wait_for, wait_for_async
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -328,12 +327,7 @@ class Queue:
         self._ends(tx)
 
     def _open_row(self, tx: Transaction, key: bytes) -> int:
-        try:
-            return tx.items.open(key, self.maxsize)
-        except own(PlaneFull):
-            if not reclaim_dead(tx, self._attachment):
-                raise
-            return tx.items.open(key, self.maxsize)
+        return open_row(tx, self._attachment, tx.items.open, key, self.maxsize)
 
     def _row(self, tx: Transaction) -> int:
         return self._line(tx, of_puts=False).row

@@ -11,15 +11,14 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
-from ...errors import LockTimeout, PlaneFull, PlaneMismatch
+from ...errors import LockTimeout, PlaneMismatch
 from ...manifest import Terms, is_sound
 from ...names import check_block_name
-from ...system import own
 from ..process.patience import is_in_event_loop, patience
 from ..process.reclaim import load_for_recovery, reclaim_dead
 from .lines import Lines, LocalLine
 from .rate_claims import Grant, RateClaim, check_units
-from .waiting import cannot_travel, check_timeout, look_once, wait_for, wait_for_async
+from .waiting import cannot_travel, check_timeout, look_once, open_row, wait_for, wait_for_async
 
 if TYPE_CHECKING:
     from ...manifest import Transaction
@@ -233,12 +232,7 @@ class RateLimiter:
         self._is_checked = True
 
     def _open_row(self, tx: Transaction) -> int:
-        try:
-            return tx.rates.open(self._key, self._terms)
-        except own(PlaneFull):
-            if not reclaim_dead(tx, self._attachment):
-                raise
-            return tx.rates.open(self._key, self._terms)
+        return open_row(tx, self._attachment, tx.rates.open, self._key, self._terms)
 
     def _placed(self, tx: Transaction) -> LocalLine:
         """This process's part, with a row that stands for this rate."""

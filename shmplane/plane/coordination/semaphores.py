@@ -9,12 +9,12 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Self
 
-from ...errors import LockTimeout, PlaneFull, PlaneMismatch
-from ...system import NOT_HAD, own
+from ...errors import LockTimeout, PlaneMismatch
+from ...system import NOT_HAD
 from ..process.patience import is_in_event_loop, moment, patience
 from ..process.reclaim import reclaim_dead
 from .claims import Claim, LocalPermits, permits_of
-from .waiting import cannot_travel, check_timeout, look_once, wait_for, wait_for_async
+from .waiting import cannot_travel, check_timeout, look_once, open_row, wait_for, wait_for_async
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -33,17 +33,6 @@ def open_semaphore(attachment: Attachment, name: bytes, permits: int, *, title: 
     semaphore = Semaphore(attachment, name, permits, title=title, closing=closing)
     semaphore.check()
     return semaphore
-
-
-def _open_row(tx: Transaction, attachment: Attachment, name: bytes, permits: int) -> int:
-    """The row of a semaphore; when all are in use, what dead processes held comes back first."""
-    coordination = tx.coordination
-    try:
-        return coordination.open(name, permits)
-    except own(PlaneFull):
-        if not reclaim_dead(tx, attachment):
-            raise
-        return coordination.open(name, permits)
 
 
 def _forget_parts(tx: Transaction, attachment: Attachment, kept: LocalPermits) -> None:
@@ -174,7 +163,7 @@ class Semaphore:
         attachment, permits = self._attachment, self._permits
         coordination = tx.coordination
         coordination.back_rows()
-        row = _open_row(tx, attachment, self._name, permits)
+        row = open_row(tx, attachment, coordination.open, self._name, permits)
         if coordination.permits(row) != permits and reclaim_dead(tx, attachment):
             # Whoever used it with the other count may have been killed.
             row = coordination.open(self._name, permits)
@@ -201,7 +190,7 @@ class Semaphore:
             coordination.back_rows()
             row = coordination.find(self._name)
             if row < 0:
-                row = _open_row(tx, attachment, self._name, self._permits)
+                row = open_row(tx, attachment, coordination.open, self._name, self._permits)
             if len(self._parts) > _MOST_PARTS:
                 _forget_parts(tx, attachment, part)
             part.place(row, coordination.generation(row))

@@ -13,16 +13,16 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ...errors import ClosedError, ShmplaneError
+from ...errors import ClosedError, PlaneFull, ShmplaneError
 from ...system import NOT_HAD, ignoring, own, wait_for_change, wake_all
 from ..process.patience import PATIENCE_S, moment, patience
-from ..process.reclaim import load_for_recovery
+from ..process.reclaim import load_for_recovery, reclaim_dead
 from .waker import Waker, running_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from ...manifest import Transaction
     from ...system import NotHad
@@ -36,12 +36,15 @@ __all__ = [
     "cannot_travel",
     "check_timeout",
     "look_once",
+    "open_row",
     "undo_soon",
     "settle",
     "wait_for",
     "wait_for_async",
     "wake_waiters",
 ]
+
+T = TypeVar("T")
 
 #: the longest sleep without a look at who is still alive; of those who are not the first of their process
 SLICE_S, _SLICE_BEHIND_S = 0.1, 0.5
@@ -245,6 +248,16 @@ def settle(attachment: Attachment) -> None:
             attachment.settle(moment(attachment))
         raise
     attachment.leave_if_idle()
+
+
+def open_row(tx: Transaction, attachment: Attachment, open_it: Callable[[bytes, T], int], name: bytes, given: T) -> int:
+    """The row of a semaphore, rate or queue; when all are in use, what dead processes held comes back first."""
+    try:
+        return open_it(name, given)
+    except own(PlaneFull):
+        if not reclaim_dead(tx, attachment):
+            raise
+        return open_it(name, given)
 
 
 def wake_waiters(attachment: Attachment) -> None:
