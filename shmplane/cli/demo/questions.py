@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import pickle
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,7 +17,7 @@ import pyarrow.types as kinds
 
 __all__ = ["Group", "Question", "agree", "choose", "merge", "part_of", "partial_answer"]
 
-_MOST_GROUPS = 1000
+MOST_GROUPS = 1000
 _MOST_COLUMNS = 8
 
 
@@ -29,16 +29,12 @@ class Question(NamedTuple):
     value: str | None
 
 
-class Group(NamedTuple):
-    key: tuple[str, ...]
-    rows: int
-    mean: float | None  #: None where there is none, or it is too large for JSON
+class Group(TypedDict):
+    """What ``--json`` shows of one."""
 
-    def shown(self, title: str, labels: dict[str, str]) -> dict[str, str]:
-        """Key and figure, with what the key means."""
-        name = " - ".join(self.key) or "all rows"
-        figure = f"{self.rows:,}" if self.mean is None else f"{self.mean:,.2f}"
-        return {title: f"{name}  {labels[name]}" if name in labels else name, "": figure}
+    key: tuple[str, ...]
+    count: int
+    mean: float | None  #: None where there is none, or it is too large for JSON
 
 
 def choose(value: Any) -> list[Question]:
@@ -48,7 +44,7 @@ def choose(value: Any) -> list[Question]:
     numbers = [name for name, of in columns.items() if kinds.is_floating(of.type) or kinds.is_integer(of.type)]
     texts = [name for name, of in columns.items() if kinds.is_string(of.type) or kinds.is_large_string(of.type)]
     groups = {name: pc.count_distinct(columns[name]).as_py() for name in texts}
-    key = min((name for name in texts if 1 < groups[name] <= _MOST_GROUPS), key=groups.__getitem__, default=None)
+    key = min((name for name in texts if 1 < groups[name] <= MOST_GROUPS), key=groups.__getitem__, default=None)
     if key is None:
         return [Question(f"mean of {name}", (), name) for name in numbers[:_MOST_COLUMNS]]
     means = [Question(f"mean of {name} by {key}", (key,), name) for name in numbers[:1]]
@@ -119,16 +115,19 @@ def merge(question: Question, partials: Sequence[pa.Table]) -> list[Group]:
     for *key, count, total in zip(*_added_up(pa.concat_tables(partials)).to_pydict().values(), strict=True):
         label = tuple("(null)" if each is None else str(each) or "(empty)" for each in key)
         has_mean = question.value is not None and count and math.isfinite(total)
-        groups.append(Group(label, count or 0, total / count if has_mean else None))
-    return sorted(groups, key=lambda group: (-(group.rows if group.mean is None else group.mean), group.key))
+        groups.append(Group(key=label, count=count or 0, mean=total / count if has_mean else None))
+    return sorted(groups, key=lambda its: (-(its["count"] if its["mean"] is None else its["mean"]), its["key"]))
 
 
-def as_fields(groups: list[Group]) -> list[dict[str, Any]]:
-    return [{"key": key, "count": rows, "mean": mean} for key, rows, mean in groups[:_MOST_GROUPS]]
+def shown(group: Group, title: str, labels: dict[str, str]) -> dict[str, str]:
+    """Key, with what it means, and figure."""
+    name, mean = " - ".join(group["key"]) or "all rows", group["mean"]
+    label = f"{name}  {labels[name]}" if name in labels else name
+    return {title: label, "": f"{group['count']:,}" if mean is None else f"{mean:,.2f}"}
 
 
 def agree(ours: list[Group], theirs: list[Group]) -> bool:
     """The same groups and counts, and means up to rounding."""
-    found, means = ({(key, rows): mean or 0.0 for key, rows, mean in groups} for groups in (ours, theirs))
+    found, means = ({(its["key"], its["count"]): its["mean"] or 0.0 for its in groups} for groups in (ours, theirs))
     close = (math.isclose(mean, means[of], rel_tol=1e-6, abs_tol=1e-6) for of, mean in found.items())
     return found.keys() == means.keys() and all(close)
