@@ -8,7 +8,7 @@ from typing import Any
 
 __all__ = ["LEAST_THRESHOLD", "is_plain", "is_plain_call"]
 
-#: no plain value is as large; with a lower threshold nothing is plain
+#: no plain result is as large, and no call that is sent as one; with a lower threshold nothing is plain
 LEAST_THRESHOLD = 32_768
 _ATOMS = frozenset((type(None), bool, int, float, complex))
 _TEXTS = frozenset((str, bytes))

@@ -193,6 +193,8 @@ class Task:
     def __reduce_ex__(self, _: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         sender, call = self._sender, self._call
         if sender.has_plain and is_plain_call(call):
-            return read_call, (dumps(call, 5),)
+            pickled = dumps(call, 5)
+            if len(pickled) < LEAST_THRESHOLD:  # lists of lists of text may be more
+                return read_call, (pickled,)
         message, self._kept = sender.send(call, self._batch)
         return read_call, (message if type(message) is bytes else tuple(message),)

@@ -302,6 +302,16 @@ def test_what_is_below_the_threshold_stays_in_the_pickle() -> None:
         assert executor.stats().sent_blocks == 2
 
 
+def test_what_is_large_although_each_of_it_is_plain_goes_as_a_block() -> None:
+    many = [[[f"{number:064}" for number in range(part, part + 16)] for part in range(16)] for _ in range(16)]
+    with pool() as executor:
+        assert executor.submit(tasks.same, many[0]).result() == many[0]
+        assert executor.stats().sent_blocks == 0
+        assert executor.submit(tasks.same, many).result() == many
+        assert executor.submit(tasks.add, *many).exception() is not None
+        assert executor.stats().sent_blocks == 1 + 1
+
+
 @pytest.mark.parametrize("on_worker_death", ["break", "retry"])
 def test_the_same_argument_is_copied_once(tmp_path: Path, on_worker_death: str) -> None:
     array, frozen = np.ones(SIZE), np.ones(SIZE)
