@@ -114,7 +114,7 @@ POOL = (
 )
 PLANE = {
     "create": True, "capacity": None, "root": None, "max_blocks": 65_536, "max_processes": 256, "recycle": None,
-    "spill": None, "trust_pickle": False,
+    "spill": None, "trust_pickle": False, "lock": None,
 }  # fmt: skip
 COROUTINES = {
     "Plane": {"wait_async", "get_or_put_async"},

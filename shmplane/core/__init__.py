@@ -2,7 +2,7 @@
 
 Rule 1. Without it everything works, in Python alone: where there is no compiler or no header of Python, where the build that
 lies here is another Python's or another release's, and where ``SHMPLANE_PURE=1`` says so. ``why_not`` tells which.
-Rule 2. What is loaded was built from the very ``_core.c`` that lies beside it: the build has its checksum.
+Rule 2. What is loaded was built from the very C files that lie beside it: the build has their checksum.
 Rule 3. It is asked for when a plane is opened, and kept with that: a process may have planes with it and without it.
 """
 
@@ -17,7 +17,7 @@ from ..system import own
 
 __all__ = ["load", "source_checksum", "why_not"]
 
-_SOURCE = os.path.join(os.path.dirname(__file__), "_core.c")
+_FOLDER = os.path.dirname(__file__)
 #: the module or why there is none, once it was looked for
 _found: list[ModuleType | str] = []
 
@@ -41,8 +41,11 @@ def why_not() -> str | None:
 
 def source_checksum() -> int:
     """What a build of the source that lies here says it was built from."""
-    with open(_SOURCE, "rb") as file:
-        return crc32(file.read())
+    checksum = 0
+    for name in sorted(name for name in os.listdir(_FOLDER) if name.endswith((".c", ".h"))):
+        with open(os.path.join(_FOLDER, name), "rb") as file:
+            checksum = crc32(file.read(), checksum)
+    return checksum
 
 
 def _look() -> ModuleType | str:

@@ -20,7 +20,8 @@
    that they are there. Each store is a release store of one aligned word, a plain
    ``mov`` on x86 and ``stlr`` on arm64: no store is seen before one that was made earlier. Whoever reads without the lock
    (``Reader.is_seen``, ``Plane.__getitem__``) is Python code, whose loads are ordered by x86, and on arm64 by nothing but what depends
-   on them. Who has the lock needs no order of its own: the kernel's lock is a barrier on both sides.
+   on them. Who has the lock needs no order of its own: taking either kind is an acquire and giving it back a release, the one
+   because the kernel's lock is a barrier on both sides, the other as ``lockword.h`` says.
    After each one a test can have the process killed: what ships is what was killed.  */
 
 #define PY_SSIZE_T_CLEAN
@@ -39,45 +40,13 @@
 #include <unistd.h>
 
 #ifndef SOURCE
-#define SOURCE 0 /* crc32 of this file, by whoever compiles it: another one means that it is not what was built */
+#define SOURCE 0 /* crc32 of the C files here, by whoever compiles them: another one means that they are not what was built */
 #endif
 
 typedef uint64_t u64;
 typedef uint32_t u32;
 
-/* ---------------------------------------------------------------------------------------- the columns
-
-   Where each lies is said by Python's ``Table.declared`` at run time (``Core.__new__``); no layout is written here. */
-
-#define COLUMNS(X)                                                                                                     \
-    X(Header, dirty) X(Header, holder) X(Header, destroyed) X(Header, scanned) X(Header, membership)                   \
-    X(Header, blocks_high) X(Header, blocks_reserved) X(Header, segments_high) X(Header, segments_reserved)            \
-    X(Header, names_high) X(Header, names_reserved) X(Header, free_blocks) X(Header, tombstones_head)                  \
-    X(Header, tombstones_tail) X(Header, tombstones) X(Header, lost_version) X(Header, used_nbytes)                    \
-    X(Header, recycled_nbytes) X(Header, moves) X(Header, live_blocks) X(Header, live_names) X(Header, watchers)       \
-    X(Header, lingering) X(Header, expiring)                                                                           \
-    X(Processes, state)                                                                                                \
-    X(Blocks, state) X(Blocks, kind) X(Blocks, generation) X(Blocks, owner) X(Blocks, segment) X(Blocks, offset)       \
-    X(Blocks, cell) X(Blocks, body_nbytes) X(Blocks, stored_nbytes) X(Blocks, frame_nbytes) X(Blocks, frame_crc)       \
-    X(Blocks, version) X(Blocks, created) X(Blocks, name) X(Blocks, linger) X(Blocks, expires) X(Blocks, until)        \
-    X(Blocks, used) X(Blocks, group) X(Blocks, queue) X(Blocks, referenced) X(Blocks, next) X(Blocks, references)      \
-    X(Segments, state) X(Segments, id) X(Segments, nbytes) X(Segments, slab) X(Segments, bump) X(Segments, place)      \
-    X(Segments, cells)                                                                                                 \
-    X(Names, word) X(Names, version) X(Names, length) X(Names, hash) X(Names, queued) X(Names, next)                   \
-    X(Names, next_tombstone) X(Names, text)                                                                            \
-    X(Buckets, first)                                                                                                  \
-    X(Classes, free) X(Classes, slab)                                                                                  \
-    X(Counters, puts) X(Counters, gets) X(Counters, copied_nbytes) X(Counters, deletes) X(Counters, takes)
-
-#define NUMBER(table, column) table##_##column,
-enum { COLUMNS(NUMBER) N_COLUMNS };
-#define NAME(table, column) #table "." #column " "
-static const char column_names[] = COLUMNS(NAME);
-
-typedef struct {
-    u64 *first;      /* of row 0 */
-    u64 step, rows;  /* words from row to row */
-} column;
+#include "columns.h"
 
 /* States, as ``manifest/states.py`` has them; a test compares. */
 enum { FREE = 0, LIVE = 2, DEAD = 3, USED = 2 };
@@ -111,9 +80,12 @@ typedef struct {
     int lines, classes;
     u64 cell_nbytes[MOST_CLASSES];
 
-    int fd;         /* of the host-wide lock */
+    struct LockWord *word; /* the host-wide lock; NULL: it is a byte of this file */
+    int fd;
     off_t offset;   /* which shows that it is still our own description, as in ``HostLock.check`` */
     u64 generation; /* of the process: another one after a fork; 0: this process has left the plane */
+    int is_inside;  /* whoever called has the lock, and keeps it (``within``) */
+    int was_busy;   /* the lock was not free when ``enter`` tried last */
     PyObject *is_owned, *acquire, *release; /* of the mutex between this process's threads */
     PyObject *garbage, *popleft, *owed, *gone, *leased; /* what the attachment has to give back, and its leases by row */
 
@@ -129,10 +101,14 @@ typedef struct {
 
 static long stop_at_store = -1, stores; /* of the test that has the process killed at a store */
 
-static inline void set_word(u64 *word, u64 value) {
-    __atomic_store_n(word, value, __ATOMIC_RELEASE);
+static inline void count_store(void) {
     if (__builtin_expect(stop_at_store >= 0, 0) && ++stores == stop_at_store)
         kill(getpid(), SIGKILL);
+}
+
+static inline void set_word(u64 *word, u64 value) {
+    __atomic_store_n(word, value, __ATOMIC_RELEASE);
+    count_store();
 }
 
 static inline u64 get_word(const u64 *word) {
@@ -163,49 +139,19 @@ static inline u64 clock_ns(clockid_t which) {
     return (u64)now.tv_sec * 1000000000ull + (u64)now.tv_nsec;
 }
 
-/* zlib's, which Python hashes names with, half a byte at a time: they are short. */
-static u32 crc32_of(const char *bytes, size_t n) {
-    static const u32 table[16] = {0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4, 0x4db26158, 0x5005713c,
-                                  0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c, 0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c};
-    u32 crc = ~0u;
-    for (; n--; bytes++) {
-        crc = table[(crc ^ (unsigned char)*bytes) & 15] ^ (crc >> 4);
-        crc = table[(crc ^ (unsigned char)*bytes >> 4) & 15] ^ (crc >> 4);
-    }
-    return ~crc;
-}
-
-/* ------------------------------------------------------------------------------------- this process
-
-   A page that the kernel empties in the child of a fork, also of one that C code makes: one load tells whether this is still
-   the process that the core was made in, which ``getpid`` would need the kernel for. */
-
-static volatile u64 *this_process;
-static u64 last_generation;
-
-static int know_this_process(Core *self) {
-    if (this_process == NULL) {
-        void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (page == MAP_FAILED || madvise(page, 4096, MADV_WIPEONFORK) != 0) {
-            if (page != MAP_FAILED)
-                munmap(page, 4096);
-            PyErr_SetString(PyExc_OSError, "the kernel does not empty pages on fork");
-            return -1;
-        }
-        this_process = page;
-    }
-    /* In a child this is 0, and what the parent's cores remember is never said again. */
-    if (*this_process == 0)
-        *this_process = ++last_generation;
-    self->generation = *this_process;
-    return 0;
-}
-
 /* ---------------------------------------------------------------------------------------- the lock */
+
+#include "crc32.h"
+#include "process.h"
+#include "lockword.h"
 
 static int ofd_lock(Core *self, short type) {
     struct flock range = {.l_type = type, .l_whence = SEEK_SET, .l_start = 0, .l_len = 1};
     return fcntl(self->fd, F_OFD_SETLK, &range);
+}
+
+static int take_lock(Core *self) {
+    return self->word ? take_word(self->word, 0) : lseek(self->fd, 0, SEEK_CUR) == self->offset && ofd_lock(self, F_WRLCK) == 0;
 }
 
 /* Whether a call of one of the mutex's methods, which are C code and do not block, returned true. */
@@ -230,9 +176,19 @@ static void look_who_is_there(Core *self) {
     self->membership = membership;
 }
 
+static void leave_mutex(Core *self) {
+    if (!self->is_inside)
+        Py_XDECREF(PyObject_CallNoArgs(self->release));
+}
+
 static void leave(Core *self) {
-    ofd_lock(self, F_UNLCK);
-    Py_XDECREF(PyObject_CallNoArgs(self->release));
+    if (self->is_inside)
+        return;
+    if (self->word)
+        give_word(self->word);
+    else
+        ofd_lock(self, F_UNLCK);
+    leave_mutex(self);
 }
 
 /* The mutex between this process's threads. Re-entered by its own thread, in a signal handler or finalizer, it would let us in. */
@@ -251,11 +207,13 @@ static int take_mutex(Core *self) {
 
 /* Take the lock, if it is free and the plane is as it should be. Stores nothing; 0: all this is Python's. */
 static int enter(Core *self) {
-    if (self->generation == 0 || *this_process != self->generation || !take_mutex(self))
+    self->was_busy = 0;
+    if (self->generation == 0 || *this_process != self->generation || !(self->is_inside || take_mutex(self)))
         return 0;
     /* It may have been left while finalizers ran, as they do when what the call of a method needs is made. */
-    if (self->generation == 0 || lseek(self->fd, 0, SEEK_CUR) != self->offset || ofd_lock(self, F_WRLCK) != 0) {
-        Py_XDECREF(PyObject_CallNoArgs(self->release));
+    if (self->generation == 0 || !(self->is_inside || take_lock(self))) {
+        self->was_busy = self->generation != 0;
+        leave_mutex(self);
         return 0;
     }
     /* A look at the tokens is due once a second; a time to come was written over, and wraps around here. */
@@ -279,6 +237,11 @@ static void begin(Core *self) {
 static PyObject *leave_to_python(Core *self) {
     leave(self);
     Py_RETURN_NONE;
+}
+
+/* What is returned without it. */
+static PyObject *not_entered(Core *self) {
+    return Py_NewRef(self->was_busy ? Py_False : Py_None);
 }
 
 /* --------------------------------------------------------------------------------- rows and their end */
@@ -590,9 +553,10 @@ static PyObject *core_put(Core *self, PyObject *const *args, Py_ssize_t n) {
         memcpy(bytes + before_frame, frame, frame_nbytes);
     }
     PyBuffer_Release(&body);
+    self->was_busy = 0;
     if (bytes == NULL || !enter(self)) {
         PyMem_Free(bytes);
-        Py_RETURN_NONE;
+        return not_entered(self);
     }
 
     /* Everything that may be otherwise. */
@@ -680,7 +644,7 @@ static PyObject *core_delete(Core *self, PyObject *name_object) {
     if (bytes_of(name_object, &name, &length, NAME_NBYTES) < 0)
         return wrong_arguments();
     if (!enter(self))
-        Py_RETURN_NONE;
+        return not_entered(self);
     u32 hash = crc32_of(name, length);
     u64 name_row = find_name(self, name, length, hash, &is_usual);
     u64 row = (name_row == NOWHERE ? 0 : GET(Names_word, name_row) & ROW_MASK) - 1;
@@ -714,7 +678,7 @@ static PyObject *core_lease(Core *self, PyObject *const *args, Py_ssize_t n) {
         return wrong_arguments();
     u64 name_row = numbers[0], word = numbers[1], row = numbers[2], moves = numbers[3], segment_id = numbers[4];
     if (!enter(self))
-        Py_RETURN_NONE;
+        return not_entered(self);
     is_free = name_row < self->names_high && row < self->blocks_high && (word & ROW_MASK) - 1 == row &&
               !odd(GET(Counters_gets, self->count_row)) &&
               (PyObject_Size(self->garbage) == 0 || end_leases(self)) && /* among them may be the last lease of this very row */
@@ -731,6 +695,22 @@ static PyObject *core_lease(Core *self, PyObject *const *args, Py_ssize_t n) {
     COUNT(gets, 1);
     leave(self);
     Py_RETURN_TRUE;
+}
+
+/* The same with the lock in hand, for who had to wait for it. Nothing that could run Python code is called in here before
+   ``enter``: a body is bytes, or an array of NumPy's. */
+static PyObject *core_within(Core *self, PyObject *const *args, Py_ssize_t n) {
+    PyObject *result = NULL;
+    const char *act = n ? PyUnicode_AsUTF8AndSize(args[0], NULL) : "";
+    self->is_inside = 1;
+    if (act != NULL && strcmp(act, "put") == 0)
+        result = core_put(self, args + 1, n - 1);
+    else if (act != NULL && strcmp(act, "delete") == 0 && n == 2)
+        result = core_delete(self, args[1]);
+    else if (act != NULL && strcmp(act, "lease") == 0)
+        result = core_lease(self, args + 1, n - 1);
+    self->is_inside = 0;
+    return result != NULL ? result : wrong_arguments();
 }
 
 static PyObject *core_know(Core *self, PyObject *const *args, Py_ssize_t n) {
@@ -788,24 +768,25 @@ static int know_tables(Core *self, const Py_buffer *layout, const Py_buffer *cla
 }
 
 static PyObject *core_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords)) {
-    PyObject *words, *mutex;
+    PyObject *words, *mutex, *word;
     Py_buffer layout = {0}, class_of = {0}, cells = {0};
     Core *self = (Core *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
     int is_made = self != NULL &&
-                  PyArg_ParseTuple(args, "Oy*y*y*KKKKKiOOOOO!:Core", &words, &layout, &class_of, &cells, &self->leases_start,
+                  PyArg_ParseTuple(args, "Oy*y*y*KKKKKiOOOOOO!:Core", &words, &layout, &class_of, &cells, &self->leases_start,
                                    &self->lease_row_words, &self->slot, &self->count_row, &self->most_tombstones, &self->fd,
-                                   &mutex, &self->garbage, &self->owed, &self->gone, &PyDict_Type, &self->leased);
+                                   &word, &mutex, &self->garbage, &self->owed, &self->gone, &PyDict_Type, &self->leased);
     if (is_made) {
         self->is_owned = PyObject_GetAttrString(mutex, "_is_owned");
         self->acquire = PyObject_GetAttrString(mutex, "acquire");
         self->release = PyObject_GetAttrString(mutex, "release");
         self->popleft = PyObject_GetAttrString(self->garbage, "popleft");
-        self->kept = Py_BuildValue("NNNNOOOO", self->is_owned, self->acquire, self->release, self->popleft, self->garbage,
-                                   self->owed, self->gone, self->leased);
+        self->kept = Py_BuildValue("NNNNOOOOO", self->is_owned, self->acquire, self->release, self->popleft, self->garbage,
+                                   self->owed, self->gone, self->leased, word);
+        self->word = Py_TYPE(word) == (PyTypeObject *)word_type ? (LockWord *)word : NULL;
         self->mark = self->slot + 1;
         self->offset = lseek(self->fd, 0, SEEK_CUR);
         is_made = self->kept != NULL && PyObject_GetBuffer(words, &self->words, PyBUF_WRITABLE) == 0 &&
-                  know_tables(self, &layout, &class_of, &cells) == 0 && know_this_process(self) == 0;
+                  know_tables(self, &layout, &class_of, &cells) == 0 && (self->generation = this_generation()) != 0;
     }
     PyBuffer_Release(&layout);
     PyBuffer_Release(&class_of);
@@ -842,12 +823,13 @@ static void core_dealloc(PyObject *object) {
 
 #define METHOD(name, flags, doc) {#name, (PyCFunction)(void (*)(void))core_##name, flags, doc}
 static PyMethodDef core_methods[] = {
-    METHOD(put, METH_FASTCALL, "put(name, body, frame, kind, tracked=None): publish a small block under a name; True, or None: Python does it.\n"
-                               "With ``tracked`` it is leased, that entered for it, and what a ``BlockFacts`` needs is returned: row,\n"
-                               "generation, id and bytes of the segment, offset, version, created, name_row, moves."),
-    METHOD(delete, METH_O, "delete(name): take a name away; True, or None: Python does it, or says that it is not there."),
+    METHOD(put, METH_FASTCALL, "put(name, body, frame, kind, tracked=None): publish a small block under a name; True, None: Python does it, or\n"
+                               "False: the lock is not free. With ``tracked`` it is leased, that entered for it, and what a ``BlockFacts``\n"
+                               "needs is returned: row, generation, id and bytes of the segment, offset, version, created, name_row, moves."),
+    METHOD(delete, METH_O, "delete(name): take a name away; True, None: Python does it, or says that it is not there, or False, as put."),
     METHOD(lease, METH_FASTCALL, "lease(name_row, word, row, moves, segment_id, tracked): lease what the name still points to, and enter\n"
-                                 "``tracked`` for it among this process's leases; True, or None: Python does it."),
+                                 "``tracked`` for it among this process's leases; True, None or False, as put."),
+    METHOD(within, METH_FASTCALL, "within(act, ...): \"put\", \"delete\" or \"lease\" by whoever has the lock, and keeps it; True or None."),
     METHOD(know, METH_FASTCALL, "know(row, id, address, nbytes, mapping): where a slab lies in this process; its mapping is kept."),
     METHOD(forget, METH_NOARGS, "forget(): keep no mapping any more."),
     METHOD(retire, METH_NOARGS, "retire(): do nothing any more."),
@@ -874,9 +856,10 @@ static PyObject *stop_at(PyObject *Py_UNUSED(module), PyObject *store) {
 
 static int core_exec(PyObject *module) {
     PyObject *type = PyType_FromModuleAndSpec(module, &core_spec, NULL);
+    word_type = PyType_FromModuleAndSpec(module, &word_spec, NULL); /* kept for good */
     key_text = PyUnicode_InternFromString("key");
     is_lease_text = PyUnicode_InternFromString("is_lease");
-    int failed = type == NULL || key_text == NULL || is_lease_text == NULL || PyModule_AddType(module, (PyTypeObject *)type) < 0 ||
+    int failed = type == NULL || word_type == NULL || PyModule_AddType(module, (PyTypeObject *)word_type) < 0 || key_text == NULL || is_lease_text == NULL || PyModule_AddType(module, (PyTypeObject *)type) < 0 ||
                  PyModule_AddStringConstant(module, "COLUMNS", column_names) < 0 ||
                  PyModule_AddIntConstant(module, "SOURCE", (long)SOURCE) < 0;
     Py_XDECREF(type);
@@ -884,6 +867,7 @@ static int core_exec(PyObject *module) {
 }
 
 static PyMethodDef module_methods[] = {
+    {"can_tell_forks", can_tell_forks, METH_NOARGS, "can_tell_forks(): whether the kernel does what cores and lock words need."},
     {"stop_at", stop_at, METH_O, "stop_at(store): kill the process after so many stores from now, -1: never; how many there were."},
     {NULL, NULL, 0, NULL},
 };

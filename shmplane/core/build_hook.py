@@ -48,11 +48,13 @@ def _compilers() -> list[str]:
 
 def _compile(compiler: str, built: Path, flags: list[str]) -> str | None:
     source = _HERE / "_core.c"
+    # All that is compiled, in the order in which ``source_checksum`` reads it.
+    sources = sorted([*_HERE.glob("*.c"), *_HERE.glob("*.h")])
     how = ["-std=c11", "-O2", "-Wall", "-Wextra", "-fPIC", "-fvisibility=hidden", "-shared"]
     # Under another name first: a library that a process has loaded must not change under it.
     made = built.with_name(f".{built.name}.{os.getpid()}")
     try:
-        checksum = f"-DSOURCE={crc32(source.read_bytes())}u"
+        checksum = f"-DSOURCE={crc32(b''.join(each.read_bytes() for each in sources))}u"
         command = [*shlex.split(compiler), *how, checksum, *flags, str(source), "-o", str(made)]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         if done.returncode:

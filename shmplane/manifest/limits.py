@@ -39,13 +39,14 @@ __all__ = [
     "METER_WORDS",
     "PERMIT_WORDS",
     "READING_WORDS",
+    "SEATS",
     "Limits",
     "fingerprint_of_format",
     "place",
 ]
 
 MAGIC = int.from_bytes(b"shmplane", "little")
-FORMAT = 5
+FORMAT = 6
 TABLES: list[type[Table]] = [
     Header,
     Processes,
@@ -74,6 +75,8 @@ MAX_SEMAPHORES = 512
 #: of a process: permits, tickets and wishes
 PERMIT_WORDS = 3 * MAX_SEMAPHORES
 MAX_PROCESSES = 4096
+#: of processes without a slot, which join or look, at once
+SEATS = 256
 #: meters of different names, and the words of one
 MAX_METERS = 32
 METER_WORDS = 96

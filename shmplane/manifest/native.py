@@ -13,21 +13,24 @@ from zlib import crc32
 
 from ..system import own
 from .index import most_tombstones
-from .limits import COUNTER_ROWS_BEFORE
+from .limits import COUNTER_ROWS_BEFORE, SEATS
 from .reading import BlockFacts
 from .space import CELL_NBYTES, CLASS_BY_LINES, SMALL_NBYTES
 from .states import KIND_CODES
 
 if TYPE_CHECKING:
-    from ..core._core import Core
-    from ..system import HostLock
+    from ..core._core import Core, LockWord
+    from ..system import HostLock, Token
     from .store import Manifest
 
-__all__ = ["NO_FACTS", "facts_of_published", "make_core"]
+__all__ = ["MARK_MASK", "NO_FACTS", "facts_of_published", "lock_turns", "make_core", "make_lock_word", "sit_down"]
 
 _PUBLISHED = Struct("=9Q")
 #: of a block that is not there yet: of another version than any that is
 NO_FACTS = BlockFacts(-1, -1, -1, 0, True, 0, 0, 0, 0, 0, -1, 0, None, 0, 0, "bytes", -1)
+
+#: of the lock word: slot or seat + 1 of who has the lock
+MARK_MASK = 0x3FFF
 
 
 def facts_of_published(published: bytes, name: bytes, kind: str, nbytes: int, frame: bytes) -> BlockFacts:
@@ -38,6 +41,28 @@ def facts_of_published(published: bytes, name: bytes, kind: str, nbytes: int, fr
         row, generation, segment, segment_nbytes, True, offset, nbytes, len(frame), crc32(frame), KIND_CODES[kind],
         version, created, name.decode(), nbytes, end, kind, name_row, moves=moves,
     )  # fmt: skip
+
+
+def make_lock_word(module: ModuleType, manifest: Manifest, token: Token, slot: int) -> LockWord:
+    """What stands in the lock word for the process that has the token's byte of ``slot``; ``OSError``: no kernel for it."""
+    marks = manifest.limits.max_processes + SEATS
+    made: LockWord = module.LockWord(manifest.words, manifest.lock_word_at, slot + 1, marks, token.fd)
+    return made
+
+
+def sit_down(module: ModuleType, manifest: Manifest, token: Token) -> LockWord | None:
+    """The same for a process that has no slot: on a seat of the token file. None when all are taken."""
+    seat = token.take_seat(manifest.limits.max_processes, SEATS)
+    return None if seat is None else make_lock_word(module, manifest, token, seat)
+
+
+def lock_turns(manifest: Manifest, token: Token) -> list[int] | None:
+    """How often each process has had the plane's lock word; None: somebody has it now. For who cannot take it."""
+    mark = manifest.header.lock_word[0] & MARK_MASK
+    if mark and token.is_held(mark - 1):  # who was killed with it does no more
+        return None
+    counted = [manifest.counters.takes[slot + COUNTER_ROWS_BEFORE] for slot in (-1, *manifest.slots_in_use())]
+    return [manifest.header.membership[0], *counted]
 
 
 def make_core(  # noqa: PLR0917 - called once, by who has all of it
@@ -70,6 +95,7 @@ def make_core(  # noqa: PLR0917 - called once, by who has all of it
             slot + COUNTER_ROWS_BEFORE,
             most_tombstones(manifest.limits),
             lock.fd,
+            lock.word,
             lock.mutex,
             garbage,
             owed,

@@ -59,6 +59,7 @@ class PlaneStatistics:
         semaphores: those that somebody holds or waits for.
         spilled_nbytes: of the files in the spill directory, which the capacity does not limit.
         engine: what this process works in the plane with: ``core``, where the compiled core is there, or ``python``.
+        lock: the kind of the plane's host-wide lock: ``word`` or ``ofd``.
     """
 
     capacity: int
@@ -73,6 +74,7 @@ class PlaneStatistics:
     semaphores: tuple[SemaphoreInfo, ...] = ()
     spilled_nbytes: int = 0
     engine: str = "python"
+    lock: str = "ofd"
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,11 @@ class Header(Table):
         "bit 0: which of the two base rows counts; above: slot + 1 whose readings are in it already"
     )
     counted: Column = column("the same for the counters")
+    lock: Column = column("kind of the plane's lock, for life: 0 a byte of the lock file, 1 the next word")
+    lock_word: Column = column(
+        "who has that lock, who waits for it and who gets it next, packed (``core/lockword.h``); by compare-and-swap; its "
+        "low half is a futex; apart from other words, since whoever waits looks at it"
+    )
 
 
 class Processes(Table):

@@ -11,10 +11,13 @@ One in the spill directory is never WARM. A block moves there by the word that s
 
 from __future__ import annotations
 
+from typing import Literal
+
 __all__ = [
     "BLOCK_STATES",
     "KINDS",
     "KIND_CODES",
+    "LockKind",
     "SEGMENT_STATES",
     "kept_for",
     "pack_name_word",
@@ -25,6 +28,8 @@ __all__ = [
     "taker_of",
 ]
 
+LockKind = Literal["word", "ofd"]
+
 FREE, CREATING, LIVE, DEAD = range(4)
 MAKING, USED, WARM, DOOMED = range(1, 5)
 IN_MEMORY, SPILLED = range(2)
@@ -32,6 +37,9 @@ IN_MEMORY, SPILLED = range(2)
 BLOCK_STATES = {FREE: "free", CREATING: "creating", LIVE: "live", DEAD: "dead"}
 SEGMENT_STATES = {FREE: "free", MAKING: "making", USED: "used", WARM: "warm", DOOMED: "doomed"}
 PLACES = {IN_MEMORY: "memory", SPILLED: "spill"}
+
+#: kinds of the plane's lock: a byte of its lock file, or the word in its header
+LOCKS: tuple[LockKind, ...] = ("ofd", "word")
 
 #: "pages" are what edits of arrays changed: they have no name, and only other blocks show them
 KINDS = {1: "array", 2: "table", 3: "bytes", 4: "json", 5: "pickle", 6: "mutable", 7: "pages", 8: "tree", 9: "records"}

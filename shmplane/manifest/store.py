@@ -42,7 +42,7 @@ from .schema import (
     Semaphores,
     Wakes,
 )
-from .states import LRU
+from .states import LOCKS, LRU, LockKind
 
 __all__ = ["Manifest"]
 
@@ -94,7 +94,9 @@ class Manifest:
         return [table for table in vars(self).values() if isinstance(table, Table)]
 
     @classmethod
-    def create(cls, fd: int, limits: Limits, *, capacity: int, recycle: int, temporary: bool) -> Manifest:
+    def create(
+        cls, fd: int, limits: Limits, *, capacity: int, recycle: int, temporary: bool, lock: LockKind = "ofd"
+    ) -> Manifest:
         """Size and fill the file of a new plane; ``OSError`` when the file system is full."""
         starts, _, nbytes = place(limits)
         set_size(fd, nbytes)
@@ -114,6 +116,7 @@ class Manifest:
             "temporary": int(temporary),
             "capacity": capacity,
             "recycle": recycle,
+            "lock": LOCKS.index(lock),
             # Not from 1: who has not yet noticed that its plane was made anew must not find its segments here.
             "next_segment": int.from_bytes(os.urandom(6), "little") | 1,
             "magic": MAGIC,
@@ -146,6 +149,8 @@ class Manifest:
                     path=path,
                     what=what,
                 )
+        if header.lock[0] >= len(LOCKS):
+            raise PlaneCorrupt(f"{path}: its lock is of no kind that there is. Remove the plane.", path=path)
         try:
             limits.check()
             right_size = place(limits)[2]
@@ -268,6 +273,16 @@ class Manifest:
         """What one process has counted, while its slot is in use; -1: those without one, -3 and -2: the base rows."""
         first = self.counters.start + (slot + COUNTER_ROWS_BEFORE) * Counters.row_words
         return view_column(self.words, first, 1, Counters.row_words)
+
+    @property
+    def lock(self) -> LockKind:
+        """The kind of the host-wide lock, for life."""
+        return LOCKS[self.header.lock[0] % len(LOCKS)]
+
+    @property
+    def lock_word_at(self) -> int:
+        """Which word of the manifest is the lock, where it is one."""
+        return self.header.start + Header.offsets["lock_word"]
 
     def wake_address(self, slot: int) -> int:
         """Where the process's futex lies: the low half of its wake word."""

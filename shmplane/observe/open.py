@@ -1,18 +1,22 @@
-"""Reading a plane from outside: its files are opened, its lock is held for a moment, and no word of it is stored.
+"""Reading a plane from outside: its files are opened, its lock is held for a moment, and no other word of it is stored.
 
 Rule 1. Nothing is created and nobody is joined: no slot is taken, no lease, no recovery is run.
 Rule 2. The lock is waited for one second. If somebody stopped holds it, the words are read without it and the result
 says ``approximate``: only single words are sure to be whole then.
+Rule 3. A lock word is taken from a seat (see ``core/lockword.h``). Without the compiled core, or where all seats are taken, the
+words are read until nobody had the lock meanwhile, as the counts of its turns say.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar, TypeVarTuple
 
+from ..core import load
 from ..errors import PlaneNotFound
 from ..manifest import (
     GroupUse,
@@ -27,11 +31,13 @@ from ..manifest import (
     copy_meters,
     default_root,
     directory_of,
+    lock_turns,
     open_files,
     read_groups,
     read_snapshot,
     read_spill_place,
     read_summary,
+    sit_down,
 )
 from ..names import check_plane_name
 from ..system import NOT_HAD, HostLock, Token, check_directory
@@ -40,6 +46,10 @@ from .metrics import Counts, Metrics, read_counts, read_metrics
 __all__ = ["Figures", "Reading", "figures_of", "reading", "snapshot_of", "summary_of"]
 
 LOCK_PATIENCE_S = 1.0
+_QUIET_PATIENCE_S = 0.001
+
+R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
 
 
 class Figures(NamedTuple):
@@ -65,7 +75,9 @@ class Reading:
     path: str
     manifest: Manifest
 
-    def __init__(self, name: str, root: str, path: str, *, manifest: Manifest, token: Token, lock: HostLock) -> None:
+    def __init__(
+        self, name: str, root: str, path: str, *, manifest: Manifest, token: Token, lock: HostLock | None
+    ) -> None:
         self.name, self.root, self.path = name, root, path
         self.manifest, self._token, self._lock = manifest, token, lock
         #: where the plane spills to
@@ -85,10 +97,28 @@ class Reading:
 
     def figures(self) -> Figures:
         """What was counted."""
-        found = self._lock.run(LOCK_PATIENCE_S, self._read_words)
-        counts, meters, groups = self._read_words() if found is NOT_HAD else found
+        (counts, meters, groups), approximate = self._read(self._read_words)
         metrics = checked(self.name, read_metrics, self.manifest, counts)
-        return Figures(metrics, meters.totals(), groups, found is NOT_HAD)
+        return Figures(metrics, meters.totals(), groups, approximate)
+
+    def _read(self, operation: Callable[[*Ts], R], *args: *Ts) -> tuple[R, bool]:
+        """What it returned, and whether somebody else held the lock meanwhile."""
+        if self._lock is None:
+            return self._read_in_quiet(operation, *args)
+        found = self._lock.run(LOCK_PATIENCE_S, operation, *args)
+        return (operation(*args), True) if found is NOT_HAD else (found, False)
+
+    def _read_in_quiet(self, operation: Callable[[*Ts], R], *args: *Ts) -> tuple[R, bool]:
+        """Without the lock: again and again, until nobody had it meanwhile."""
+        deadline = time.monotonic() + LOCK_PATIENCE_S
+        while time.monotonic() < deadline:
+            before = lock_turns(self.manifest, self._token)
+            if before is not None:
+                found = operation(*args)
+                if lock_turns(self.manifest, self._token) == before:
+                    return found, False
+            time.sleep(_QUIET_PATIENCE_S)
+        return operation(*args), True
 
     def _read_words(self) -> tuple[Counts, MeterWords, dict[str, GroupUse]]:
         manifest = self.manifest
@@ -105,8 +135,7 @@ class Reading:
     def tables(self, *, with_blocks: bool) -> tuple[TableCopy, bool]:
         """The tables, and whether they were copied while somebody else held the lock."""
         copier = TableCopier(self.manifest, with_blocks=with_blocks)
-        found = self._lock.run(LOCK_PATIENCE_S, self._copy_tables, copier)
-        return (self._copy_tables(copier), True) if found is NOT_HAD else (found, False)
+        return self._read(self._copy_tables, copier)
 
     def _copy_tables(self, copier: TableCopier) -> TableCopy:
         if self.manifest.header.destroyed[0]:
@@ -142,7 +171,12 @@ def _open(name: str, root: str, path: str, descriptors: list[int]) -> Reading:
     except (FileNotFoundError, NotADirectoryError):
         raise _not_there(name, root) from None
     manifest = Manifest.open(manifest_fd, f"{path}/manifest")
-    lock = HostLock(lock_fd, lambda: "another process")
+    word, module = None, load()
+    if manifest.lock == "word" and module is not None:
+        with suppress(OSError):  # a kernel that is too old for it
+            word = sit_down(module, manifest, token)
+    is_lockable = word is not None or manifest.lock == "ofd"
+    lock = HostLock(lock_fd, lambda: "another process", word) if is_lockable else None
     return Reading(name, root, path, manifest=manifest, token=token, lock=lock)
 
 

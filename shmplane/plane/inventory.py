@@ -118,6 +118,7 @@ def statistics(attachment: Attachment) -> PlaneStatistics:
         semaphores=semaphores,
         spilled_nbytes=summary.spilled_nbytes,
         engine=engine,
+        lock=attachment.manifest.lock,
     )
 
 
@@ -139,6 +140,7 @@ def _small_statistics(tx: Transaction, engine: str) -> PlaneStatistics | None:
         leases=sum(len(held_rows(tx, slot)) for slot, _ in rows),
         spilled_nbytes=header.spilled_nbytes[0],
         engine=engine,
+        lock=manifest.lock,
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping, S
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 
 from ..errors import BlockNotFound, ClosedError, StaleHandle
-from ..manifest import TEMPORARY_PREFIX, Transaction, default_root
+from ..manifest import TEMPORARY_PREFIX, LockKind, Transaction, default_root
 from ..names import check_block_name, check_plane_name, parse_nbytes
 from ..system import ignoring, late, own
 from .coordination.waiting import Closing, wake_waiters
@@ -87,6 +87,9 @@ class Plane(MutableMapping[str, Any]):
             there, those unused for longest first, and stay readable, mapped from the file; when everything is leased, the
             new block itself goes there. Chosen when the plane is made: every process that opens it finds it.
         trust_pickle: allow reading blocks that were put with ``codec="pickle"``.
+        lock: which lock its processes share, for the life of the plane: ``"word"`` is faster, above all when many processes
+            write, and only processes with the compiled core can open the plane (else ``PlaneMismatch``); ``"ofd"`` is for all.
+            Default: ``"word"`` where the core is there.
 
     Raises:
         PlaneNotFound, PlaneMismatch, PlaneCorrupt, PlaneSecurityError, PlaneFull, UnsupportedPlatform.
@@ -106,8 +109,9 @@ class Plane(MutableMapping[str, Any]):
         recycle: int | str | None = None,
         spill: str | os.PathLike[str] | None = None,
         trust_pickle: bool = False,
+        lock: LockKind | None = None,
     ) -> None:
-        options = parse_options(capacity, recycle, max_blocks, max_processes, spill=spill)
+        options = parse_options(capacity, recycle, max_blocks, max_processes, spill=spill, lock=lock)
         self._join(check_plane_name(name), root, options, create=create, trust_pickle=trust_pickle)
 
     @classmethod
@@ -121,12 +125,13 @@ class Plane(MutableMapping[str, Any]):
         recycle: int | str | None = None,
         spill: str | os.PathLike[str] | None = None,
         trust_pickle: bool = False,
+        lock: LockKind | None = None,
     ) -> Self:
         """An unnamed plane, destroyed when its last process closes it or dies; blocks and views of it stay valid.
 
         When all its processes were killed, the next ``gc`` of any plane of the same user removes it.
         """
-        options = parse_options(capacity, recycle, max_blocks, max_processes, temporary=True, spill=spill)
+        options = parse_options(capacity, recycle, max_blocks, max_processes, temporary=True, spill=spill, lock=lock)
         plane = cls.__new__(cls)
         plane._join(f"{TEMPORARY_PREFIX}{os.urandom(8).hex()}", root, options, create=True, trust_pickle=trust_pickle)
         return plane

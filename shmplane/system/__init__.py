@@ -33,7 +33,7 @@ from .hostlock import NOT_HAD, Busy, HostLock, Lost, NotHad
 from .imports import is_loaded
 from .mapping import Mapping, Pages, PrivateMapping, Window, enter_pages, move_pages, populate, reserve, round_to_pages
 from .modules import late, late_names, load_late
-from .ofd import OfdRange
+from .ofd import OfdRange, WholeLock
 from .sizes import SIZE_CLASSES, class_nbytes, fits, size_class_of
 from .tokens import Token
 from .waiting import wait_for_change, wake_all
@@ -96,5 +96,5 @@ __all__ = [
     "require_fallocate", "require_platform", "reserve", "round_to_pages", "run_as", "run_beside",
     "run_in_forked_child", "scratch_pages", "set_size", "size_class_of", "SIZE_CLASSES", "size_of_data_file",
     "STORES_IN_ORDER", "Token", "try_flock", "unlink_quietly", "unlink_second_name", "wait_for_change",
-    "wait_for_end", "wake_all", "Window", "write_all", "write_back",
+    "wait_for_end", "wake_all", "WholeLock", "Window", "write_all", "write_back",
 ]  # fmt: skip

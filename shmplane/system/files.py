@@ -29,6 +29,7 @@ __all__ = [
     "identity_of",
     "link_file",
     "make_directory",
+    "mark_description",
     "open_file",
     "punch",
     "remove_entry",
@@ -193,6 +194,13 @@ def close_own(fd: int, identity: tuple[int, int]) -> None:
             os.close(fd)
     except own(OSError):
         pass  # closed already
+
+
+def mark_description(fd: int) -> int:
+    """Set the file offset to a number by which this open description is known again; the number."""
+    # Any one that no other descriptor's offset has by accident, below the file size limit of every file system.
+    offset = int.from_bytes(os.urandom(5), "little") | 1 << 39
+    return os.lseek(fd, offset, os.SEEK_SET)
 
 
 def reopen(fd: int) -> int:

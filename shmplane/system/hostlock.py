@@ -1,4 +1,6 @@
-"""The host-wide lock: a mutex for this process's threads, then an OFD lock for its processes.
+"""The host-wide lock: a mutex for this process's threads, then a lock for the host's processes.
+
+That one is of either kind (``ofd.WholeLock``): a byte of the plane's lock file, or a word in its manifest.
 
 Rule 1. The lock is given back whatever happens, also when Ctrl-C arrives between any two bytecodes. CPython delivers
 a signal after a call, at a jump back and at a function's start; so each ``finally`` below makes one call, into C, and
@@ -9,8 +11,8 @@ Rule 3. Re-entry by the same thread (signal handler, finalizer, fork hook) raise
 Rule 4. Before it is taken, the file offset shows that the descriptor is still our own open description (it was set to a
 random number, which costs a third of ``fstat`` to read) and ``getpid`` that we are still the process that joined;
 otherwise the lock protects nothing and says so with ``Lost``.
-Rule 5. Parts of a plane have locks of their own, other bytes of the file; the order is mutex, lock, byte. A byte is tried for,
-never waited for, so nobody can wait in a circle.
+Rule 5. Parts of a plane have locks of their own, other bytes of the lock file, whatever kind the lock is; the order is mutex,
+lock, byte. A byte is tried for, never waited for, so nobody can wait in a circle.
 Rule 6. One time-out covers both waits. A lock that is not to be had is a result, ``NOT_HAD``, and no exception: an
 exception could as well come from a signal handler of the user.
 """
@@ -25,11 +27,11 @@ from collections.abc import Callable
 from enum import Enum
 from typing import TypeVar, TypeVarTuple
 
-from ..errors import LockTimeout
+from ..errors import LockTimeout, PlaneCorrupt
 from . import libc
-from .files import close_own, identity_of
+from .files import close_own, identity_of, mark_description
 from .handlers import own
-from .ofd import OfdRange
+from .ofd import OfdRange, WholeLock, sleep_and_try
 
 __all__ = ["NOT_HAD", "Busy", "HostLock", "Lost", "NotHad"]
 
@@ -72,18 +74,24 @@ class HostLock:
 
     pid: int
     _fd: int
-    _range: OfdRange
+    _lock: WholeLock
     _offset: int
 
-    def __init__(self, fd: int, describe_holder: Callable[[], str]) -> None:
+    def __init__(self, fd: int, describe_holder: Callable[[], str], word: WholeLock | None = None) -> None:
         self.identity: tuple[int, int] = identity_of(fd)
+        #: where the lock is a word: what stands for our process in it
+        self.word: WholeLock | None = word
         self.adopt(fd)
+        if word is not None:
+            self.use(word)
         self._describe_holder = describe_holder
         self._ending: Callable[[], None] | None = None
         #: seconds that it was waited for by whoever has it, who sets it to 0 again; written under the mutex
         self.waited: float = 0.0
         # Re-entrant only because it knows its owner in C: ``release`` by another thread raises.
         self.mutex: threading.RLock = threading.RLock()
+        #: under gevent only a sleep lets other greenlets run
+        self._polls: bool = type(self.mutex).__module__ != "_thread"
 
     @property
     def fd(self) -> int:
@@ -92,7 +100,7 @@ class HostLock:
     def close(self) -> None:
         """Close the descriptor, unless somebody closed it before and opened another file in its place."""
         close_own(self._fd, self.identity)
-        self._fd, self._range = -1, OfdRange(-1)
+        self._fd, self._lock = -1, OfdRange(-1)
 
     def end(self, close: Callable[[], None]) -> None:
         """Call ``close``, which closes descriptors, when no thread is inside ``run``: now, or when that thread leaves.
@@ -160,13 +168,14 @@ class HostLock:
                 timeout = self._wait_for_mutex(timeout)
                 if timeout < 0:
                     return NOT_HAD
-            fd, flock = self._fd, self._range  # as they are now: who had the mutex may have closed them
+            lock = self._lock  # as it is now: who had the mutex may have closed it
+            give = lock.give
             try:
-                if _fcntl(fd, _SETLK, flock.locking) != 0 and not self._contend(timeout):
+                if lock.take() != 0 and not self._contend(lock, timeout):
                     return NOT_HAD
                 return operation(*args)
             finally:
-                _fcntl(fd, _SETLK, flock.unlocking)
+                give()
         finally:
             try:  # not ignoring(): it would call Python code here, where an interrupt loses the mutex
                 mutex.release()
@@ -220,12 +229,14 @@ class HostLock:
     def run_holding_mutex(self, timeout: float, operation: Callable[[*Ts], R], *args: *Ts) -> R | NotHad:
         """The same for a thread that has taken ``mutex`` already, as a fork does, and goes on holding it."""
         self.check()
+        lock = self._lock
+        give = lock.give
         try:
-            if _fcntl(self._fd, _SETLK, self._range.locking) != 0 and not self._contend(timeout):
+            if lock.take() != 0 and not self._contend(lock, timeout):
                 return NOT_HAD
             return operation(*args)
         finally:
-            _fcntl(self._fd, _SETLK, self._range.unlocking)
+            give()
 
     def _wait_for_mutex(self, timeout: float | None) -> float:
         """The seconds that are left with the mutex in hand; negative without it."""
@@ -238,23 +249,33 @@ class HostLock:
         self.waited = timeout - left
         return left
 
-    def _contend(self, timeout: float | None) -> bool:
-        """Try again with back-off; polling, since a wait in the kernel could not be given a deadline."""
-        if timeout is None:
-            if self._try_lock():
-                return True
-            raise Busy("held by another process")
-        began = time.monotonic()
-        deadline, pause = began + timeout, 0.0
-        while not self._try_lock():
-            left = deadline - time.monotonic()
-            if left <= 0:
-                self.waited = 0.0
-                return False
-            time.sleep(min(pause, left))
-            pause = min(0.001, pause * 1.5 + 0.00001)
-        self.waited += time.monotonic() - began
-        return True
+    def _contend(self, lock: WholeLock, timeout: float | None) -> bool:
+        """Wait for it; what is had, or asked for, when an exception comes out of here, its caller gives back."""
+        try:
+            if timeout is None:
+                if lock.try_lock():
+                    return True
+                raise Busy("held by another process")
+            began, waited = time.monotonic(), 0.0
+            had = timeout <= 0 and lock.try_lock()
+            while not had:
+                left = timeout - waited
+                if left <= 0:
+                    self.waited = 0.0
+                    return False
+                had = sleep_and_try(lock, waited, left) if self._polls else lock.wait(waited, left)
+                waited = time.monotonic() - began
+            self.waited += waited
+            return True
+        except own(OSError) as error:
+            if error.errno is None:
+                raise
+            raise Lost(f"its lock file cannot be locked any more ({error})") from error
+        except own(ValueError) as error:
+            raise PlaneCorrupt(
+                f"{error}, and no process can be that. Somebody wrote over it: save what can still be read and remove the "
+                f"plane."
+            ) from error
 
     def timed_out(self, timeout: float) -> LockTimeout:
         """What to raise when the lock was not to be had within ``timeout`` seconds."""
@@ -269,25 +290,18 @@ class HostLock:
     def _holder(self) -> str:
         """Who holds it now. A thread of ours that waits for it has our mutex and nothing else, so it is not the one."""
         try:
-            # One of its own, since the other one is for whoever has the mutex.
-            is_elsewhere = OfdRange(self._fd).first_locked(0, 1) is not None
+            is_elsewhere = self._lock.is_held_elsewhere()
         except own(OSError):
             is_elsewhere = True
         return self._describe_holder() if is_elsewhere else "another thread of this process"
 
-    def _try_lock(self) -> bool:
-        try:
-            return self._range.try_lock()
-        except own(OSError) as error:
-            if error.errno is None:
-                raise
-            raise Lost(f"its lock file cannot be locked any more ({error})") from error
-
     def adopt(self, fd: int) -> None:
-        """Go on with this descriptor, in this process: at first, and in a forked child with one of its own."""
+        """Go on with this descriptor, in this process: in a forked child with one of its own, which then says its ``word``."""
         self._fd = fd
-        self._range = OfdRange(fd)
-        # Any number that no other descriptor's offset has by accident, below the file size limit of every file system.
-        self._offset = int.from_bytes(os.urandom(5), "little") | 1 << 39
-        os.lseek(fd, self._offset, os.SEEK_SET)
+        self._lock = OfdRange(-1 if self.word is not None else fd)
+        self._offset = mark_description(fd)
         self.pid = os.getpid()
+
+    def use(self, word: WholeLock) -> None:
+        """Go on with this mark in the word; what is had under another one is given back under that."""
+        self.word = self._lock = word

@@ -12,14 +12,47 @@ import ctypes
 import errno
 import fcntl
 import struct
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
 
 from . import libc
 from .handlers import own
 
-__all__ = ["OfdRange"]
+__all__ = ["OfdRange", "WholeLock", "sleep_and_try"]
 
 _GETLK, _SETLK = 36, 37
 _FLOCK = struct.Struct("hhqqi4x")
+
+
+class WholeLock(Protocol):
+    """A lock between processes: a byte of a file, or the word of a plane (``core.LockWord``).
+
+    Attributes:
+        take: one try; 0: it is ours. C code, so that no signal handler runs between that and its return.
+        give: give it back, also when we do not have it; C code as well.
+    """
+
+    @property
+    def take(self) -> Callable[[], int]: ...
+    @property
+    def give(self) -> Callable[[], object]: ...
+    def try_lock(self) -> bool:
+        """``take``, and ``OSError`` when it cannot be asked for; ``ValueError`` when it says what cannot be."""
+        ...
+
+    def wait(self, waited: float, left: float, /) -> bool:
+        """Wait for a moment, after so many seconds, and for ``left`` at most; whether it is ours. Errors as of ``try_lock``."""
+        ...
+
+    def is_held_elsewhere(self) -> bool: ...
+
+
+def sleep_and_try(lock: WholeLock, waited: float, left: float) -> bool:
+    """``WholeLock.wait`` by polling: half of what was waited already, at most 1 ms."""
+    time.sleep(min(0.001, waited / 2, left))
+    return lock.try_lock()
 
 
 class OfdRange:
@@ -28,13 +61,17 @@ class OfdRange:
     Not safe for use by several threads at once: callers hold a mutex.
     """
 
-    __slots__ = ("_asking", "fd", "locking", "unlocking")
+    __slots__ = ("_asking", "fd", "give", "locking", "start", "take", "unlocking")
 
     def __init__(self, fd: int, start: int = 0, length: int = 1) -> None:
         self.fd: int = fd
         #: ``struct flock`` for the two calls; the kernel only reads them
         self.locking: bytes = _FLOCK.pack(fcntl.F_WRLCK, 0, start, length, 0)
         self.unlocking: bytes = _FLOCK.pack(fcntl.F_UNLCK, 0, start, length, 0)
+        self.start: int = start
+        # Whoever passes these calls the kernel by C code alone.
+        self.take: Callable[[], int] = partial(libc.fcntl_keeping_gil, fd, _SETLK, self.locking)
+        self.give: Callable[[], object] = partial(libc.fcntl_keeping_gil, fd, _SETLK, self.unlocking)
         self._asking = ctypes.create_string_buffer(_FLOCK.size)
 
     def try_lock(self) -> bool:
@@ -46,6 +83,14 @@ class OfdRange:
                 return False
             raise
         return True
+
+    def wait(self, waited: float, left: float) -> bool:
+        """Sleep and try; a wait in the kernel could not be given a deadline."""
+        return sleep_and_try(self, waited, left)
+
+    def is_held_elsewhere(self) -> bool:
+        """Whether another description holds its first byte."""
+        return OfdRange(self.fd).first_locked(self.start, 1) is not None
 
     def first_locked(self, start: int, length: int) -> int | None:
         """A byte in ``[start, start + length)`` that another description holds, or None."""

@@ -3,6 +3,8 @@
 A process opens the token file itself and keeps the byte of its slot locked for as long as it lives. The kernel drops
 the lock after the process's memory is gone, so a free token means: no store of its holder can come any more. It is
 right for stopped processes and across PID namespaces; a PID is never used for a decision.
+
+Who has no slot, but is to be seen alive by who waits for a lock word, locks a byte behind those of the slots: a *seat*.
 """
 
 from __future__ import annotations
@@ -16,13 +18,15 @@ __all__ = ["Token"]
 class Token:
     """One open description of the token file, holding at most one slot's byte."""
 
-    __slots__ = ("_identity", "_range", "fd", "slot")
+    __slots__ = ("_identity", "_range", "_seat", "fd", "slot")
 
     def __init__(self, fd: int) -> None:
         self.fd: int = fd
         self.slot: int = -1
         self._identity = files.identity_of(fd)
         self._range = OfdRange(fd)
+        self._seat: OfdRange | None = None
+        files.mark_description(fd)
 
     @classmethod
     def create(cls, path: str) -> Token:
@@ -42,6 +46,21 @@ class Token:
         self.slot = slot
         self._range = taking
         return True
+
+    def take_seat(self, first: int, seats: int) -> int | None:
+        """Lock one of ``seats`` bytes from ``first`` on; None when all are taken."""
+        for seat in range(first, first + seats):
+            taking = OfdRange(self.fd, seat)
+            if taking.try_lock():
+                self._seat = taking
+                return seat
+        return None
+
+    def leave_seat(self) -> None:
+        """Unlock it again, when nothing is done under its mark any more. Idempotent."""
+        seat, self._seat = self._seat, None
+        if seat is not None:
+            seat.give()
 
     def is_held(self, slot: int) -> bool:
         """Whether the process of ``slot`` is alive; our own is."""

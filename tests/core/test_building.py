@@ -60,8 +60,9 @@ def test_a_file_that_is_no_library_of_this_machine_is_passed_over(copy: Path, da
     assert said_by(copy).startswith("False it was not built; ")
 
 
-def test_a_build_of_another_release_is_passed_over(copy: Path) -> None:
-    with (copy / "shmplane" / "core" / "_core.c").open("a") as source:
+@pytest.mark.parametrize("name", ["_core.c", "lockword.h"])
+def test_a_build_of_another_release_is_passed_over(copy: Path, name: str) -> None:
+    with (copy / "shmplane" / "core" / name).open("a") as source:
         source.write("/* one line more */\n")
     assert said_by(copy).startswith("False it was built from another source")
 

@@ -25,12 +25,13 @@ from tests.support.inside import (
     native_stores,
     nobody_drains,
     suspect_everything,
+    the_lock_is_never_free_at_once,
 )
 from tests.support.requires import require_core
 
 #: what differs between any two planes: times, random numbers, and who waited how long
 OWN = {
-    "Header": {"instance", "created", "scanned", "next_segment"},
+    "Header": {"instance", "created", "scanned", "next_segment", "lock", "lock_word"},
     "Processes": {"pid", "joined"},
     "Blocks": {"created", "used", "rank"},  # the rank of what is evictable is a time as well
     "Segments": {"id"},
@@ -43,14 +44,20 @@ STEPS = 250
 
 
 @pytest.fixture
-def both(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[shmplane.Plane, shmplane.Plane]]:
+def both(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[shmplane.Plane, shmplane.Plane]]:
     require_core()
     nobody_drains(monkeypatch)
-    with shmplane.Plane.temporary(**OPTIONS) as fast:
+    lock: Any = "word" if request.param == "waited" else request.param
+    with shmplane.Plane.temporary(**OPTIONS, lock=lock) as fast:
         monkeypatch.setenv("SHMPLANE_PURE", "1")
         with shmplane.Plane.temporary(**OPTIONS) as plain:
             assert core_of(fast) is not None
             assert core_of(plain) is None
+            assert (fast.stats().lock, plain.stats().lock) == (lock, "ofd")
+            if request.param == "waited":
+                the_lock_is_never_free_at_once(fast)
             yield fast, plain
 
 
@@ -127,7 +134,7 @@ class Calls:
             self.plane.rename(name, other)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("both", "seed"), [("word", 0), ("waited", 1), ("ofd", 2)], indirect=["both"])
 def test_the_same_calls_leave_the_same_words(both: tuple[shmplane.Plane, shmplane.Plane], seed: int) -> None:
     fast, plain = both
     native_stores(2**62)
@@ -156,6 +163,7 @@ VALUES = [
 ]
 
 
+@pytest.mark.parametrize("both", ["word", "waited"], indirect=True)
 @pytest.mark.parametrize("value", VALUES, ids=str)
 def test_a_block_that_is_put_knows_what_its_row_says(
     both: tuple[shmplane.Plane, shmplane.Plane], value: object
@@ -184,6 +192,7 @@ def test_a_block_that_is_put_knows_what_its_row_says(
     assert fast.stats().leases == 0
 
 
+@pytest.mark.parametrize("both", ["word"], indirect=True)
 @pytest.mark.parametrize("who", ["other", "nobody any more"])
 def test_what_another_process_leases_stays(both: tuple[shmplane.Plane, shmplane.Plane], who: str) -> None:
     native_stores(2**62)

@@ -5,7 +5,7 @@ every bytecode, inside recovery, and an exception of a signal handler at every b
 ``support.thrown``). It prints a line per sweep with the number of points, kills and residues, and ends with 1 when anything
 was left behind, or when another exception came out than the handler raised. ``--points N`` takes a regular sample of N of
 each kind instead. ``--only stores|native|bytecodes|recovery|interrupts|deadlines|...``, ``--scenario TEXT`` and ``--jobs N``
-narrow it down or spread it out.
+narrow it down or spread it out. ``--lock word|ofd`` says which lock the planes have; that of stores is a byte in any case.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from multiprocessing import Process, SimpleQueue
 from typing import NamedTuple
 
+from shmplane.manifest import LockKind
 from tests.crashes.native_scenarios import NATIVE_SCENARIOS
 from tests.crashes.scenarios import BY_NAME, DIES_AT_WORK, RECOVERED
 from tests.crashes.spill_scenarios import SPILL_SCENARIOS
@@ -163,11 +164,17 @@ def _spill_of(root: str, scenarios: list[Scenario]) -> str | None:
 
 
 def run(
-    kind: str, scenarios: list[Scenario], root: str, *, sample: int | None, share: float | None = None
+    kind: str,
+    scenarios: list[Scenario],
+    root: str,
+    *,
+    sample: int | None,
+    share: float | None = None,
+    lock: LockKind | None = None,
 ) -> Iterator[Result]:
     if kind == "stores":
         wrap_columns()
-    world = World(root, capacity=32 << 20, spill=_spill_of(root, scenarios))
+    world = World(root, capacity=32 << 20, spill=_spill_of(root, scenarios), lock=lock)
     try:
         for scenario in scenarios:
             yield sweep(world, scenario, kind, sample=sample, share=share)
@@ -175,14 +182,14 @@ def run(
         world.close()
 
 
-def _work(job: tuple[str, str, int | None], say: SimpleQueue[Result | str | None]) -> None:
+def _work(job: tuple[str, str, int | None], lock: LockKind | None, say: SimpleQueue[Result | str | None]) -> None:
     kind, name, sample = job
     root = tempfile.mkdtemp(prefix="shmplane-sweep-", dir="/dev/shm")
     try:
         if kind == "recovery":
             results = run_recovery(root, [BY_NAME.get(name, DIES_AT_WORK)], sample=sample)
         else:
-            results = run(kind, [all_by_name()[name]], root, sample=sample)
+            results = run(kind, [all_by_name()[name]], root, sample=sample, lock=None if kind == "stores" else lock)
         for result in results:
             say.put(result)
     except BaseException:
@@ -192,13 +199,13 @@ def _work(job: tuple[str, str, int | None], say: SimpleQueue[Result | str | None
         say.put(None)
 
 
-def _run_jobs(jobs: list[tuple[str, str, int | None]], most: int) -> Iterator[Result | str]:
+def _run_jobs(jobs: list[tuple[str, str, int | None]], most: int, lock: LockKind | None) -> Iterator[Result | str]:
     """A fresh process per job, ``most`` at once: a sweep that is torn down cannot disturb another."""
     say: SimpleQueue[Result | str | None] = SimpleQueue()
     waiting, running = list(reversed(jobs)), 0
     while waiting or running:
         while waiting and running < most:
-            Process(target=_work, args=(waiting.pop(), say)).start()
+            Process(target=_work, args=(waiting.pop(), lock, say)).start()
             running += 1
         said = say.get()
         if said is None:
@@ -213,6 +220,7 @@ def main() -> int:
     parser.add_argument("--points", type=int, default=20, help="points of each scenario, unless --all")
     parser.add_argument("--only", choices=KINDS)
     parser.add_argument("--scenario", default="", help="only those whose name has this in it")
+    parser.add_argument("--lock", choices=["word", "ofd"], help="which lock the planes have")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at once")
     options = parser.parse_args()
     sample = None if options.all else options.points
@@ -228,7 +236,7 @@ def main() -> int:
     ]
     totals: dict[str, list[float]] = {}
     failed = False
-    for result in _run_jobs(jobs, options.jobs):
+    for result in _run_jobs(jobs, options.jobs, options.lock):
         if isinstance(result, str):
             print(result, flush=True)
             failed = True

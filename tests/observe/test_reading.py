@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
-import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import shmplane
 from shmplane import observe
+from shmplane.manifest import TableCopier
 from tests.observe import killed
-from tests.support.processes import Child
+from tests.support.inside import header_offset, manifest_of
+from tests.support.requires import require_core, require_lock
+from tests.support.stuck import lock_taken
 
 
 def contents_of(directory: Path) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in directory.iterdir()}
+    """But for the lock word, which says how often it was taken by a new process."""
+    found = {path.name: bytearray(path.read_bytes()) for path in directory.iterdir()}
+    at = header_offset("lock_word")
+    found["manifest"][at : at + 8] = bytes(8)
+    return {name: hashlib.sha256(content).hexdigest() for name, content in found.items()}
 
 
 def test_a_snapshot_says_what_the_plane_says(plane_root: Path) -> None:
@@ -76,22 +82,37 @@ def test_a_living_process_is_not_taken_for_dead(plane_root: Path) -> None:
     killed.remove("p", plane_root)
 
 
-def hold_the_lock(name: str, root: str):
-    with open(f"{observe.directory_of(root)}/{name}/lock", "r+b") as file:
-        # F_OFD_SETLK of the first byte, as the library does it.
-        fcntl.fcntl(file, 37, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 1, 0))
-        yield "holding"
-
-
-def test_a_plane_whose_lock_is_held_for_ever_is_still_readable(plane_root: Path) -> None:
-    with shmplane.Plane("p") as plane:
+@pytest.mark.parametrize("lock", ["word", "ofd"])
+def test_a_plane_whose_lock_is_held_for_ever_is_still_readable(plane_root: Path, lock: Any) -> None:
+    require_lock(lock)
+    with shmplane.Plane("p", lock=lock) as plane:
         plane["x"] = 1
-    with Child(hold_the_lock, "p", str(plane_root)) as child:
-        assert child.next() == "holding"
-        summary = observe.summary_of("p")
-        assert summary.approximate
-        assert summary.names == 1
-    killed.remove("p", plane_root)
+        with lock_taken(plane):
+            summary = observe.summary_of("p")
+            assert summary.approximate
+            assert summary.names == 1
+        assert not observe.summary_of("p").approximate
+        plane.destroy()
+
+
+@pytest.mark.parametrize("is_written", [False, True])
+def test_a_plane_whose_lock_cannot_be_taken_here_is_read_without_it(
+    plane_root: Path, monkeypatch: pytest.MonkeyPatch, is_written: bool
+) -> None:
+    require_core()
+    with shmplane.Plane("p", lock="word") as plane:
+        plane["x"] = 1
+        monkeypatch.setenv("SHMPLANE_PURE", "1")
+        before = bytes(manifest_of(plane).words)
+        with monkeypatch.context() as patch:
+            if is_written:  # each time that it is read
+                patch.setattr(observe.open, "LOCK_PATIENCE_S", 0.05)
+                copy = TableCopier.copy
+                patch.setattr(TableCopier, "copy", lambda *args: (plane.put("x", 2), copy(*args))[1])
+            summary = observe.summary_of("p")
+        assert (summary.names, summary.approximate) == (1, is_written)
+        assert (bytes(manifest_of(plane).words) == before) is not is_written
+        plane.destroy()
 
 
 def test_a_destroyed_plane_is_not_there(plane_root: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -236,6 +236,13 @@ def processes_in_line(plane: Any, name: str) -> int:
 def leases_taken(plane: Any) -> int:
     """What the lease words of this process sum up to, over the first 256 block rows."""
     return sum(tables_of(plane).manifest.lease_row(slot_of(plane))[:256].tolist())
+
+
+def header_offset(column: str) -> int:
+    """Where a word of the header lies in the manifest's file."""
+    from shmplane.manifest.schema import Header
+
+    return 8 * int(Header.offsets[column])
 
 
 # What this process has in a plane
@@ -587,12 +594,50 @@ def in_both_ends(items: Any, call: Any) -> None:
     lock.run_apart(ends.putting, lock.run_beneath, ends.getting, call)
 
 
+# The lock word
+
+
+def lock_word(plane: Any, fd: int, slot: int) -> Any:
+    """The plane's lock word as whoever has the byte of that slot, through this descriptor of the token file, uses it."""
+    from shmplane.core import _core
+
+    manifest = manifest_of(plane)
+    return _core.LockWord(manifest.words, manifest.lock_word_at, slot + 1, manifest.limits.max_processes + 256, fd)
+
+
+def seat_of(plane: Any, fd: int, seats: Iterable[int] = range(256)) -> int | None:
+    """One of those seats that nobody else has: it is ours, through that descriptor of the token file."""
+    from shmplane.system.ofd import OfdRange
+
+    first = manifest_of(plane).limits.max_processes
+    return next((first + seat for seat in seats if OfdRange(fd, first + seat).try_lock()), None)
+
+
+def plane_lock(plane: Any) -> Any:
+    """The host-wide lock, as this process has it."""
+    return attachment_of(plane).lock
+
+
 # The compiled core
 
 
 def core_of(plane: Any) -> Any:
     """The fast path in C of this process in the plane; None without one."""
     return attachment_of(plane).core
+
+
+def the_lock_is_never_free_at_once(plane: Any) -> None:
+    """Whatever the core is asked to do, it is asked once more when the lock was waited for."""
+    attachment = attachment_of(plane)
+    core = attachment.core
+
+    class Refused:
+        put = delete = lease = staticmethod(lambda *args: False)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(core, name)
+
+    attachment.core = Refused()
 
 
 def native_stores(stop_at: int) -> int:

@@ -51,6 +51,12 @@ def can_mount_tmpfs() -> bool:
     return made.returncode == 0
 
 
+def require_lock(kind: str) -> None:
+    """Planes can be made with that kind of lock."""
+    if kind == "word":
+        require_core()
+
+
 def require_core() -> None:
     """The compiled core has been built from the source that lies here: `python shmplane/core/build_hook.py`."""
     from shmplane.core import why_not

@@ -1,4 +1,4 @@
-"""The plane's host-wide lock in the hands of somebody who does not go on: a stopped process, or an open description.
+"""The plane's host-wide lock in the hands of somebody who does not go on: a stopped process, or somebody outside of the plane.
 
 It goes on by itself after some seconds, so that a call which would wait for it returns too late instead of hanging.
 """
@@ -11,12 +11,13 @@ import os
 import signal
 import struct
 import threading
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
 
 import psutil
 
-from tests.support.inside import change, directory_of
+from tests.support.inside import change, directory_of, lock_word, manifest_of, seat_of
 from tests.support.lines import until
 from tests.support.processes import Child
 
@@ -49,16 +50,41 @@ class Neighbour:
 
 @contextlib.contextmanager
 def lock_taken(plane: Any) -> Iterator[Neighbour]:
-    """By another open description of the lock's file, which is to the kernel what another process is."""
-    fd = os.open(directory_of(plane) / "lock", os.O_RDWR | os.O_CLOEXEC)
-    try:
-        until(lambda: _try_lock(fd))  # threads of pools may be inside
+    """By another open description of the files, which is to the kernel what another process is."""
+    with stranger_to(plane) as stranger:
+        until(stranger.take)  # threads of pools may be inside
         neighbour = Neighbour(None)
-        neighbour._then(lambda: fcntl.fcntl(fd, _OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_UNLCK, 0, 0, 1, 0)))
+        neighbour._then(stranger.give)
         with _patience_is_limited(neighbour):
             yield neighbour
+
+
+class Stranger(NamedTuple):
+    """Who can take a plane's lock without being in it, and the descriptor of the file by which it is alive."""
+
+    take: Callable[[], bool]
+    give: Callable[[], object]
+    fd: int
+
+
+@contextlib.contextmanager
+def stranger_to(plane: Any) -> Iterator[Stranger]:
+    is_word = manifest_of(plane).lock == "word"
+    fd = os.open(directory_of(plane) / ("tokens" if is_word else "lock"), os.O_RDWR | os.O_CLOEXEC)
+    try:
+        if is_word:
+            seat = seat_of(plane, fd)
+            assert seat is not None
+            word = lock_word(plane, fd, seat)
+            yield Stranger(word.try_lock, word.give, fd)
+        else:
+            yield Stranger(partial(_try_lock, fd), partial(_unlock, fd), fd)
     finally:
         os.close(fd)
+
+
+def _unlock(fd: int) -> None:
+    fcntl.fcntl(fd, _OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_UNLCK, 0, 0, 1, 0))
 
 
 def _try_lock(fd: int) -> bool:

@@ -10,6 +10,7 @@ from ...errors import BlockNotFound, ShmplaneError
 from ...manifest import Transaction
 from ...names import check_block_name
 from ...system import ignoring, own
+from ..process.fast import wait_for_core
 
 if TYPE_CHECKING:
     from ..process.attachment import Attachment
@@ -45,8 +46,10 @@ def no_such_block(
 def delete(attachment: Attachment, name: bytes) -> None:
     """Take a name away, or raise that error; memory that somebody leases lives until the last lease ends."""
     core = attachment.core
-    if core is not None and not attachment.suspect and core.delete(name):
-        return
+    if core is not None and not attachment.suspect:
+        done = core.delete(name)
+        if done or (done is False and wait_for_core(attachment, core, "delete", name)):
+            return
     try:
         attachment.change(Transaction.delete, name)
     except own(BlockNotFound):

@@ -20,6 +20,7 @@ from zlib import crc32
 from ...manifest import KIND_CODES, NO_FACTS, SMALL_NBYTES, Contents, NeedSlab, expire_some, facts_of_published
 from ...system import own
 from ..memory.sinks import FileSink, MappedSink
+from ..process.fast import wait_for_core
 from .claims import Lease, Tracked, abandon_creation, claims_of
 from .overflow import is_overflowing, overflowing
 from .room import retry_after_reclaim
@@ -113,8 +114,12 @@ def _put_by_core(attachment: Attachment, encoded: Encoded, target: Target) -> Le
     # One that gets the block at once finds facts of another version, and reads those of this one.
     lease = Lease(attachment, NO_FACTS)
     kind, frame, lease.nbytes = encoded.kind, encoded.frame, encoded.nbytes
-    published = core.put(name, whole, frame, KIND_CODES[kind], Tracked(lease, claims_of(attachment), key=-1))
-    if published is None:
+    wanted = name, whole, frame, KIND_CODES[kind], Tracked(lease, claims_of(attachment), key=-1)
+    published = core.put(*wanted)
+    if published is False:
+        published = wait_for_core(attachment, core, "put", *wanted)
+    if not published:
+        del wanted  # before the lease: nobody need hear that it is garbage
         return None
     lease.facts = facts_of_published(published, name, kind, lease.nbytes, frame)
     return lease
@@ -124,8 +129,11 @@ def assign(attachment: Attachment, encoded: Encoded, name: bytes) -> None:
     """What ``plane[name] = value`` does: ``put_unleased``, by the core where that can."""
     core, whole = attachment.core, encoded.whole
     can = core is not None and whole is not None and not (attachment.suspect or overflowing)
-    if can and core is not None and core.put(name, whole, encoded.frame, KIND_CODES[encoded.kind]):
-        return
+    if can and core is not None:
+        wanted = name, whole, encoded.frame, KIND_CODES[encoded.kind]
+        done = core.put(*wanted)
+        if done or (done is False and wait_for_core(attachment, core, "put", *wanted)):
+            return
     put_unleased(attachment, encoded, Target(name))
 
 

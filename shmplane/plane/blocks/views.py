@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...codecs import CODECS, SMALL_DOCUMENT_NBYTES
 from ...names import MAX_BLOCK_NAME_NBYTES, check_block_name
+from ..process.fast import wait_for_core
 from .block import unsafe
 from .claims import Lease, Tracked, claims_of, lease_current
 from .missing import no_such_block
@@ -145,5 +146,8 @@ def _lease_by_core_again(attachment: Attachment, facts: BlockFacts, *, name_row:
         return None
     lease = Lease(attachment, facts)
     tracked = Tracked(lease, claims_of(attachment), key=facts.row)
-    is_taken = core.lease(name_row, word, facts.row, facts.moves, facts.segment_id, tracked)
+    wanted = name_row, word, facts.row, facts.moves, facts.segment_id, tracked
+    is_taken = core.lease(*wanted)
+    if is_taken is False:
+        is_taken = wait_for_core(attachment, core, "lease", *wanted)
     return lease if is_taken else None

@@ -29,7 +29,8 @@ from ..memory.segments import SegmentMemory
 from .drain import DrainTimer
 from .fast import HasCore, drop_core, give_core
 from .kept import KeptRoots
-from .patience import REFUSED_FOR_S
+from .locking import lock_of_joiner
+from .patience import LOCK_TIMEOUT_S, REFUSED_FOR_S
 from .reclaim import NotReady, check_ready, load_for_recovery, reclaim_dead, reclaim_due, recover
 from .registry import Garbage, Owed, Registry
 
@@ -38,7 +39,6 @@ __all__ = ["Attachment", "Opened"]
 R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
 K = TypeVar("K", bound=Registry)
-LOCK_TIMEOUT_S = 10.0
 _LOOK_FOR_WAITERS_NS = 90_000_000
 #: marks the dirty word for a process that has no slot yet
 _JOINING = 2**32
@@ -79,7 +79,7 @@ class Attachment(HasCore):
         self.token: Token = token
         self.slot: int = token.slot
         self.mark: int = _JOINING
-        self.lock: HostLock = HostLock(lock_fd, manifest.describe_holder)
+        self.lock: HostLock = lock_of_joiner(manifest, token, lock_fd, self.core_module, name)
         self.memory: SegmentMemory = SegmentMemory(path, link_prefix(root, name), manifest.is_destroyed)
         self.compositions: Compositions = Compositions(self.memory)
         self.gone: deque[tuple[int, int]] = deque()

@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ...core import load
 from ...manifest import make_core
+from ...system import NOT_HAD, Busy, Lost, own
+from .locking import word_of_slot
+from .patience import LOCK_TIMEOUT_S
 from .registry import Garbage, Owed
 
 if TYPE_CHECKING:
     from ...core._core import Core
     from ...manifest import Manifest
-    from ...system import HostLock
+    from ...system import HostLock, Token
     from ..memory.segments import SegmentMemory
 
-__all__ = ["HasCore", "drop_core", "give_core"]
+__all__ = ["HasCore", "drop_core", "give_core", "wait_for_core"]
 
 
 class Accelerated(Protocol):
@@ -25,6 +28,7 @@ class Accelerated(Protocol):
     manifest: Manifest
     memory: SegmentMemory
     lock: HostLock
+    token: Token
     slot: int
     garbage: deque[Garbage]
     owed: deque[Owed]
@@ -32,6 +36,8 @@ class Accelerated(Protocol):
     leased: dict[int, Any]
     core: Core | None
     core_module: ModuleType | None
+    suspect: bool
+    ended: str | None
 
 
 class HasCore:
@@ -50,8 +56,11 @@ class HasCore:
 
 
 def give_core(attachment: Accelerated) -> None:
-    """The slot's core: under the lock, or in a forked child that nobody knows yet."""
+    """The slot's core and mark in the lock word: under the lock, or in a forked child that nobody knows yet."""
     drop_core(attachment)
+    word = word_of_slot(attachment.manifest, attachment.token, attachment.core_module, attachment.slot)
+    if word is not None:
+        attachment.lock.use(word)
     if attachment.core_module is None:
         return
     made = make_core(
@@ -74,6 +83,22 @@ def drop_core(attachment: Accelerated) -> None:
     attachment.memory.forget_slabs = _nothing
     if core is not None:
         core.retire()
+
+
+def wait_for_core(attachment: Accelerated, core: Core, act: str, *args: Any) -> Any:
+    """Wait for the plane's lock, and let the core do what it could not do without; what it returned, None: that is Python's.
+
+    So who had to wait for the lock holds it no longer than others do, and keeps nobody else waiting for long.
+    """
+    try:
+        if attachment.suspect or attachment.ended is not None:
+            return None
+        done = attachment.lock.run(LOCK_TIMEOUT_S, core.within, act, *args)
+    except own(Busy, Lost):
+        return None  # which says what is wrong
+    if done is NOT_HAD:
+        raise attachment.lock.timed_out(LOCK_TIMEOUT_S)
+    return done
 
 
 def _nothing() -> None:

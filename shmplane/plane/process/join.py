@@ -44,6 +44,7 @@ def try_join(root: str, name: str, path: str) -> Attachment | None:
             remove_directory(path, {manifest.identity})
             return None
         if joined:
+            token.leave_seat()
             # Known first, then no longer ours to close: Ctrl-C in between leaves one that has lost its descriptors.
             attached[root, name] = joining
             descriptors.clear()

@@ -31,6 +31,7 @@ from .attachment import Attachment, Opened
 from .close import abandon_opening, attached, finish_leaving, leave, opening
 from .fork import Forks
 from .join import try_join
+from .locking import choose_lock
 from .options import Options, check_options
 from .orphans import remove_for_room, remove_in_passing
 
@@ -149,7 +150,12 @@ def _try_create(root: str, name: str, path: str, options: Options) -> Attachment
         capacity = options.capacity if options.capacity is not None else system.free_nbytes(root) // 2
         recycle = options.recycle if options.recycle is not None else capacity // 4
         manifest = Manifest.create(
-            manifest_fd, options.limits, capacity=capacity, recycle=recycle, temporary=options.temporary
+            manifest_fd,
+            options.limits,
+            capacity=capacity,
+            recycle=recycle,
+            temporary=options.temporary,
+            lock=choose_lock(name, options.lock),
         )
         created = Attachment(root, name, path, manifest=manifest, token=token, lock_fd=lock_fd, on_idle=leave)
         if options.spill is not None:
@@ -158,6 +164,7 @@ def _try_create(root: str, name: str, path: str, options: Options) -> Attachment
             )
         created.forks = Forks(created)
         created.change(_take_first_slot, created)
+        token.leave_seat()
         try:
             os.rename(private, path)
         except own(OSError) as error:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from ...errors import PlaneMismatch
-from ...manifest import Limits
+from ...manifest import Limits, LockKind
 from ...names import check_count, parse_nbytes
 from ...system import own
 
@@ -26,6 +26,7 @@ class Options(NamedTuple):
     limits: Limits
     temporary: bool = False
     spill: str | None = None
+    lock: LockKind | None = None
 
 
 def parse_options(
@@ -36,6 +37,7 @@ def parse_options(
     *,
     temporary: bool = False,
     spill: str | os.PathLike[str] | None = None,
+    lock: LockKind | None = None,
 ) -> Options:
     """What the arguments of ``Plane`` mean, or ``TypeError`` or ``ValueError``."""
     return Options(
@@ -46,7 +48,16 @@ def parse_options(
         ),
         temporary=temporary,
         spill=None if spill is None else _check_directory_name(spill),
+        lock=_check_lock(lock),
     )
+
+
+def _check_lock(lock: LockKind | None) -> LockKind | None:
+    if lock is not None and not isinstance(lock, str):
+        raise TypeError(f"lock is 'word', 'ofd' or None, not {lock!r}")
+    if lock not in (None, *get_args(LockKind)):
+        raise ValueError(f"lock is 'word', 'ofd' or None, not {lock!r}")
+    return lock
 
 
 def _check_directory_name(spill: str | os.PathLike[str]) -> str:
@@ -75,6 +86,14 @@ def check_options(joined: Attachment, options: Options) -> None:
                 asked=wanted,
                 found=found,
             )
+    if options.lock not in (None, joined.manifest.lock):
+        raise PlaneMismatch(
+            f"plane {joined.name!r} has lock={joined.manifest.lock!r}, asked for {options.lock!r}. Leave the option out, or "
+            f"use the same value; which lock a plane has is chosen when it is made.",
+            option="lock",
+            asked=options.lock,
+            found=joined.manifest.lock,
+        )
     if options.spill is not None:
         _check_spill(joined, options.spill)
 

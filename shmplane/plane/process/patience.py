@@ -10,8 +10,10 @@ import sys
 import time
 from typing import Protocol
 
-__all__ = ["PATIENCE_S", "REFUSED_FOR_S", "is_in_event_loop", "moment", "patience"]
+__all__ = ["LOCK_TIMEOUT_S", "PATIENCE_S", "REFUSED_FOR_S", "is_in_event_loop", "moment", "patience"]
 
+#: of calls that may block
+LOCK_TIMEOUT_S = 10.0
 PATIENCE_S = 0.02
 _LOOP_PATIENCE_S = 0.004
 REFUSED_FOR_S = 0.05
