@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.support.audit import faults_of
 from tests.support.forked import Forked, run_forked
 from tests.support.inside import (
     change,
+    counters_of,
     die_in_a_transaction,
     header_of,
     plane_lock,
@@ -272,6 +274,18 @@ def test_a_word_that_was_written_over_is_said_so_and_the_plane_can_be_destroyed(
     made.destroy()
     assert bytes(view) == b"1" * 900
     assert "made" not in observe.plane_names(os.environ["SHMPLANE_ROOT"])
+
+
+def test_each_wait_for_it_is_counted_once(made: shmplane.Plane) -> None:
+    for _ in range(2):
+        made["a"] = b"1" * 900  # from the second time on by the core, where there is one
+    before = sum(sum(bucket) for bucket in counters_of(made).waits)
+    for _ in range(3):
+        with stranger_to(made) as stranger:
+            assert stranger.take()
+            threading.Timer(0.1, stranger.give).start()
+            made["a"] = b"2" * 900
+    assert sum(sum(bucket) for bucket in counters_of(made).waits) == before + 3
 
 
 def test_a_process_that_looks_takes_no_slot_and_keeps_nobody_out(made: shmplane.Plane) -> None:

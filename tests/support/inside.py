@@ -238,6 +238,11 @@ def leases_taken(plane: Any) -> int:
     return sum(tables_of(plane).manifest.lease_row(slot_of(plane))[:256].tolist())
 
 
+def counters_of(plane: Any) -> Any:
+    """What each process has counted: a row of each."""
+    return manifest_of(plane).counters
+
+
 def header_offset(column: str) -> int:
     """Where a word of the header lies in the manifest's file."""
     from shmplane.manifest.schema import Header

@@ -15,7 +15,7 @@ from .registry import Garbage, Owed
 
 if TYPE_CHECKING:
     from ...core._core import Core
-    from ...manifest import Manifest
+    from ...manifest import Manifest, Transaction
     from ...system import HostLock, Token
     from ..memory.segments import SegmentMemory
 
@@ -38,6 +38,7 @@ class Accelerated(Protocol):
     core_module: ModuleType | None
     suspect: bool
     ended: str | None
+    _tx: Transaction
 
 
 class HasCore:
@@ -93,11 +94,19 @@ def wait_for_core(attachment: Accelerated, core: Core, act: str, *args: Any) -> 
     try:
         if attachment.suspect or attachment.ended is not None:
             return None
-        done = attachment.lock.run(LOCK_TIMEOUT_S, core.within, act, *args)
+        done = attachment.lock.run(LOCK_TIMEOUT_S, _within, attachment, core, act, args)
     except own(Busy, Lost):
         return None  # which says what is wrong
     if done is NOT_HAD:
         raise attachment.lock.timed_out(LOCK_TIMEOUT_S)
+    return done
+
+
+def _within(attachment: Accelerated, core: Core, act: str, args: tuple[Any, ...]) -> Any:
+    """What the core does with the lock in hand, and that it was waited for."""
+    done, lock = core.within(act, *args), attachment.lock
+    if lock.waited:
+        attachment._tx.counting.waited(lock)
     return done
 
 
