@@ -9,7 +9,6 @@ Rows: two base rows, one for whoever has no slot yet and counts under the lock, 
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
@@ -90,15 +89,20 @@ class Counting:
     def waited(self, lock: Waited) -> None:
         """The plane's lock, which we have now, was not to be had at once."""
         seconds, lock.waited = lock.waited, 0.0
-        self.counters.waits[bisect_left(WAIT_BOUNDS, seconds)][self.row] += 1
+        self.counters.waits[_bucket(seconds)][self.row] += 1
         self.counters.waited_ns[self.row] += int(seconds * 1e9)
 
     def permitted(self, since: float) -> None:
         """Somebody got a permit, having waited since that time.monotonic; 0: not at all."""
         seconds = monotonic() - since if since else 0.0
-        self.counters.permit_waits[bisect_left(WAIT_BOUNDS, seconds)][self.row] += 1
+        self.counters.permit_waits[_bucket(seconds)][self.row] += 1
         if seconds:
             self.counters.permit_waited_ns[self.row] += int(seconds * 1e9)
+
+
+def _bucket(seconds: float) -> int:
+    """Which of the counts a wait belongs to; most often the first, of who did not wait."""
+    return sum(seconds > bound for bound in WAIT_BOUNDS) if seconds else 0
 
 
 def read_counters(manifest: Manifest) -> dict[str, list[int]]:
