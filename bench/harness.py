@@ -11,11 +11,12 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+T = TypeVar("T")
 Unit = Literal["x", "us", "ms", "MB", ""]
 
 MIN_ROUNDS = 5
@@ -105,6 +106,15 @@ def _time_one(contestant: Contestant) -> float:
     if contestant.after:
         contestant.after()
     return took / number / 1e9
+
+
+def time_each(call: Callable[[T], object], items: Sequence[T]) -> float:
+    """Seconds a call, of one for each item."""
+    with garbage_later():
+        began = time.perf_counter_ns()
+        for item in items:
+            call(item)
+        return (time.perf_counter_ns() - began) / len(items) / 1e9
 
 
 @contextmanager

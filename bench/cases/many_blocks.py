@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import os
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 import shmplane
-from bench.harness import Row, Scale, garbage_later
+from bench.harness import Row, Scale, time_each
 from bench.peers import open_lmdb
 
 BLOCKS = 100_000
@@ -48,7 +47,7 @@ def run(scale: Scale) -> Iterator[Row]:  # noqa: ARG001 - small enough to be the
             ours[what] = {who: [] for who, _ in contestants}
             for part in parts:
                 for who, call in contestants:
-                    ours[what][who].append(_time_each(call, part))
+                    ours[what][who].append(time_each(call, part) * 1e6)
             if what == "create":
                 after = _descriptors(), _mappings()
     for what, target in (("create", 25), ("name in plane", 5), ("delete", 15)):
@@ -56,14 +55,6 @@ def run(scale: Scale) -> Iterator[Row]:  # noqa: ARG001 - small enough to be the
     yield Row("100,000 blocks: descriptors added", after[0] - before[0], "", 0)
     # Slabs double in size up to a limit, so their mappings are counted in dozens at most.
     yield Row("100,000 blocks: mappings added", after[1] - before[1], "", 64)
-
-
-def _time_each(call: Callable[[str], object], names: list[str]) -> float:
-    with garbage_later():
-        began = time.perf_counter_ns()
-        for name in names:
-            call(name)
-        return (time.perf_counter_ns() - began) / len(names) / 1e3
 
 
 def _row(what: str, times: Times, target: float) -> Row:

@@ -12,7 +12,6 @@ import contextlib
 import itertools
 import os
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -21,8 +20,8 @@ import numpy as np
 
 import shmplane
 from bench.cases.coordination import SysvSemaphore
-from bench.harness import Contestant, Row, Scale, Times, absolute, garbage_later, interleave
-from bench.peers import Lmdb, open_lmdb, warm_shared_memory
+from bench.harness import Contestant, Row, Scale, Times, absolute, interleave, time_each
+from bench.peers import Bytes, Lmdb, open_lmdb, warm_shared_memory
 
 WITHOUT = "without the core"
 MB = 1_000_000
@@ -64,17 +63,18 @@ def _environment(name: str, value: str) -> Iterator[None]:
             os.environ[name] = before
 
 
+def _put_and_delete(source: Bytes, plane: shmplane.Plane) -> Call:
+    def call() -> None:
+        plane["x"] = source
+        del plane["x"]
+
+    return call
+
+
 def _one_name(scale: Scale, planes: Planes, lmdb: Lmdb | None) -> Iterator[Row]:
     source = np.arange(1024, dtype=np.uint8)
     names = [f"turn-{turn}" for turn in range(TURNS)]
     number = scale.pick(10_000, 2_000)
-
-    def put_and_delete(plane: shmplane.Plane) -> Call:
-        def call() -> None:
-            plane["x"] = source
-            del plane["x"]
-
-        return call
 
     def put_over(plane: shmplane.Plane) -> Call:
         def call() -> None:
@@ -102,7 +102,9 @@ def _one_name(scale: Scale, planes: Planes, lmdb: Lmdb | None) -> Iterator[Row]:
             contestants["LMDB"] = Contestant(partial(peer, lmdb), number)
         return _row(what, interleave(contestants, scale.rounds), target, than="LMDB")
 
-    yield measure("put and delete 1 KB", put_and_delete, lambda store: store.put_and_delete(b"x", source))
+    yield measure(
+        "put and delete 1 KB", partial(_put_and_delete, source), lambda store: store.put_and_delete(b"x", source)
+    )
     yield measure("put 1 KB over a name", put_over, lambda store: store.put(b"turn-0", source))
     yield measure(
         "the same by `put`, which returns a block", put_for_a_block, lambda store: store.put(b"turn-0", source)
@@ -115,14 +117,7 @@ def _one_megabyte(scale: Scale, planes: Planes) -> Row:
     warm = warm_shared_memory(MB)
     number = scale.pick(200, 50)
 
-    def put_and_delete(plane: shmplane.Plane) -> Call:
-        def call() -> None:
-            plane["large"] = source
-            del plane["large"]
-
-        return call
-
-    contestants = {who: Contestant(put_and_delete(plane), number) for who, plane in planes.items()}
+    contestants = {who: Contestant(_put_and_delete(source, plane), number) for who, plane in planes.items()}
     contestants["copy"] = Contestant(lambda: np.copyto(warm, source), number)
     return _row("put and delete 1 MB", interleave(contestants, scale.rounds, warm_up=4), than="copy", factor=1.6)
 
@@ -171,16 +166,8 @@ def _many_names(planes: Planes, lmdb: Lmdb | None) -> Iterator[Row]:
         times: Times = {who: [] for who in calls[what]}
         for part in parts:
             for who, call in calls[what].items():
-                times[who].append(_time_each(call, part))
+                times[who].append(time_each(call, part))
         yield _row(f"1 KB under each of {PARTS * NAMES_IN_PART:,} new names: {what}", times, target)
-
-
-def _time_each(call: Callable[[str], object], names: list[str]) -> float:
-    with garbage_later():
-        began = time.perf_counter_ns()
-        for name in names:
-            call(name)
-        return (time.perf_counter_ns() - began) / len(names) / 1e9
 
 
 def _row(what: str, times: Times, target: float | None = None, *, than: str = "", factor: float = 1.0) -> Row:

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from ..plane import PrivateBody, image_of
-from ..system import PrivateMapping, dirty_runs, own
+from ..system import PrivateMapping, is_unwritten
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +35,7 @@ class Images:
         """A private image of a body, for a call."""
         facts = lease.facts
         mapping = self._kept.pop(facts.segment_id, None)
-        if mapping is None or mapping.is_lent or len(mapping.pages) < facts.body_nbytes or not _is_unwritten(mapping):
+        if mapping is None or mapping.is_lent or len(mapping.pages) < facts.body_nbytes or not is_unwritten(mapping):
             image = image_of(lease)
             if facts.references or facts.is_spilled or not isinstance(image.mapping, PrivateMapping):
                 return image
@@ -47,22 +47,8 @@ class Images:
         """The call is over. What it may still show is found out when it is wanted again; copies of pages are not kept."""
         for lease, _, mapping in images:
             facts = lease.facts
-            if isinstance(mapping, PrivateMapping) and mapping.loans and _is_unwritten(mapping):
+            if isinstance(mapping, PrivateMapping) and mapping.loans and is_unwritten(mapping):
                 self._kept[facts.segment_id] = mapping
                 self._kept.move_to_end(facts.segment_id)
         while len(self._kept) > _MOST_KEPT:
             self._kept.popitem(last=False)
-
-
-def _is_unwritten(mapping: PrivateMapping) -> bool:
-    """Whether the kernel says so; False where it cannot, since comparing costs more than what is saved."""
-    for method in ("scan", "pagemap"):
-        try:
-            return not len(dirty_runs(mapping, _never, method=method))
-        except own(OSError):
-            continue
-    return False
-
-
-def _never() -> memoryview:
-    raise NotImplementedError("only to compare with")

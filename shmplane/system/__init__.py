@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from .beside import can_run_beside, run_beside
     from .cores import has_idle_core
     from .datafiles import DataFile, grow_data_file, make_data_file, open_data_file, size_of_data_file
-    from .dirty import DIRTY_METHODS, dirty_runs
+    from .dirty import DIRTY_METHODS, dirty_runs, is_unwritten
     from .disks import Disk, boot_id, disk_of, file_system_of, require_fallocate
     from .ends import wait_for_end
     from .immortal import immortalise
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
 __getattr__ = late_names(
     __name__,
     {
-        ".dirty": "DIRTY_METHODS dirty_runs",
+        ".dirty": "DIRTY_METHODS dirty_runs is_unwritten",
         ".disks": "Disk boot_id disk_of file_system_of require_fallocate",
         ".ends": "wait_for_end",
         ".immortal": "immortalise",
@@ -88,7 +88,7 @@ __all__ = [
     "check_directory", "class_nbytes", "close_own", "copy_file", "create_file", "create_file_into", "DataFile",
     "DIRTY_METHODS", "dirty_runs", "Disk", "disk_of", "drop_cached", "drop_pages", "enter_pages", "exists", "file_system_of",
     "fits", "ForkWitness", "free_nbytes", "grow_data_file", "has_idle_core", "HostLock", "identity_of",
-    "ignoring", "immortalise", "is_cached", "is_from_handler", "is_half_of_memory", "is_loaded", "is_readable",
+    "ignoring", "immortalise", "is_cached", "is_from_handler", "is_half_of_memory", "is_loaded", "is_readable", "is_unwritten",
     "join_forks", "late", "late_names", "link_file", "load_late", "logger_of", "Lost", "make_data_file",
     "make_directory", "Mapping", "memory_limit", "MemoryLimit", "move_pages", "NOT_HAD", "NotHad", "OfdRange",
     "open_data_file", "open_file", "open_to_read", "own", "PAGE_NBYTES", "Pages", "populate", "PrivateMapping",

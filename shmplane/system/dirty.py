@@ -16,7 +16,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from .capabilities import PAGE_NBYTES
-from .handlers import own
+from .handlers import ignoring, own
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from .mapping import Mapping, Runs
 
-__all__ = ["DIRTY_METHODS", "dirty_runs"]
+__all__ = ["DIRTY_METHODS", "dirty_runs", "is_unwritten"]
 
 DIRTY_METHODS = ("scan", "pagemap", "compare")
 
@@ -59,6 +59,14 @@ def dirty_runs(mapping: Mapping, clean: Callable[[], memoryview], *, method: str
             if method is not None or error.errno not in _NOT_THERE:
                 raise
     return _joined(_compare(mapping.view, clean()))
+
+
+def is_unwritten(mapping: Mapping) -> bool:
+    """Whether the kernel says that no page of it was written; False where it cannot say: nothing is compared."""
+    for look in (_scan, _read_pagemap):
+        with ignoring(OSError):
+            return not len(look(mapping))
+    return False
 
 
 def _scan(mapping: Mapping) -> Runs:
