@@ -224,13 +224,15 @@ def _going_on(case: Case) -> Callable[[World, bool], list[str]]:
         problems = _wrong_with_x(cache, case, finished=not interrupted)
         problems += _wrong_with_the_plane(cache) + _does_not_work(cache)
         cache._open().database.reclaim()
-        problems += _wrong_with_the_directory(Path(world.root) / "cache") + _lost_descriptors(world, cache)
+        # Before the directory is looked at, by a connection of its own, whose descriptor SQLite keeps: closing it would
+        # end the locks of the cache's.
+        problems += _lost_descriptors(world) + _wrong_with_the_directory(Path(world.root) / "cache")
         return [f"cache, interrupted={interrupted}: {problem}" for problem in problems]
 
     return go_on
 
 
-def _lost_descriptors(world: World, cache: Cache) -> list[str]:
+def _lost_descriptors(world: World) -> list[str]:
     """One is allowed: between the return of ``open(2)`` and the store of its result nothing can know its number."""
     places = [os.path.join("/proc/self/fd", name) for name in os.listdir("/proc/self/fd")]
     targets = [os.readlink(place) for place in places if os.path.lexists(place)]
