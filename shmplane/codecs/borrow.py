@@ -15,6 +15,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     import numpy.typing as npt
 
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     from .base import Memory
 
 __all__ = ["PieceOfBody", "borrow", "borrow_bytes", "memory_behind"]
+
+
+#: of NumPy, once it is loaded: to ask each time costs as much as half of the array
+_as_array: Callable[[Any], npt.NDArray[Any]] | None = None
 
 
 class Root(Protocol):
@@ -34,10 +40,8 @@ class _Exporter:
     """The ``base`` of a borrowed array; ``dtype`` is what to view it as, when a type string cannot say it."""
 
     __slots__ = ("__array_interface__", "_memory", "dtype")
-
-    def __init__(self, interface: dict[str, Any], dtype: np.dtype[Any] | None) -> None:
-        self.__array_interface__ = interface
-        self.dtype = dtype
+    __array_interface__: dict[str, Any]
+    dtype: np.dtype[Any] | None
 
 
 # The slot keeps its place in the object (and in the garbage collector's view) but loses its name.
@@ -56,19 +60,26 @@ def borrow(
     offset: int = 0,
 ) -> npt.NDArray[Any]:
     """A read-only array over ``memory``; the caller has checked that it fits. Cost: about 1 µs."""
-    import numpy as np
-
+    exporter = _Exporter()
     # Safety: the caller compared offset and size with memory.nbytes; the exporter keeps the memory, and so the lease.
-    interface = {
+    exporter.__array_interface__ = {
         "data": (memory.address + offset, True),
         "shape": shape,
         "typestr": typestr,
         "strides": strides,
         "version": 3,
     }
-    exporter = _Exporter(interface, dtype)
+    exporter.dtype = dtype
     _hold_memory(exporter, memory)
-    return np.asarray(exporter)
+    return (_as_array or _load_numpy())(exporter)
+
+
+def _load_numpy() -> Callable[[Any], npt.NDArray[Any]]:
+    global _as_array  # noqa: PLW0603 - one NumPy a process
+    import numpy as np
+
+    _as_array = np.asarray
+    return _as_array
 
 
 def borrow_bytes(memory: Memory, offset: int = 0, nbytes: int | None = None) -> npt.NDArray[np.uint8]:

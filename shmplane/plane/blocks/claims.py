@@ -11,11 +11,11 @@ thread, and its lease would end under that thread's hands. A weak reference is d
 
 from __future__ import annotations
 
-import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from os import getpid
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from weakref import ref
 from zlib import crc32
 
 from ...codecs import CODECS, Part, flatten, open_body
@@ -157,7 +157,7 @@ class Lease:
             self.open()
             parts = self.parts() if self.facts.references else ()
             known = CODECS[self.facts.codec].open(self.frame(), self, parts)
-            self._root = weakref.ref(known)
+            self._root = ref(known)
         return known
 
     def handle(self) -> Any:
@@ -221,29 +221,19 @@ class Creation:
         return self.row if self.row >= 0 else ~self.place.segment_row
 
 
-class Tracked(weakref.ref[Any]):
-    """A weak reference that still knows what it stood for.
+class Tracked(ref[Any]):
+    """A weak reference that still knows what it stood for; made by ``Claims.track``, without any code of Python's here."""
 
-    Args:
-        queue, ring: what is called when it is garbage: both C code (see ``process.drain``).
-    """
-
-    __slots__ = ("_claims", "_ringing", "is_lease", "key", "segment_row")
-
-    def __new__(cls, thing: Any, claims: Claims, **__: int) -> Self:
-        return super().__new__(cls, thing, claims.queue)
-
-    def __init__(self, thing: Any, claims: Claims, *, key: int, segment_row: int = -1) -> None:
-        super().__init__(thing, claims.queue)  # type: ignore[call-arg]
-        self._claims = claims
-        self._ringing = weakref.ref(thing, claims.ring)
-        self.key: int = key
-        self.segment_row: int = segment_row
-        self.is_lease: bool = segment_row < 0
+    __slots__ = ("_ringing", "claims", "is_lease", "key", "segment_row")
+    claims: Claims
+    key: int  #: row of a lease, or that of a creation
+    segment_row: int
+    is_lease: bool
+    _ringing: ref[Any]
 
     def free(self, tx: Transaction) -> None:
         """Give back the row of what is garbage. Again: does nothing."""
-        claims = self._claims
+        claims = self.claims
         if self.is_lease:
             # A newer lease of the same row may have been taken since: then the row stays.
             if claims.leases.get(self.key) is self:
@@ -273,7 +263,11 @@ class Latest(NamedTuple):
 
 
 class Claims(Registry):
-    """The leases and creations of this process, by row."""
+    """The leases and creations of this process, by row.
+
+    Attributes:
+        queue, ring: what is called with what is garbage: both C code (see ``process.drain``).
+    """
 
     def __init__(self, attachment: Attachment) -> None:
         self.queue: Callable[[Any], None] = attachment.garbage.append
@@ -281,6 +275,14 @@ class Claims(Registry):
         self.leases: dict[int, Tracked] = attachment.leased
         self.creations: dict[int, Tracked] = {}
         self.latest: OrderedDict[str, Latest] = OrderedDict()
+
+    def track(self, thing: Any, key: int, segment_row: int = -1) -> Tracked:
+        """What stands for a lease, or with a ``segment_row`` for a creation. The caller keeps the thing until this returns."""
+        tracked = Tracked(thing, self.queue)
+        tracked.claims, tracked.key, tracked.segment_row = self, key, segment_row
+        tracked.is_lease = segment_row < 0
+        tracked._ringing = ref(thing, self.ring)
+        return tracked
 
     def remember(self, lease: Lease, extents: Extents, frame: bytes) -> None:
         """What the next edit of a version, which this process has just published, would have to find out."""
@@ -309,7 +311,7 @@ class Claims(Registry):
     def new_lease(self, attachment: Attachment, facts: BlockFacts) -> Lease:
         """The object for a word that is set already; under the lock."""
         lease = Lease(attachment, facts)
-        self.leases[facts.row] = Tracked(lease, self, key=facts.row)
+        self.leases[facts.row] = self.track(lease, facts.row)
         return lease
 
     def revive(
@@ -331,7 +333,7 @@ class Claims(Registry):
     def new_creation(self, row: int, place: Place) -> Creation:
         """The object for a row that is CREATING, or a slab that is MAKING; under the lock."""
         creation = Creation(row, place)
-        self.creations[creation.key] = Tracked(creation, self, key=creation.key, segment_row=place.segment_row)
+        self.creations[creation.key] = self.track(creation, creation.key, place.segment_row)
         return creation
 
     def finish(self, tx: Transaction, creation: Creation) -> None:

@@ -21,7 +21,7 @@ from ...manifest import KIND_CODES, NO_FACTS, SMALL_NBYTES, Contents, NeedSlab, 
 from ...system import own
 from ..memory.sinks import FileSink, MappedSink
 from ..process.fast import wait_for_core
-from .claims import Lease, Tracked, abandon_creation, claims_of
+from .claims import Lease, abandon_creation, claims_of
 from .overflow import is_overflowing, overflowing
 from .room import retry_after_reclaim
 from .slabs import make_slab
@@ -114,7 +114,7 @@ def _put_by_core(attachment: Attachment, encoded: Encoded, target: Target) -> Le
     # One that gets the block at once finds facts of another version, and reads those of this one.
     lease = Lease(attachment, NO_FACTS)
     kind, frame, lease.nbytes = encoded.kind, encoded.frame, encoded.nbytes
-    wanted = name, whole, frame, KIND_CODES[kind], Tracked(lease, claims_of(attachment), key=-1)
+    wanted = name, whole, frame, KIND_CODES[kind], claims_of(attachment).track(lease, -1)
     published = core.put(*wanted)
     if published is False:
         published = wait_for_core(attachment, core, "put", *wanted)

@@ -12,15 +12,15 @@ again within 2 ms, is kept until the drain timer's next tick: whoever gets names
 
 from __future__ import annotations
 
-import weakref
 from time import monotonic
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from ...codecs import CODECS, SMALL_DOCUMENT_NBYTES
 from ...names import MAX_BLOCK_NAME_NBYTES, check_block_name
 from ..process.fast import wait_for_core
 from .block import unsafe
-from .claims import Lease, Tracked, claims_of, lease_current
+from .claims import Claims, Lease, Tracked, claims_of, lease_current
 from .missing import no_such_block
 
 if TYPE_CHECKING:
@@ -73,34 +73,36 @@ def show(known: dict[str, Known], name: str, found: tuple[Lease, Tracked, int, i
         raise unsafe(name)
     root = lease.root()
     present = CODECS[kind].present
-    again = (tracked, lease.facts, lease.known_frame, weakref.ref(lease.mapping), monotonic())
+    again = (tracked, lease.facts, lease.known_frame, ref(lease.mapping), monotonic())
     if kind == "json" and lease.nbytes <= SMALL_DOCUMENT_NBYTES:
         # Its text was copied, and the word tells every version from all others: it needs no lease to be right.
         _remember(known, name, (name_row, word, lambda: root, present, again))
     else:
-        _remember(known, name, (name_row, word, weakref.ref(root), present, again))
+        _remember(known, name, (name_row, word, ref(root), present, again))
     return present(root)
 
 
 def revive(attachment: Attachment, known: dict[str, Known], name: str) -> Any:
     """A root for the block that is remembered of a name; None when the name has moved on."""
     name_row, word, _, present, (tracked, facts, frame, mapping, since) = known[name]
-    claims = claims_of(attachment)
-    standing = claims.revive(attachment, tracked, facts, name_row=name_row, word=word)
-    lease = standing or _lease_by_core_again(attachment, facts, name_row=name_row, word=word)
+    claims, row = claims_of(attachment), facts.row
+    standing = None
+    if row in claims.leases:  # else its word was given back
+        standing = claims.revive(attachment, tracked, facts, name_row=name_row, word=word)
+    lease = standing or _lease_by_core_again(attachment, claims, facts, name_row, word)
     lease = lease or attachment.look(_lease_again, attachment, facts, name_row, word)
     if lease is None:
         return None
-    if lease.facts.moves == facts.moves:
+    if lease.facts is facts or lease.facts.moves == facts.moves:
         root = lease.revive(frame, mapping())
     else:  # what is known of its place may not be right any more
         root = lease.revive(frame, None)
-        facts, mapping = lease.facts, weakref.ref(lease.mapping)
+        facts, mapping = lease.facts, ref(lease.mapping)
     now = monotonic()
     if standing is not None or now - since < _SOON_S:
         attachment.kept.keep(name, root)
-    again = (claims.leases[facts.row], facts, frame, mapping, now)
-    _remember(known, name, (name_row, word, weakref.ref(root), present, again))
+    again = (claims.leases[row], facts, frame, mapping, now)
+    known[name] = (name_row, word, ref(root), present, again)
     return root
 
 
@@ -132,22 +134,26 @@ def _lease_by_core(attachment: Attachment, name: bytes) -> tuple[Lease, Tracked,
     if found is None:
         return None
     name_row, word, facts = found
-    leases = claims_of(attachment).leases
+    claims = claims_of(attachment)
+    leases = claims.leases
     if facts.row in leases:
         return None  # which most often means that its lease lives
-    lease = _lease_by_core_again(attachment, facts, name_row=name_row, word=word)
+    lease = _lease_by_core_again(attachment, claims, facts, name_row, word)
     return None if lease is None else (lease, leases[facts.row], name_row, word)
 
 
-def _lease_by_core_again(attachment: Attachment, facts: BlockFacts, *, name_row: int, word: int) -> Lease | None:
+def _lease_by_core_again(
+    attachment: Attachment, claims: Claims, facts: BlockFacts, name_row: int, word: int
+) -> Lease | None:
     """The lease of a block whose facts are known, if its name still points to it."""
     core = attachment.core
     if core is None or attachment.suspect or attachment.gone or attachment.owed:
         return None
     lease = Lease(attachment, facts)
-    tracked = Tracked(lease, claims_of(attachment), key=facts.row)
-    wanted = name_row, word, facts.row, facts.moves, facts.segment_id, tracked
-    is_taken = core.lease(*wanted)
+    row = facts.row
+    tracked = claims.track(lease, row)
+    is_taken = core.lease(name_row, word, row, facts.moves, facts.segment_id, tracked)
     if is_taken is False:
+        wanted = name_row, word, row, facts.moves, facts.segment_id, tracked
         is_taken = wait_for_core(attachment, core, "lease", *wanted)
     return lease if is_taken else None
