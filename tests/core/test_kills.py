@@ -14,13 +14,13 @@ from tests.support.requires import require_core
 
 
 def test_death_at_a_store_of_the_core_leaves_the_plane_as_before_or_after(plane_root: Path) -> None:
-    check(run_in_child(_sweeps, str(plane_root), "word", 5, deadline=280))
+    check(run_in_child(_sweeps, str(plane_root), "word", 5, method="spawn", deadline=280))
 
 
 @pytest.mark.sweep
 @pytest.mark.parametrize("lock", ["word", "ofd"])
 def test_death_at_any_store_of_the_core_leaves_the_plane_as_before_or_after(plane_root: Path, lock: LockKind) -> None:
-    check(run_in_child(_sweeps, str(plane_root), lock, None, deadline=280))
+    check(run_in_child(_sweeps, str(plane_root), lock, None, method="spawn", deadline=280))
 
 
 def check(results: list[Result]) -> None:

@@ -21,7 +21,7 @@ def sweeps(
     kind: str, names: list[str], root: Path, *, sample: int | None = None, of: str = "", deadline: float = 280
 ) -> list[Result]:
     """``of``: what the scenarios are about, as in the name of their module; nothing: those of every public call."""
-    results: list[Result] = run_in_child(_sweeps, kind, names, str(root), sample, of, deadline=deadline)
+    results: list[Result] = run_in_child(_sweeps, kind, names, str(root), sample, of, method="spawn", deadline=deadline)
     for result in results:
         print(f"{result.name}: {kind}, {result.points} points, {result.kills} kills, {result.seconds:.1f} s")
     return results
@@ -31,11 +31,11 @@ def some_points(
     samples: dict[str, int], names: list[str], root: Path, *, of: str = "", deadline: float = 280
 ) -> dict[str, list[Result]]:
     """Sweeps of several kinds, each with its sample, one after the other in one process: its start counts once."""
-    return run_in_child(_some_points, samples, names, str(root), of, deadline=deadline)  # type: ignore[no-any-return]
+    return run_in_child(_some_points, samples, names, str(root), of, method="spawn", deadline=deadline)  # type: ignore[no-any-return]
 
 
 def recoveries(name: str, root: Path, *, sample: int | None = None) -> list[Result]:
-    return run_in_child(_recoveries, name, str(root), sample, deadline=280)  # type: ignore[no-any-return]
+    return run_in_child(_recoveries, name, str(root), sample, method="spawn", deadline=280)  # type: ignore[no-any-return]
 
 
 def problems_of(results: list[Result]) -> str:

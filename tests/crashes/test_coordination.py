@@ -238,7 +238,7 @@ def _sweep(root: str, scenario: Scenario, kind: str, sample: int | None) -> tupl
 
 def check_sweeps(root: Path, names: list[str], kind: str, sample: int | None, *, deadline: float = 280) -> None:
     """In a process of their own, which is small, and a fork of it quick, where the runner of tests is large."""
-    found = run_in_child(run_sweeps, str(root), names, kind, sample, deadline=deadline)
+    found = run_in_child(run_sweeps, str(root), names, kind, sample, method="spawn", deadline=deadline)
     assert [name for name, _, _ in found] == names
     for name, points, problems in found:
         print(f"{name}: {kind}, {points} points")

@@ -183,7 +183,9 @@ def _sweeps(root: str, kinds: list[str], sample: int | None) -> list[tuple[int, 
 def test_what_applications_count_is_neither_lost_nor_counted_twice(
     plane_root: Path, kinds: list[str], sample: int | None
 ) -> None:
-    swept = run_in_child(_sweeps, str(plane_root), kinds, sample, deadline=7200 if sample is None else 280)
+    swept = run_in_child(
+        _sweeps, str(plane_root), kinds, sample, method="spawn", deadline=7200 if sample is None else 280
+    )
     for kind, (points, kills, problems) in zip(kinds, swept, strict=True):
         print(f"{kind}: {points} points, {kills} kills")
         assert points > 10

@@ -29,7 +29,7 @@ def recoveries(root: str) -> list[Result]:
     [("stores", 8), ("bytecodes", 3), ("interrupts", 3), ("deadlines", 1), ("calls", 1), ("twice", 2)],
 )
 def test_an_item_waits_is_taken_or_is_gone(plane_root: Path, kind: str, sample: int | None) -> None:
-    results: list[Result] = run_in_child(sweep, str(plane_root), kind, sample, deadline=110)
+    results: list[Result] = run_in_child(sweep, str(plane_root), kind, sample, method="spawn", deadline=110)
     for result in results:
         print(f"{result.name}: {kind}, {result.points} points, {result.kills} kills")
         assert result.points
@@ -37,7 +37,7 @@ def test_an_item_waits_is_taken_or_is_gone(plane_root: Path, kind: str, sample: 
 
 
 def test_death_inside_recovery_loses_no_item(plane_root: Path) -> None:
-    results: list[Result] = run_in_child(recoveries, str(plane_root), deadline=110)
+    results: list[Result] = run_in_child(recoveries, str(plane_root), method="spawn", deadline=110)
     assert not [problem for result in results for problem in result.problems]
 
 
@@ -45,5 +45,5 @@ def test_death_inside_recovery_loses_no_item(plane_root: Path) -> None:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", ["stores", "bytecodes", "interrupts", "deadlines", "calls", "twice"])
 def test_items_are_right_after_death_and_what_handlers_raise_at_every_point(plane_root: Path, kind: str) -> None:
-    results: list[Result] = run_in_child(sweep, str(plane_root), kind, None, deadline=1700)
+    results: list[Result] = run_in_child(sweep, str(plane_root), kind, None, method="spawn", deadline=1700)
     assert not [problem for result in results for problem in result.problems]

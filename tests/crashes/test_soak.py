@@ -190,7 +190,7 @@ def _held_here(root: str) -> dict[str, int]:
 
 def check_soak(root: Path, seconds: float, *, spill: Path | None = None) -> None:
     disk = None if spill is None else str(spill)
-    killed, problems, times = run_in_child(_soak, str(root), seconds, disk, deadline=seconds + 60)
+    killed, problems, times = run_in_child(_soak, str(root), seconds, disk, method="spawn", deadline=seconds + 60)
     assert not problems, "\n".join(problems[:5])
     assert killed >= 3
     slowest = statistics.quantiles(times, n=100)[-1]

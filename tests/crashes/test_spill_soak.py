@@ -47,7 +47,7 @@ def _serve(root: str, disk: str, capacity: int, count: int, nbytes: int) -> dict
 
 def _check(root: Path, disk: Path, capacity: int, count: int, nbytes: int) -> None:
     began = time.monotonic()
-    found = run_in_child(_serve, str(root), str(disk), capacity, count, nbytes, deadline=900)
+    found = run_in_child(_serve, str(root), str(disk), capacity, count, nbytes, method="spawn", deadline=900)
     assert found["used"] <= capacity
     assert found["used"] + found["spilled"] >= count * nbytes
     print(f"{count * nbytes / MIB:,.0f} MiB through {capacity / MIB:,.0f} MiB in {time.monotonic() - began:.1f} s")

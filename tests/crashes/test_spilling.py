@@ -43,7 +43,7 @@ def run_recoveries(root: str, name: str, sample: int) -> list[Result]:
 
 @pytest.mark.parametrize("name", ["spill"])
 def test_death_inside_recovery_from_a_spiller_is_recovered_from(plane_root: Path, name: str) -> None:
-    results: list[Result] = run_in_child(run_recoveries, str(plane_root), name, 2, deadline=1800)
+    results: list[Result] = run_in_child(run_recoveries, str(plane_root), name, 2, method="spawn", deadline=1800)
     assert not [problem for result in results for problem in result.problems]
     assert sum(result.kills for result in results) >= 5
 

@@ -69,7 +69,7 @@ def test_four_readers_of_a_frame_with_strings_need_less_than_2_mb_each(plane: Pl
     plane["warm"] = make_frame(library, 100)
     nbytes = run_in_child(puts_a_frame, plane, library)
     assert nbytes > 40 * ROWS
-    readers = [Child(reads_a_frame, plane) for _ in range(READERS)]
+    readers = [Child(reads_a_frame, plane, method="spawn") for _ in range(READERS)]
     try:
         seen = {reader.next() for reader in readers}
         assert plane.stats().leases == READERS

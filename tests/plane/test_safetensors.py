@@ -136,7 +136,9 @@ def look_in_processes(plane: shmplane.Plane, path: Path, tensors: dict[str, Any]
     save_file(tensors, path)
     plane.load("model", path).close()
     with contextlib.ExitStack() as running:
-        for child in [running.enter_context(Child(_look, plane, deadline=120)) for _ in range(processes)]:
+        for child in [
+            running.enter_context(Child(_look, plane, method="spawn", deadline=120)) for _ in range(processes)
+        ]:
             sums, private = child.result()
             assert sums == {name: float(tensor.sum()) for name, tensor in tensors.items()}
             assert private < 4 * MIB

@@ -157,7 +157,7 @@ def test_four_processes_share_the_weights(plane: Plane) -> None:
     state = {"weight": torch.ones(64, 1 << 18), "bias": torch.arange(1000)}
     plane["model"] = state
     with contextlib.ExitStack() as stack:
-        children = [stack.enter_context(Child(reads_the_model, plane, deadline=120)) for _ in range(4)]
+        children = [stack.enter_context(Child(reads_the_model, plane, method="spawn", deadline=120)) for _ in range(4)]
         assert [child.next() for child in children] == ["imported"] * 4
         assert [child.next() for child in children] == [2] * 4
         assert [child.next() for child in children] == [{"bias": 499_500.0}] * 4

@@ -20,6 +20,7 @@ from dataclasses import dataclass, fields
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 
+from tests.support import warm
 from tests.support.roots import RUN, SHARED_MEMORY
 
 PATIENCE_S = 5.0  #: on a machine full of other work, to collect all garbage takes a second
@@ -117,6 +118,7 @@ def _descriptors() -> Counter[str]:
         # These live as long as the process, from the first spawn on.
         getattr(getattr(resource_tracker, "_resource_tracker", None), "_fd", None),
         getattr(getattr(forkserver, "_forkserver", None), "_forkserver_alive_fd", None),
+        getattr(warm.SERVER, "_forkserver_alive_fd", None),
     }
     found: Counter[str] = Counter()
     for name in os.listdir("/proc/self/fd"):
@@ -165,6 +167,7 @@ def _processes() -> Counter[str]:
     kept = {
         getattr(getattr(resource_tracker, "_resource_tracker", None), "_pid", None),
         getattr(getattr(forkserver, "_forkserver", None), "_forkserver_pid", None),
+        getattr(warm.SERVER, "_forkserver_pid", None),
     }
     found: Counter[str] = Counter()
     for task in Path("/proc/self/task").iterdir():

@@ -1,8 +1,10 @@
 """Child processes with a deadline, which end by their pid and by nothing else.
 
-``run_python`` runs source text in a fresh interpreter. ``Child`` runs a function of a test module under a
-start method; when the function is a generator, the two take turns: each ``yield`` hands a value to the parent
-and waits for ``child.next()``. So an interleaving, or a kill at a chosen place, reads from top to bottom::
+``run_python`` runs source text in a fresh interpreter. ``Child`` runs a function of a test module in a process that begins
+with modules alone (``warm``), or under a start method of the standard library where that is the point, where the child
+forks many times or where its memory is measured; when the function is a generator, the two take turns: each ``yield``
+hands a value to the parent and waits for ``child.next()``. So an interleaving, or a kill at a chosen
+place, reads from top to bottom::
 
     def holds_a_lease(name):
         view = shmplane.Plane(name)["x"]
@@ -35,9 +37,11 @@ from typing import Any, Literal, Self
 
 import psutil
 
+from tests.support import warm
+
 DEADLINE_S = 30.0
 
-Method = Literal["spawn", "fork", "forkserver"]
+Method = Literal["warm", "spawn", "fork", "forkserver"]
 
 
 class ChildFailed(AssertionError):
@@ -48,12 +52,12 @@ class Child:
     """One child process that runs ``fn(*args)``; leaving the block kills it if it still runs."""
 
     def __init__(
-        self, fn: Callable[..., Any], *args: Any, method: Method = "spawn", deadline: float = DEADLINE_S
+        self, fn: Callable[..., Any], *args: Any, method: Method = "warm", deadline: float = DEADLINE_S
     ) -> None:
-        context = multiprocessing.get_context(method)
+        context: Any = warm if method == "warm" else multiprocessing.get_context(method)
         self._deadline = deadline
-        self._ours, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, fn, args))  # type: ignore[attr-defined]
+        self._ours, theirs = multiprocessing.Pipe()
+        self.process = context.Process(target=_serve, args=(warm.Environment(), theirs, fn, args))
         self.process.start()
         theirs.close()
 
@@ -103,7 +107,7 @@ class Child:
     ) -> None:
         if self.process.is_alive():
             kill_tree(self.pid)
-        self.process.join(self._deadline)
+        self.process.join(DEADLINE_S)  # to die is not what its own deadline is for
         self._ours.close()
         self.process.close()
 
@@ -134,7 +138,7 @@ class Child:
             time.sleep(0.2)
 
 
-def run_in_child(fn: Callable[..., Any], *args: Any, method: Method = "spawn", deadline: float = DEADLINE_S) -> Any:
+def run_in_child(fn: Callable[..., Any], *args: Any, method: Method = "warm", deadline: float = DEADLINE_S) -> Any:
     """Return what ``fn(*args)`` returns in a child, or raise what it raises there."""
     with Child(fn, *args, method=method, deadline=deadline) as child:
         return child.result()
@@ -180,7 +184,7 @@ def kill_tree(pid: int) -> None:
                 member.kill()
 
 
-def _serve(connection: Connection, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
+def _serve(environment: object, connection: Connection, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
     faulthandler.register(signal.SIGUSR1, file=sys.__stderr__ or sys.stderr, all_threads=True)
     try:
         value = _take_turns(connection, fn(*args)) if inspect.isgeneratorfunction(fn) else fn(*args)
