@@ -88,15 +88,15 @@ def test_an_error_says_whether_to_try_again(kind: type[ShmplaneError]) -> None:
     assert isinstance(kind.retryable, bool)
 
 
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_an_error_survives_pickling_with_its_facts(kind: type[ShmplaneError], protocol: int) -> None:
-    arrived = pickle.loads(pickle.dumps(kind("what was tried and found", **FACTS), protocol))
-    assert type(arrived) is kind
-    assert str(arrived) == "what was tried and found"
-    assert arrived.facts == FACTS
-    assert {name: getattr(arrived, name) for name in FACTS} == FACTS
-    assert arrived.code == kind.code
+def test_an_error_survives_pickling_with_its_facts(kind: type[ShmplaneError]) -> None:
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        arrived = pickle.loads(pickle.dumps(kind("what was tried and found", **FACTS), protocol))
+        assert type(arrived) is kind
+        assert str(arrived) == "what was tried and found"
+        assert arrived.facts == FACTS
+        assert {name: getattr(arrived, name) for name in FACTS} == FACTS
+        assert arrived.code == kind.code
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
