@@ -22,8 +22,6 @@ from .tiers import Item, Tiers, check_seconds
 from .values import encode_value
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from ..observe import Health
     from ..plane import Plane
     from .database import Database
@@ -393,9 +391,7 @@ class Cache:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -16,7 +16,6 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from sys import _getframe
 from time import monotonic
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, overload
 
 from ..scopes import finish_on_asyncio
@@ -324,9 +323,7 @@ class AsyncBorrow(Generic[T]):
         self._conn = await pool._acquire_slowly(self._timeout, taken)
         return self._conn
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: object, *_: object) -> None:
         if kind is None:
             await self._pool.release(self._conn)
         else:

@@ -13,7 +13,6 @@ from functools import partial
 from sys import _getframe
 from threading import main_thread
 from time import monotonic
-from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from ..system import own
@@ -388,9 +387,7 @@ class Borrow(Generic[T]):
         self._conn = pool._acquire_slowly(self._timeout, taken)
         return self._conn
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         if kind is None:
             self._pool.release(self._conn)
         else:

@@ -18,7 +18,6 @@ import threading
 import time
 import weakref
 from dataclasses import dataclass
-from types import TracebackType
 
 from ..errors import ClosedError, PlaneFull
 from ..names import parse_nbytes
@@ -255,9 +254,7 @@ class PooledBuffer:
         self._view = view = memoryview(pages)[: self._nbytes]
         return view
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         pages, view = self._pages, self._view
         self._pages = self._view = None
         if pages is not None:

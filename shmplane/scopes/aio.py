@@ -12,7 +12,6 @@ from shmplane.scopes.stack import PENDING, Closing, Entry, Verdict
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
-    from types import TracebackType
 
 __all__ = ["AsyncScope"]
 
@@ -71,9 +70,7 @@ class AsyncScope(ScopeBase):
         self._check_open()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         closings: list[Closing] = []
         landed: list[BaseException] = []
         verdict, tries = PENDING, 0

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from shmplane.scopes.base import MOST_TRIES, ScopeBase
 from shmplane.scopes.stack import PENDING, Closing, Verdict
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 __all__ = ["Scope"]
 
@@ -34,9 +31,7 @@ class Scope(ScopeBase):
         self._check_open()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         closings: list[Closing] = []
         landed: list[BaseException] = []
         verdict, tries = PENDING, 0

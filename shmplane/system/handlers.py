@@ -19,7 +19,7 @@ import _signal  # type: ignore[import-not-found]  # the C half of signal, which 
 import sys
 import threading
 from itertools import pairwise
-from types import CodeType, FrameType, TracebackType
+from types import CodeType, FrameType
 from typing import Any, TypeVar
 
 __all__ = ["ignoring", "is_from_handler", "own"]
@@ -45,9 +45,7 @@ class ignoring:  # noqa: N801 - it reads like contextlib.suppress
     def __enter__(self) -> None:
         pass
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         return isinstance(error, self._kinds) and not is_from_handler(error)
 
 

@@ -8,7 +8,6 @@ processes. So an application's own registries, middlewares and exporters stay as
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import prometheus_client
@@ -60,9 +59,7 @@ class Use:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
