@@ -10,12 +10,15 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UnsupportedValue
-from ..system import own
+from ..system import late, own
 from . import array, batches, document, origin, raw
 from .base import CAN_STORE
 
 if TYPE_CHECKING:
+    from . import tree
     from .base import Encoded
+else:
+    tree = late("shmplane.codecs.tree")
 
 __all__ = [
     "encode_by_rank",
@@ -68,18 +71,12 @@ def _encode_json_or_tree(value: Any) -> Encoded:
     """JSON where nothing else is in it; else a tree, whose refusals say where something is."""
     if document.is_document(value, document.is_leaf):
         return document.encode_checked(value)
-    from .tree import encode_tree
-
-    return encode_tree(value, encode_by_rank)
+    return tree.encode_tree(value, encode_by_rank)
 
 
 def encode_named_tree(value: Any) -> Encoded | None:
     """Describe containers, also when JSON would do; None for anything else."""
-    if not isinstance(value, (dict, list, tuple)):
-        return None
-    from .tree import encode_tree
-
-    return encode_tree(value, encode_by_rank)
+    return tree.encode_tree(value, encode_by_rank) if isinstance(value, (dict, list, tuple)) else None
 
 
 def _encode_table(value: Any) -> Encoded | None:

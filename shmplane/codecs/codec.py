@@ -11,7 +11,11 @@ if TYPE_CHECKING:
     from .composed import Part
     from .description import Description
 
-__all__ = ["Codec"]
+__all__ = ["Codec", "NoForm"]
+
+
+class NoForm(Exception):
+    """What a form raises: this very value has none such, though others of its kind may."""
 
 
 class Open(Protocol):

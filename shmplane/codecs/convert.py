@@ -26,8 +26,8 @@ from typing import Any
 
 from ..system import own
 from .array import present_array
+from .codec import NoForm
 from .document import decode_document
-from .form import NoForm
 from .origin import TableRoot, present_table
 from .raw import present_bytes
 from .table import SERIES
@@ -92,7 +92,7 @@ def _array_as_bytes(root: Any) -> memoryview:
 def _table_as_array(root: Any) -> Any:
     import pyarrow as pa
 
-    table = root.table if isinstance(root, TableRoot) else root
+    table = table_of(root)
     columns = table.columns[:1] if _is_series(root) else table.columns
     if len(columns) != 1:
         raise NoForm(f"it has {len(columns)} columns, an array one; read it as_='arrow' and take a column")
@@ -147,11 +147,6 @@ def table_of(root: Any) -> Any:
     return root.table if isinstance(root, TableRoot) else root
 
 
-def _table_as_python(root: Any) -> Any:
-    values = _table_as_arrow(root)
-    return values.to_pylist()
-
-
 def _table_as_torch(root: Any) -> Any:
     from .torch_ import tensor_of
 
@@ -170,10 +165,6 @@ def _bytes_as_arrow(root: Any) -> Any:
     return pa.py_buffer(present_bytes(root))
 
 
-def _json_as_bytes(root: Any) -> memoryview:
-    return memoryview(root.text)
-
-
 ARRAY_FORMS: dict[str, Callable[[Any], Any]] = {
     "array": present_array,
     "arrow": _array_as_arrow,
@@ -187,7 +178,7 @@ TABLE_FORMS: dict[str, Callable[[Any], Any]] = {
     "arrow": _table_as_arrow,
     "pandas": _table_as_pandas,
     "polars": _table_as_polars,
-    "python": _table_as_python,
+    "python": lambda root: _table_as_arrow(root).to_pylist(),
     "torch": _table_as_torch,
 }
 BYTES_FORMS: dict[str, Callable[[Any], Any]] = {
@@ -196,4 +187,7 @@ BYTES_FORMS: dict[str, Callable[[Any], Any]] = {
     "bytes": present_bytes,
     "python": lambda root: present_bytes(root).tobytes(),
 }
-JSON_FORMS: dict[str, Callable[[Any], Any]] = {"bytes": _json_as_bytes, "python": decode_document}
+JSON_FORMS: dict[str, Callable[[Any], Any]] = {
+    "bytes": lambda root: memoryview(root.text),
+    "python": decode_document,
+}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import ShmplaneError, UnsupportedValue
-from ..system import own
+from ..system import late, own
 from . import array, composed, convert, document, origin, pickled, raw, records, table
 from .base import CAN_STORE
 from .choose import (
@@ -29,8 +29,14 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from . import torch_, tree
+    from . import tree_reading as reading
     from .base import Encoded, Memory
     from .composed import Part
+else:
+    torch_ = late("shmplane.codecs.torch_")
+    tree = late("shmplane.codecs.tree")
+    reading = late("shmplane.codecs.tree_reading")
 
 __all__ = [
     "AS_KINDS",
@@ -62,48 +68,10 @@ def _describe_table(frame: bytes) -> Description:
     return Description("table", (said.num_rows, len(said.columns)), said.origin, said.schema)
 
 
-def _describe_tree(frame: bytes) -> Description:
-    from .tree import parse_tree
-
-    return Description("tree", leaves=parse_tree(frame).leaves)
-
-
-def _open_tree(frame: bytes, memory: Memory, _: Sequence[Part] = ()) -> Any:
-    from .tree_reading import open_tree
-
-    return open_tree(frame, memory)
-
-
-def _present_tree(root: Any) -> Any:
-    from .tree_reading import present_tree
-
-    return present_tree(root)
-
-
-def _tree_as_python(root: Any) -> Any:
-    from .tree_reading import tree_as_python
-
-    return tree_as_python(root)
-
-
-def _tensors_of_tree(frame: bytes, memory: Memory, body: memoryview) -> Any:
-    from .tree_reading import open_tree, tree_of_tensors
-
-    return tree_of_tensors(open_tree(frame, memory), body)
-
-
-def _tensor_of_array(frame: bytes, _: Memory, body: memoryview) -> Any:
-    from .torch_ import tensor_of_words
-
-    return tensor_of_words(*array.words_over(frame, body))
-
-
 def _tensor_of_bytes(frame: bytes, _: Memory, body: memoryview) -> Any:
     import numpy as np
 
-    from .torch_ import tensor_of
-
-    return tensor_of(np.frombuffer(body, np.uint8, raw.parse_length(frame)))
+    return torch_.tensor_of(np.frombuffer(body, np.uint8, raw.parse_length(frame)))
 
 
 class Codecs(dict[str, Codec]):
@@ -123,7 +91,7 @@ CODECS = Codecs(
             array.present_array,
             _describe_array,
             convert.ARRAY_FORMS,
-            _tensor_of_array,
+            lambda frame, _, body: torch_.tensor_of_words(*array.words_over(frame, body)),
         ),
         Codec(
             "table",
@@ -161,11 +129,11 @@ CODECS = Codecs(
         Codec(
             "tree",
             encode_named_tree,
-            _open_tree,
-            _present_tree,
-            _describe_tree,
-            {"python": _tree_as_python},
-            _tensors_of_tree,
+            lambda frame, memory, _=(): reading.open_tree(frame, memory),
+            lambda root: reading.present_tree(root),  # noqa: PLW0108 - it is loaded by the first call
+            lambda frame: Description("tree", leaves=tree.parse_tree(frame).leaves),
+            {"python": lambda root: reading.tree_as_python(root)},  # noqa: PLW0108
+            lambda frame, memory, body: reading.tree_of_tensors(reading.open_tree(frame, memory), body),
         ),
         Codec(
             "records",
@@ -221,10 +189,8 @@ def check_values(kind: str, root: Any) -> None:
     """Read every value of the tables in a root of doubtful origin; ``PlaneCorrupt`` when one is out of bounds."""
     tables: Iterable[Any] = [root] if kind == "table" else []
     if kind in {"tree", "records"}:
-        from .tree_reading import tables_of_tree
-
         trees = [root] if kind == "tree" else records.trees_of_records(root)
-        tables = (found for tree in trees for found in tables_of_tree(tree))
+        tables = (found for tree in trees for found in reading.tables_of_tree(tree))
     for found in tables:
         table.check_table(getattr(found, "table", found))
 
@@ -281,9 +247,7 @@ def as_tensors(kind: str, frame: bytes, memory: Memory, body: Callable[[], memor
 
 def tree_over(root: Any, buffer: memoryview) -> Any:
     """The containers of a tree, with arrays over ``buffer``, which has the bytes of its body; they are written in place."""
-    from . import tree_reading
-
-    return tree_reading.tree_over(root, buffer)
+    return reading.tree_over(root, buffer)
 
 
 def _converted(kind: str, as_: str, form: Callable[[Any], Any], root: Any) -> Any:

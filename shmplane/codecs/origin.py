@@ -119,13 +119,9 @@ def encode_polars(value: Any) -> EncodedTable:
 
 def open_table_root(frame: bytes, memory: Memory, parts: Sequence[Part] = ()) -> Any:
     """The root of a table's views. Cost: about 10 µs, and 1 µs for each further column and batch."""
-    if is_composed(frame):
-        said = composition_of(frame)
-        table = read_composed(frame, parts)
-        return table if said.origin == "arrow" else TableRoot(table, said.origin)
-    claim = parse_table(frame)
-    table = read_table(frame, memory)
-    return table if claim.origin == "arrow" else TableRoot(table, claim.origin)
+    origin = composition_of(frame).origin if is_composed(frame) else parse_table(frame).origin
+    table = read_composed(frame, parts) if is_composed(frame) else read_table(frame, memory)
+    return table if origin == "arrow" else TableRoot(table, origin)
 
 
 def present_table(root: Any) -> Any:

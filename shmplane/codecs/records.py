@@ -18,7 +18,7 @@ from operator import index as to_index
 from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 from ..errors import UnsupportedValue
-from ..system import ignoring, own
+from ..system import ignoring, late, own
 from . import array, document, raw
 from .base import CAN_STORE
 from .borrow import PieceOfBody, borrow_bytes
@@ -27,7 +27,10 @@ from .copied import BytesSink
 from .envelope import corrupt, seal, unseal
 
 if TYPE_CHECKING:
+    from . import tree_reading
     from .base import Encoded, Memory, Sink
+else:
+    tree_reading = late("shmplane.codecs.tree_reading")
 
 __all__ = [
     "EncodedRecords",
@@ -193,11 +196,16 @@ def grown_records(frame: bytes, body: memoryview, values: Iterable[Any]) -> Enco
 # Reading
 
 
-def _parse(frame: bytes, nbytes: int) -> tuple[int, int]:
+def _said(frame: bytes) -> tuple[int, int]:
     payload = unseal(b"R", frame)
     if len(payload) != _HEAD.size:
         corrupt("its frame has no layout of records")
     count, index_at = _HEAD.unpack(payload)
+    return count, index_at
+
+
+def _parse(frame: bytes, nbytes: int) -> tuple[int, int]:
+    count, index_at = _said(frame)
     if index_at % 8 or index_at > nbytes or count > (nbytes - index_at) // _ENTRY.size:
         corrupt(f"its frame claims {count:,} records behind {index_at:,} bytes of {nbytes:,}")
     return count, index_at
@@ -205,10 +213,7 @@ def _parse(frame: bytes, nbytes: int) -> tuple[int, int]:
 
 def count_of(frame: bytes) -> int:
     """How many records a frame claims."""
-    payload = unseal(b"R", frame)
-    if len(payload) != _HEAD.size:
-        corrupt("its frame has no layout of records")
-    return int(_HEAD.unpack(payload)[0])
+    return _said(frame)[0]
 
 
 class RecordsRoot:
@@ -218,9 +223,7 @@ class RecordsRoot:
 
     def __init__(self, frame: bytes, memory: Memory) -> None:
         self.memory: Memory = memory
-        count, index_at = _parse(frame, memory.nbytes)
-        self.count: int = count
-        self.index_at: int = index_at
+        self.count, self.index_at = _parse(frame, memory.nbytes)
 
 
 def open_records(frame: bytes, memory: Memory, _: object = ()) -> RecordsRoot:
@@ -240,12 +243,10 @@ def records_as_python(root: RecordsRoot) -> list[Any]:
 
 def trees_of_records(root: RecordsRoot) -> Iterator[Any]:
     """The roots of the trees among the records. Every other record is read on the way."""
-    from .tree_reading import open_tree
-
     view = present_records(root)
     for row in range(root.count):
         if view._words[2 * row + 1] & 0xFF == _KINDS["tree"]:
-            yield open_tree(*view._framed(row))
+            yield tree_reading.open_tree(*view._framed(row))
         else:
             with ignoring(ModuleNotFoundError, UnsupportedValue):  # of a dtype that needs a library
                 view[row]
@@ -302,9 +303,7 @@ class RecordsView(Sequence[Any]):
             return raw.present_bytes(raw.open_bytes(frame, memory))
         if kind != "tree":
             corrupt(f"its index claims a record of kind {kind}")
-        from .tree_reading import open_tree, present_tree
-
-        return present_tree(open_tree(frame, memory))
+        return tree_reading.present_tree(tree_reading.open_tree(frame, memory))
 
     def _framed(self, row: int) -> tuple[bytes, PieceOfBody]:
         """Frame and body of a record that is no JSON value."""

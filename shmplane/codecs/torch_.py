@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import UnsupportedValue
 from ..system import own
+from .codec import NoForm
 from .dtypes import FOREIGN_NBYTES, foreign_name, words_dtype
-from .form import NoForm
 from .libraries import with_cure
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ from ..errors import UnsupportedValue
 from ..system import own
 from . import array, convert, origin, raw
 from .borrow import PieceOfBody, borrow_bytes
+from .codec import NoForm
 from .dtypes import FOREIGN_NBYTES, itemsize_of, unpack_dtype, words_dtype
 from .envelope import corrupt
-from .form import NoForm
 from .read_only import FixedDict, FixedList, ReadOnlyDict, ReadOnlyList
 from .tree import FRAMED, LIST, PLAIN_LEAVES, SMALL_ALIGNMENT, TUPLE, parse_tree
 from .where import find
