@@ -191,13 +191,15 @@ static void leave(Core *self) {
     leave_mutex(self);
 }
 
+static PyObject *not_to_wait; /* (False,) */
+
 /* The mutex between this process's threads. Re-entered by its own thread, in a signal handler or finalizer, it would let us in. */
 static int take_mutex(Core *self) {
     int taken = 0;
     /* One level deeper than it is given back: that may not fail for want of stack. */
     if (Py_EnterRecursiveCall(" in a plane") == 0) {
         taken = !is_true(PyObject_CallNoArgs(self->is_owned)) &&
-                is_true(PyObject_CallFunctionObjArgs(self->acquire, Py_False, NULL));
+                is_true(PyObject_Call(self->acquire, not_to_wait, NULL));
         Py_LeaveRecursiveCall();
     }
     if (!taken)
@@ -697,6 +699,8 @@ static PyObject *core_lease(Core *self, PyObject *const *args, Py_ssize_t n) {
     Py_RETURN_TRUE;
 }
 
+#include "permits.h"
+
 /* The same with the lock in hand, for who had to wait for it. Nothing that could run Python code is called in here before
    ``enter``: a body is bytes, or an array of NumPy's. */
 static PyObject *core_within(Core *self, PyObject *const *args, Py_ssize_t n) {
@@ -829,6 +833,7 @@ static PyMethodDef core_methods[] = {
     METHOD(delete, METH_O, "delete(name): take a name away; True, None: Python does it, or says that it is not there, or False, as put."),
     METHOD(lease, METH_FASTCALL, "lease(name_row, word, row, moves, segment_id, tracked): lease what the name still points to, and enter\n"
                                  "``tracked`` for it among this process's leases; True, None or False, as put."),
+    METHOD(permits, METH_FASTCALL, "permits(numbers, ready, kind, opens, release, release_later, done): what takes and gives permits; see permits.h."),
     METHOD(within, METH_FASTCALL, "within(act, ...): \"put\", \"delete\" or \"lease\" by whoever has the lock, and keeps it; True or None."),
     METHOD(know, METH_FASTCALL, "know(row, id, address, nbytes, mapping): where a slab lies in this process; its mapping is kept."),
     METHOD(forget, METH_NOARGS, "forget(): keep no mapping any more."),
@@ -859,7 +864,9 @@ static int core_exec(PyObject *module) {
     word_type = PyType_FromModuleAndSpec(module, &word_spec, NULL); /* kept for good */
     key_text = PyUnicode_InternFromString("key");
     is_lease_text = PyUnicode_InternFromString("is_lease");
-    int failed = type == NULL || word_type == NULL || PyModule_AddType(module, (PyTypeObject *)word_type) < 0 || key_text == NULL || is_lease_text == NULL || PyModule_AddType(module, (PyTypeObject *)type) < 0 ||
+    not_to_wait = PyTuple_Pack(1, Py_False);
+    int failed = type == NULL || word_type == NULL || PyModule_AddType(module, (PyTypeObject *)word_type) < 0 || key_text == NULL ||
+                 is_lease_text == NULL || not_to_wait == NULL || !know_permit_texts() || PyModule_AddType(module, (PyTypeObject *)type) < 0 ||
                  PyModule_AddStringConstant(module, "COLUMNS", column_names) < 0 ||
                  PyModule_AddIntConstant(module, "SOURCE", (long)SOURCE) < 0;
     Py_XDECREF(type);

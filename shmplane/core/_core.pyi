@@ -1,4 +1,5 @@
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Literal, Self, overload
 
 COLUMNS: str
@@ -46,6 +47,17 @@ class Core:
     def lease(
         self, name_row: int, word: int, row: int, moves: int, segment_id: int, tracked: Any, /
     ) -> bool | None: ...
+    def permits(
+        self,
+        numbers: memoryview,
+        ready: list[Any],
+        kind: type[Any],
+        opens: set[Any],
+        release: Any,
+        release_later: Any,
+        done: Any,
+        /,
+    ) -> tuple[Callable[[Any], bool | None], Callable[..., None], Callable[..., Any]]: ...
     def within(self, act: str, /, *args: Any) -> Any: ...
     def know(self, segment_row: int, segment_id: int, address: int, nbytes: int, mapping: object, /) -> None: ...
     def forget(self) -> None: ...

@@ -7,8 +7,8 @@
     X(Header, names_high) X(Header, names_reserved) X(Header, free_blocks) X(Header, tombstones_head)                  \
     X(Header, tombstones_tail) X(Header, tombstones) X(Header, lost_version) X(Header, used_nbytes)                    \
     X(Header, recycled_nbytes) X(Header, moves) X(Header, live_blocks) X(Header, live_names) X(Header, watchers)       \
-    X(Header, lingering) X(Header, expiring)                                                                           \
-    X(Processes, state)                                                                                                \
+    X(Header, lingering) X(Header, expiring) X(Header, semaphores_high) X(Header, semaphores_reserved)                 \
+    X(Processes, state) X(Processes, coordinates)                                                                      \
     X(Blocks, state) X(Blocks, kind) X(Blocks, generation) X(Blocks, owner) X(Blocks, segment) X(Blocks, offset)       \
     X(Blocks, cell) X(Blocks, body_nbytes) X(Blocks, stored_nbytes) X(Blocks, frame_nbytes) X(Blocks, frame_crc)       \
     X(Blocks, version) X(Blocks, created) X(Blocks, name) X(Blocks, linger) X(Blocks, expires) X(Blocks, until)        \
@@ -19,7 +19,9 @@
     X(Names, next_tombstone) X(Names, text)                                                                            \
     X(Buckets, first)                                                                                                  \
     X(Classes, free) X(Classes, slab)                                                                                  \
-    X(Counters, puts) X(Counters, gets) X(Counters, copied_nbytes) X(Counters, deletes) X(Counters, takes)
+    X(Semaphores, state) X(Semaphores, permits) X(Semaphores, generation) X(Semaphores, awaited)                       \
+    X(Counters, puts) X(Counters, gets) X(Counters, copied_nbytes) X(Counters, deletes) X(Counters, takes)             \
+    X(Counters, permit_waits)
 
 #define NUMBER(table, column) table##_##column,
 enum { COLUMNS(NUMBER) N_COLUMNS };

@@ -12,7 +12,16 @@ import pytest
 import shmplane
 from shmplane.manifest import row_of_name_word
 from tests.support.forked import Forked, run_forked
-from tests.support.inside import core_of, leases_of, look_for_the_dead_later, manifest_of, native_stores
+from tests.support.inside import (
+    core_of,
+    leases_of,
+    look_for_the_dead_later,
+    manifest_of,
+    native_stores,
+    permit_by_core,
+    permits_of,
+    slot_of,
+)
 from tests.support.requires import require_core
 
 VALUES = (
@@ -56,14 +65,18 @@ def write_over(seed: int, rounds: int) -> None:
             plane[name] = value  # of all sizes there is a cell, and the core knows its slab
     del plane["gone"]
     held = [plane["a"]]
+    semaphore = plane.semaphore("used", 3)
+    semaphore.acquire()
     core, manifest, leases = core_of(plane), manifest_of(plane), leases_of(plane)
     starts = [table for table in manifest.tables() if type(table).__name__ not in {"Ghosts", "Groups"}]
     whole = manifest.words[: max(table.start + table.rows * table.row_words for table in starts)]
-    counts = dict.fromkeys(["put", "delete", "lease"], 0)
+    permit, ticket = (row[:2] for row in manifest.permit_rows(slot_of(plane)))
+    numbers, take_and_give = permits_of(plane)[b"s:used"].numbers, permit_by_core(plane, semaphore)
+    counts = dict.fromkeys(["put", "delete", "lease", "permit"], 0)
     known = dict(leases)
     word = manifest.names.word[1]  # of b, which nobody leases
     segment_id = manifest.segments.id[manifest.blocks.segment[row_of_name_word(word)] - 1]
-    image = memoryview(bytes(whole)).cast("Q")
+    image, at_rest = memoryview(bytes(whole)).cast("Q"), memoryview(bytes(numbers)).cast("q")
     for number in range(rounds):
         if number % 500 == 0:
             look_for_the_dead_later(plane)
@@ -72,8 +85,14 @@ def write_over(seed: int, rounds: int) -> None:
             table = choice.choice(starts)
             at = table.start + choice.randrange(min(table.rows, 8) * table.row_words)
             whole[at] = choice.choice([*VALUES, choice.getrandbits(64), whole[choice.randrange(len(whole))]])
+        if choice.random() < 0.1:
+            choice.choice([permit, ticket])[choice.randrange(2)] = choice.choice(VALUES)
+        if choice.random() < 0.1:
+            numbers[choice.randrange(3)] = choice.choice([-1, 0, 1, 2, 511, 512, 2**40, 2**63 - 1, -(2**63)])
         act = choice.choice(list(counts))
-        if act == "put":
+        if act == "permit":
+            done = take_and_give()
+        elif act == "put":
             done = core.put(choice.choice(NAMES), bytes(choice.choice([0, 90, 880, 4_900, 65_000])), b"frame", 3)
         elif act == "delete":
             done = core.delete(choice.choice(NAMES))
@@ -86,6 +105,8 @@ def write_over(seed: int, rounds: int) -> None:
         assert done in (True, False, None)
         counts[act] += bool(done)
         whole[:] = image
+        permit[:], ticket[:], numbers[:] = memoryview(bytes(16)).cast("Q"), memoryview(bytes(16)).cast("Q"), at_rest
+        permit[numbers[0]] = numbers[2]
         leases.clear()
         leases.update(known)
     assert all(counts.values()), counts

@@ -35,6 +35,7 @@ OWN = {
     "Processes": {"pid", "joined"},
     "Blocks": {"created", "used", "rank"},  # the rank of what is evictable is a time as well
     "Segments": {"id"},
+    "Semaphores": {"freed"},
     "Counters": {"waited_ns", "waits"},
 }
 OPTIONS: dict[str, Any] = {"capacity": 4 << 20, "max_blocks": 96, "max_processes": 4}
@@ -79,6 +80,8 @@ def words_of(plane: shmplane.Plane) -> dict[str, list[int]]:
                 )
                 found[f"{type(table).__name__}.{name}.{index}"] = rows
     found["leases"] = manifest.lease_row(0).tolist()
+    if manifest.processes.coordinates[0]:
+        found["permits"], found["tickets"] = (row.tolist() for row in manifest.permit_rows(0))
     return found
 
 
@@ -93,11 +96,13 @@ class Calls:
 
     def __init__(self, plane: shmplane.Plane) -> None:
         self.plane, self.held = plane, dict[str, Any]()
+        self.permits = {"three": plane.semaphore("three", 3), "one": plane.lock("one")}
+        self.taken = dict.fromkeys(self.permits, 0)
 
     def one(self, choice: random.Random) -> str:
         name, other, nbytes = choice.choice(NAMES), choice.choice(NAMES), choice.choice(SIZES)
         value = bytes([choice.randrange(256)]) * nbytes
-        plane, held = self.plane, self.held
+        plane, held, line = self.plane, self.held, choice.choice(list(self.permits))
         acts: list[tuple[int, str, Callable[[], object]]] = [
             (8, "set", lambda: plane.__setitem__(name, value)),
             (2, "set an array", lambda: plane.__setitem__(name, np.arange(nbytes // 80.0 + 1).reshape(1, -1).T)),
@@ -112,6 +117,10 @@ class Calls:
             (1, "evictable", lambda: plane.put(name, value, evictable=True).close()),
             (1, "many", lambda: self._set_many(value[:200])),
             (1, "none of many", lambda: self._delete(*(f"many/{number}" for number in range(12)))),
+            (3, "take", lambda: self._take(line)),
+            (2, "give", lambda: self._give(line)),
+            (1, "use", lambda: self._use(line)),
+            (1, "resize", lambda: self.permits["three"].resize(1 + nbytes % 4)),
             (1, "gc", plane.gc),
             (1, "trim", plane.trim),
         ]
@@ -124,6 +133,26 @@ class Calls:
         for name in names:
             if name in self.plane:
                 del self.plane[name]
+
+    def end(self) -> None:
+        self.held.clear()
+        gc.collect()
+        while any(self.taken.values()):
+            for line in self.taken:
+                self._give(line)
+
+    def _take(self, line: str) -> None:
+        self.taken[line] += self.permits[line].try_acquire()
+
+    def _give(self, line: str) -> None:
+        if self.taken[line]:
+            self.permits[line].release()
+            self.taken[line] -= 1
+
+    def _use(self, line: str) -> None:
+        if self.permits[line].available:
+            with self.permits[line]:
+                pass
 
     def _set_many(self, value: bytes) -> None:
         for number in range(12):
@@ -145,8 +174,8 @@ def test_the_same_calls_leave_the_same_words(both: tuple[shmplane.Plane, shmplan
         said = [one.one(choice) for one, choice in zip(calls, choices, strict=True)]
         assert_same(fast, plain, said)
     for one in calls:
-        one.held.clear()
-    gc.collect()
+        one.end()
+    assert_same(fast, plain, "the end")
     assert native_stores(-1) > 10 * STEPS
     assert not faults_of(fast)
 

@@ -101,6 +101,65 @@ def _bring_and_take(world: World) -> None:
     world.plane.delete("new")
 
 
+def _use_permits(taken: int) -> Callable[[World], Any]:
+    """In the victim: its part of a semaphore is known, and so many permits are taken."""
+
+    def begin(world: World) -> Any:
+        semaphore = world.plane.semaphore("used", PERMITS)
+        for _ in range(taken + 1):
+            semaphore.acquire()
+        semaphore.release()
+        look_for_the_dead_later(world.plane)
+        return [semaphore]
+
+    return begin
+
+
+def _acquire(world: World, context: Any) -> None:
+    context[0].acquire()
+
+
+def _release(world: World, context: Any) -> None:
+    context[0].release()
+
+
+def _use_both_ways(world: World, context: Any) -> None:
+    with context[0]:
+        assert context[0].try_acquire()
+        context[0].release()
+
+
+def _hold_too(world: World) -> Any:
+    """As ``_use_permits``, with a lease that is given back by whoever comes next."""
+    held = world.plane["target"]
+    begun = [*_use_permits(0)(world), held]
+    nobody_drains(pytest.MonkeyPatch())  # in this process, which is killed
+    return begun
+
+
+def _let_go_and_acquire(world: World, context: Any) -> None:
+    context.pop()
+    gc.collect()
+    context[0].acquire()
+
+
+def _all_permits_are_free(world: World, finished: bool) -> list[str]:
+    """All can be had, one more cannot."""
+    semaphore = world.plane.semaphore("used", PERMITS)
+    got = [semaphore.try_acquire() for _ in range(PERMITS + 1)]
+    for taken in got:
+        if taken:
+            semaphore.release()
+    return [] if got == [True] * PERMITS + [False] else [f"permits that could be had: {got}"]
+
+
+PERMITS = 3
+
+
+def _permits(name: str, operate: Callable[[World, Any], Any], begin: Callable[[World], Any]) -> Scenario:
+    return Scenario(f"core: {name}", operate, {"target": ONE}, None, begin=begin, inspect=_all_permits_are_free)
+
+
 def _scenario(
     name: str,
     operate: Callable[[World, Any], Any],
@@ -153,4 +212,10 @@ NATIVE_SCENARIOS = [
         None,
         _begin("other", then=_remember_and_let_go),
     ),
+    _permits("acquire a permit", _acquire, _use_permits(0)),
+    _permits("acquire one more permit", _acquire, _use_permits(1)),
+    _permits("release a permit", _release, _use_permits(1)),
+    _permits("release one of two permits", _release, _use_permits(2)),
+    _permits("acquire and release permits in turn", _use_both_ways, _use_permits(0)),
+    _permits("let go and acquire a permit", _let_go_and_acquire, _hold_too),
 ]

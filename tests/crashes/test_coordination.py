@@ -12,7 +12,7 @@ import gc
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,15 @@ import shmplane
 from tests.support import thrown
 from tests.support.crashing import Scenario, World
 from tests.support.forked import Forked
-from tests.support.inside import change, claims_in_line, header_of, permits_of, processes_in_line, watching_processes
+from tests.support.inside import (
+    change,
+    claims_in_line,
+    do_without_the_core,
+    header_of,
+    permits_of,
+    processes_in_line,
+    watching_processes,
+)
 from tests.support.lines import Witness, until
 from tests.support.processes import Child, run_in_child
 from tests.support.thrown import is_thrown
@@ -110,6 +118,17 @@ def _acquired(world: World) -> Any:
     return semaphore
 
 
+def _without_the_core(begin: Callable[[World], Any]) -> Callable[[World], Any]:
+    """What the core does at once, in Python: also release, of which no bytecode is ours else."""
+
+    def begin_without(world: World) -> Any:
+        context = begin(world)
+        do_without_the_core(world.plane)
+        return context
+
+    return begin_without
+
+
 def _resize_and_back(world: World, semaphore: Any) -> None:
     semaphore.resize(PERMITS + 1)
     semaphore.resize(PERMITS)
@@ -186,7 +205,14 @@ def _make_mutable(world: World, context: Any) -> Any:
 SCENARIOS = [
     Scenario("acquire", _acquire, begin=_semaphore, inspect=_all_permits_are_free),
     Scenario("try to acquire", _try_acquire, begin=_semaphore, inspect=_all_permits_are_free),
-    Scenario("release", _release, begin=_acquired, inspect=_all_permits_are_free),
+    Scenario("acquire without the core", _acquire, begin=_without_the_core(_semaphore), inspect=_all_permits_are_free),
+    Scenario(
+        "try to acquire without the core",
+        _try_acquire,
+        begin=_without_the_core(_semaphore),
+        inspect=_all_permits_are_free,
+    ),
+    Scenario("release", _release, begin=_without_the_core(_acquired), inspect=_all_permits_are_free),
     Scenario("wait for a permit in vain", _time_out, begin=_semaphore, arrange=_hold_all, inspect=_give_all_back),
     Scenario("resize a semaphore", _resize_and_back, begin=_semaphore, inspect=_set_size),
     Scenario("open locks", _open_new, inspect=_new_ones_are_free),

@@ -345,6 +345,27 @@ def permits_of(plane: Any) -> Any:
     return claims.permits_of(attachment_of(plane)).parts
 
 
+def permit_by_core(plane: Any, semaphore: Any) -> Callable[[], bool]:
+    """Takes a permit and gives one back, by the core alone: True when it took one; what it leaves to Python is not done."""
+    from shmplane.plane.coordination.claims import Claim
+
+    part, kept = semaphore._local, list[Any]()
+    take, give, _ = core_of(plane).permits(
+        part.numbers, part.ready, Claim, attachment_of(plane).opens, lambda: kept.append(1), None, None
+    )
+
+    def take_and_give() -> bool:
+        before, claim = list(part.ready), Claim(semaphore)
+        taken = take(claim)
+        assert taken in {True, False, None}
+        assert bool(taken) == claim.taken == claim.is_done == (part.ready[-1] is claim)
+        give()
+        part.ready[:] = before
+        return bool(taken)
+
+    return take_and_give
+
+
 def claims_in_line(plane: Any, name: str) -> int:
     """How many threads and tasks of this process wait for it."""
     part = permits_of(plane).get(name.encode())

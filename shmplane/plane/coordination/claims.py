@@ -23,8 +23,9 @@ from ..process.registry import Registry
 from .waiting import WaitInLine, settle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from ...core._core import Core
     from ...manifest import Transaction
     from ..process.attachment import Attachment
     from .waiting import Closing
@@ -41,6 +42,7 @@ class Line(Protocol):
     _attachment: Attachment
     _closing: Closing
     _local: LocalPermits
+    _take: Callable[[Claim], bool | None]
 
     def _part(self, tx: Transaction) -> LocalPermits: ...
 
@@ -55,10 +57,13 @@ class LocalPermits:
         release_later: the same, which returns what can be awaited.
     """
 
+    __slots__ = ("__weakref__", "name", "numbers", "ready", "release", "release_later", "waiters")
+
     def __init__(self, attachment: Attachment, name: bytes, title: str) -> None:
         self.name = name
-        self.row = self.generation = -1
-        self.held = 0
+        #: row, generation and what is held, where the core finds and changes them as well
+        self.numbers: memoryview = memoryview(bytearray(3 * 8)).cast("q")
+        self.place(-1, -1)
         self.waiters: deque[Claim] = deque()
         refusal = _Refusal(attachment, self, title)
         self.ready: list[Any] = [refusal] * _REFUSALS
@@ -67,17 +72,34 @@ class LocalPermits:
         self.release_later: Any = _ReleaseLater(attachment.owed.append, source)
 
     @property
+    def row(self) -> int:
+        return self.numbers[0]
+
+    @property
+    def generation(self) -> int:
+        return self.numbers[1]
+
+    @property
+    def held(self) -> int:
+        return self.numbers[2]
+
+    @property
     def is_idle(self) -> bool:
-        return not self.held and not self.waiters
+        return not self.numbers[2] and not self.waiters
+
+    def by_core(self, core: Core | None, opens: set[Any]) -> tuple[Callable[[Claim], bool | None], Any, Any]:
+        """What takes a permit at once or returns something false, and what releases: by the core, where that can be."""
+        if core is None:
+            return _by_python, self.release, self.release_later
+        return core.permits(self.numbers, self.ready, Claim, opens, self.release, self.release_later, _DONE)
 
     def place(self, row: int, generation: int) -> None:
         """Under the lock: the semaphore's row, which may be another one after a time in which nobody used it."""
-        self.row, self.generation, self.held = row, generation, 0
+        self.numbers[0], self.numbers[1], self.numbers[2] = row, generation, 0
 
     def forget(self) -> None:
         """In a forked child, or when the plane has ended: nothing is held, and nobody waits."""
-        self.row = self.generation = -1
-        self.held = 0
+        self.place(-1, -1)
         self.waiters.clear()
         self.ready[:] = [one for one in self.ready if isinstance(one, _Refusal)]
 
@@ -119,6 +141,10 @@ class Permits(Registry):
 def permits_of(attachment: Attachment) -> Permits:
     """This process's permits and places in lines."""
     return attachment.registry(Permits)
+
+
+def _by_python(_: Claim) -> None:
+    """Take no permit at once."""
 
 
 class _Release(filterfalse):  # type: ignore[type-arg]
@@ -170,6 +196,15 @@ class Claim(WaitInLine):
     def line(self) -> deque[Claim]:
         return self.semaphore._local.waiters
 
+    def take_at_once(self) -> bool:
+        attachment = self.attachment
+        if attachment.suspect or not self.semaphore._take(self):
+            return False
+        timer = attachment.timer
+        if not timer.is_ticking:
+            timer.tick()
+        return True
+
     def look(self, tx: Transaction) -> int:
         """Take a permit if it is this claim's turn, else stand in line; returns the wake word to watch."""
         attachment, coordination = self.attachment, tx.coordination
@@ -199,7 +234,7 @@ class Claim(WaitInLine):
         # Ctrl-C comes after a call: it finds this claim listed and not taken, or all of it.
         self.listed = True
         part.ready.append(self)
-        part.held += 1
+        part.numbers[2] += 1
         self.taken = self.is_done = True
         timer = self.attachment.timer
         if not timer.is_ticking:
@@ -223,7 +258,7 @@ class Claim(WaitInLine):
         if self.taken:
             # After Ctrl-C behind these two the audit makes the shared word agree.
             self.taken = False
-            part.held -= 1
+            part.numbers[2] -= 1
             tx.coordination.give(part.row)
 
     def _leave_line(self, tx: Transaction, part: LocalPermits) -> None:

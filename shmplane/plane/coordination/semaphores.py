@@ -177,6 +177,7 @@ class Semaphore:
                 )
             )
         self._is_checked = True
+        self._use(self._local)
 
     def _part(self, tx: Transaction) -> LocalPermits:
         """This process's part; the row may have been given to another name while nobody used it."""
@@ -184,8 +185,8 @@ class Semaphore:
             self._check(tx)
         attachment, coordination = self._attachment, tx.coordination
         part = self._parts.setdefault(self._name, self._local)
-        if part is not self._local:
-            self._use(part)  # ours was forgotten
+        if part is not self._local or self._core is not attachment.core:
+            self._use(part)  # ours was forgotten, or this process was forked
         if not coordination.is_current(part.row, part.generation):
             coordination.back_rows()
             row = coordination.find(self._name)
@@ -197,9 +198,10 @@ class Semaphore:
         return part
 
     def _use(self, part: LocalPermits) -> None:
-        self._local = part
-        self.release = part.release  # type: ignore[method-assign]
-        self._release_later = part.release_later
+        # The core does not check first.
+        self._local, self._core = part, self._attachment.core if self._is_checked else None
+        # No cycle: what the core makes refers to the part, and that to neither.
+        self._take, self.release, self._release_later = part.by_core(self._core, self._attachment.opens)  # type: ignore[method-assign]
 
     # Giving back
 

@@ -81,6 +81,10 @@ class Wait(ABC):
     is_done: bool
     failed: bool
 
+    def take_at_once(self) -> bool:
+        """Take what is wished for if the core can; what failed says nothing, and has done nothing."""
+        return False
+
     @property
     @abstractmethod
     def has_left(self) -> bool:
@@ -133,7 +137,8 @@ class WaitInLine(Wait):
 def look_once(wait: Wait) -> None:
     """Take what is wished for if it is there, and if the plane's lock is to be had in a moment."""
     try:
-        wait.attachment.try_change(patience(wait.attachment), wait.look)
+        if not wait.take_at_once():
+            wait.attachment.try_change(patience(wait.attachment), wait.look)
     except BaseException:
         wait.failed = True
         wait.attachment.owed.append(wait)  # C code: another interrupt comes after it
@@ -158,11 +163,12 @@ def cannot_travel(title: str, call: str) -> TypeError:
 def wait_for(wait: Wait, timeout: float | None) -> bool:
     """Wait until it is done; False, with nothing held, when time is over or ``wait.closing`` was closed."""
     try:
-        deadline = None if timeout is None else time.monotonic() + timeout
-        found = wait.attachment.try_change(SLICE_S if timeout is None else _slice_of(timeout), wait.look)
-        if not wait.is_done:
-            for sequence, seconds in _more_tries(wait, found, timeout, deadline, in_loop=False):
-                wait_for_change(wait.attachment.wake_address(), sequence, seconds)
+        if not wait.take_at_once():
+            deadline = None if timeout is None else time.monotonic() + timeout
+            found = wait.attachment.try_change(SLICE_S if timeout is None else _slice_of(timeout), wait.look)
+            if not wait.is_done:
+                for sequence, seconds in _more_tries(wait, found, timeout, deadline, in_loop=False):
+                    wait_for_change(wait.attachment.wake_address(), sequence, seconds)
         is_done = wait.is_done
         if not is_done:
             undo_soon(wait.attachment, wait)
@@ -180,11 +186,12 @@ async def wait_for_async(wait: Wait, timeout: float | None) -> bool:
     """The same for asyncio; a cancelled one leaves nothing behind."""
     loop = running_loop()
     try:
-        deadline = None if timeout is None else time.monotonic() + timeout
-        found = wait.attachment.try_change(patience(wait.attachment), wait.look)
-        if not wait.is_done:
-            for sequence, seconds in _more_tries(wait, found, timeout, deadline, in_loop=True):
-                await wait.attachment.registry(Waker).wait(loop, sequence, seconds, wait.is_next)
+        if not wait.take_at_once():
+            deadline = None if timeout is None else time.monotonic() + timeout
+            found = wait.attachment.try_change(patience(wait.attachment), wait.look)
+            if not wait.is_done:
+                for sequence, seconds in _more_tries(wait, found, timeout, deadline, in_loop=True):
+                    await wait.attachment.registry(Waker).wait(loop, sequence, seconds, wait.is_next)
         is_done = wait.is_done
         if not is_done:
             undo_soon(wait.attachment, wait)
