@@ -85,6 +85,7 @@ typedef struct {
     off_t offset;   /* which shows that it is still our own description, as in ``HostLock.check`` */
     u64 generation; /* of the process: another one after a fork; 0: this process has left the plane */
     int is_inside;  /* whoever called has the lock, and keeps it (``within``) */
+    u64 now;        /* CLOCK_MONOTONIC, when it was taken last */
     int was_busy;   /* the lock was not free when ``enter`` tried last */
     PyObject *is_owned, *acquire, *release; /* of the mutex between this process's threads */
     PyObject *garbage, *popleft, *owed, *gone, *leased; /* what the attachment has to give back, and its leases by row */
@@ -219,7 +220,7 @@ static int enter(Core *self) {
         return 0;
     }
     /* A look at the tokens is due once a second; a time to come was written over, and wraps around here. */
-    if (HEAD(destroyed) || HEAD(dirty) || clock_ns(CLOCK_MONOTONIC) - HEAD(scanned) > SCAN_INTERVAL_NS ||
+    if (HEAD(destroyed) || HEAD(dirty) || (self->now = clock_ns(CLOCK_MONOTONIC)) - HEAD(scanned) > SCAN_INTERVAL_NS ||
         !GET(Processes_state, self->slot) || PyObject_Size(self->owed) != 0 || PyObject_Size(self->gone) != 0 ||
         odd(GET(Counters_takes, self->count_row)) || !BOUND(Blocks_state, blocks_high, blocks_reserved) ||
         !BOUND(Segments_state, segments_high, segments_reserved) || !BOUND(Names_word, names_high, names_reserved)) {
@@ -347,7 +348,7 @@ static int end_leases(Core *self) {
             }
         }
         if (usual && known == one) {
-            SET(Blocks_used, row, clock_ns(CLOCK_MONOTONIC));
+            SET(Blocks_used, row, self->now);
             set_word(lease_word(self, self->slot, row), 0);
             free_block(self, &end);
             PyDict_DelItem(self->leased, key);
@@ -522,47 +523,22 @@ static PyObject *wrong_arguments(void) {
     return NULL;
 }
 
-static int bytes_of(PyObject *object, char **start, u64 *length, Py_ssize_t most) {
-    Py_ssize_t n;
-    if (PyBytes_AsStringAndSize(object, start, &n) < 0 || n > most)
-        return -1;
-    *length = (u64)n;
-    return 0;
-}
+#include "values.h"
 
-static PyObject *core_put(Core *self, PyObject *const *args, Py_ssize_t n) {
-    char *name, *frame, *bytes;
-    u64 length, frame_nbytes, tail = 0;
-    Py_buffer body;
+/* Publish what was rendered, which is at an end then. */
+static PyObject *publish(Core *self, const char *name, u64 length, rendered *body, PyObject *tracked) {
+    u64 tail = 0, nbytes = body->nbytes;
     place cell = {0};
     int is_usual = 1;
     ending end = {.fate = STAYS};
-    PyObject *tracked = n == 5 ? args[4] : NULL, *row_object = NULL;
-    u64 kind = n >= 4 ? PyLong_AsUnsignedLongLong(args[3]) : 0;
-    if (n < 4 || n > 5 || PyErr_Occurred() || bytes_of(args[0], &name, &length, NAME_NBYTES) < 0 ||
-        bytes_of(args[2], &frame, &frame_nbytes, PY_SSIZE_T_MAX) < 0)
-        return wrong_arguments();
-    if (!length || PyObject_GetBuffer(args[1], &body, PyBUF_SIMPLE) < 0) {
-        PyErr_Clear();
-        Py_RETURN_NONE; /* gaps, or a dtype that exports none */
-    }
-    u64 stored_nbytes = (u64)body.len, before_frame = (stored_nbytes + 7) & ~7ull, nbytes = before_frame + frame_nbytes;
-    u64 lines = (nbytes + 63) >> 6;
-    /* All of it is read before the lock is taken: it may lie on pages of a file, and take its time or end the process. */
-    bytes = stored_nbytes < MOST_LINES * 64 && lines < (u64)self->lines ? PyMem_Calloc(nbytes, 1) : NULL;
-    if (bytes != NULL) {
-        memcpy(bytes, body.buf, stored_nbytes);
-        memcpy(bytes + before_frame, frame, frame_nbytes);
-    }
-    PyBuffer_Release(&body);
-    self->was_busy = 0;
-    if (bytes == NULL || !enter(self)) {
-        PyMem_Free(bytes);
+    PyObject *row_object = NULL;
+    if (!enter(self)) {
+        forget_rendered(body);
         return not_entered(self);
     }
 
     /* Everything that may be otherwise. */
-    u64 class = self->class_of[lines], has_cell = GET(Classes_free, class) | GET(Classes_slab, class);
+    u64 class = self->class_of[(nbytes + 63) >> 6], has_cell = GET(Classes_free, class) | GET(Classes_slab, class);
     if (PyObject_Size(self->garbage) > (has_cell ? SPARED : 0)) /* a little is left to others, as by ``Attachment.add`` */
         is_usual = end_leases(self);
     u32 hash = crc32_of(name, length);
@@ -586,7 +562,7 @@ static PyObject *core_put(Core *self, PyObject *const *args, Py_ssize_t n) {
     if (!is_usual) {
         PyErr_Clear();
         Py_XDECREF(row_object);
-        PyMem_Free(bytes);
+        forget_rendered(body);
         return leave_to_python(self);
     }
 
@@ -598,16 +574,16 @@ static PyObject *core_put(Core *self, PyObject *const *args, Py_ssize_t n) {
     }
     u64 row = cell.row;
     take_cell(self, &cell);
-    memcpy(cell.address, bytes, nbytes);
+    memcpy(cell.address, body->bytes, nbytes);
 
     COUNT(copied_nbytes, nbytes);
-    SET(Blocks_body_nbytes, row, stored_nbytes);
-    SET(Blocks_stored_nbytes, row, stored_nbytes);
-    SET(Blocks_frame_nbytes, row, frame_nbytes);
-    SET(Blocks_frame_crc, row, crc32_of(frame, frame_nbytes));
-    SET(Blocks_kind, row, kind);
+    SET(Blocks_body_nbytes, row, body->body_nbytes);
+    SET(Blocks_stored_nbytes, row, body->body_nbytes);
+    SET(Blocks_frame_nbytes, row, body->frame_nbytes);
+    SET(Blocks_frame_crc, row, body->frame_crc);
+    SET(Blocks_kind, row, body->kind);
     SET(Blocks_created, row, clock_ns(CLOCK_REALTIME));
-    SET(Blocks_used, row, clock_ns(CLOCK_MONOTONIC));
+    SET(Blocks_used, row, self->now);
     SET(Blocks_group, row, 0);
 
     static const int cleared[] = {Blocks_references, Blocks_name, Blocks_linger, Blocks_expires, Blocks_until};
@@ -631,11 +607,33 @@ static PyObject *core_put(Core *self, PyObject *const *args, Py_ssize_t n) {
     u64 facts[] = {row, GET(Blocks_generation, row), GET(Segments_id, cell.segment), GET(Segments_nbytes, cell.segment),
                    cell.start, version, GET(Blocks_created, row), name_row + 1, HEAD(moves)};
     leave(self);
-    PyMem_Free(bytes);
+    forget_rendered(body);
     if (tracked == NULL)
         Py_RETURN_TRUE;
     Py_DECREF(row_object);
     return PyBytes_FromStringAndSize((char *)facts, sizeof facts);
+}
+
+static PyObject *core_put(Core *self, PyObject *const *args, Py_ssize_t n) {
+    char *name, *frame;
+    u64 length, frame_nbytes;
+    Py_buffer view;
+    rendered body;
+    int is_rendered;
+    body.kind = n >= 4 ? PyLong_AsUnsignedLongLong(args[3]) : 0;
+    if (n < 4 || n > 5 || PyErr_Occurred() || bytes_of(args[0], &name, &length, NAME_NBYTES) < 0 ||
+        bytes_of(args[2], &frame, &frame_nbytes, PY_SSIZE_T_MAX) < 0)
+        return wrong_arguments();
+    if (!length || PyObject_GetBuffer(args[1], &view, PyBUF_SIMPLE) < 0) {
+        PyErr_Clear();
+        Py_RETURN_NONE; /* gaps, or a dtype that exports none */
+    }
+    is_rendered = render(self, &body, view.buf, (u64)view.len, frame, frame_nbytes);
+    PyBuffer_Release(&view);
+    if (!is_rendered)
+        Py_RETURN_NONE;
+    body.frame_crc = crc32_of(frame, frame_nbytes);
+    return publish(self, name, length, &body, n == 5 ? args[4] : NULL);
 }
 
 static PyObject *core_delete(Core *self, PyObject *name_object) {
@@ -709,6 +707,8 @@ static PyObject *core_within(Core *self, PyObject *const *args, Py_ssize_t n) {
     self->is_inside = 1;
     if (act != NULL && strcmp(act, "put") == 0)
         result = core_put(self, args + 1, n - 1);
+    else if (act != NULL && strcmp(act, "assign") == 0)
+        result = core_assign(self, args + 1, n - 1);
     else if (act != NULL && strcmp(act, "delete") == 0 && n == 2)
         result = core_delete(self, args[1]);
     else if (act != NULL && strcmp(act, "lease") == 0)
@@ -834,7 +834,9 @@ static PyMethodDef core_methods[] = {
     METHOD(lease, METH_FASTCALL, "lease(name_row, word, row, moves, segment_id, tracked): lease what the name still points to, and enter\n"
                                  "``tracked`` for it among this process's leases; True, None or False, as put."),
     METHOD(permits, METH_FASTCALL, "permits(numbers, ready, kind, opens, release, release_later, done): what takes and gives permits; see permits.h."),
-    METHOD(within, METH_FASTCALL, "within(act, ...): \"put\", \"delete\" or \"lease\" by whoever has the lock, and keeps it; True or None."),
+    METHOD(assign, METH_FASTCALL, "assign(name, value): put, without a lease, a value of which the core has learned how it is stored; as put."),
+    METHOD(learn, METH_FASTCALL, "learn(value, frame, kind): that a value like this one, an array or bytes, has this frame."),
+    METHOD(within, METH_FASTCALL, "within(act, ...): \"put\", \"assign\", \"delete\" or \"lease\" by whoever has the lock, and keeps it; True or None."),
     METHOD(know, METH_FASTCALL, "know(row, id, address, nbytes, mapping): where a slab lies in this process; its mapping is kept."),
     METHOD(forget, METH_NOARGS, "forget(): keep no mapping any more."),
     METHOD(retire, METH_NOARGS, "retire(): do nothing any more."),

@@ -195,15 +195,12 @@ class Plane(MutableMapping[str, Any]):
         return blocks.Block(store(attachment, encoded, target), trust_pickle=self._trust_pickle)
 
     def __setitem__(self, name: str, value: Any) -> None:
-        if isinstance(value, blocks.Block):
-            value = value.value()
+        attachment = self._open() if self._opened is None else self._attachment
+        core = attachment.core
         if self._kept.lists:
             self._kept.forget(name)
-        attachment, encoded = self._open(), codecs.encode_by_rank(value)
-        if type(encoded) is codecs.TableStream:
-            blocks.put_stream(attachment, encoded, blocks.Target(check_block_name(name)))
-        else:
-            blocks.assign(attachment, encoded, check_block_name(name))
+        if core is None or attachment.suspect or blocks.overflowing or not core.assign(name, value):
+            blocks.assign(self._open(), name, value)
 
     def __getitem__(self, name: str) -> Any:
         known = self._recent.get(name)

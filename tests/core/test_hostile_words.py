@@ -72,7 +72,7 @@ def write_over(seed: int, rounds: int) -> None:
     whole = manifest.words[: max(table.start + table.rows * table.row_words for table in starts)]
     permit, ticket = (row[:2] for row in manifest.permit_rows(slot_of(plane)))
     numbers, take_and_give = permits_of(plane)[b"s:used"].numbers, permit_by_core(plane, semaphore)
-    counts = dict.fromkeys(["put", "delete", "lease", "permit"], 0)
+    counts = dict.fromkeys(["put", "assign", "delete", "lease", "permit"], 0)
     known = dict(leases)
     word = manifest.names.word[1]  # of b, which nobody leases
     segment_id = manifest.segments.id[manifest.blocks.segment[row_of_name_word(word)] - 1]
@@ -94,6 +94,8 @@ def write_over(seed: int, rounds: int) -> None:
             done = take_and_give()
         elif act == "put":
             done = core.put(choice.choice(NAMES), bytes(choice.choice([0, 90, 880, 4_900, 65_000])), b"frame", 3)
+        elif act == "assign":
+            done = core.assign(choice.choice(NAMES).decode(), choice.choice([b"1" * 100, b"2" * 900, b"3" * 5_000]))
         elif act == "delete":
             done = core.delete(choice.choice(NAMES))
         else:
@@ -218,10 +220,10 @@ def test_a_process_that_left_stores_nothing_by_the_core_it_still_has() -> None:
     core, word = core_of(plane), manifest_of(plane).names.word[0]
     other = shmplane.Plane(plane.name, root=plane.root)
     assert core.put(b"a", b"3" * 100, b"frame", 3)
+    assert core.assign("a", b"3" * 100)
     plane.close()
     other.close()
     native_stores(2**62)
-    assert [core.put(b"a", b"3" * 100, b"frame", 3), core.delete(b"a"), core.lease(0, word, 0, 0, 0, Tracked(0))] == [
-        None
-    ] * 3
+    put, assigned = core.put(b"a", b"3" * 100, b"frame", 3), core.assign("a", b"3" * 100)
+    assert [put, assigned, core.delete(b"a"), core.lease(0, word, 0, 0, 0, Tracked(0))] == [None] * 4
     assert native_stores(-1) == 0

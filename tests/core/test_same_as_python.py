@@ -221,6 +221,96 @@ def test_a_block_that_is_put_knows_what_its_row_says(
     assert fast.stats().leases == 0
 
 
+def _structured(*, aligned: bool) -> Any:
+    return np.zeros(6, np.dtype([("a", "i4"), ("b", "i4")], align=aligned))
+
+
+#: values whose buffers say the same, or nearly, though their frames differ
+LIKE_ONE_ANOTHER = [
+    b"x" * 48,
+    np.full(48, ord("x"), "u1"),
+    np.zeros(48, "i1"),
+    np.zeros(48, "?"),
+    np.zeros(48, "S1"),
+    np.zeros(48, "V1"),
+    np.zeros(6, "i8"),
+    np.zeros(6, "q"),
+    np.zeros(6, ">i8"),
+    np.zeros(6, "M8[s]"),
+    np.zeros(6, "M8[ns]"),
+    np.zeros(6, "m8[s]"),
+    np.zeros(6, "f8"),
+    np.zeros(6, "c8"),
+    _structured(aligned=True),
+    _structured(aligned=False),
+    np.zeros((2, 3), "f8"),
+    np.zeros((3, 2), "f8"),
+    np.zeros((3, 2), "f8", order="F"),
+    np.zeros((3, 2, 1), "f8"),
+    np.zeros((3, 1, 1, 1, 2), "f8"),
+    np.zeros(12, "f8")[::2],
+    np.zeros((6, 0), "f8"),
+    np.zeros(0, "f8"),
+    np.zeros(1, "f8"),
+    np.zeros((), "f8"),
+    np.zeros(6, "f8").view(np.recarray),
+    np.broadcast_to(np.zeros(1), (6,)),
+    np.float64(0),
+    bytearray(48),
+    memoryview(bytes(48)),
+    "x" * 48,
+]
+
+
+@pytest.mark.parametrize("both", ["word", "waited"], indirect=True)
+def test_a_value_like_one_that_was_put_before_is_stored_as_python_stores_it(
+    both: tuple[shmplane.Plane, shmplane.Plane],
+) -> None:
+    fast, plain = both
+    for _ in range(3):  # first by Python, since there is no slab; then it is learned; then the core does all of it
+        for value in [*LIKE_ONE_ANOTHER, *reversed(LIKE_ONE_ANOTHER)]:
+            for plane in both:
+                look_for_the_dead_later(plane)
+                plane["é"] = value
+            assert_same(fast, plain, value)
+            with fast.attach("é") as block, plain.attach("é") as other:
+                assert facts_of(fast, block)[1].frame_crc == facts_of(plain, other)[1].frame_crc
+                np.testing.assert_equal(block.value(), other.value())
+                assert type(block.value()) is type(other.value())
+    native_stores(2**62)
+    fast["é"] = np.ones(6)
+    assert native_stores(-1) > 20
+    assert core_of(fast).assign("é", np.ones(6)) is not None
+
+
+@pytest.mark.parametrize("both", ["word"], indirect=True)
+@pytest.mark.parametrize(
+    "name", ["", "a\0", "\x1f", "\x7f", "\x80", "\x9fa", "\udc80", "é" * 61, "x" * 121, b"a", None, 1, "a\nb"]
+)
+def test_a_name_that_python_refuses_the_core_leaves_to_it(
+    both: tuple[shmplane.Plane, shmplane.Plane], name: Any
+) -> None:
+    refusals = []
+    for plane in both:
+        plane["a"] = plane["b"] = plane["b"] = b"1" * 100
+        with pytest.raises((TypeError, ValueError)) as refusal:
+            plane[name] = b"1" * 100
+        refusals.append(str(refusal.value))
+    assert refusals[0] == refusals[1]
+    assert core_of(both[0]).assign(name, b"1" * 100) is None
+    assert sorted(both[0]) == ["a", "b"]
+
+
+@pytest.mark.parametrize("both", ["word"], indirect=True)
+@pytest.mark.parametrize("name", ["\xa0", " ", "é", "x" * 120, "日本", "\U0001f600"])
+def test_any_other_name_is_the_cores(both: tuple[shmplane.Plane, shmplane.Plane], name: str) -> None:
+    plane = both[0]
+    plane[name] = plane[name] = b"1" * 100
+    assert core_of(plane).assign(name, b"2" * 100) is True
+    assert plane[name] == b"2" * 100
+    assert list(plane) == [name]
+
+
 @pytest.mark.parametrize("both", ["word"], indirect=True)
 @pytest.mark.parametrize("who", ["other", "nobody any more"])
 def test_what_another_process_leases_stays(both: tuple[shmplane.Plane, shmplane.Plane], who: str) -> None:

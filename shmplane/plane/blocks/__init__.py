@@ -1,11 +1,13 @@
 """From a value to a live block, and back to a view of it: what the door of the plane needs of it."""
 
+from .assign import assign
 from .block import Block, unwrapped
 from .build import Buffer, Builder, make_buffer, make_builder
 from .claims import lease_current
 from .missing import delete, no_such_block, rename
 from .mutables import open_mutable
-from .publish import assign, put
+from .overflow import overflowing
+from .publish import put
 from .receiving import put_checked
 from .streaming import Outgrown, put_stream
 from .target import Target, check_target
@@ -13,6 +15,6 @@ from .views import find, held, revive, show
 
 __all__ = [
     "assign", "Block", "Buffer", "Builder", "check_target", "delete", "find", "held", "lease_current", "make_buffer",
-    "make_builder", "no_such_block", "open_mutable", "Outgrown", "put", "put_checked", "put_stream", "rename", "revive",
-    "show", "Target", "unwrapped",
+    "make_builder", "no_such_block", "open_mutable", "Outgrown", "overflowing", "put", "put_checked", "put_stream", "rename",
+    "revive", "show", "Target", "unwrapped",
 ]  # fmt: skip

@@ -37,7 +37,6 @@ __all__ = [
     "Prepared",
     "StoredBytes",
     "abandon",
-    "assign",
     "begin",
     "contents_of",
     "describe_contents",
@@ -123,18 +122,6 @@ def _put_by_core(attachment: Attachment, encoded: Encoded, target: Target) -> Le
         return None
     lease.facts = facts_of_published(published, name, kind, lease.nbytes, frame)
     return lease
-
-
-def assign(attachment: Attachment, encoded: Encoded, name: bytes) -> None:
-    """What ``plane[name] = value`` does: ``put_unleased``, by the core where that can."""
-    core, whole = attachment.core, encoded.whole
-    can = core is not None and whole is not None and not (attachment.suspect or overflowing)
-    if can and core is not None:
-        wanted = name, whole, encoded.frame, KIND_CODES[encoded.kind]
-        done = core.put(*wanted)
-        if done or (done is False and wait_for_core(attachment, core, "put", *wanted)):
-            return
-    put_unleased(attachment, encoded, Target(name))
 
 
 def put_unleased(attachment: Attachment, encoded: Encoded, target: Target) -> None:
