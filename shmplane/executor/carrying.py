@@ -12,14 +12,13 @@ from ..errors import ShmplaneError
 from ..plane import attachment_of_handle, is_present, keep_for, lease_at, put_kept
 from ..system import PAGE_NBYTES, own
 from .images import Images
-from .message import Message, Place, in_pipe, lay_out
+from .message import Message, in_pipe, lay_out
 from .reading import lease_of, read
-from .slices import shown_slice, slice_of
+from .slices import place_of, shown_slice, slice_of
 
 if TYPE_CHECKING:
     from ..plane import Lease, PrivateBody
-    from .message import Slice
-    from .origin import Origin
+    from .message import Origin, Place, Slice
     from .packing import LeftOut, Packed
 
 __all__ = ["Carrier"]
@@ -45,13 +44,17 @@ class Carrier:
     def read(self, message: Message) -> Any:
         """Function, arguments and keywords, or a ``Failure``."""
         self._images = []
-        return read(message, self._take, self._take_slice, self._images, self._idle.open)
+        return read(message, self)
 
-    def _take(self, place: Place) -> Lease:
+    def take(self, place: Place) -> Lease:
         return lease_at(self._attachment, *place)
 
-    def _take_slice(self, source: Slice) -> Lease:
+    def take_slice(self, source: Slice) -> Lease:
         return lease_of(source, self._attachment)
+
+    def open_image(self, lease: Lease) -> PrivateBody:
+        self._images.append(self._idle.open(lease))
+        return self._images[-1]
 
     def send(self, packed: Packed) -> Message:
         """A result in a block that is kept for the process that asked; its bytes, where that cannot be had."""
@@ -78,7 +81,7 @@ class Carrier:
         encoded, stream, sources = lay_out(packed, elsewhere, origin.token, origin.threshold)
         if encoded is not None:
             lease = put_kept(self._attachment, encoded, origin.presence.slot)
-            place = Place(lease.facts.row, lease.facts.generation)
+            place = place_of(lease.facts)
         return Message(stream, place, sources)
 
     def _keep_shown(self, left: LeftOut) -> Slice | None:
@@ -99,10 +102,8 @@ class Carrier:
             # Half of a block at least: a small piece would keep the whole of it in memory.
             if 2 * sum(one.nbytes for one in inside) < len(image.view):
                 continue
-            facts = image.lease.facts
-            place = Place(facts.row, facts.generation)
             for number, start, nbytes in inside:
-                elsewhere[number] = slice_of(image.lease, place, start, nbytes)
+                elsewhere[number] = slice_of(image.lease, image.lease.facts, start, nbytes)
 
 
 def _inside(image: PrivateBody, buffers: list[LeftOut]) -> list[_Returned]:

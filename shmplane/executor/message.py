@@ -15,15 +15,31 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..codecs import Sink
+    from ..plane import Presence
     from .packing import Packed
 
-__all__ = ["EncodedParts", "Failure", "LaidOut", "Message", "Place", "Slice", "Span", "in_pipe", "lay_out", "token_in"]
+__all__ = [
+    "EncodedParts", "Failure", "LaidOut", "Message", "Origin", "Place", "Slice", "Span", "in_pipe", "lay_out", "token_in",
+]  # fmt: skip
 
 TOKEN_NBYTES = 8
 _FRAME = seal(b"P", b"")
 _ALIGNMENT = 64
 #: a part of so many bytes begins a page: which pages were written then says which part was
 _PAGED_NBYTES = 64 * 1024
+
+
+class Origin(NamedTuple):
+    """The process that a worker works for, and how it wants its results: what a worker is told when it starts."""
+
+    root: str
+    plane: str
+    instance: int
+    presence: Presence
+    token: bytes
+    threshold: int
+    pickler: str
+    pid: int
 
 
 class Place(NamedTuple):

@@ -8,15 +8,15 @@ that are, or overlap, the same piece of a block lie in mappings of their own.
 from __future__ import annotations
 
 from heapq import heappush, heapreplace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..codecs import open_body
-from ..plane import attach_handle, image_of, lease_at
+from ..plane import attach_handle, lease_at
 from .message import Failure, Message, Place, Slice, Span
 from .packing import unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from ..plane import Lease, PrivateBody
 
@@ -26,48 +26,41 @@ __all__ = ["images_of_spans", "lease_of", "read"]
 _MOST_IMAGES = 256
 
 
-def read(
-    message: Message,
-    take: Callable[[Place], Lease],
-    take_slice: Callable[[Slice], Lease],
-    images: list[PrivateBody] | None = None,
-    open_image: Callable[[Lease], PrivateBody] = image_of,
-) -> Any:
-    """The value of a message, or a ``Failure``.
+class Side(Protocol):
+    """The process that reads, as far as it comes to the blocks of a message."""
 
-    Args:
-        take: leases the block that was made for the message.
-        take_slice: leases the block of a slice; it is called once for each block.
-        images: is given those that buffers lie in.
-        open_image: makes them.
-    """
+    def take(self, place: Place) -> Lease:
+        """The block that was made for the message."""
+
+    def take_slice(self, source: Slice) -> Lease:
+        """The block of a slice; asked for once for each block."""
+
+    def open_image(self, lease: Lease) -> PrivateBody:
+        """A private image of a block's body, for buffers to lie in."""
+
+
+def read(message: Message, side: Side) -> Any:
+    """The value of a message, or a ``Failure``."""
     try:
-        return _read(message, take, take_slice, [] if images is None else images, open_image)
+        return _read(message, side)
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is the task's, and not the pool's
         return Failure(error)
 
 
-def _read(
-    message: Message,
-    take: Callable[[Place], Lease],
-    take_slice: Callable[[Slice], Lease],
-    images: list[PrivateBody],
-    open_image: Callable[[Lease], PrivateBody],
-) -> Any:
+def _read(message: Message, side: Side) -> Any:
     import numpy as np
 
     stream, place, sources, _ = message
     own: Any = None
     if place is not None:
-        lease = take(place)
+        lease = side.take(place)
         if not sources and isinstance(stream, Span):
             # What is in the pickle is copied out of it, so the block's own pages will do.
             lease.open()
             return unpack(_part(open_body(lease), stream), ())
-        images.append(open_image(lease))
-        own = np.frombuffer(images[-1].view, np.uint8)
+        own = np.frombuffer(side.open_image(lease).view, np.uint8)
     slices = [source for source in sources if isinstance(source, Slice)]
-    shown = iter(_apart(slices, take_slice, images, open_image))
+    shown = iter(_apart(slices, side, opened=own is not None))
     buffers = []
     for source in sources:
         if isinstance(source, Span):
@@ -77,13 +70,12 @@ def _read(
     return unpack(_part(own, stream).data if isinstance(stream, Span) else stream, buffers)
 
 
-def _apart(
-    slices: list[Slice],
-    take_slice: Callable[[Slice], Lease],
-    images: list[PrivateBody],
-    open_image: Callable[[Lease], PrivateBody],
-) -> list[Any]:
-    """The memory of each slice, in private images that it shares with none that overlaps it."""
+def _apart(slices: list[Slice], side: Side, *, opened: int) -> list[Any]:
+    """The memory of each slice, in private images that it shares with none that overlaps it.
+
+    Args:
+        opened: how many images of the message there are already.
+    """
     import numpy as np
 
     buffers: list[Any] = [None] * len(slices)
@@ -91,12 +83,12 @@ def _apart(
     for number, one in enumerate(slices):
         of_block.setdefault((one.root, one.plane, one.instance, one.place), []).append(number)
     for numbers in of_block.values():
-        lease = take_slice(slices[numbers[0]])
+        lease = side.take_slice(slices[numbers[0]])
         spans = [Span(slices[number].offset, slices[number].nbytes) for number in numbers]
-        chosen = images_of_spans(spans, max(1, _MOST_IMAGES - len(images)))
-        opened = [open_image(lease) for _ in range(1 + max(number for number in chosen if number is not None))]
-        images += opened
-        bodies = [np.frombuffer(image.view, np.uint8) for image in opened]
+        chosen = images_of_spans(spans, max(1, _MOST_IMAGES - opened))
+        needed = 1 + max(number for number in chosen if number is not None)
+        bodies = [np.frombuffer(side.open_image(lease).view, np.uint8) for _ in range(needed)]
+        opened += needed
         for number, span, image in zip(numbers, spans, chosen, strict=True):
             buffers[number] = _part(bodies[0], span).copy() if image is None else _part(bodies[image], span)
     return buffers

@@ -16,18 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 from ..codecs import open_body
 from ..errors import ShmplaneError
-from ..plane import ANYWHERE, Plane, drop_kept, lease_kept, presence_of, put, take_kept
+from ..plane import ANYWHERE, Plane, drop_kept, image_of, lease_kept, presence_of, put, take_kept
 from ..system import ignoring, logger_of, own
-from .message import Message, Place, Slice, Span, in_pipe, lay_out, token_in
-from .origin import Origin
+from .message import Message, Origin, Place, Slice, Span, in_pipe, lay_out, token_in
 from .packing import pack
 from .plain import LEAST_THRESHOLD, is_plain_call
 from .reading import lease_of, read
-from .receivers import receivers
 from .sent import Sent
-from .slices import shown_slice, slice_of
+from .slices import place_of, shown_slice, slice_of
 from .statistics import Counts
-from .worker import read_call, read_pickle
+from .worker import read_call, read_pickle, receivers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,7 +88,7 @@ class Sender:
         if encoded is not None:
             lease = put(attachment, encoded, ANYWHERE)
             kept.append(lease)
-            place = Place(lease.facts.row, lease.facts.generation)
+            place = place_of(lease.facts)
             self.counts.add(sent_blocks=1, sent_nbytes=encoded.nbytes)
             for left, source in zip(packed.buffers, sources, strict=True):
                 if isinstance(source, Span):
@@ -105,8 +103,7 @@ class Sender:
             if known is None:
                 return None
             lease, offset = known
-            place = Place(lease.facts.row, lease.facts.generation)
-            found = lease, slice_of(lease, place, offset, left.raw.nbytes)
+            found = lease, slice_of(lease, lease.facts, offset, left.raw.nbytes)
         self.counts.add(shared=1)
         return found
 
@@ -140,14 +137,16 @@ class Sender:
             self.counts.add(shared=shared)
         if message.piped:
             self.note_piped(message.piped, "a worker found no room")
-        return read(message, self._take, self._take_slice)
+        return read(message, self)
 
-    def _take(self, place: Place) -> Any:
+    def take(self, place: Place) -> Any:
         lease = take_kept(self.plane._open(), *place)
         self.counts.add(received_nbytes=lease.facts.body_nbytes)
         return lease
 
-    def _take_slice(self, source: Slice) -> Any:
+    open_image = staticmethod(image_of)
+
+    def take_slice(self, source: Slice) -> Any:
         attachment = self.plane._open()
         # What is not kept for us this process leases: it sent it with the task whose result this is.
         return take_kept(attachment, *source.place) if source.is_kept else lease_of(source, attachment)

@@ -8,10 +8,11 @@ from ..plane import shown_at
 from .message import Place, Slice
 
 if TYPE_CHECKING:
+    from ..manifest import BlockFacts
     from ..plane import Lease
     from .packing import LeftOut
 
-__all__ = ["shown_slice", "slice_of"]
+__all__ = ["place_of", "shown_slice", "slice_of"]
 
 
 def shown_slice(left: LeftOut) -> tuple[Lease, Slice] | None:
@@ -19,12 +20,15 @@ def shown_slice(left: LeftOut) -> tuple[Lease, Slice] | None:
     shown = shown_at(left.address, left.raw.nbytes)
     if shown is None:
         return None
-    facts = shown.facts
-    place = Place(facts.row, facts.generation)
-    return shown.lease, slice_of(shown.lease, place, shown.offset, left.raw.nbytes)
+    return shown.lease, slice_of(shown.lease, shown.facts, shown.offset, left.raw.nbytes)
 
 
-def slice_of(lease: Lease, place: Place, offset: int, nbytes: int) -> Slice:
+def slice_of(lease: Lease, facts: BlockFacts, offset: int, nbytes: int) -> Slice:
     """A piece of a block in the plane of that lease."""
-    attachment = lease.attachment
-    return Slice(attachment.root, attachment.name, attachment.instance, place, offset, nbytes, is_kept=False)
+    where = lease.attachment
+    return Slice(where.root, where.name, where.instance, place_of(facts), offset, nbytes, is_kept=False)
+
+
+def place_of(facts: BlockFacts) -> Place:
+    """Where a block is, as a message says it."""
+    return Place(facts.row, facts.generation)

@@ -11,26 +11,40 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import weakref
 from concurrent.futures import process
 from multiprocessing import util
 from multiprocessing.reduction import ForkingPickler
 from pickle import loads
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import ShmplaneError
 from ..system import own, wait_for_end
 from .message import Failure, Message, in_pipe
 from .packing import pack
 from .plain import LEAST_THRESHOLD, is_plain
-from .receivers import receivers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .carrying import Carrier
-    from .origin import Origin
+    from .message import Origin
 
-__all__ = ["read_call", "read_pickle", "run_call", "start"]
+__all__ = ["read_call", "read_pickle", "receivers", "run_call", "start"]
+
+
+class Receiver(Protocol):
+    """An executor of this process: who reads what its workers send."""
+
+    def receive(self, message: bytes | Message) -> Any:
+        """The value, or a ``Failure``."""
+
+    def is_in(self, attachment: Any) -> bool:
+        """Whether its blocks are in that plane."""
+
+
+#: by the token that stands in what their workers send
+receivers: weakref.WeakValueDictionary[bytes, Receiver] = weakref.WeakValueDictionary()
 
 
 class _Worker:
