@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 import threading
-import weakref
 
-from ..system import create_file_into, exists, ignoring, open_file, own, run_in_forked_child, try_flock
+from ..system import begin_again_in_forks, create_file_into, exists, ignoring, open_file, own, try_flock
 
 __all__ = ["Nests"]
 
@@ -25,7 +24,7 @@ class Nests:
         self._name = ""
         with ignoring(FileExistsError):
             os.mkdir(directory, 0o700)
-        _known.add(self)
+        begin_again_in_forks(self)
 
     def ours(self) -> str:
         """The name of this process's, which is locked."""
@@ -82,14 +81,3 @@ class Nests:
         self._name = ""
         while self._fds:
             os.close(self._fds.pop())
-
-
-_known: weakref.WeakSet[Nests] = weakref.WeakSet()
-
-
-def _begin_again() -> None:
-    for nests in list(_known):
-        nests.begin_again_in_child()
-
-
-run_in_forked_child(_begin_again)

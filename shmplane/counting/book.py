@@ -12,13 +12,12 @@ import logging
 import os
 import threading
 import time
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import ClosedError, ShmplaneError
-from ..system import logger_of, own, run_in_forked_child
+from ..system import begin_again_in_forks, logger_of, own
 from .pages import FIRST_NBYTES, MOST_NBYTES, Page, Spare
 from .series import key_of, other_of, series_of
 from .totals import Totals
@@ -55,7 +54,7 @@ class Book:
         #: that metrics of this process have
         self.families_here: set[str] = set()
         self._begin()
-        _books.add(self)
+        begin_again_in_forks(self)
 
     def _begin(self, keys: tuple[str, ...] = ()) -> None:
         self._lock = threading.RLock()
@@ -238,14 +237,3 @@ def _carry_over(series: Series, known: Place, made: Place) -> None:
         else:
             new[made.at] += old[known.at]
         old[known.at] = 0.0
-
-
-_books: weakref.WeakSet[Book] = weakref.WeakSet()
-
-
-def _begin_again() -> None:
-    for book in list(_books):
-        book.begin_again_in_child()
-
-
-run_in_forked_child(_begin_again)

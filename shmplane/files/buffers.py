@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from ..errors import ClosedError, PlaneFull
 from ..names import parse_nbytes
-from ..system import SIZE_CLASSES, Pages, class_nbytes, own, reserve, run_in_forked_child, scratch_pages, size_class_of
+from ..system import SIZE_CLASSES, Pages, begin_again_in_forks, class_nbytes, own, reserve, scratch_pages, size_class_of
 
 __all__ = ["BufferPool", "BufferPoolStatistics", "PooledBuffer"]
 
@@ -91,7 +91,7 @@ class BufferPool:
         self._kept: list[list[Pages]] = [[] for _ in range(SIZE_CLASSES)]
         self._returned: list[_Returned] = []  # not known to be free yet
         self._reused = self._made = 0
-        _pools.add(self)
+        begin_again_in_forks(self)
 
     @property
     def max_bytes(self) -> int:
@@ -219,21 +219,10 @@ class BufferPool:
             self._keep_unviewed()
             self._condition.notify()
 
-    def _begin_again(self) -> None:
+    def begin_again_in_child(self) -> None:
         """In a forked child: what threads of the parent had stays with them, what is kept is ours as well."""
         self._condition = threading.Condition()
         self._alive = weakref.WeakSet(pages for kept in self._kept for pages in kept)
-
-
-_pools: weakref.WeakSet[BufferPool] = weakref.WeakSet()
-
-
-def _begin_again_in_child() -> None:
-    for pool in list(_pools):
-        pool._begin_again()
-
-
-run_in_forked_child(_begin_again_in_child)
 
 
 class PooledBuffer:

@@ -27,7 +27,7 @@ from .files import (
     unlink_second_name,
     write_all,
 )
-from .forking import join_forks, run_in_forked_child
+from .forking import begin_again_in_forks, join_forks, run_in_forked_child
 from .handlers import ignoring, is_from_handler, own
 from .hostlock import NOT_HAD, Busy, HostLock, Lost, NotHad
 from .imports import is_loaded
@@ -84,10 +84,10 @@ __getattr__ = late_names(
 )
 
 __all__ = [
-    "ADVICE", "advise", "allocate", "attach_untracked", "backed_nbytes", "boot_id", "Busy", "can_run_beside",
-    "check_directory", "class_nbytes", "close_own", "copy_file", "create_file", "create_file_into", "DataFile",
-    "DIRTY_METHODS", "dirty_runs", "Disk", "disk_of", "drop_cached", "drop_pages", "enter_pages", "exists", "file_system_of",
-    "fits", "ForkWitness", "free_nbytes", "grow_data_file", "has_idle_core", "HostLock", "identity_of",
+    "ADVICE", "advise", "allocate", "attach_untracked", "backed_nbytes", "begin_again_in_forks", "boot_id", "Busy",
+    "can_run_beside", "check_directory", "class_nbytes", "close_own", "copy_file", "create_file", "create_file_into",
+    "DataFile", "DIRTY_METHODS", "dirty_runs", "Disk", "disk_of", "drop_cached", "drop_pages", "enter_pages", "exists",
+    "file_system_of", "fits", "ForkWitness", "free_nbytes", "grow_data_file", "has_idle_core", "HostLock", "identity_of",
     "ignoring", "immortalise", "is_cached", "is_from_handler", "is_half_of_memory", "is_loaded", "is_readable", "is_unwritten",
     "join_forks", "late", "late_names", "link_file", "load_late", "logger_of", "Lost", "make_data_file",
     "make_directory", "Mapping", "memory_limit", "MemoryLimit", "move_pages", "NOT_HAD", "NotHad", "OfdRange",

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from .imports import forget_held_imports, hold_imports, release_imports
 
-__all__ = ["Participant", "join_forks", "run_in_forked_child"]
+__all__ = ["Participant", "begin_again_in_forks", "join_forks", "run_in_forked_child"]
 
 
 class Participant(Protocol):
@@ -23,7 +23,12 @@ class Participant(Protocol):
     def after_fork_in_child(self) -> None: ...
 
 
+class Beginner(Protocol):
+    def begin_again_in_child(self) -> None: ...
+
+
 _participants: list[weakref.ref[Participant]] = []
+_beginners: weakref.WeakSet[Beginner] = weakref.WeakSet()
 
 
 def join_forks(participant: Participant) -> None:
@@ -35,6 +40,11 @@ def join_forks(participant: Participant) -> None:
 def run_in_forked_child(function: Callable[[], None]) -> None:
     """Call ``function`` in every child that this process forks by Python from now on."""
     os.register_at_fork(after_in_child=function)
+
+
+def begin_again_in_forks(beginner: Beginner) -> None:
+    """Call its ``begin_again_in_child``, twice, in every child that this process forks by Python while it lives."""
+    _beginners.add(beginner)
 
 
 def _living() -> list[Participant]:
@@ -58,6 +68,8 @@ def _in_child() -> None:
     forget_held_imports()
     for participant in reversed(_living()):
         participant.after_fork_in_child()
+    for beginner in list(_beginners):
+        beginner.begin_again_in_child()
 
 
 for _time in range(2):
