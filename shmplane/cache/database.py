@@ -18,7 +18,7 @@ from typing import Any
 from weakref import ref
 
 from ..errors import PlaneFull, ShmplaneError
-from ..system import create_file, exists, ignoring
+from ..system import create_file, disk_of, exists, ignoring
 from .connections import Connections
 from .failures import translated
 from .nests import Nests
@@ -330,9 +330,8 @@ class Database:
 
     def _excess(self, sql: Sql, nbytes: int) -> int:
         """How many B are too many when so many come, for the limit or for the file system."""
-        found = os.statvfs(self.directory)
         over_limit = self._used(sql) + nbytes - self.limit_nbytes
-        return max(over_limit, nbytes + _KEPT_FREE_NBYTES - found.f_bavail * found.f_frsize)
+        return max(over_limit, nbytes + _KEPT_FREE_NBYTES - disk_of(self.directory).free_nbytes)
 
     def _victims(self, skipped: int) -> list[Row]:
         """Who is to go first, after those that were asked and are busy."""

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from ..observe import Check, Health, nbytes
-from ..system import own
+from ..system import disk_of, own
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from .tally import CacheStatistics
 
 __all__ = ["disk_room", "judge"]
@@ -19,10 +16,9 @@ __all__ = ["disk_room", "judge"]
 def disk_room(directory: str) -> int:
     """B that files in a directory can still take; 0 when it is not there any more."""
     try:
-        found = os.statvfs(directory)
+        return disk_of(directory).free_nbytes
     except own(OSError):
         return 0
-    return found.f_bavail * found.f_frsize
 
 
 def judge(stats: CacheStatistics, free_nbytes: int) -> Health:
@@ -31,14 +27,7 @@ def judge(stats: CacheStatistics, free_nbytes: int) -> Health:
     Args:
         free_nbytes: of the file system that its directory lies on.
     """
-    return Health.of(_checks(stats, free_nbytes))
-
-
-def _checks(stats: CacheStatistics, free_nbytes: int) -> Iterator[Check]:
-    yield _room(stats, free_nbytes)
-    yield _damage(stats)
-    yield _large_values(stats)
-    yield _locks(stats)
+    return Health.of((_room(stats, free_nbytes), _damage(stats), _large_values(stats), _locks(stats)))
 
 
 def _room(stats: CacheStatistics, free_nbytes: int) -> Check:

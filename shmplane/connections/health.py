@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 from ..observe import Check, Health
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from .statistics import PoolStatistics
 
 __all__ = ["judge"]
@@ -16,14 +14,7 @@ __all__ = ["judge"]
 
 def judge(stats: PoolStatistics, last_error: BaseException | None) -> Health:
     """Say how a pool is, and what to do about it."""
-    return Health.of(_checks(stats, last_error))
-
-
-def _checks(stats: PoolStatistics, last_error: BaseException | None) -> Iterator[Check]:
-    yield _serving(stats)
-    yield _connecting(stats, last_error)
-    yield _queue(stats)
-    yield _leaks(stats)
+    return Health.of((_serving(stats), _connecting(stats, last_error), _queue(stats), _leaks(stats)))
 
 
 def _serving(stats: PoolStatistics) -> Check:

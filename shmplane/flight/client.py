@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from ..errors import BlockNotFound, PlaneCorrupt, PlaneSecurityError, PullFailed, ShmplaneError
@@ -153,11 +153,8 @@ class Incoming:
                 continue
             if isinstance(found, BaseException):
                 self._ended = True
-                self._fail(found)
+                raise self._translated(found) from found
             return found
-
-    def _fail(self, error: BaseException) -> NoReturn:
-        raise self._translated(error) from error
 
     def _translated(self, error: BaseException) -> BaseException:
         """The library's error for what Arrow raised."""

@@ -49,11 +49,9 @@ class Outgoing(NamedTuple):
 
     def batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         """Slices of the block, each of about a message."""
-        return (
-            _slices_of_table(self.table, self.said.nbytes)
-            if self.table is not None
-            else _slices_of_bytes(self.body, schema)
-        )
+        if self.table is not None:
+            return _slices_of_table(self.table, self.said.nbytes)
+        return _slices_of_bytes(self.body, schema)
 
 
 def _slices_of_table(table: pa.Table, nbytes: int) -> Iterator[pa.RecordBatch]:
@@ -134,12 +132,11 @@ class Server(flight.FlightServerBase):  # type: ignore[misc]
             del batch
 
     def get_flight_info(self, _: Any, descriptor: Any) -> Any:
-        ticket = b"/".join(descriptor.path) if descriptor.path else descriptor.command or b""
+        ticket = _ticket_of(descriptor)
         return self._info(descriptor, ticket, self._found(ticket))
 
     def get_schema(self, _: Any, descriptor: Any) -> Any:
-        ticket = b"/".join(descriptor.path) if descriptor.path else descriptor.command or b""
-        return flight.SchemaResult(self._found(ticket).schema)
+        return flight.SchemaResult(self._found(_ticket_of(descriptor)).schema)
 
     def list_flights(self, _: Any, criteria: bytes) -> Iterator[Any]:
         """The blocks by name; ``criteria`` is what their names begin with."""
@@ -154,12 +151,15 @@ class Server(flight.FlightServerBase):  # type: ignore[misc]
             yield self._info(flight.FlightDescriptor.for_path(name), name.encode(), found)
 
     def _found(self, ticket: bytes) -> Outgoing:
-        found: Outgoing = _translated(lambda: self._find(parse_ticket(ticket)))
-        return found
+        return _translated(lambda: self._find(parse_ticket(ticket)))  # type: ignore[no-any-return]
 
     def _info(self, descriptor: Any, ticket: bytes, found: Outgoing) -> Any:
         endpoints = [flight.FlightEndpoint(ticket, [])]
         return flight.FlightInfo(found.schema, descriptor, endpoints, found.said.rows, found.said.nbytes)
+
+
+def _ticket_of(descriptor: Any) -> bytes:
+    return b"/".join(descriptor.path) if descriptor.path else descriptor.command or b""
 
 
 def _translated(call: Callable[[], Any]) -> Any:

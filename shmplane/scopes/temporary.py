@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from shmplane.errors import PlaneFull, PlaneSecurityError
-from shmplane.system import create_file_into, ignoring, open_file, own, run_in_forked_child, try_flock
+from shmplane.system import create_file_into, ignoring, open_file, own, remove_entry, run_in_forked_child, try_flock
 
 __all__ = ["reclaim_orphans", "keep", "new_path", "remove", "try_make"]
 
@@ -192,9 +192,9 @@ def _clear(nest: Path) -> int:
     orphans = _orphans_in(nest)
     if (nest / KEPT).exists():
         for path in orphans:
-            _remove_quietly(path)
+            remove_entry(str(path))
     else:
-        _remove_quietly(nest)
+        remove_entry(str(nest))
     return len(orphans)
 
 
@@ -205,14 +205,6 @@ def _orphans_in(nest: Path) -> list[Path]:
     with ignoring(FileNotFoundError):
         kept.update((nest / KEPT).read_text(encoding="utf-8").splitlines())
     return [path for path in nest.iterdir() if path.name not in kept]
-
-
-def _remove_quietly(path: Path) -> None:
-    with ignoring(OSError):
-        if path.is_dir() and not path.is_symlink():
-            _remove_tree(str(path))
-        else:
-            path.unlink(missing_ok=True)
 
 
 def _our_nest() -> Nest:

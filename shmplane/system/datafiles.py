@@ -17,11 +17,11 @@ from typing import NamedTuple
 from . import libc
 from .files import unlink_quietly
 from .handlers import ignoring, own
+from .user_files import followed
 
 __all__ = ["DataFile", "grow_data_file", "make_data_file", "open_data_file", "size_of_data_file"]
 
 _ZEROS_NBYTES = 1 << 20
-_MOST_LINKS = 40
 _CANNOT_ALLOCATE = (errno.EOPNOTSUPP, errno.ENOSYS)
 
 
@@ -65,7 +65,7 @@ def make_data_file(path: str, nbytes: int) -> Iterator[tuple[int, DataFile]]:
     A file that had the name lives on with those who have it open or mapped: cutting it would be SIGBUS for them. It keeps
     the name when the block raises.
     """
-    path = _follow(path)
+    path = followed(path)
     mode = _mode_to_keep(path)
     made = os.path.join(os.path.dirname(path), f".{os.urandom(8).hex()}.new")
     try:
@@ -79,17 +79,6 @@ def make_data_file(path: str, nbytes: int) -> Iterator[tuple[int, DataFile]]:
         with ignoring(OSError):
             unlink_quietly(made)
         raise
-
-
-def _follow(path: str) -> str:
-    """What a path leads to when it is a link, which stays one; ``os.path.realpath`` swallows what a signal handler raises."""
-    for _ in range(_MOST_LINKS):
-        try:
-            link = os.readlink(path)
-        except own(OSError):
-            return path
-        path = os.path.join(os.path.dirname(path), link)
-    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
 
 
 def _mode_to_keep(path: str) -> int | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -21,8 +20,9 @@ from .handlers import ignoring, own
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["ReplacingFile", "is_cached", "open_to_read", "read_into", "replacing"]
+__all__ = ["ReplacingFile", "followed", "is_cached", "open_to_read", "read_into", "replacing"]
 
+_MOST_LINKS = 40
 # O_NONBLOCK: a FIFO must not hang the open.
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 _WRITE = os.O_RDWR | os.O_CLOEXEC
@@ -94,10 +94,10 @@ class ReplacingFile:
 @contextlib.contextmanager
 def replacing(path: str) -> Iterator[ReplacingFile]:
     """What is written inside takes the place of ``path`` at a clean end, on the disk as well; else nothing has changed."""
-    path = _followed(path)
+    path = followed(path)
     directory, name = os.path.split(path)
     directory = directory or "."
-    temporary = f"{directory}/.{name[:100]}.{secrets.token_hex(8)}.tmp"
+    temporary = f"{directory}/.{name[:100]}.{os.urandom(8).hex()}.tmp"
     directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fd = _open_unnamed(directory, temporary)
@@ -124,9 +124,9 @@ def replacing(path: str) -> Iterator[ReplacingFile]:
         os.close(directory_fd)
 
 
-def _followed(path: str) -> str:
-    """Where a link leads, so that it stays one."""
-    for _ in range(40):
+def followed(path: str) -> str:
+    """Where a link leads, so that it stays one; ``os.path.realpath`` swallows what a signal handler raises."""
+    for _ in range(_MOST_LINKS):
         try:
             path = os.path.join(os.path.dirname(path), os.readlink(path))
         except own(OSError) as error:

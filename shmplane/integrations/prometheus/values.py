@@ -27,32 +27,35 @@ class SharedValue:
         kind, family, name, label_names, label_values, meaning = given
         labels = tuple(sorted(zip(label_names, label_values, strict=True)))
         self._key = key_of(Series(kind, multiprocess_mode, family, name, labels, meaning))
-        self._page, self._at = self.book.place(self._key)
+        self._find_page()
         self.book.families_here.add(family)
 
     def inc(self, amount: float) -> None:
         """Cost: a lock of this process, and one store."""
         page = self._page
         if page.pid != getpid():
-            self._page, self._at = self.book.place(self._key)
-            page = self._page
+            page = self._find_page()
         with page.lock:
             page.values[self._at] += amount
 
     def set(self, value: float, timestamp: float | None = None) -> None:
         page = self._page
         if page.pid != getpid():
-            self._page, self._at = self.book.place(self._key)
-            page = self._page
+            page = self._find_page()
         with page.lock:
             page.values[self._at] = value
             page.values[self._at + 1] = timestamp or 0.0
 
     def get(self) -> float:
         """That of this process alone."""
-        if self._page.pid != getpid():
-            self._page, self._at = self.book.place(self._key)
-        return float(self._page.values[self._at])
+        page = self._page
+        if page.pid != getpid():
+            page = self._find_page()
+        return float(page.values[self._at])
+
+    def _find_page(self) -> Any:
+        self._page, self._at = self.book.place(self._key)
+        return self._page
 
     def set_exemplar(self, exemplar: Any) -> None:
         """Exemplars are not shared, as with a multiprocess directory."""
