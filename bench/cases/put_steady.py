@@ -21,7 +21,7 @@ MB = 1_000_000
 
 def run(scale: Scale) -> Iterator[Row]:
     yield _measure("put 100 MB, steady", 100 * MB, scale=scale, number=1, target=1.0)
-    yield _measure("put 1 MB, steady", MB, scale=scale, number=scale.pick(200, 50), target=1.3)
+    yield _measure("put 1 MB, steady", MB, scale=scale, number=scale.pick(200, 50), target=1.6)
 
 
 def _measure(what: str, nbytes: int, *, scale: Scale, number: int, target: float) -> Row:

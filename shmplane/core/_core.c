@@ -1,7 +1,7 @@
 /* The core: the common path of small operations on a plane, in front of the complete Python code.
 
    Rule 1. Python stays the truth. Each operation here first looks at everything that it will need; where anything is unusual
-   (a row without a cell, a waiter, a time to live, a chain that leads nowhere, a lock that is not free) it returns None
+   (a segment that has to be made, a waiter, a time to live, a chain that leads nowhere, a lock that is not free) it returns None
    before its first store, and ``manifest/transaction.py`` does it, or says what is wrong. So each rare case is written once.
 
    Rule 2. The stores are those of the Python code, in its order; that order is argued there. A test runs both on the same
@@ -49,7 +49,7 @@ typedef uint32_t u32;
 #include "columns.h"
 
 /* States, as ``manifest/states.py`` has them; a test compares. */
-enum { FREE = 0, LIVE = 2, DEAD = 3, USED = 2 };
+enum { FREE = 0, CREATING = 1, LIVE = 2, DEAD = 3, USED = 2, WARM = 3 };
 #define ROW_MASK 0xffffffull
 #define VERSION_BITS_BELOW 24
 #define KEPT (1ull << 32)
@@ -88,7 +88,8 @@ typedef struct {
     u64 now;        /* CLOCK_MONOTONIC, when it was taken last */
     int was_busy;   /* the lock was not free when ``enter`` tried last */
     PyObject *is_owned, *acquire, *release; /* of the mutex between this process's threads */
-    PyObject *garbage, *popleft, *owed, *gone, *leased; /* what the attachment has to give back, and its leases by row */
+    PyObject *garbage, *popleft, *owed, *gone;       /* what the attachment has to give back */
+    PyObject *leased, *creating;                      /* by row, what stands for its leases, and for blocks that are being made */
 
     u64 membership; /* for which ``others`` holds */
     u32 *others;    /* slots in use but for ours */
@@ -258,9 +259,11 @@ static int is_leased(Core *self, u64 row) {
     return 0;
 }
 
+#include "warm.h"
+
 /* A block that loses a name or our lease, and what becomes of it. */
 typedef struct {
-    u64 row, segment, class, nbytes;
+    u64 row, segment, class, nbytes, cell; /* the last one 0: it has the segment for itself */
     int fate;
 } ending;
 
@@ -275,33 +278,40 @@ static ending end_of(Core *self, u64 row) {
         return end;
     if (is_leased(self, row))
         return end.fate = STAYS, end;
-    if (!GET(Blocks_cell, row) || GET(Blocks_references, row) || GET(Blocks_queue, row) || GET(Blocks_until, row) ||
-        end.segment >= self->segments_high || GET(Segments_state, end.segment) != USED || GET(Segments_place, end.segment))
+    if (GET(Blocks_references, row) || GET(Blocks_queue, row) || GET(Blocks_until, row) || end.segment >= self->segments_high ||
+        GET(Segments_state, end.segment) != USED || GET(Segments_place, end.segment))
         return end;
     u64 cells = GET(Segments_cells, end.segment), live_blocks = HEAD(live_blocks);
     end.class = GET(Segments_slab, end.segment) - 1;
     end.nbytes = GET(Segments_nbytes, end.segment);
-    if (end.class < (u64)self->classes && cells && live_blocks && (cells > 1 || HEAD(used_nbytes) >= end.nbytes) &&
-        !odd(GET(Blocks_generation, row) | cells | end.nbytes | HEAD(recycled_nbytes) | live_blocks))
+    end.cell = GET(Blocks_cell, row);
+    if (!live_blocks || odd(GET(Blocks_generation, row) | cells | end.nbytes | HEAD(recycled_nbytes) | live_blocks))
+        return end;
+    if (end.cell ? end.class < (u64)self->classes && cells && (cells > 1 || HEAD(used_nbytes) >= end.nbytes)
+                 : can_keep_warm(self, end.segment, end.nbytes))
         end.fate = GOES;
     return end;
 }
 
-/* ``Transaction._free`` of a block with a cell, if its fate is GOES. */
+/* ``Transaction._free``, if its fate is GOES. */
 static void free_block(Core *self, const ending *end) {
     u64 row = end->row, segment = end->segment;
     if (end->fate != GOES)
         return;
+    u64 *chain = end->cell ? AT(Classes_free, end->class) : AT(Header_free_blocks, 0);
     SET(Blocks_state, row, DEAD);
-    ADD(Segments_cells, segment, -1);
-    if (!GET(Segments_cells, segment)) {
+    if (end->cell)
+        ADD(Segments_cells, segment, -1);
+    else
+        keep_warm(self, segment, end->nbytes);
+    if (end->cell && !GET(Segments_cells, segment)) {
         ADD_HEAD(used_nbytes, -end->nbytes);
         ADD_HEAD(recycled_nbytes, end->nbytes);
     }
     ADD(Blocks_generation, row, 1); /* before FREE: a handle of the old block is stale when the row can be taken */
     SET(Blocks_state, row, FREE);
-    SET(Blocks_next, row, GET(Classes_free, end->class));
-    SET(Classes_free, end->class, row + 1);
+    SET(Blocks_next, row, get_word(chain));
+    set_word(chain, row + 1);
     ADD_HEAD(live_blocks, -1);
 }
 
@@ -313,7 +323,7 @@ static int is_named(Core *self, u64 row) {
     return name != 0 && (GET(Names_word, name - 1) & ROW_MASK) - 1 == row;
 }
 
-static PyObject *key_text, *is_lease_text; /* "key", "is_lease": made once, since none may be made here */
+static PyObject *key_text, *is_lease_text, *segment_row_text; /* "key" and so on: made once, since none may be made here */
 
 /* End our leases whose objects are garbage: ``Tracked.free`` and ``Transaction.release_of``.
 
@@ -524,14 +534,14 @@ static PyObject *wrong_arguments(void) {
 }
 
 #include "values.h"
+#include "publish.h"
 
 /* Publish what was rendered, which is at an end then. */
-static PyObject *publish(Core *self, const char *name, u64 length, rendered *body, PyObject *tracked) {
-    u64 tail = 0, nbytes = body->nbytes;
+static PyObject *publish(Core *self, const char *text, u64 length, rendered *body, PyObject *tracked) {
+    u64 nbytes = body->nbytes;
+    naming name = {.text = text, .length = length};
     place cell = {0};
     int is_usual = 1;
-    ending end = {.fate = STAYS};
-    PyObject *row_object = NULL;
     if (!enter(self)) {
         forget_rendered(body);
         return not_entered(self);
@@ -541,77 +551,30 @@ static PyObject *publish(Core *self, const char *name, u64 length, rendered *bod
     u64 class = self->class_of[(nbytes + 63) >> 6], has_cell = GET(Classes_free, class) | GET(Classes_slab, class);
     if (PyObject_Size(self->garbage) > (has_cell ? SPARED : 0)) /* a little is left to others, as by ``Attachment.add`` */
         is_usual = end_leases(self);
-    u32 hash = crc32_of(name, length);
-    u64 name_row = find_name(self, name, length, hash, &is_usual);
-    u64 previous = name_row == NOWHERE ? 0 : GET(Names_word, name_row) & ROW_MASK;
-    u64 version = name_row == NOWHERE ? 0 : GET(Names_version, name_row);
-    is_usual = is_usual && (name_row != NOWHERE || can_add_name(self, &tail)) && previous <= self->blocks_high &&
-               /* who waits for names, or goes at a time, is seen to by Python */
-               !HEAD(watchers) && !HEAD(expiring) && !HEAD(lingering) && find_cell(self, class, &cell) &&
-               !odd(version | HEAD(live_blocks) | HEAD(live_names) | GET(Counters_puts, self->count_row) |
-                    GET(Counters_copied_nbytes, self->count_row));
-    if (is_usual && previous) {
-        if (!get_word(lease_word(self, self->slot, previous - 1)))
-            end = end_of(self, previous - 1);
-        is_usual = end.fate != UNUSUAL && cell.row != previous - 1 && GET(Blocks_name, previous - 1) == name_row + 1;
+    is_usual = is_usual && look_up(self, &name) && find_cell(self, class, &cell) && can_point(self, &name, cell.row);
+    if (is_usual && tracked != NULL) {
+        PyObject *row_object = PyLong_FromUnsignedLongLong(cell.row);
+        is_usual = enter_new_lease(self, row_object, tracked);
+        Py_XDECREF(row_object);
     }
-    if (is_usual && tracked != NULL)
-        is_usual = (row_object = PyLong_FromUnsignedLongLong(cell.row)) != NULL &&
-                   PyObject_SetAttr(tracked, key_text, row_object) == 0 && /* what it gives back, not known before */
-                   enter_lease(self, row_object, tracked);
     if (!is_usual) {
         PyErr_Clear();
-        Py_XDECREF(row_object);
         forget_rendered(body);
         return leave_to_python(self);
     }
 
     begin(self);
     SET_HEAD(dirty, self->mark);
-    if (name_row == NOWHERE) {
-        name_row = add_name(self, name, length, hash, tail);
-        version = GET(Names_version, name_row);
-    }
-    u64 row = cell.row;
+    add_missing(self, &name);
     take_cell(self, &cell);
     memcpy(cell.address, body->bytes, nbytes);
-
-    COUNT(copied_nbytes, nbytes);
-    SET(Blocks_body_nbytes, row, body->body_nbytes);
-    SET(Blocks_stored_nbytes, row, body->body_nbytes);
-    SET(Blocks_frame_nbytes, row, body->frame_nbytes);
-    SET(Blocks_frame_crc, row, body->frame_crc);
-    SET(Blocks_kind, row, body->kind);
-    SET(Blocks_created, row, clock_ns(CLOCK_REALTIME));
-    SET(Blocks_used, row, self->now);
-    SET(Blocks_group, row, 0);
-
-    static const int cleared[] = {Blocks_references, Blocks_name, Blocks_linger, Blocks_expires, Blocks_until};
-    for (size_t i = 0; i < sizeof(cleared) / sizeof(cleared[0]); i++)
-        SET(cleared[i], row, 0);
-    ADD_HEAD(live_blocks, 1);
-    version += 1;
-    SET(Blocks_version, row, version);
-    SET(Blocks_name, row, name_row + 1);
-    if (tracked != NULL)
-        set_word(lease_word(self, self->slot, row), 1);
-    COUNT(puts, 1);
-    SET(Blocks_state, row, LIVE);
-    /* The commit: whoever sees the name's word sees all of the block. */
-    SET(Names_word, name_row, (row + 1) | version << VERSION_BITS_BELOW);
-    if (!previous)
-        ADD_HEAD(live_names, 1);
-    SET(Names_version, name_row, version);
-    free_block(self, &end);
-    SET_HEAD(dirty, 0);
-    u64 facts[] = {row, GET(Blocks_generation, row), GET(Segments_id, cell.segment), GET(Segments_nbytes, cell.segment),
-                   cell.start, version, GET(Blocks_created, row), name_row + 1, HEAD(moves)};
-    leave(self);
+    contents what = {body->kind, body->body_nbytes, nbytes, body->frame_nbytes, body->frame_crc};
     forget_rendered(body);
-    if (tracked == NULL)
-        Py_RETURN_TRUE;
-    Py_DECREF(row_object);
-    return PyBytes_FromStringAndSize((char *)facts, sizeof facts);
+    fill(self, cell.row, &what);
+    clear_row(self, cell.row);
+    ADD_HEAD(live_blocks, 1);
+    point(self, &name, cell.row, tracked != NULL);
+    return leave_published(self, &name, cell.row, cell.segment, cell.start, tracked != NULL);
 }
 
 static PyObject *core_put(Core *self, PyObject *const *args, Py_ssize_t n) {
@@ -698,6 +661,7 @@ static PyObject *core_lease(Core *self, PyObject *const *args, Py_ssize_t n) {
 }
 
 #include "permits.h"
+#include "large.h"
 
 /* The same with the lock in hand, for who had to wait for it. Nothing that could run Python code is called in here before
    ``enter``: a body is bytes, or an array of NumPy's. */
@@ -713,6 +677,10 @@ static PyObject *core_within(Core *self, PyObject *const *args, Py_ssize_t n) {
         result = core_delete(self, args[1]);
     else if (act != NULL && strcmp(act, "lease") == 0)
         result = core_lease(self, args + 1, n - 1);
+    else if (act != NULL && strcmp(act, "reserve") == 0)
+        result = core_reserve(self, args + 1, n - 1);
+    else if (act != NULL && strcmp(act, "publish") == 0)
+        result = core_publish(self, args + 1, n - 1);
     self->is_inside = 0;
     return result != NULL ? result : wrong_arguments();
 }
@@ -776,16 +744,17 @@ static PyObject *core_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSE
     Py_buffer layout = {0}, class_of = {0}, cells = {0};
     Core *self = (Core *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
     int is_made = self != NULL &&
-                  PyArg_ParseTuple(args, "Oy*y*y*KKKKKiOOOOOO!:Core", &words, &layout, &class_of, &cells, &self->leases_start,
+                  PyArg_ParseTuple(args, "Oy*y*y*KKKKKiOOOOOO!O!:Core", &words, &layout, &class_of, &cells, &self->leases_start,
                                    &self->lease_row_words, &self->slot, &self->count_row, &self->most_tombstones, &self->fd,
-                                   &word, &mutex, &self->garbage, &self->owed, &self->gone, &PyDict_Type, &self->leased);
+                                   &word, &mutex, &self->garbage, &self->owed, &self->gone, &PyDict_Type, &self->leased,
+                                   &PyDict_Type, &self->creating);
     if (is_made) {
         self->is_owned = PyObject_GetAttrString(mutex, "_is_owned");
         self->acquire = PyObject_GetAttrString(mutex, "acquire");
         self->release = PyObject_GetAttrString(mutex, "release");
         self->popleft = PyObject_GetAttrString(self->garbage, "popleft");
-        self->kept = Py_BuildValue("NNNNOOOOO", self->is_owned, self->acquire, self->release, self->popleft, self->garbage,
-                                   self->owed, self->gone, self->leased, word);
+        self->kept = Py_BuildValue("NNNNOOOOOO", self->is_owned, self->acquire, self->release, self->popleft, self->garbage,
+                                   self->owed, self->gone, self->leased, self->creating, word);
         self->word = Py_TYPE(word) == (PyTypeObject *)word_type ? (LockWord *)word : NULL;
         self->mark = self->slot + 1;
         self->offset = lseek(self->fd, 0, SEEK_CUR);
@@ -836,7 +805,14 @@ static PyMethodDef core_methods[] = {
     METHOD(permits, METH_FASTCALL, "permits(numbers, ready, kind, opens, release, release_later, done): what takes and gives permits; see permits.h."),
     METHOD(assign, METH_FASTCALL, "assign(name, value): put, without a lease, a value of which the core has learned how it is stored; as put."),
     METHOD(learn, METH_FASTCALL, "learn(value, frame, kind): that a value like this one, an array or bytes, has this frame."),
-    METHOD(within, METH_FASTCALL, "within(act, ...): \"put\", \"assign\", \"delete\" or \"lease\" by whoever has the lock, and keeps it; True or None."),
+    METHOD(reserve, METH_FASTCALL, "reserve(name, nbytes, tracked): a row that is CREATING, with a warm segment, and ``tracked`` entered for it;\n"
+                                   "row, segment row, id and bytes of the segment; None or False, as put. Without a name: b\"\"."),
+    METHOD(put_large, METH_FASTCALL, "put_large(name, body, frame, kind, creation, tracked=None): both, and the writing in between; or what reserve\n"
+                                     "returns and whether it is written, when it could only be reserved."),
+    METHOD(publish, METH_FASTCALL, "publish(name, row, kind, body_nbytes, nbytes, frame_nbytes, frame_crc, creation, tracked=None): what was\n"
+                                   "reserved and written; as put."),
+    METHOD(within, METH_FASTCALL, "within(act, ...): what \"put\", \"assign\", \"delete\", \"lease\", \"reserve\" or \"publish\" does, by whoever has\n"
+                                  "the lock, and keeps it; as that, but never False."),
     METHOD(know, METH_FASTCALL, "know(row, id, address, nbytes, mapping): where a slab lies in this process; its mapping is kept."),
     METHOD(forget, METH_NOARGS, "forget(): keep no mapping any more."),
     METHOD(retire, METH_NOARGS, "retire(): do nothing any more."),
@@ -866,9 +842,11 @@ static int core_exec(PyObject *module) {
     word_type = PyType_FromModuleAndSpec(module, &word_spec, NULL); /* kept for good */
     key_text = PyUnicode_InternFromString("key");
     is_lease_text = PyUnicode_InternFromString("is_lease");
+    segment_row_text = PyUnicode_InternFromString("segment_row");
     not_to_wait = PyTuple_Pack(1, Py_False);
     int failed = type == NULL || word_type == NULL || PyModule_AddType(module, (PyTypeObject *)word_type) < 0 || key_text == NULL ||
-                 is_lease_text == NULL || not_to_wait == NULL || !know_permit_texts() || PyModule_AddType(module, (PyTypeObject *)type) < 0 ||
+                 is_lease_text == NULL || segment_row_text == NULL || not_to_wait == NULL || !know_permit_texts() ||
+                 PyModule_AddType(module, (PyTypeObject *)type) < 0 ||
                  PyModule_AddStringConstant(module, "COLUMNS", column_names) < 0 ||
                  PyModule_AddIntConstant(module, "SOURCE", (long)SOURCE) < 0;
     Py_XDECREF(type);

@@ -35,6 +35,7 @@ class Core:
         owed: deque[Any],
         gone: deque[Any],
         leased: dict[int, Any],
+        creating: dict[int, Any],
         /,
     ) -> Self: ...
     @overload
@@ -60,6 +61,37 @@ class Core:
         done: Any,
         /,
     ) -> tuple[Callable[[Any], bool | None], Callable[..., None], Callable[..., Any]]: ...
+    def reserve(self, name: bytes, nbytes: int, tracked: Any, /) -> bytes | Literal[False] | None: ...
+    def put_large(
+        self, name: bytes, body: Any, frame: bytes, kind: int, creation: Any, tracked: Any = ..., /
+    ) -> bytes | bool | None: ...
+    @overload
+    def publish(
+        self,
+        name: bytes,
+        row: int,
+        kind: int,
+        body_nbytes: int,
+        nbytes: int,
+        frame_nbytes: int,
+        frame_crc: int,
+        creation: Any,
+        /,
+    ) -> bool | None: ...
+    @overload
+    def publish(
+        self,
+        name: bytes,
+        row: int,
+        kind: int,
+        body_nbytes: int,
+        nbytes: int,
+        frame_nbytes: int,
+        frame_crc: int,
+        creation: Any,
+        tracked: Any,
+        /,
+    ) -> bytes | Literal[False] | None: ...
     def within(self, act: str, /, *args: Any) -> Any: ...
     def know(self, segment_row: int, segment_id: int, address: int, nbytes: int, mapping: object, /) -> None: ...
     def forget(self) -> None: ...

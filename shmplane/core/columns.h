@@ -8,13 +8,14 @@
     X(Header, tombstones_tail) X(Header, tombstones) X(Header, lost_version) X(Header, used_nbytes)                    \
     X(Header, recycled_nbytes) X(Header, moves) X(Header, live_blocks) X(Header, live_names) X(Header, watchers)       \
     X(Header, lingering) X(Header, expiring) X(Header, semaphores_high) X(Header, semaphores_reserved)                 \
+    X(Header, recycle)                                                                                                 \
     X(Processes, state) X(Processes, coordinates)                                                                      \
     X(Blocks, state) X(Blocks, kind) X(Blocks, generation) X(Blocks, owner) X(Blocks, segment) X(Blocks, offset)       \
     X(Blocks, cell) X(Blocks, body_nbytes) X(Blocks, stored_nbytes) X(Blocks, frame_nbytes) X(Blocks, frame_crc)       \
     X(Blocks, version) X(Blocks, created) X(Blocks, name) X(Blocks, linger) X(Blocks, expires) X(Blocks, until)        \
     X(Blocks, used) X(Blocks, group) X(Blocks, queue) X(Blocks, referenced) X(Blocks, next) X(Blocks, references)      \
     X(Segments, state) X(Segments, id) X(Segments, nbytes) X(Segments, slab) X(Segments, bump) X(Segments, place)      \
-    X(Segments, cells)                                                                                                 \
+    X(Segments, cells) X(Segments, owner) X(Segments, exported) X(Segments, next) X(Recycled, first)                   \
     X(Names, word) X(Names, version) X(Names, length) X(Names, hash) X(Names, queued) X(Names, next)                   \
     X(Names, next_tombstone) X(Names, text)                                                                            \
     X(Buckets, first)                                                                                                  \

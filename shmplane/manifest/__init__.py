@@ -15,7 +15,17 @@ from .freed import NOTHING, Freed
 from .limits import FORMAT, MAX_METERS, METER_WORDS, Limits, fingerprint_of_format
 from .membership import copy_leases, destroy, destroy_unread, release_slot, say_pid, take_slot
 from .metering import LEVEL_WORDS, OTHER_ROWS, Metering
-from .native import NO_FACTS, facts_of_published, lock_turns, make_core, make_lock_word, sit_down
+from .native import (
+    NO_FACTS,
+    facts_of_published,
+    facts_of_written,
+    is_published,
+    lock_turns,
+    make_core,
+    make_lock_word,
+    reserved,
+    sit_down,
+)
 from .places import (
     TEMPORARY_PREFIX,
     dead_links,
@@ -116,22 +126,22 @@ __getattr__ = late_names(
 )
 
 __all__ = [
-    "AWAITED", "begin_copy", "begin_spilling", "Block", "BLOCK_STATES", "BlockFacts", "BlockInfo",
-    "CELL_NBYTES", "checked", "choose_victims", "Contents", "Coordination", "copy_leases", "copy_meters",
-    "cost_ns", "Counting", "CREATING", "dead_links", "default_root", "destroy", "destroy_unread",
-    "directory_of", "DONE", "DOOMED", "Doomed", "drop_idle_rings", "emptied_segments", "end_spilling", "Entry",
-    "evict", "evict_in_group", "EVICTABLE", "Evicted", "EvictionQueues", "expire_all", "expire_some", "facts_of_published",
-    "fingerprint_of_format", "FORMAT", "FREE", "Freed", "group_room", "GroupUse", "held_rows",
-    "is_left_in_spill", "is_payable", "is_rooted", "is_sound", "KEPT", "KIND_CODES", "KINDS", "LARGEST_PAYLOAD_NBYTES",
-    "leave", "LEVEL_WORDS", "Limits", "link_prefix", "LIVE", "load_rare_modules", "lock_turns", "LockKind", "make_core",
-    "make_lock_word", "MAKING", "Manifest", "MAX_METERS", "MAX_REFERENCES", "may_need_rare_modules", "METER_WORDS", "Metering",
-    "MeterWords", "move_blocks", "Need", "NeedSlab", "NEW_SPILL", "NO_FACTS", "NO_TICKET", "not_found", "NOT_OURS",
-    "NOTHING", "NOTHING_THERE", "open_files", "open_group", "OTHER_ROWS", "Owner", "owner_of", "PAGES", "Paid",
-    "Place", "PLACES", "plane_names", "PlaneStatistics", "Process", "Queues", "reach", "read_blocks",
-    "read_counters", "read_groups", "read_published_name", "read_snapshot", "read_spill_place", "read_summary",
-    "read_superseded", "Reader", "rebuild", "reclaim_slot", "Reclaimed", "release_slot", "Ring", "RING_NBYTES",
-    "row_of_name_word", "rows_of_owner", "say_pid", "Segment", "SEGMENT_STATES", "SemaphoreInfo",
-    "SemaphoreUse", "sit_down", "SMALL_NBYTES", "Snapshot", "spill_place", "spiller", "SpillPlace", "Stays", "STEPS",
-    "Summary", "TableCopier", "TableCopy", "take_slot", "TEMPORARY_PREFIX", "Terms", "timestamp", "Transaction",
-    "USED", "Victim", "WAIT_BOUNDS", "WARM", "watch_bit", "why_left_over",
+    "AWAITED", "begin_copy", "begin_spilling", "Block", "BLOCK_STATES", "BlockFacts", "BlockInfo", "CELL_NBYTES",
+    "checked", "choose_victims", "Contents", "Coordination", "copy_leases", "copy_meters", "cost_ns", "Counting",
+    "CREATING", "dead_links", "default_root", "destroy", "destroy_unread", "directory_of", "DONE", "DOOMED", "Doomed",
+    "drop_idle_rings", "emptied_segments", "end_spilling", "Entry", "evict", "evict_in_group", "EVICTABLE", "Evicted",
+    "EvictionQueues", "expire_all", "expire_some", "facts_of_published", "facts_of_written", "fingerprint_of_format",
+    "FORMAT", "FREE", "Freed", "group_room", "GroupUse", "held_rows", "is_left_in_spill", "is_payable", "is_published",
+    "is_rooted", "is_sound", "KEPT", "KIND_CODES", "KINDS", "LARGEST_PAYLOAD_NBYTES", "leave", "LEVEL_WORDS", "Limits",
+    "link_prefix", "LIVE", "load_rare_modules", "lock_turns", "LockKind", "make_core", "make_lock_word", "MAKING",
+    "Manifest", "MAX_METERS", "MAX_REFERENCES", "may_need_rare_modules", "METER_WORDS", "Metering", "MeterWords",
+    "move_blocks", "Need", "NeedSlab", "NEW_SPILL", "NO_FACTS", "NO_TICKET", "not_found", "NOT_OURS", "NOTHING",
+    "NOTHING_THERE", "open_files", "open_group", "OTHER_ROWS", "Owner", "owner_of", "PAGES", "Paid", "Place", "PLACES",
+    "plane_names", "PlaneStatistics", "Process", "Queues", "reach", "read_blocks", "read_counters", "read_groups",
+    "read_published_name", "read_snapshot", "read_spill_place", "read_summary", "read_superseded", "Reader", "rebuild",
+    "reclaim_slot", "Reclaimed", "release_slot", "reserved", "Ring", "RING_NBYTES", "row_of_name_word", "rows_of_owner",
+    "say_pid", "Segment", "SEGMENT_STATES", "SemaphoreInfo", "SemaphoreUse", "sit_down", "SMALL_NBYTES", "Snapshot",
+    "spill_place", "spiller", "SpillPlace", "Stays", "STEPS", "Summary", "TableCopier", "TableCopy", "take_slot",
+    "TEMPORARY_PREFIX", "Terms", "timestamp", "Transaction", "USED", "Victim", "WAIT_BOUNDS", "WARM", "watch_bit",
+    "why_left_over",
 ]  # fmt: skip

@@ -15,17 +15,30 @@ from ..system import own
 from .index import most_tombstones
 from .limits import COUNTER_ROWS_BEFORE, SEATS
 from .reading import BlockFacts
+from .segments import Place
 from .space import CELL_NBYTES, CLASS_BY_LINES, SMALL_NBYTES
-from .states import KIND_CODES
+from .states import CODECS, KIND_CODES
 
 if TYPE_CHECKING:
     from ..core._core import Core, LockWord
     from ..system import HostLock, Token
     from .store import Manifest
 
-__all__ = ["MARK_MASK", "NO_FACTS", "facts_of_published", "lock_turns", "make_core", "make_lock_word", "sit_down"]
+__all__ = [
+    "MARK_MASK",
+    "NO_FACTS",
+    "facts_of_published",
+    "facts_of_written",
+    "is_published",
+    "lock_turns",
+    "make_core",
+    "make_lock_word",
+    "reserved",
+    "sit_down",
+]
 
 _PUBLISHED = Struct("=9Q")
+_RESERVED = Struct("=4Q")
 #: of a block that is not there yet: of another version than any that is
 NO_FACTS = BlockFacts(-1, -1, -1, 0, True, 0, 0, 0, 0, 0, -1, 0, None, 0, 0, "bytes", -1)
 
@@ -41,6 +54,26 @@ def facts_of_published(published: bytes, name: bytes, kind: str, nbytes: int, fr
         row, generation, segment, segment_nbytes, True, offset, nbytes, len(frame), crc32(frame), KIND_CODES[kind],
         version, created, name.decode(), nbytes, end, kind, name_row, moves=moves,
     )  # fmt: skip
+
+
+def facts_of_written(published: bytes, name: bytes, kind: int, nbytes: int, frame: bytes) -> BlockFacts:
+    """The same of a block with a segment of its own; ``kind`` is a code."""
+    row, generation, segment, segment_nbytes, offset, version, created, name_row, moves = _PUBLISHED.unpack(published)
+    return BlockFacts(
+        row, generation, segment, segment_nbytes, False, offset, nbytes, len(frame), crc32(frame), kind,
+        version, created, name.decode(), nbytes, offset + (nbytes + 7 & ~7), CODECS[kind], name_row, moves=moves,
+    )  # fmt: skip
+
+
+def is_published(said: bytes) -> bool:
+    """Whether the core has published a block, and not only reserved its row."""
+    return len(said) == _PUBLISHED.size
+
+
+def reserved(said: bytes) -> tuple[int, Place, bool]:
+    """The row and the segment that the core has reserved for a block, and whether it has written that."""
+    row, segment_row, segment_id, nbytes = _RESERVED.unpack_from(said)
+    return row, Place(segment_row, segment_id, nbytes, fresh=False), said[_RESERVED.size :] > bytes(8)
 
 
 def make_lock_word(module: ModuleType, manifest: Manifest, token: Token, slot: int) -> LockWord:
@@ -74,12 +107,14 @@ def make_core(  # noqa: PLR0917 - called once, by who has all of it
     owed: deque[Any],
     gone: deque[Any],
     leased: dict[int, Any],
+    creating: dict[int, Any],
 ) -> Core | None:
     """The core for the process of ``slot``; None where it cannot be: it takes a mutex that is C code.
 
     Args:
         garbage, owed, gone: what the attachment has to give back; unless they are empty, most is left to Python.
         leased: by row, what stands for this process's leases. It has objects of one class, with slots ``key`` and ``is_lease``.
+        creating: the same for blocks that it makes, with a slot ``segment_row`` as well.
     """
     if type(lock.mutex).__module__ != "_thread":
         return None  # gevent's, whose methods may switch to another greenlet
@@ -101,6 +136,7 @@ def make_core(  # noqa: PLR0917 - called once, by who has all of it
             owed,
             gone,
             leased,
+            creating,
         )
     except own(OSError, ValueError):
         return None  # a kernel before 4.14, or tables that somebody wrote over

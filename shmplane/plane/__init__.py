@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .blocks.kept import drop_kept, keep_for, lease_at, lease_kept, put_kept, take_kept
     from .blocks.origin import origin_of, shown_at
     from .blocks.private import PrivateBody, image_of
-    from .blocks.publish import put
+    from .blocks.putting import put
     from .blocks.target import ANYWHERE
     from .coordination.in_threads import call_in_loop, call_in_thread
     from .coordination.loading import loading, refuse_own
@@ -40,7 +40,7 @@ __getattr__ = late_names(
         ".blocks.kept": "drop_kept keep_for lease_at lease_kept put_kept take_kept",
         ".blocks.origin": "origin_of shown_at",
         ".blocks.private": "PrivateBody image_of",
-        ".blocks.publish": "put",
+        ".blocks.putting": "put",
         ".blocks.target": "ANYWHERE",
         ".coordination.in_threads": "call_in_loop call_in_thread",
         ".coordination.loading": "loading refuse_own",

@@ -14,6 +14,7 @@ from shmplane.manifest import row_of_name_word
 from tests.support.forked import Forked, run_forked
 from tests.support.inside import (
     core_of,
+    creations_of,
     leases_of,
     look_for_the_dead_later,
     manifest_of,
@@ -48,12 +49,12 @@ NAMES = [b"a", b"b", b"c", b"new", b"gone", b"x" * 120]
 
 
 class Tracked:
-    """What stands for a lease."""
+    """What stands for a lease, or for a block that is being made."""
 
-    __slots__ = ("is_lease", "key")
+    __slots__ = ("is_lease", "key", "segment_row")
 
     def __init__(self, key: int) -> None:
-        self.key, self.is_lease = key, True
+        self.key, self.is_lease, self.segment_row = key, True, -1
 
 
 def write_over(seed: int, rounds: int) -> None:
@@ -63,17 +64,24 @@ def write_over(seed: int, rounds: int) -> None:
     for value in (b"1" * 100, b"2" * 900, b"3" * 5_000):
         for name in ("a", "b", "c", "gone"):
             plane[name] = value  # of all sizes there is a cell, and the core knows its slab
+    for value in (b"4" * 80_000, b"5" * 200_000):
+        for _ in range(3):
+            plane["a"], plane["gone"] = value, value  # segments of these sizes are warm, and mapped here
+    plane["a"] = b"6" * 100
     del plane["gone"]
     held = [plane["a"]]
     semaphore = plane.semaphore("used", 3)
     semaphore.acquire()
     core, manifest, leases = core_of(plane), manifest_of(plane), leases_of(plane)
+    creations, standing = creations_of(plane), Tracked(-1)
+    assert core.reserve(b"b", 75_000, standing)
+    assert creations
     starts = [table for table in manifest.tables() if type(table).__name__ not in {"Ghosts", "Groups"}]
     whole = manifest.words[: max(table.start + table.rows * table.row_words for table in starts)]
     permit, ticket = (row[:2] for row in manifest.permit_rows(slot_of(plane)))
     numbers, take_and_give = permits_of(plane)[b"s:used"].numbers, permit_by_core(plane, semaphore)
-    counts = dict.fromkeys(["put", "assign", "delete", "lease", "permit"], 0)
-    known = dict(leases)
+    counts = dict.fromkeys(["put", "assign", "delete", "lease", "permit", "put_large", "reserve", "publish"], 0)
+    known, made = dict(leases), dict(creations)
     word = manifest.names.word[1]  # of b, which nobody leases
     segment_id = manifest.segments.id[manifest.blocks.segment[row_of_name_word(word)] - 1]
     image, at_rest = memoryview(bytes(whole)).cast("Q"), memoryview(bytes(numbers)).cast("q")
@@ -90,6 +98,7 @@ def write_over(seed: int, rounds: int) -> None:
         if choice.random() < 0.1:
             numbers[choice.randrange(3)] = choice.choice([-1, 0, 1, 2, 511, 512, 2**40, 2**63 - 1, -(2**63)])
         act = choice.choice(list(counts))
+        done: object
         if act == "permit":
             done = take_and_give()
         elif act == "put":
@@ -98,22 +107,34 @@ def write_over(seed: int, rounds: int) -> None:
             done = core.assign(choice.choice(NAMES).decode(), choice.choice([b"1" * 100, b"2" * 900, b"3" * 5_000]))
         elif act == "delete":
             done = core.delete(choice.choice(NAMES))
+        elif act == "put_large":
+            done = core.put_large(
+                choice.choice(NAMES), bytes(choice.choice([66_000, 80_000, 200_000])), b"frame", 3, Tracked(-1)
+            )
+        elif act == "reserve":
+            done = core.reserve(choice.choice([b"", *NAMES]), choice.choice([70_000, 80_000, *VALUES]), Tracked(-1))
+        elif act == "publish":
+            row = choice.choice([standing.key, standing.key, standing.key, 0, 2**24])
+            done = core.publish(choice.choice(NAMES), row, 3, 70_000, 70_010, 5, 1, creations.get(row))
         else:
             name_row, row = (
                 choice.choice([1, 1, 0, 2**24, 2**64 - 1]),
                 choice.choice([row_of_name_word(word), 0, 2**24]),
             )
             done = core.lease(name_row, choice.choice([word, word, *VALUES]), row, 0, segment_id, Tracked(row))
-        assert done in (True, False, None)
+        assert done in (True, False, None) or isinstance(done, bytes)
         counts[act] += bool(done)
         whole[:] = image
         permit[:], ticket[:], numbers[:] = memoryview(bytes(16)).cast("Q"), memoryview(bytes(16)).cast("Q"), at_rest
         permit[numbers[0]] = numbers[2]
         leases.clear()
         leases.update(known)
+        creations.clear()
+        creations.update(made)
     assert all(counts.values()), counts
     held.clear()
     leases.clear()
+    creations.clear()
     plane.destroy()
 
 
@@ -123,6 +144,8 @@ def write_all_the_time(seconds: float) -> None:
     for name in ("a", "b", "c"):
         for value in (b"1" * 100, b"2" * 900):
             plane[name] = value
+    for _ in range(3):
+        plane["a"], plane["c"] = b"3" * 70_000, b"4" * 70_000
     del plane["c"]
     core, manifest = core_of(plane), manifest_of(plane)
     places = [
@@ -138,6 +161,9 @@ def write_all_the_time(seconds: float) -> None:
             (manifest.segments, "slab", 4),
             (manifest.names, "next", 4),
             (manifest.names, "word", 4),
+            (manifest.segments, "next", 6),
+            (manifest.segments, "nbytes", 6),
+            (manifest.recycled, "first", 20),
             (manifest.classes, "free", 12),
             (manifest.classes, "slab", 12),
         ]
@@ -151,6 +177,8 @@ def write_all_the_time(seconds: float) -> None:
     try:
         while time.monotonic() < stop_at:
             for _ in range(20):
+                if core.put_large(b"a", bytes(70_000), b"frame", 3, Tracked(-1)) is not None:
+                    creations_of(plane).clear()
                 for key in (b"c", b"a", b"new"):
                     done += bool(core.put(key, bytes(90), b"frame", 3)) + bool(core.delete(key))
             whole[:] = memoryview(image).cast("Q")
@@ -205,6 +233,17 @@ def test_other_arguments_are_refused(arguments: tuple[Any, ...]) -> None:
         core_of(plane).put(*arguments)
 
 
+@pytest.mark.parametrize(
+    "arguments", [(), (b"a",), ("a", b"", b"", 3, None), (b"a", b"", b"", "3", None), (b"a" * 121, b"", b"", 3, None)]
+)
+def test_other_arguments_for_what_is_large_are_refused(arguments: tuple[Any, ...]) -> None:
+    with shmplane.Plane.temporary() as plane:
+        core = core_of(plane)
+        for call in (core.put_large, core.reserve, core.publish):
+            with pytest.raises((TypeError, ValueError, OverflowError)):
+                call(*arguments)
+
+
 @pytest.mark.parametrize("nbytes", [65_530, 65_536, 80_000, 10**6])
 def test_what_python_gives_a_segment_of_its_own_is_left_to_it(nbytes: int) -> None:
     with shmplane.Plane.temporary() as plane:
@@ -224,6 +263,12 @@ def test_a_process_that_left_stores_nothing_by_the_core_it_still_has() -> None:
     plane.close()
     other.close()
     native_stores(2**62)
-    put, assigned = core.put(b"a", b"3" * 100, b"frame", 3), core.assign("a", b"3" * 100)
-    assert [put, assigned, core.delete(b"a"), core.lease(0, word, 0, 0, 0, Tracked(0))] == [None] * 4
+    assert [
+        core.put(b"a", b"3" * 100, b"frame", 3),
+        core.assign("a", b"3" * 100),
+        core.delete(b"a"),
+        core.lease(0, word, 0, 0, 0, Tracked(0)),
+        core.reserve(b"a", 70_000, Tracked(-1)),
+        core.put_large(b"a", bytes(70_000), b"", 3, Tracked(-1)),
+    ] == [None] * 6
     assert native_stores(-1) == 0

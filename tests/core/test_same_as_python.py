@@ -13,7 +13,7 @@ import pytest
 
 import shmplane
 import shmplane.core
-from shmplane.manifest import states
+from shmplane.manifest import segments, states
 from shmplane.names import MAX_BLOCK_NAME_NBYTES
 from shmplane.plane.process import attachment
 from tests.support.audit import faults_of
@@ -38,7 +38,7 @@ OWN = {
     "Semaphores": {"freed"},
     "Counters": {"waited_ns", "waits"},
 }
-OPTIONS: dict[str, Any] = {"capacity": 4 << 20, "max_blocks": 96, "max_processes": 4}
+OPTIONS: dict[str, Any] = {"capacity": 8 << 20, "max_blocks": 96, "max_processes": 4}
 NAMES = ["a", "b", "c/d", "é", "x" * 120]
 SIZES = [0, 1, 7, 8, 63, 64, 300, 5_000, 30_000, 65_000, 66_000, 100_000]
 STEPS = 250
@@ -101,6 +101,7 @@ class Calls:
 
     def one(self, choice: random.Random) -> str:
         name, other, nbytes = choice.choice(NAMES), choice.choice(NAMES), choice.choice(SIZES)
+        large = choice.randrange(65_537, 300_000)
         value = bytes([choice.randrange(256)]) * nbytes
         plane, held, line = self.plane, self.held, choice.choice(list(self.permits))
         acts: list[tuple[int, str, Callable[[], object]]] = [
@@ -113,6 +114,9 @@ class Calls:
             (4, "let go", lambda: held.pop(name, None)),
             (2, "put", lambda: plane.put(name, value).close()),
             (2, "put and hold", lambda: held.__setitem__(name, plane.put(name, value))),
+            (1, "build", lambda: self._build(name, nbytes)),
+            (1, "begin to build", lambda: held.__setitem__(name, plane.create(name, nbytes, "u1"))),
+            (3, "set what is large", lambda: plane.__setitem__(name, bytes([nbytes % 256]) * large)),
             (1, "rename", lambda: self._rename(name, other)),
             (1, "evictable", lambda: plane.put(name, value, evictable=True).close()),
             (1, "many", lambda: self._set_many(value[:200])),
@@ -153,6 +157,10 @@ class Calls:
         if self.permits[line].available:
             with self.permits[line]:
                 pass
+
+    def _build(self, name: str, nbytes: int) -> None:
+        with self.plane.create(name, nbytes, "u1") as builder:
+            builder.array[...] = 7
 
     def _set_many(self, value: bytes) -> None:
         for number in range(12):
@@ -348,13 +356,15 @@ def _name_row(plane: shmplane.Plane, name: str) -> int:
 
 
 def test_states_are_called_by_the_same_numbers() -> None:
-    source = (Path(shmplane.core.__file__).parent / "_core.c").read_text()
+    source_of = Path(shmplane.core.__file__).parent
+    source = (source_of / "_core.c").read_text()
     (line,) = [line for line in source.splitlines() if line.startswith("enum { FREE")]
     named = {name: int(value) for name, value in (pair.split(" = ") for pair in line[7:-3].split(", "))}
-    assert named == {name: getattr(states, name) for name in ("FREE", "LIVE", "DEAD", "USED")}
+    assert named == {name: getattr(states, name) for name in named}
     assert f"#define ROW_MASK {states.ROW_MASK:#x}ull\n" in source
     assert f"#define KEPT (1ull << {states.KEPT.bit_length() - 1})\n" in source
     assert f"#define VERSION_BITS_BELOW {states.ROW_MASK.bit_length()}\n" in source
     assert f"#define SCAN_INTERVAL_NS {attachment._SCAN_INTERVAL_NS}ull\n" in source
     assert f"#define SPARED {attachment._SPARED} " in source
+    assert f"#define MOST_TRIED {segments._MOST_TRIED_PER_BUCKET}\n" in (source_of / "warm.h").read_text()
     assert f"#define NAME_NBYTES {MAX_BLOCK_NAME_NBYTES} " in source

@@ -15,6 +15,8 @@ from tests.support.crashing import Names, Scenario, World
 from tests.support.inside import look_for_the_dead_later, nobody_drains
 
 ONE, TWO, THREE = b"1" * 900, b"2" * 910, b"3" * 3_000
+#: each has a segment for itself, which fits the other one as well; the last without the GIL
+LARGE, OTHER, HUGE = b"L" * 90_000, b"O" * 88_000, b"H" * 300_000
 
 
 def _use_first(world: World) -> None:
@@ -23,6 +25,11 @@ def _use_first(world: World) -> None:
         world.plane["kept/warming"] = value
         world.plane["kept/warming"] = value
     del world.plane["kept/warming"]
+    for value in (LARGE, HUGE):  # two segments of each size are warm, and mapped here
+        for _ in range(3):
+            world.plane["kept/warming"], world.plane["kept/warmed"] = value, value
+        world.plane.delete("kept/warming")
+        world.plane.delete("kept/warmed")
     look_for_the_dead_later(world.plane)
 
 
@@ -46,6 +53,16 @@ def _set(name: str, value: bytes) -> Callable[[World, Any], None]:
 def _put(name: str, value: bytes) -> Callable[[World, Any], Any]:
     """It returns a block, so there is a lease as well."""
     return lambda world, context: world.plane.put(name, value)
+
+
+def _build(name: str, nbytes: int) -> Callable[[World, Any], Any]:
+    """Reserved and published by the core, and written by others in between."""
+
+    def operate(world: World, context: Any) -> None:
+        with world.plane.create(name, (nbytes,), "u1") as builder:
+            builder.array[:] = ord("L")
+
+    return operate
 
 
 def _delete(name: str) -> Callable[[World, Any], None]:
@@ -202,6 +219,25 @@ NATIVE_SCENARIOS = [
         {"target": ONE, "other": TWO},
         {},
         _begin("target", "other", then=lambda world: world.plane.delete("target")),
+        lambda found: found == {"other": TWO},
+    ),
+    _scenario("put large over a name", _set("target", OTHER), {"target": LARGE}, {"target": OTHER}, _begin()),
+    _scenario("put larger over a name", _set("target", HUGE), {"target": LARGE}, {"target": HUGE}, _begin()),
+    _scenario("put large over what is small", _set("target", LARGE), {"target": ONE}, {"target": LARGE}, _begin()),
+    _scenario("put small over what is large", _set("target", ONE), {"target": LARGE}, {"target": ONE}, _begin()),
+    _scenario("put a new name, large", _set("new", LARGE), {}, {"new": LARGE}, _begin()),
+    _scenario(
+        "put large over what is held", _set("target", OTHER), {"target": LARGE}, {"target": OTHER}, _begin("target")
+    ),
+    _scenario("put a large block over a name", _put("target", OTHER), {"target": LARGE}, {"target": OTHER}, _begin()),
+    _scenario("build a large array", _build("new", len(LARGE)), {}, {"new": LARGE}, _begin()),
+    _scenario("delete what is large", _delete("target"), {"target": LARGE}, {}, _begin()),
+    _scenario(
+        "let go of what is large and was deleted, and put large",
+        _let_go_and(_set("other", OTHER)),
+        {"target": LARGE, "other": TWO},
+        {"other": OTHER},
+        _begin("target", then=lambda world: world.plane.delete("target")),
         lambda found: found == {"other": TWO},
     ),
     _scenario("get anew", _get, {"target": ONE}, None, _begin(then=_remember_and_let_go)),

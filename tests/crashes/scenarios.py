@@ -12,7 +12,7 @@ import shmplane
 from shmplane.codecs import encode
 from shmplane.manifest import EVICTABLE, directory_of, open_group, places
 from shmplane.plane.blocks.kept import keep_for, lease_kept, put_kept, take_kept
-from shmplane.plane.blocks.publish import put
+from shmplane.plane.blocks.putting import put
 from shmplane.plane.blocks.target import Target
 from tests.support.crashing import INTERRUPTED, InChild, Names, Scenario, World
 from tests.support.inside import (

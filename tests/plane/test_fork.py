@@ -322,6 +322,7 @@ def test_a_child_forked_while_a_block_is_written_leaves_it_to_its_parent(
             plane["x"] = LARGE
             del plane["x"]
             plane.gc()
+        memory_of(plane).forget_slabs()  # so that it is Python code that fills it, which can be stopped in there
     kind = memory.MappedSink if warm else memory.FileSink
     real = kind.write
     pids: list[int] = []

@@ -7,7 +7,7 @@ from .claims import lease_current
 from .missing import delete, no_such_block, rename
 from .mutables import open_mutable
 from .overflow import overflowing
-from .publish import put
+from .putting import put
 from .receiving import put_checked
 from .streaming import Outgrown, put_stream
 from .target import Target, check_target

@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ...codecs import TableStream, encode_by_rank
-from ...manifest import KIND_CODES
+from ...manifest import KIND_CODES, SMALL_NBYTES
 from ...names import check_block_name
 from ..process.fast import wait_for_core
 from .block import unwrapped
 from .overflow import overflowing
 from .publish import put_unleased
+from .putting import put_large
 from .streaming import put_stream
 from .target import Target
 
@@ -39,6 +40,8 @@ def assign(attachment: Attachment, name: str, value: Any) -> None:
 
 def _is_put(attachment: Attachment, name: bytes, encoded: Encoded, value: Any) -> bool:
     """The same by the core, if that can."""
+    if encoded.nbytes + len(encoded.frame) > SMALL_NBYTES:
+        return put_large(attachment, encoded, name, wants_lease=False) is not None
     kind, whole = KIND_CODES[encoded.kind], encoded.whole
     core = attachment.core
     if core is not None and whole is value:

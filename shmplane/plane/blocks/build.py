@@ -22,7 +22,8 @@ from ..memory.open_memory import OpenMemory
 from .backed import begin_backed
 from .block import Block
 from .claims import abandon_creation
-from .publish import Prepared, contents_of, describe_contents, publish, put, retry_after_reclaim
+from .publish import Prepared, contents_of, describe_contents, publish, retry_after_reclaim
+from .putting import put
 from .shapes import model_of
 from .target import Target
 

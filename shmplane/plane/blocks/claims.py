@@ -273,7 +273,7 @@ class Claims(Registry):
         self.queue: Callable[[Any], None] = attachment.garbage.append
         self.ring: Callable[[Any], None] = attachment.timer.ring
         self.leases: dict[int, Tracked] = attachment.leased
-        self.creations: dict[int, Tracked] = {}
+        self.creations: dict[int, Tracked] = attachment.creating
         self.latest: OrderedDict[str, Latest] = OrderedDict()
 
     def track(self, thing: Any, key: int, segment_row: int = -1) -> Tracked:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ...errors import StaleHandle
 from ...manifest import KEPT, LIVE, rows_of_owner
 from .claims import claims_of
-from .publish import put
+from .putting import put
 from .target import Target
 
 if TYPE_CHECKING:

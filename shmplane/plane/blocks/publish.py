@@ -17,11 +17,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, TypeVarTuple, cast
 from zlib import crc32
 
-from ...manifest import KIND_CODES, NO_FACTS, SMALL_NBYTES, Contents, NeedSlab, expire_some, facts_of_published
+from ...manifest import KIND_CODES, SMALL_NBYTES, Contents, NeedSlab, expire_some
 from ...system import own
 from ..memory.sinks import FileSink, MappedSink
-from ..process.fast import wait_for_core
 from .claims import Lease, abandon_creation, claims_of
+from .large import publish_by_core, reserve_by_core
 from .overflow import is_overflowing, overflowing
 from .room import retry_after_reclaim
 from .slabs import make_slab
@@ -44,7 +44,7 @@ __all__ = [
     "prepare_small",
     "publish",
     "publish_in",
-    "put",
+    "publish_one",
     "put_unleased",
     "retry_after_reclaim",
     "store",
@@ -97,33 +97,6 @@ def contents_of(encoded: Encoded) -> Contents:
 # From a value to a block
 
 
-def put(attachment: Attachment, encoded: Encoded, target: Target) -> Lease:
-    """Copy a value in and publish it; the lease on it."""
-    lease = _put_by_core(attachment, encoded, target) or store(attachment, target, contents_of(encoded), encoded)
-    lease.known_frame = encoded.frame
-    return lease
-
-
-def _put_by_core(attachment: Attachment, encoded: Encoded, target: Target) -> Lease | None:
-    """The same, by the core where that can: under a name, and without any condition or time."""
-    core, whole, name = attachment.core, encoded.whole, target.name
-    if core is None or whole is None or name is None or target[1:] != ANYWHERE[1:] or attachment.suspect or overflowing:
-        return None
-    # The object is there before the block: the core enters it among the leases, so no thread of this process comes in between.
-    # One that gets the block at once finds facts of another version, and reads those of this one.
-    lease = Lease(attachment, NO_FACTS)
-    kind, frame, lease.nbytes = encoded.kind, encoded.frame, encoded.nbytes
-    wanted = name, whole, frame, KIND_CODES[kind], claims_of(attachment).track(lease, -1)
-    published = core.put(*wanted)
-    if published is False:
-        published = wait_for_core(attachment, core, "put", *wanted)
-    if not published:
-        del wanted  # before the lease: nobody need hear that it is garbage
-        return None
-    lease.facts = facts_of_published(published, name, kind, lease.nbytes, frame)
-    return lease
-
-
 def put_unleased(attachment: Attachment, encoded: Encoded, target: Target) -> None:
     """The same without a lease: nothing in this process keeps the block."""
     retry_after_reclaim(attachment, _store_once, attachment, target, contents_of(encoded), encoded, False)
@@ -166,7 +139,7 @@ def _store_once(  # noqa: PLR0917 - of ``put`` and ``store``, passed on
             prepared.append(prepare(attachment, contents_of(part), part))  # noqa: PERF401 - what is there is abandoned
         block = prepare(attachment, contents, body, target, own_segment=own_segment)
         prepared.append(block)
-        return with_slabs(attachment, _publish, attachment, target, block, prepared[:-1], references, wants_lease)
+        return publish_one(attachment, target, block, prepared[:-1], references, wants_lease)
     except BaseException:
         abandon(attachment, *prepared)
         raise
@@ -215,6 +188,9 @@ def begin(
         fresh: a new one, whose size may change.
         in_memory: and not in the spill directory, whatever is full.
     """
+    creation = None if fresh else reserve_by_core(attachment, target, nbytes)
+    if creation is not None:
+        return creation
     is_spilled = bool(overflowing) and not in_memory and _overflows(attachment, target)
     return attachment.change(_begin, attachment, target, nbytes, fresh, is_spilled)
 
@@ -240,6 +216,9 @@ def write_segment(attachment: Attachment, place: Place, body: Encoded, contents:
     memory = attachment.memory
     warm = None if place.fresh else memory.to_fill(place)
     if warm is not None:
+        core = attachment.core  # once: another thread may end the attachment
+        if core is not None:
+            core.know(place.segment_row, place.segment_id, warm.address, warm.nbytes, warm)
         body.write_to(MappedSink(warm.view))
         tail = contents.tail()
         warm.view[contents.stored_nbytes : contents.stored_nbytes + len(tail)] = tail
@@ -275,7 +254,22 @@ def publish(
 
     The caller leases what keeps the rows of ``references``.
     """
-    return cast("Lease", with_slabs(attachment, _publish, attachment, target, block, parts, references))
+    return cast("Lease", publish_one(attachment, target, block, parts, references, True))
+
+
+def publish_one(  # noqa: PLR0917 - of ``publish``, and puts
+    attachment: Attachment,
+    target: Target,
+    block: Prepared,
+    parts: Sequence[Prepared],
+    references: Sequence[int],
+    wants_lease: bool,
+) -> Lease | None:
+    if block.creation is not None and not parts and not references:
+        done = publish_by_core(attachment, target, block.contents, block.creation, wants_lease=wants_lease)
+        if done is not None:
+            return done if isinstance(done, Lease) else None
+    return with_slabs(attachment, _publish, attachment, target, block, parts, references, wants_lease)
 
 
 def with_slabs(attachment: Attachment, operation: Callable[[Transaction, *Ts], R], *args: *Ts) -> R:

@@ -20,7 +20,8 @@ from ...manifest import KIND_CODES, SMALL_NBYTES
 from ...system import own, set_size
 from ..memory.sinks import FileSink, MappedSink
 from .claims import abandon_creation, claims_of
-from .publish import Prepared, begin, describe_contents, publish, put, retry_after_reclaim
+from .publish import Prepared, begin, describe_contents, publish, retry_after_reclaim
+from .putting import put
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

@@ -38,11 +38,11 @@ from ..blocks.publish import (
     contents_of,
     prepare,
     publish_in,
-    put,
     retry_after_reclaim,
     store,
     with_slabs,
 )
+from ..blocks.putting import put
 from ..blocks.target import Target
 from .array_appending import append_to_array, wait_for_turn
 from .versions import TableVersion, contents_of_composition, store_composition

@@ -34,6 +34,7 @@ class Accelerated(Protocol):
     owed: deque[Owed]
     gone: deque[tuple[int, int]]
     leased: dict[int, Any]
+    creating: dict[int, Any]
     core: Core | None
     core_module: ModuleType | None
     suspect: bool
@@ -47,13 +48,15 @@ class HasCore:
     Attributes:
         core: the fast path in front of what Python does, for as long as the attachment is not suspect.
         core_module: where one comes from; chosen once, with no lock in hand.
-        leased: what stands for this process's leases, by row: kept by claims, ended by the core as well.
+        leased, creating: what stands for this process's leases, and for blocks that it makes, by row: kept by claims, entered
+            and ended by the core as well.
     """
 
     def __init__(self) -> None:
         self.core: Core | None = None
         self.core_module: ModuleType | None = load()
         self.leased: dict[int, Any] = {}
+        self.creating: dict[int, Any] = {}
 
 
 def give_core(attachment: Accelerated) -> None:
@@ -73,6 +76,7 @@ def give_core(attachment: Accelerated) -> None:
         attachment.owed,
         attachment.gone,
         attachment.leased,
+        attachment.creating,
     )
     if made is not None:
         attachment.core, attachment.memory.forget_slabs = made, made.forget
