@@ -20,7 +20,7 @@
    that they are there. Each store is a release store of one aligned word, a plain
    ``mov`` on x86 and ``stlr`` on arm64: no store is seen before one that was made earlier. Whoever reads without the lock
    (``Reader.is_seen``, ``Plane.__getitem__``) is Python code, whose loads are ordered by x86, and on arm64 by nothing but what depends
-   on them. Who has the lock needs no order of its own: taking either kind is an acquire and giving it back a release, the one
+   on them; what does so here has its order in ``glance.h``. Who has the lock needs no order of its own: taking either kind is an acquire and giving it back a release, the one
    because the kernel's lock is a barrier on both sides, the other as ``lockword.h`` says.
    After each one a test can have the process killed: what ships is what was killed.  */
 
@@ -534,6 +534,7 @@ static PyObject *wrong_arguments(void) {
 }
 
 #include "values.h"
+#include "glance.h"
 #include "publish.h"
 
 /* Publish what was rendered, which is at an end then. */
@@ -803,6 +804,7 @@ static PyMethodDef core_methods[] = {
     METHOD(lease, METH_FASTCALL, "lease(name_row, word, row, moves, segment_id, tracked): lease what the name still points to, and enter\n"
                                  "``tracked`` for it among this process's leases; True, None or False, as put."),
     METHOD(permits, METH_FASTCALL, "permits(numbers, ready, kind, opens, release, release_later, done): what takes and gives permits; see permits.h."),
+    METHOD(sees, METH_O, "sees(name): True: it surely has a block; None: only the lock can tell. It takes none."),
     METHOD(assign, METH_FASTCALL, "assign(name, value): put, without a lease, a value of which the core has learned how it is stored; as put."),
     METHOD(learn, METH_FASTCALL, "learn(value, frame, kind): that a value like this one, an array or bytes, has this frame."),
     METHOD(reserve, METH_FASTCALL, "reserve(name, nbytes, tracked): a row that is CREATING, with a warm segment, and ``tracked`` entered for it;\n"

@@ -474,6 +474,9 @@ class Plane(MutableMapping[str, Any]):
         return True
 
     def __contains__(self, name: object) -> bool:
+        core = None if self._opened is None else self._attachment.core
+        if core is not None and core.sees(name):
+            return True
         attachment = self._open()
         if not isinstance(name, str):
             return False

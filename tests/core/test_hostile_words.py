@@ -80,7 +80,7 @@ def write_over(seed: int, rounds: int) -> None:
     whole = manifest.words[: max(table.start + table.rows * table.row_words for table in starts)]
     permit, ticket = (row[:2] for row in manifest.permit_rows(slot_of(plane)))
     numbers, take_and_give = permits_of(plane)[b"s:used"].numbers, permit_by_core(plane, semaphore)
-    counts = dict.fromkeys(["put", "assign", "delete", "lease", "permit", "put_large", "reserve", "publish"], 0)
+    counts = dict.fromkeys(["put", "assign", "sees", "delete", "lease", "permit", "put_large", "reserve", "publish"], 0)
     known, made = dict(leases), dict(creations)
     word = manifest.names.word[1]  # of b, which nobody leases
     segment_id = manifest.segments.id[manifest.blocks.segment[row_of_name_word(word)] - 1]
@@ -105,6 +105,8 @@ def write_over(seed: int, rounds: int) -> None:
             done = core.put(choice.choice(NAMES), bytes(choice.choice([0, 90, 880, 4_900, 65_000])), b"frame", 3)
         elif act == "assign":
             done = core.assign(choice.choice(NAMES).decode(), choice.choice([b"1" * 100, b"2" * 900, b"3" * 5_000]))
+        elif act == "sees":
+            done = core.sees(choice.choice(NAMES).decode())
         elif act == "delete":
             done = core.delete(choice.choice(NAMES))
         elif act == "put_large":
@@ -180,7 +182,9 @@ def write_all_the_time(seconds: float) -> None:
                 if core.put_large(b"a", bytes(70_000), b"frame", 3, Tracked(-1)) is not None:
                     creations_of(plane).clear()
                 for key in (b"c", b"a", b"new"):
-                    done += bool(core.put(key, bytes(90), b"frame", 3)) + bool(core.delete(key))
+                    done += bool(core.put(key, bytes(90), b"frame", 3))
+                    core.sees(key.decode())
+                    done += bool(core.delete(key))
             whole[:] = memoryview(image).cast("Q")
             look_for_the_dead_later(plane)
     finally:
@@ -266,9 +270,10 @@ def test_a_process_that_left_stores_nothing_by_the_core_it_still_has() -> None:
     assert [
         core.put(b"a", b"3" * 100, b"frame", 3),
         core.assign("a", b"3" * 100),
+        core.sees("a"),
         core.delete(b"a"),
         core.lease(0, word, 0, 0, 0, Tracked(0)),
         core.reserve(b"a", 70_000, Tracked(-1)),
         core.put_large(b"a", bytes(70_000), b"", 3, Tracked(-1)),
-    ] == [None] * 6
+    ] == [None] * 7
     assert native_stores(-1) == 0

@@ -18,6 +18,7 @@ from shmplane.names import MAX_BLOCK_NAME_NBYTES
 from shmplane.plane.process import attachment
 from tests.support.audit import faults_of
 from tests.support.inside import (
+    attachment_of,
     core_of,
     facts_of,
     look_for_the_dead_later,
@@ -181,6 +182,8 @@ def test_the_same_calls_leave_the_same_words(both: tuple[shmplane.Plane, shmplan
             look_for_the_dead_later(plane)
         said = [one.one(choice) for one, choice in zip(calls, choices, strict=True)]
         assert_same(fast, plain, said)
+        reader = attachment_of(plain).reader
+        assert [bool(core_of(fast).sees(name)) for name in NAMES] == [reader.is_seen(name.encode()) for name in NAMES]
     for one in calls:
         one.end()
     assert_same(fast, plain, "the end")
@@ -343,6 +346,41 @@ def test_what_another_process_leases_stays(both: tuple[shmplane.Plane, shmplane.
         suspect_everything(plane)
         plane.gc()
         assert not faults_of(plane)
+
+
+class Text(str):
+    """A ``str`` that the core does not know."""
+
+    __slots__ = ()
+
+
+@pytest.mark.parametrize("both", ["word"], indirect=True)
+def test_without_the_lock_a_name_is_seen_or_not_known(both: tuple[shmplane.Plane, shmplane.Plane]) -> None:
+    fast, plain = both
+    for plane in both:
+        for there in [*NAMES, "gone"]:
+            plane[there] = b"1" * 100
+        del plane["gone"]
+        plane.put("passing", 1, ttl=60.0)
+    sees, header = core_of(fast).sees, manifest_of(fast).header
+    names: list[Any] = [
+        "gone",
+        "\0",
+        "",
+        "x" * 121,
+        None,
+        b"a",
+        Text("a"),
+        "passing",
+    ]  # whether it is over, Python says
+    assert [sees(name) for name in NAMES] == [True] * len(NAMES)
+    assert [sees(name) for name in names] == [None] * len(names)
+    for name in [*NAMES, *names]:
+        assert (name in fast) == (name in plain) == (name in [*NAMES, "passing"]), name
+    for word in (header.dirty, header.destroyed):
+        word[0] = 2
+        assert sees("a") is None
+        word[0] = 0
 
 
 def _row(plane: shmplane.Plane, name: str) -> int:
