@@ -28,6 +28,7 @@ from tests.support.inside import (
     suspect_everything,
     the_lock_is_never_free_at_once,
 )
+from tests.support.processes import run_python
 from tests.support.requires import require_core
 
 #: what differs between any two planes: times, random numbers, and who waited how long
@@ -292,6 +293,25 @@ def test_a_value_like_one_that_was_put_before_is_stored_as_python_stores_it(
     fast["é"] = np.ones(6)
     assert native_stores(-1) > 20
     assert core_of(fast).assign("é", np.ones(6)) is not None
+
+
+AFTER_OTHERS = """
+import array
+import numpy as np, shmplane
+with shmplane.Plane.temporary() as plane:
+    for value in (bytearray(b"x"), memoryview(b"x"), array.array("d", [1]), np.matrix([[1.0]]), np.float64(1), "text", b"x"):
+        for _ in range(3):
+            plane["first"] = value
+    for value in (np.arange(6.0), b"y"):
+        for _ in range(3):
+            plane["then"] = value
+        print(plane._attachment.core.assign("then", value))
+"""
+
+
+def test_arrays_are_put_by_the_core_whatever_a_process_puts_first() -> None:
+    require_core()
+    assert run_python(AFTER_OTHERS).stdout.split() == ["True", "True"]
 
 
 @pytest.mark.parametrize("both", ["word"], indirect=True)

@@ -44,7 +44,8 @@ def _is_put(attachment: Attachment, name: bytes, encoded: Encoded, value: Any) -
         return put_large(attachment, encoded, name, wants_lease=False) is not None
     kind, whole = KIND_CODES[encoded.kind], encoded.whole
     core = attachment.core
-    if core is not None and whole is value:
+    # What is put as it is, and an array, is NumPy's own and of no subclass: those are encoded as a plain array over them.
+    if core is not None and whole is value and (type(value) is bytes or encoded.kind == "array"):
         core.learn(value, encoded.frame, kind)
     return _is_done(attachment, "put", name, whole, encoded.frame, kind)
 
