@@ -27,7 +27,7 @@ from .files import (
     unlink_second_name,
     write_all,
 )
-from .forking import begin_again_in_forks, join_forks, run_in_forked_child
+from .forking import ForkWitness, begin_again_in_forks, immortalise, join_forks, run_in_forked_child
 from .handlers import ignoring, is_from_handler, own
 from .hostlock import NOT_HAD, Busy, HostLock, Lost, NotHad
 from .imports import is_loaded
@@ -40,12 +40,11 @@ from .waiting import wait_for_change, wake_all
 
 if TYPE_CHECKING:
     from .beside import can_run_beside, run_beside
-    from .cores import has_idle_core
+    from .cgroups import MemoryLimit, free_nbytes, has_idle_core, memory_limit
     from .datafiles import DataFile, grow_data_file, make_data_file, open_data_file, size_of_data_file
     from .dirty import DIRTY_METHODS, dirty_runs, is_unwritten
     from .disks import Disk, boot_id, disk_of, file_system_of, require_fallocate
     from .ends import wait_for_end
-    from .immortal import immortalise
     from .logs import logger_of
     from .residency import (
         ADVICE,
@@ -57,11 +56,9 @@ if TYPE_CHECKING:
         scratch_pages,
         write_back,
     )
-    from .room import MemoryLimit, free_nbytes, memory_limit
     from .standard import attach_untracked
     from .user_files import ReplacingFile, is_cached, open_to_read, read_into, replacing
     from .users import run_as
-    from .witness import ForkWitness
 
 __getattr__ = late_names(
     __name__,
@@ -69,14 +66,11 @@ __getattr__ = late_names(
         ".dirty": "DIRTY_METHODS dirty_runs is_unwritten",
         ".disks": "Disk boot_id disk_of file_system_of require_fallocate",
         ".ends": "wait_for_end",
-        ".immortal": "immortalise",
         ".logs": "logger_of",
-        ".witness": "ForkWitness",
         ".beside": "can_run_beside run_beside",
-        ".cores": "has_idle_core",
+        ".cgroups": "MemoryLimit free_nbytes has_idle_core memory_limit",
         ".datafiles": "DataFile grow_data_file make_data_file open_data_file size_of_data_file",
         ".residency": "ADVICE advise drop_cached drop_pages is_half_of_memory is_readable scratch_pages write_back",
-        ".room": "MemoryLimit free_nbytes memory_limit",
         ".standard": "attach_untracked",
         ".user_files": "ReplacingFile is_cached open_to_read read_into replacing",
         ".users": "run_as",

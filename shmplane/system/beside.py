@@ -17,7 +17,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from .witness import ForkWitness
+from .forking import ForkWitness
 
 __all__ = ["can_run_beside", "run_beside"]
 

@@ -14,10 +14,10 @@ import os
 
 from . import libc
 from .capabilities import PAGE_NBYTES
+from .cgroups import memory_limit
 from .datafiles import DataFile, open_data_file
 from .handlers import ignoring, own
 from .mapping import Mapping, Pages, reserve, round_to_pages
-from .room import memory_limit
 
 __all__ = [
     "ADVICE",

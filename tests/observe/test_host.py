@@ -13,7 +13,7 @@ import shmplane
 from shmplane import observe
 from shmplane.observe.units import count, nbytes, seconds, some
 from shmplane.scopes import reclaim_orphans
-from shmplane.system import MemoryLimit, free_nbytes, memory_limit, room
+from shmplane.system import MemoryLimit, cgroups, free_nbytes, memory_limit
 from tests.support.processes import Child
 
 
@@ -103,7 +103,7 @@ def test_a_plane_takes_no_more_by_default_than_half_of_what_its_memory_cgroup_le
         (MemoryLimit(120 << 20, 130 << 20), 0),
         (MemoryLimit(1 << 59, 0), free_nbytes(str(plane_root)) // 2),
     ):
-        monkeypatch.setattr(room, "memory_limit", lambda limit=limit: limit)
+        monkeypatch.setattr(cgroups, "memory_limit", lambda limit=limit: limit)
         with shmplane.Plane("plane", root=str(plane_root)) as plane:
             assert plane.stats().capacity == pytest.approx(capacity, rel=0.2)
             plane.destroy()
