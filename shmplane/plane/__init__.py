@@ -7,9 +7,8 @@ from ..system import late_names
 if TYPE_CHECKING:
     from ..manifest import BlockInfo, PlaneStatistics, Reclaimed, SemaphoreInfo
     from .blocks import Block, Buffer, Builder
-    from .blocks.block import attach_handle
+    from .blocks.block import attach_handle, attachment_of_handle
     from .blocks.claims import Lease
-    from .blocks.handles import attachment_of_handle
     from .blocks.kept import drop_kept, keep_for, lease_at, lease_kept, put_kept, take_kept
     from .blocks.origin import origin_of, shown_at
     from .blocks.private import PrivateBody, image_of
@@ -34,9 +33,8 @@ __getattr__ = late_names(
     {
         "..manifest": "BlockInfo PlaneStatistics Reclaimed SemaphoreInfo",
         ".blocks": "Block Buffer Builder",
-        ".blocks.block": "attach_handle",
+        ".blocks.block": "attach_handle attachment_of_handle",
         ".blocks.claims": "Lease",
-        ".blocks.handles": "attachment_of_handle",
         ".blocks.kept": "drop_kept keep_for lease_at lease_kept put_kept take_kept",
         ".blocks.origin": "origin_of shown_at",
         ".blocks.private": "PrivateBody image_of",

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .blocks import Block, Buffer, Builder, spilling
     from .blocks.claims import Lease
     from .blocks.views import Known
-    from .coordination import finding, following, loading, meters, pools, queues, rates, semaphores, watching
+    from .coordination import finding, loading, meters, pools, queues, rates, semaphores, watching
     from .coordination.meters import PoolMeter
     from .coordination.pools import PoolPermits
     from .coordination.queues import Queue
@@ -51,7 +51,6 @@ else:
     inventory = late("shmplane.plane.inventory")
     shown = late("shmplane.plane.shown")
     finding = late("shmplane.plane.coordination.finding")
-    following = late("shmplane.plane.coordination.following")
     loading = late("shmplane.plane.coordination.loading")
     meters = late("shmplane.plane.coordination.meters")
     pools = late("shmplane.plane.coordination.pools")
@@ -522,11 +521,11 @@ class Plane(MutableMapping[str, Any]):
             TimeoutError: none came within ``timeout`` seconds; the next one may still be asked for.
             ClosedError: the plane was destroyed, or this object closed.
         """
-        return following.Following(self, name, newer_than=newer_than, timeout=timeout)
+        return watching.Following(self, name, newer_than=newer_than, timeout=timeout)
 
     def follow_async(self, name: str, *, newer_than: int = 0, timeout: float | None = None) -> AsyncIterator[Block]:
         """``follow`` for asyncio: ``async for block in plane.follow_async(name)``."""
-        return following.AsyncFollowing(self, name, newer_than=newer_than, timeout=timeout)
+        return watching.AsyncFollowing(self, name, newer_than=newer_than, timeout=timeout)
 
     def lock(self, name: str) -> Semaphore:
         """A host-wide lock: first come, first served; a killed holder's comes back by itself. Not re-entrant."""

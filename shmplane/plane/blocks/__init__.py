@@ -2,10 +2,9 @@
 
 from .assign import assign
 from .block import Block, unwrapped
-from .build import Buffer, Builder, make_buffer, make_builder
+from .build import Buffer, Builder, make_buffer, make_builder, open_mutable
 from .claims import lease_current
 from .missing import delete, no_such_block, rename
-from .mutables import open_mutable
 from .overflow import overflowing
 from .putting import put
 from .receiving import put_checked

@@ -1,17 +1,20 @@
-"""``Block``: a lease on one immutable version, as users hold it."""
+"""``Block``: a lease on one immutable version, as users hold it; and from a pickled handle to the plane that it means."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from ...codecs import as_kind, as_table, describe, find_columns, open_table, present
-from ...errors import ClosedError, ShmplaneError, StaleHandle, UnsafeCodec
+from ...errors import ClosedError, PlaneNotFound, ShmplaneError, StaleHandle, UnsafeCodec
 from ...manifest import KINDS, timestamp
 from ...system import ignoring, is_loaded, own
+from ..process.open import open_attachment
+from ..process.options import DEFAULT_LIMITS, Options
 from .claims import Lease, claims_of
 from .export import export
-from .handles import held_attachment
 from .private import private_array, tensors_of
 
 if TYPE_CHECKING:
@@ -23,9 +26,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ...manifest import Transaction
-    from ..process.attachment import Attachment
+    from ..process.attachment import Attachment, Opened
 
-__all__ = ["Block"]
+__all__ = ["Block", "attachment_of_handle"]
 
 _LONGEST_NAMES_NBYTES = 200  #: of root, plane and block in a handle of less than 300
 
@@ -332,3 +335,38 @@ def _lease_if_current(tx: Transaction, attachment: Attachment, row: int, generat
 
 
 Lease.make_handle = Block
+
+
+_ANY = Options(None, None, DEFAULT_LIMITS)
+
+
+def attachment_of_handle(root: str, plane: str, instance: int, name: str | None) -> tuple[Attachment, Opened]:
+    """Join the plane if need be, held once; ``StaleHandle`` unless it is the very plane the handle was made in."""
+    try:
+        attachment, opened = open_attachment(root, plane, create=False, options=_ANY)
+    except own(PlaneNotFound) as error:
+        raise StaleHandle(
+            f"the handle of block {name!r} means the plane {plane!r} in {root}, which is not there: it was destroyed, "
+            f"or the handle comes from another host or user.",
+            name=name,
+            plane=plane,
+        ) from error
+    if attachment.instance != instance:
+        attachment.close(opened)
+        raise StaleHandle(
+            f"the handle of block {name!r} means a plane {plane!r} that was destroyed; the one of that name now is "
+            f"another.",
+            name=name,
+            plane=plane,
+        )
+    return attachment, opened
+
+
+@contextmanager
+def held_attachment(root: str, plane: str, instance: int, name: str | None) -> Iterator[Attachment]:
+    """The same, held for as long as the ``with`` block lasts."""
+    attachment, opened = attachment_of_handle(root, plane, instance, name)
+    try:
+        yield attachment
+    finally:
+        attachment.close(opened)

@@ -14,12 +14,12 @@ from ...errors import PlaneFull
 from ...system import late, own
 
 if TYPE_CHECKING:
-    from ..process import evicting
+    from ..process import upkeep
     from ..process.attachment import Attachment
     from . import spilling
 else:
     spilling = late("shmplane.plane.blocks.spilling")
-    evicting = late("shmplane.plane.process.evicting")
+    upkeep = late("shmplane.plane.process.upkeep")
 
 __all__ = ["retry_after_reclaim"]
 
@@ -42,7 +42,7 @@ def retry_after_reclaim(attachment: Attachment, attempt: Callable[..., R], *args
 def _after_reclaim(attachment: Attachment, full: PlaneFull, attempt: Callable[..., R], args: tuple[Any, ...]) -> R:
     attachment.kept.forget_all()
     try:
-        return evicting.once_there_is_room(attachment, full, attempt, args)
+        return upkeep.once_there_is_room(attachment, full, attempt, args)
     except own(PlaneFull) as still_full:
         if attachment.memory.spill is None or not spilling.can_help(attachment, still_full):
             raise

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from ...errors import PlaneCorrupt, PlaneFull, ShmplaneError
 from ...manifest import TableCopier, begin_copy, begin_spilling, choose_victims, end_spilling, move_blocks, spiller
 from ...system import copy_file, ignoring, own, wait_for_change, wake_all
-from ..process import evicting
+from ..process import upkeep
 from ..process.registry import Registry
 from .claims import abandon_creation, claims_of
 from .overflow import overflow
@@ -71,12 +71,12 @@ def once_there_is_room(
 def shrink(attachment: Attachment, capacity: int) -> None:
     """``resize``, for which what may move moves, once all that is evictable is gone."""
     try:
-        evicting.shrink(attachment, capacity)
+        upkeep.shrink(attachment, capacity)
     except own(PlaneFull) as full:
         is_ours = attachment.memory.spill is not None
         if not is_ours or not _spill(attachment, full.facts["needed"] - capacity, to_system=False):
             raise
-        evicting.shrink(attachment, capacity)
+        upkeep.shrink(attachment, capacity)
 
 
 # One run

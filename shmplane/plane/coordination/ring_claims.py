@@ -16,7 +16,7 @@ from ...codecs import CODECS, CopiedMemory, EncodedBytes, present
 from ...errors import PlaneFull
 from ...manifest import AWAITED, DONE, KIND_CODES, KINDS, LARGEST_PAYLOAD_NBYTES, NOT_OURS, RING_NBYTES, NeedSlab
 from ...system import Busy, Lost, ignoring, own
-from ..blocks.backed import begin_backed
+from ..blocks.build import begin_backed
 from ..blocks.claims import abandon_creation
 from ..blocks.publish import Prepared, StoredBytes, describe_contents, prepare_small, publish_in
 from ..blocks.slabs import make_slab_in

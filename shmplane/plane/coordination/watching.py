@@ -1,4 +1,4 @@
-"""Waiting for a newer version of a name: woken by whoever publishes it.
+"""Waiting for a newer version of a name, once or again and again: woken by whoever publishes it.
 
 A process shows a bit per hash of the names it waits for. A publisher looks at these words, only when there are any, and
 wakes the processes whose bit is set; they look again under the lock. Names that do not exist yet need nothing special.
@@ -6,10 +6,12 @@ wakes the processes whose bit is set; they look again under the lock. Names that
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, NoReturn, Protocol
 from zlib import crc32
 
 from ...manifest import watch_bit
+from ...names import check_block_name
 from ...system import NOT_HAD
 from ..blocks.claims import claims_of
 from ..process.patience import moment
@@ -18,11 +20,12 @@ from .waiting import Wait, check_timeout, wait_for, wait_for_async
 
 if TYPE_CHECKING:
     from ...manifest import Transaction
+    from ..blocks.block import Block
     from ..blocks.claims import Lease
     from ..process.attachment import Attachment
     from .waiting import Closing
 
-__all__ = ["Watches", "wait", "wait_async", "watches_of"]
+__all__ = ["AsyncFollowing", "Following", "wait", "wait_async", "watches_of"]
 
 
 class Watches(Registry):
@@ -126,3 +129,43 @@ async def wait_async(
 
 def _nothing(_: Transaction) -> None:
     """Finds out whether the plane's lock is to be had."""
+
+
+class CanWait(Protocol):
+    """A plane, as far as following a name needs it."""
+
+    def wait(self, name: str, *, newer_than: int, timeout: float | None) -> Block: ...
+    async def wait_async(self, name: str, *, newer_than: int, timeout: float | None) -> Block: ...
+
+
+class _Follows:
+    def __init__(self, plane: CanWait, name: str, *, newer_than: int, timeout: float | None) -> None:
+        check_block_name(name)
+        self._plane, self._name, self._newer_than, self._timeout = plane, name, newer_than, timeout
+
+    def __repr__(self) -> str:
+        return f"<follows {self._name!r} from version {self._newer_than} on>"
+
+
+class Following(_Follows, Iterator["Block"]):
+    """What ``plane.follow`` returns. After a ``TimeoutError`` it can be asked again, and goes on where it was."""
+
+    def __next__(self) -> Block:
+        block = self._plane.wait(self._name, newer_than=self._newer_than, timeout=self._timeout)
+        self._newer_than = block.version
+        return block
+
+    def __aiter__(self) -> NoReturn:
+        raise TypeError(
+            f"plane.follow({self._name!r}) blocks its thread, so it is for a plain `for`; in an `async for` use "
+            f"plane.follow_async({self._name!r})"
+        )
+
+
+class AsyncFollowing(_Follows, AsyncIterator["Block"]):
+    """What ``plane.follow_async`` returns; for the rest see ``Following``."""
+
+    async def __anext__(self) -> Block:
+        block = await self._plane.wait_async(self._name, newer_than=self._newer_than, timeout=self._timeout)
+        self._newer_than = block.version
+        return block

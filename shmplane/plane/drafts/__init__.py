@@ -1,10 +1,9 @@
 """Drafts: private, writable images of one version, committed as the next one or thrown away; and appends."""
 
 from .appending import append_rows
-from .array_draft import ArrayDraft
+from .array_draft import ArrayDraft, TreeDraft
 from .draft import Draft, open_draft
 from .json_draft import JsonDraft
 from .table_draft import TableDraft
-from .tree_draft import TreeDraft
 
 __all__ = ["ArrayDraft", "Draft", "JsonDraft", "TableDraft", "TreeDraft", "append_rows", "open_draft"]

@@ -1,6 +1,6 @@
-"""``ArrayDraft``: an array whose pages are copied by the kernel when they are first written.
+"""``ArrayDraft`` and ``TreeDraft``: arrays whose pages are copied by the kernel when they are first written.
 
-``ImageDraft`` is what the drafts of arrays and of trees have in common. Its image is private pages over the body, taken over
+``ImageDraft`` is what both have in common. Its image is private pages over the body, taken over
 from an earlier draft where that can be; or, for what shares a slab, a copy. When it is committed, the draft first lets go of
 its arrays. If nobody else has kept one, then whatever was written is found, and the image can serve the next draft.
 
@@ -16,8 +16,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from ...codecs import array_over, open_body
-from ...errors import ItemTooLarge, PlaneFull
+from ...codecs import array_over, open_body, tree_over
+from ...errors import ItemTooLarge, PlaneFull, UnsupportedValue
 from ...manifest import KIND_CODES, PAGES, NeedSlab
 from ...system import PAGE_NBYTES, dirty_runs, own
 from ..blocks.claims import claims_of
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ..memory.extents import Integers as Runs
     from ..process.attachment import Attachment
 
-__all__ = ["ArrayDraft", "ImageDraft"]
+__all__ = ["ArrayDraft", "TreeDraft"]
 
 #: finding what was written takes longer when much was read or written: then all of the image's page tables are given back
 _SLOW_S = 0.001
@@ -300,3 +300,35 @@ def _fill_and_publish(  # noqa: PLR0917 - an operation, called by position
         raise
     facts = tx.facts(made, few.sources)
     return claims_of(attachment).new_lease(attachment, facts)
+
+
+class TreeDraft(ImageDraft, kinds=("tree",)):
+    """A private image of a tree: the same containers, with arrays that are written in place.
+
+    ``draft.tree["weights"][17] = 3.0``; the commit costs the pages that were touched (4 KiB each), whatever the size and
+    number of the leaves. Leaves that are no arrays are as a reader has them. Replacing, adding or removing a leaf is
+    refused: put the value anew.
+
+    ``tree`` may be kept after the end; it stays private.
+    """
+
+    _called = "a tree"
+    _use = "draft.tree"
+
+    @property
+    def tree(self) -> Any:
+        """The containers, with writable and private arrays."""
+        return self._writable()
+
+    @tree.setter
+    def tree(self, tree: Any) -> None:
+        if tree is not self._writable():
+            raise UnsupportedValue(
+                f"the draft of {self._name!r} has the tree that was put: change its arrays in place, or put the value anew: "
+                f"plane[{self._name!r}] = value",
+                name=self._name,
+                kind=self._kind,
+            )
+
+    def _show(self, base: Lease, body: memoryview) -> Any:
+        return tree_over(base.root(), body)

@@ -1,21 +1,31 @@
-"""Upkeep of a plane, each under the lock: its capacity, what the dead held, what is warm."""
+"""Upkeep of a plane, under the lock: its capacity, what the dead held, what is warm; and room in a full one, by evicting.
+
+Evicting is decided and done a bounded number of blocks a transaction.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 from ...errors import PlaneFull
-from ...manifest import NOTHING, Freed, expire_all, expire_some
+from ...manifest import NOTHING, STEPS, Freed, Need, evict, evict_in_group, expire_all, expire_some
+from ...system import own
 from .reclaim import reclaim_dead
 
 if TYPE_CHECKING:
-    from ...manifest import Transaction
+    from ...manifest import Evicted, Transaction
     from .attachment import Attachment
 
-__all__ = ["reclaim", "reclaim_expired", "reclaim_for", "reclaim_unheld", "resize", "trim"]
+__all__ = ["once_there_is_room", "reclaim", "reclaim_expired", "reclaim_unheld", "resize", "shrink", "trim"]
 
 _SHARE_TRIMMED_FOR_ROWS = 8
 _ROWS_LOOKED_AT = 4096  #: at once: of a full plane for what goes at a time, and for what nothing holds
+_MOST_ATTEMPTS = 32  #: while others take the room that was made
+_MOST_ROWS_AT_ONCE = 3  #: that one call takes: of pages or rows, of a table's description, of the block itself
+
+R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
 
 
 def resize(tx: Transaction, attachment: Attachment, capacity: int) -> None:
@@ -105,3 +115,67 @@ def trim(tx: Transaction, keep: int) -> int:
     """Give warm memory back until at most ``keep`` bytes are; how many bytes that was."""
     excess = tx.header.recycled_nbytes[0] - keep
     return tx.space.trim(excess) if excess > 0 else 0
+
+
+def once_there_is_room(
+    attachment: Attachment, refused: PlaneFull, attempt: Callable[..., R], args: tuple[Any, ...]
+) -> R:
+    """Try again what was refused: after what nobody needs has come back, and for as long as anything can be evicted."""
+    attachment.change(reclaim_for, attachment, refused)
+    for _ in range(_MOST_ATTEMPTS):
+        has_more = _make_room(attachment, refused)
+        try:
+            return attempt(*args)
+        except own(PlaneFull) as full:
+            if not has_more:
+                raise
+            refused = full
+    return attempt(*args)
+
+
+def _make_room(attachment: Attachment, full: PlaneFull) -> bool:
+    """Evict what is in the way of what was refused, or at last look at all that goes at a time; whether anything went."""
+    facts = full.facts
+    if "group" in facts:
+        return _evict_until(attachment, evict_in_group, facts["group"], facts["needed"]) > 0
+    if facts.get("needed", 0) > attachment.manifest.header.capacity[0]:
+        return False
+    if "max_blocks" in facts:
+        need = Need(rows=_MOST_ROWS_AT_ONCE)
+    elif "errno" in facts:
+        need = Need(facts.get("needed", 0) + attachment.look(_unused_nbytes))
+    else:
+        need = Need(facts.get("needed", 0), cell=facts.get("cell", -1))
+    evicted = _evict_until(attachment, _evict, need, "errno" in facts)
+    return evicted > 0 or attachment.change(expire_all)[0].blocks > 0
+
+
+def _evict_until(attachment: Attachment, evict_some: Callable[[Transaction, *Ts], Evicted], *args: *Ts) -> int:
+    """Evict until there is room, in as many transactions as it takes, or until all that is left is in use; how many."""
+    evicted = fruitless = 0
+    while True:
+        found = attachment.change(evict_some, *args)
+        evicted += found.blocks
+        fruitless = 0 if found.blocks else fruitless + 1
+        if found.is_enough or fruitless > 1 + found.left // STEPS:
+            return evicted
+
+
+def _evict(tx: Transaction, need: Need, to_system: bool) -> Evicted:
+    found = evict(tx, need)
+    if to_system and found.blocks:
+        tx.space.trim(tx.space.recycled_nbytes())
+    return found
+
+
+def _unused_nbytes(tx: Transaction) -> int:
+    return tx.space.free_nbytes() + tx.space.recycled_nbytes()
+
+
+def shrink(attachment: Attachment, capacity: int) -> None:
+    """``resize``, for which what is evictable goes as well."""
+    try:
+        attachment.change(resize, attachment, capacity)
+    except own(PlaneFull):
+        _evict_until(attachment, evict, Need(attachment.manifest.header.capacity[0] - capacity))
+        attachment.change(resize, attachment, capacity)
