@@ -12,9 +12,8 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from bench.traces import SYNTHETIC, HitRatios, Request, replay
 from shmplane.manifest.policies import POLICIES
-from shmplane.manifest.policies.replay import HitRatios, Request, replay
-from shmplane.manifest.policies.synthetic import SYNTHETIC
 
 #: the lowest mean hit ratios of the default policy: TARGETS
 UNIT_OBJECTS, SIZED_OBJECTS, SIZED_BYTES = 0.56, 0.56, 0.39

@@ -11,8 +11,7 @@ from collections.abc import Iterator
 
 from bench.cache_traces import SIZED_BYTES, SIZED_OBJECTS, UNIT_OBJECTS
 from bench.harness import Row, Scale
-from shmplane.manifest.policies.replay import HitRatios, replay
-from shmplane.manifest.policies.synthetic import SYNTHETIC
+from bench.traces import SYNTHETIC, HitRatios, replay
 
 POLICIES = ("s3fifo", "lru", "fifo")
 

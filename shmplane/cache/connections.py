@@ -19,8 +19,7 @@ import diskcache
 from ..errors import PlaneCorrupt
 from ..system import check_directory, create_file, ignoring, open_file, own
 from .failures import TIMEOUT_S, translated
-from .rows import RowDisk
-from .statements import Sql
+from .rows import RowDisk, Sql
 
 __all__ = ["Connections"]
 

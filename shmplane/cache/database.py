@@ -22,8 +22,7 @@ from ..system import create_file, disk_of, exists, ignoring
 from .connections import Connections
 from .failures import translated
 from .nests import Nests
-from .rows import RowDisk, is_file_name
-from .statements import SELECT, Row, Sql, delete_rows, remove_file_later, remove_row, row_of, take_out
+from .rows import SELECT, Row, RowDisk, Sql, delete_rows, is_file_name, remove_file_later, remove_row, row_of, take_out
 
 __all__ = ["Database", "Reserved", "Row"]
 

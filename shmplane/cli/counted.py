@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..cache import measurements_of
 from ..connections import pools_of_words
 from ..observe import Histogram, Measurement, figures_of, plane_names, prometheus_text
-from .all_planes import of_each
-from .exits import OK, PROBLEMS
+from .exits import OK, PROBLEMS, of_each
 
 if TYPE_CHECKING:
     from argparse import Namespace

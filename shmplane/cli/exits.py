@@ -1,12 +1,19 @@
-"""Exit codes, and which error means which."""
+"""Exit codes, and which error means which; a plane that cannot be read is no reason to leave the others."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
 from ..errors import BlockNotFound, ClosedError, LockTimeout, PlaneNotFound, ShmplaneError
 
-__all__ = ["BUSY", "NOT_FOUND", "OK", "PROBLEMS", "USAGE", "Failed", "failure_of"]
+__all__ = ["BUSY", "NOT_FOUND", "OK", "PROBLEMS", "UNREADABLE", "USAGE", "Failed", "failure_of", "of_each"]
+
+R = TypeVar("R")
 
 OK, PROBLEMS, USAGE, NOT_FOUND, BUSY = range(5)
+#: what a plane raises that somebody wrote over, or that is not ours to read
+UNREADABLE = (ShmplaneError, OSError, ValueError)
 
 
 class Failed(Exception):
@@ -36,3 +43,16 @@ def _text(error: Exception) -> str:
     if isinstance(error, OSError) and not isinstance(error, ShmplaneError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return str(error)
+
+
+def of_each(planes: Iterable[str], call: Callable[[str], R]) -> tuple[dict[str, R], dict[str, str]]:
+    """What ``call`` returns for each, and what is wrong with those that cannot be read; removed meanwhile: in neither."""
+    found, problems = dict[str, R](), dict[str, str]()
+    for name in planes:
+        try:
+            found[name] = call(name)
+        except PlaneNotFound:
+            continue
+        except UNREADABLE as error:
+            problems[name] = str(error)
+    return found, problems

@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ..observe import Block, Snapshot, Summary, count, nbytes, plane_names, seconds, snapshot_of, some, summary_of
-from .all_planes import of_each
-from .exits import OK, PROBLEMS
+from .exits import OK, PROBLEMS, of_each
 
 if TYPE_CHECKING:
     from argparse import Namespace

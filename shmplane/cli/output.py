@@ -1,14 +1,17 @@
-"""Where a command's data and messages go: stdout and stderr, either of which may be closed, a pipe, or no UTF-8."""
+"""Where a command's data and messages go: stdout and stderr, either of which may be closed, a pipe, or no UTF-8.
+
+A terminal gets a bar for what takes a while, where the library for it is there.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
-from typing import Any, TextIO
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Literal, TextIO
 
-__all__ = ["SCHEMA_VERSION", "Output", "printable", "utf_8"]
+__all__ = ["Output", "SCHEMA_VERSION", "color_system", "printable", "progress", "utf_8"]
 
 #: of every ``--json`` object; a field may come, none goes without a new number
 SCHEMA_VERSION = 1
@@ -121,3 +124,26 @@ def _width() -> int:
         return max(40, os.get_terminal_size(1).columns)
     except OSError:
         return _WIDTH
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Callable[[int, int], object] | None]:
+    """What is called with the bytes done and all of them, to draw a bar on stderr that goes away at the end; else None."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield None
+        return
+    try:
+        from rich.console import Console
+        from rich.markup import escape
+        from rich.progress import Progress
+    except ImportError:
+        yield None
+        return
+    with Progress(console=Console(stderr=True, color_system=color_system()), transient=True) as bar:
+        task = bar.add_task(escape(printable(title)), total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def color_system() -> Literal["auto"] | None:
+    """For a rich console. With NO_COLOR rich alone would still write bold and dim."""
+    return None if os.environ.get("NO_COLOR") else "auto"

@@ -145,7 +145,7 @@ _COMMANDS = [
     _Command(
         "map",
         "show the memory of a plane: a bar a segment, and who leases what",
-        "mapped:map_plane",
+        "details:map_plane",
         [_JSON, _PLANE],
         {
             "map market": "segments, blocks and processes, what versions share",
@@ -212,7 +212,7 @@ _COMMANDS = [
     _Command(
         "rm",
         "remove blocks, or a whole plane",
-        "removing:rm",
+        "reclaiming:rm",
         [
             _PLANE,
             _option("blocks", "names of blocks", "BLOCK", nargs="*"),

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from ..errors import ShmplaneError
 from ..observe import nbytes
 from .exits import OK, PROBLEMS, Failed
-from .output import printable
-from .progress import progress
+from .output import printable, progress
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -15,8 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from ..system import run_as
-from .all_planes import UNREADABLE
-from .exits import OK, PROBLEMS, USAGE, Failed, failure_of
+from .exits import OK, PROBLEMS, UNREADABLE, USAGE, Failed, failure_of
 from .output import Output
 
 __all__ = ["User", "as_every_user", "check_all_users", "run_for_all_users"]

@@ -9,7 +9,7 @@ from .base import Encoded, Memory, Sink, room_in
 from .batches import TableStream
 from .borrow import memory_behind
 from .choose import encode_by_rank, gather_rows
-from .codec import Codec
+from .codec import Codec, Description
 from .composed import (
     Composition,
     Part,
@@ -23,7 +23,6 @@ from .composed import (
     read_pieces,
 )
 from .copied import BytesSink, CopiedMemory
-from .description import Description
 from .document import SMALL_DOCUMENT_NBYTES, decode_document
 from .editing import align_column, check_labels, column_to_arrow, labels_of, metadata_with, title_of
 from .envelope import seal, unseal

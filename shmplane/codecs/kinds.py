@@ -18,8 +18,7 @@ from .choose import (
     encode_named_table,
     encode_named_tree,
 )
-from .codec import Codec
-from .description import Description
+from .codec import Codec, Description
 from .envelope import corrupt
 from .libraries import with_cure
 from .rows import rows_from

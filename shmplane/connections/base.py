@@ -28,14 +28,13 @@ from ..errors import PoolTimeout, ShmplaneError
 from ..observe import Health
 from ..system import immortalise, own
 from . import forks, reports
-from .health import judge
 from .host import HOST_THREAD, HostFigures, PermitSeeker, Share, permits_of
 from .housekeeping import due, forget_idle, sweep
 from .records import OUT, Member, MemberRef, Outcome, Plan, Taken, Waiter, gone
 from .roster import Roster
 from .settings import Configured
 from .shown import ShowsItself
-from .statistics import PoolStatistics, statistics_of
+from .statistics import PoolStatistics, judge, statistics_of
 
 __all__ = ["BasePool", "Decision"]
 

@@ -1,6 +1,7 @@
 """What a pool counts and tells: counters, frozen records, sums of them, OpenTelemetry's names, and words.
 
-A plane sums words over processes and keeps those of the dead; here is how statistics become words, and words statistics.
+A plane sums words over processes and keeps those of the dead; here is how statistics become words, and words statistics; and
+whether the pool is well, which they alone say.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from ..observe import BOUNDS, Histogram, Measurement
+from ..observe import BOUNDS, Check, Health, Histogram, Measurement
 from .records import IDLE, OUT
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Measurement",
     "PoolStatistics",
     "Tally",
+    "judge",
     "statistics_of",
     "statistics_of_words",
     "words_of",
@@ -30,6 +32,8 @@ _COUNTS = (
     "acquires", "timeouts", "refused", "connects", "connect_errors", "closed", "discarded", "dropped", "leaked",
 )  # fmt: skip
 _TIMES = ("wait_time", "use_time", "connect_time")
+
+
 _BUCKETS = len(BOUNDS) + 1
 
 
@@ -187,3 +191,38 @@ def statistics_of_words(name: str, words: Sequence[int]) -> PoolStatistics:
         found[field] = Histogram(tuple(counts), nanoseconds / 1e9)
         start += _BUCKETS + 1
     return PoolStatistics(name=name, **found)
+
+
+def judge(stats: PoolStatistics, last_error: BaseException | None) -> Health:
+    """Say how a pool is, and what to do about it."""
+    return Health.of((_serving(stats), _connecting(stats, last_error), _queue(stats), _leaks(stats)))
+
+
+def _serving(stats: PoolStatistics) -> Check:
+    if stats.is_closed:
+        return Check("serving", "fail", "the pool is closed", "make a new one")
+    if stats.paused:
+        return Check("serving", "warn", "the pool is paused", "resume() lets callers through")
+    return Check("serving", "pass", f"{stats.used} used, {stats.idle} idle, at most {stats.max_size}")
+
+
+def _connecting(stats: PoolStatistics, last_error: BaseException | None) -> Check:
+    if last_error is None:
+        return Check("connecting", "pass", f"{stats.connects} connects, {stats.connect_errors} errors so far")
+    found = f"the last connect failed: {type(last_error).__name__}: {last_error}"
+    cure = "see to the server, or to connect=; the pool goes on trying by itself"
+    return Check("connecting", "warn" if stats.idle + stats.used else "fail", found, cure)
+
+
+def _queue(stats: PoolStatistics) -> Check:
+    found = f"{stats.waiting} waiting, {stats.timeouts} timed out, {stats.refused} refused so far"
+    if stats.waiting and stats.used >= stats.max_size:
+        return Check("queue", "warn", f"{found}; all {stats.max_size} are in use", "raise max_size or hold shorter")
+    return Check("queue", "pass", found)
+
+
+def _leaks(stats: PoolStatistics) -> Check:
+    if not stats.leaked and not stats.dropped:
+        return Check("leaks", "pass", "no leak was seen")
+    found = f"{stats.leaked} held longer than leak_after, {stats.dropped} dropped without release"
+    return Check("leaks", "warn", found, "use `with pool.connection()`")

@@ -1,6 +1,6 @@
 """Failed system calls on files of the user, as errors of the library.
 
-A path that leads nowhere, or to a directory, raises what ``open`` would.
+A path that leads nowhere, or to a directory, raises what ``open`` would. A file is written whole or not at all.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import os
 from collections.abc import Iterator
 
 from ..errors import PlaneFull, PlaneSecurityError, ShmplaneError
-from ..system import own
+from ..system import ReplacingFile, own, replacing
 
-__all__ = ["translated"]
+__all__ = ["translated", "writing"]
 
 _OUT_OF_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
@@ -50,3 +50,14 @@ def _translate(error: OSError, what: str) -> Exception:
     if number in _NO_PATH:
         return ValueError(f"{what}: {why}; it is no file that can be mapped")
     return ShmplaneError(f"{what}: {error}", errno=number)
+
+
+@contextlib.contextmanager
+def writing(path: str) -> Iterator[ReplacingFile]:
+    """What is written inside becomes the file at ``path``, at a clean end.
+
+    Raises:
+        PlaneFull: there is no room for it; then ``path`` is as it was.
+    """
+    with translated("writing", path), replacing(path) as out:
+        yield out

@@ -5,12 +5,19 @@ Rule 2. A range is given back by garbage collection alone, when no array, table 
 the object and nothing that was taken from it, and after ``resize`` old arrays keep their range.
 Rule 3. Before anything is handed out, it is asked how long the file is now. Whoever cuts it later makes touching what is gone
 a SIGBUS, which no library can prevent: replace files (``os.replace``), do not cut them.
+Rule 4. While a window is looked at, the process has at most that window mapped. What lies behind is unmapped; where the file
+is larger than half of the memory, or was opened as ``sequential``, it is dropped from the kernel's cache as well, so that
+other data stays there. A smaller file stays cached for the next pass.
+
+Nothing is read ahead by ``MADV_WILLNEED``: the kernel's own read-ahead takes larger pages, and a cold walk is twice as fast
+(measured: 256 MB in 0.13 s and 0.26 s).
 """
 
 from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, get_args
@@ -22,6 +29,7 @@ from ..system import (
     DataFile,
     Mapping,
     advise,
+    drop_cached,
     drop_pages,
     grow_data_file,
     is_half_of_memory,
@@ -36,15 +44,51 @@ from ..system import (
 from .arrays import array_over, layout_of, layout_of_npy
 from .failures import translated
 from .tables import table_over
-from .windows import Walk, walk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import numpy.typing as npt
     import pyarrow as pa
 
-__all__ = ["Access", "MappedFile", "Mode", "map_file"]
+__all__ = ["MappedFile", "map_file", "walk"]
+
+
+class Walk(NamedTuple):
+    """How a file is walked through."""
+
+    path: str
+    file: DataFile
+    mapping: Mapping
+    window_nbytes: int
+    step: int
+    private: bool
+    drops_cached: bool
+
+
+def walk(plan: Walk, show: Callable[[int, int], memoryview]) -> Iterator[memoryview]:
+    """Each window as ``show(offset, nbytes)`` gives it; the last may be shorter."""
+    position = 0
+    try:
+        while position < plan.file.nbytes:
+            end = min(position + plan.window_nbytes, plan.file.nbytes)
+            window = show(position, end - position)
+            yield window
+            del window
+            if end == plan.file.nbytes:
+                break
+            _leave(plan, position, position + plan.step)
+            position += plan.step
+    finally:
+        # Also when the loop was left in the middle.
+        _leave(plan, position, min(position + plan.window_nbytes, plan.file.nbytes))
+
+
+def _leave(plan: Walk, start: int, end: int) -> None:
+    if start >= end:
+        return
+    drop_pages(plan.mapping, at=start, nbytes=end - start, private=plan.private)
+    if plan.drops_cached:
+        drop_cached(plan.path, plan.file, at=start, nbytes=end - start)
+
 
 Mode = Literal["r", "r+", "w+", "c"]
 Access = Literal["normal", "sequential", "random", "willneed"]

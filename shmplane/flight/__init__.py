@@ -7,8 +7,7 @@ loaded when a server or a stream is made.
 from typing import TYPE_CHECKING
 
 from ..system import late_names
-from .said import PIECE_NBYTES, Said, read_said
-from .tickets import Request, check_columns, pack_ticket, parse_ticket
+from .said import PIECE_NBYTES, Request, Said, check_columns, pack_ticket, parse_ticket, read_said
 
 if TYPE_CHECKING:
     from .client import Incoming, open_stream

@@ -17,8 +17,7 @@ from urllib.parse import urlsplit
 
 from ..errors import BlockNotFound, PlaneCorrupt, PlaneSecurityError, PullFailed, ShmplaneError
 from ..system import ignoring, own
-from .said import Said, is_said_column, read_said, schema_without
-from .tickets import Request, pack_ticket
+from .said import Request, Said, is_said_column, pack_ticket, read_said, schema_without
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -18,8 +18,7 @@ from pyarrow import flight
 
 from ..errors import BlockNotFound, ShmplaneError
 from ..system import own
-from .said import PIECE_NBYTES, Said, pack_said
-from .tickets import Request, parse_ticket
+from .said import PIECE_NBYTES, Request, Said, pack_said, parse_ticket
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

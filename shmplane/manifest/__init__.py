@@ -27,13 +27,20 @@ from .native import (
     sit_down,
 )
 from .places import (
+    NEW_SPILL,
     TEMPORARY_PREFIX,
+    Owner,
+    SpillPlace,
     dead_links,
     default_root,
     directory_of,
+    is_left_in_spill,
     link_prefix,
     open_files,
+    owner_of,
     plane_names,
+    read_spill_place,
+    spill_place,
     why_left_over,
 )
 from .queues import EvictionQueues
@@ -51,7 +58,6 @@ from .roots import emptied_segments, is_rooted, reach
 from .schema import MAX_REFERENCES
 from .segments import Doomed, Place
 from .space import CELL_NBYTES, SMALL_NBYTES
-from .spill_places import NEW_SPILL, Owner, SpillPlace, is_left_in_spill, owner_of, read_spill_place, spill_place
 from .states import (
     BLOCK_STATES,
     CREATING,

@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     from .open import Figures, Reading, figures_of, reading, snapshot_of, summary_of
     from .picture import Layout, layout_of, read_layout
     from .picture_parts import Advice, ShownBlock, ShownSegment
-    from .places import Leftover, leftovers
-    from .planes import check_planes, plane_checks
+    from .planes import Leftover, check_planes, leftovers, plane_checks
     from .reclaiming import Reclaimable, parts_of, reclaimable
     from .sample import LargeBlock, Sample, rates, sample_of
     from .sharing import Share
@@ -53,8 +52,7 @@ __getattr__ = late_names(
         ".open": "Figures Reading figures_of reading snapshot_of summary_of",
         ".picture": "Layout layout_of read_layout",
         ".picture_parts": "Advice ShownBlock ShownSegment",
-        ".places": "Leftover leftovers",
-        ".planes": "check_planes plane_checks",
+        ".planes": "Leftover check_planes leftovers plane_checks",
         ".reclaiming": "Reclaimable parts_of reclaimable",
         ".sample": "LargeBlock Sample rates sample_of",
         ".sharing": "Share",

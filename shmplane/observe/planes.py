@@ -1,18 +1,17 @@
-"""What is wrong with the planes of a root: stale processes, unfinished work, tables that fill up, foreign files."""
+"""What is wrong with the planes of a root: stale processes, unfinished work, full tables, foreign files, what was left."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import PlaneNotFound, PlaneSecurityError, ShmplaneError
-from ..manifest import plane_names
+from ..manifest import dead_links, directory_of, plane_names, why_left_over
 from ..system import disk_of
 from .checks import Check
 from .open import reading
-from .places import leftovers
 from .reclaiming import reclaimable
 from .units import count, nbytes, some
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from ..manifest import Snapshot, Summary
     from .open import Reading
 
-__all__ = ["check_planes", "plane_checks"]
+__all__ = ["Leftover", "check_planes", "leftovers", "plane_checks"]
 
 _NEARLY = 0.9
 
@@ -131,3 +130,44 @@ def _ended(snapshot: Snapshot, cure: str) -> Check:
 
 def _share(what: str, used: int, most: int, found: str, *, cure: str) -> Check:
     return Check(what, "warn", found, f"{cure}.") if used > _NEARLY * most else Check(what, "pass", found)
+
+
+class Leftover(NamedTuple):
+    """Something beside the user's planes that no living process needs; the next ``gc`` removes it."""
+
+    path: str
+    what: str
+    nbytes: int
+
+
+def leftovers(root: str) -> list[Leftover]:
+    """Temporary planes that nobody lives in, planes half made or half removed, and links to what planes had that are gone."""
+    try:
+        entries = sorted(os.listdir(directory_of(root)))
+    except FileNotFoundError:
+        entries = []
+    paths = [f"{directory_of(root)}/{entry}" for entry in entries]
+    found = [Leftover(path, what, _allocated(path)) for path in paths if (what := why_left_over(path)) is not None]
+    return [
+        *found,
+        *(Leftover(path, "link to a segment of a plane that is gone", _size(path)) for path in dead_links(root)),
+    ]
+
+
+def _size(path: str) -> int:
+    try:
+        return os.lstat(path).st_blocks * 512
+    except OSError:
+        return 0  # it went away meanwhile
+
+
+def _allocated(directory: str) -> int:
+    """Bytes of memory behind the files of a directory."""
+    nbytes = 0
+    try:
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                nbytes += entry.stat(follow_symlinks=False).st_blocks * 512
+    except OSError:
+        pass  # it went away meanwhile
+    return nbytes

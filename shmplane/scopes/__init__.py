@@ -1,7 +1,7 @@
 """Cleanup that always happens: scopes for threads, asyncio and trio, and temporary files that outlive nobody.
 
 ``stack`` holds what a scope owns and the rules for errors, ``scope`` and ``aio`` act, ``shielded`` knows how
-asyncio and trio let a cleanup finish, ``registry`` lists what is open, ``temporary`` keeps the files.
+asyncio and trio let a cleanup finish, ``base`` lists what is open, ``temporary`` keeps the files.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from shmplane.system import late_names
 
 if TYPE_CHECKING:
     from shmplane.scopes.aio import AsyncScope
-    from shmplane.scopes.registry import OpenResource, report
+    from shmplane.scopes.base import OpenResource, report
     from shmplane.scopes.scope import Scope
     from shmplane.scopes.shielded import finish_on_asyncio, hidden_task
     from shmplane.scopes.temporary import reclaim_orphans
@@ -21,7 +21,7 @@ else:
         __name__,
         {
             ".aio": "AsyncScope",
-            ".registry": "OpenResource report",
+            ".base": "OpenResource report",
             ".scope": "Scope",
             ".shielded": "finish_on_asyncio hidden_task",
             ".temporary": "reclaim_orphans",

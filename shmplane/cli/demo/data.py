@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from ...plane import Plane
 from ..exits import NOT_FOUND, PROBLEMS, USAGE, Failed
-from ..progress import progress
+from ..output import progress
 from .questions import Question
 
 __all__ = ["Data", "find_data", "load"]

@@ -15,8 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ...observe import nbytes, seconds
-from ..output import Output, printable
-from ..progress import color_system
+from ..output import Output, color_system, printable
 
 __all__ = ["Report", "table"]
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from ...observe import Reading, Sample, Summary, plane_names, rates, reading, sample_of, summary_of
-from ..all_planes import UNREADABLE, of_each
+from ..exits import UNREADABLE, of_each
 
 __all__ = ["Look", "Overview", "PlaneWatch", "look_at_all"]
 

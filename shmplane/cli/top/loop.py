@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console, Group
 
 from ..exits import OK
-from ..progress import color_system
+from ..output import color_system
 from .looking import Look, Overview, PlaneWatch, look_at_all
 from .screen import draw, order_of
 from .terminal import keys

@@ -4,9 +4,9 @@ Reading gives ``Pieces``: how large a value is and of which type, and its bytes 
 So nothing of a file is held twice, and most not even once.
 """
 
+from ..failures import writing
 from .choose import FORMATS, Format, format_of
 from .npy import read_npy, read_npz, read_raw, write_npy, write_npz, write_raw
-from .output import writing
 from .safetensors import read_safetensors, write_safetensors
 from .source import PIECE_NBYTES, OnProgress, Pieces, Source, StrPath
 from .tables import read_arrow, read_csv, read_parquet, widen, write_arrow, write_csv, write_parquet

@@ -3,11 +3,15 @@
 ``prometheus_client`` asks a *value class* for the values of its metrics. ``use`` puts one in its place that counts in a plane,
 so that metrics made after it, of whatever library, are shared, and makes ``collect`` of those metrics tell the values over all
 processes. So an application's own registries, middlewares and exporters stay as they are.
+
+The library asks for a value per series, calls ``inc`` and ``set`` as often as its user does, and nothing else matters as much:
+one comparison of PIDs, one lock of this process, one store.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from os import getpid
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import prometheus_client
@@ -16,9 +20,8 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
 from ... import Plane
-from ...counting import Book
+from ...counting import Book, Series, key_of
 from .families import metrics_of
-from .values import SharedValue
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -26,6 +29,55 @@ if TYPE_CHECKING:
 __all__ = ["Use", "use"]
 
 _MOST_SERIES = 10_000
+
+
+class SharedValue:
+    """A value as ``prometheus_client`` wants it, in this process's page. Made by the metrics that are made after ``use``."""
+
+    _multiprocess = True
+    book: Book  #: set by a subclass for each book
+
+    def __init__(self, *given: Any, multiprocess_mode: str = "", **_: Any) -> None:
+        kind, family, name, label_names, label_values, meaning = given
+        labels = tuple(sorted(zip(label_names, label_values, strict=True)))
+        self._key = key_of(Series(kind, multiprocess_mode, family, name, labels, meaning))
+        self._find_page()
+        self.book.families_here.add(family)
+
+    def inc(self, amount: float) -> None:
+        """Cost: a lock of this process, and one store."""
+        page = self._page
+        if page.pid != getpid():
+            page = self._find_page()
+        with page.lock:
+            page.values[self._at] += amount
+
+    def set(self, value: float, timestamp: float | None = None) -> None:
+        page = self._page
+        if page.pid != getpid():
+            page = self._find_page()
+        with page.lock:
+            page.values[self._at] = value
+            page.values[self._at + 1] = timestamp or 0.0
+
+    def get(self) -> float:
+        """That of this process alone."""
+        page = self._page
+        if page.pid != getpid():
+            page = self._find_page()
+        return float(page.values[self._at])
+
+    def _find_page(self) -> Any:
+        self._page, self._at = self.book.place(self._key)
+        return self._page
+
+    def set_exemplar(self, exemplar: Any) -> None:
+        """Exemplars are not shared, as with a multiprocess directory."""
+
+    def get_exemplar(self) -> None:
+        return None
+
+
 _tell_alone = MetricWrapperBase.collect
 _KINDS = {"counter", "gauge", "histogram", "summary"}
 

@@ -12,8 +12,7 @@ import tempfile
 from pathlib import Path
 
 from ..roots import RunRoot
-from .captures import unfreed
-from .report import Report
+from .report import Report, unfreed
 
 _DEFAULT = "shmplane.testing.leaks.workload:default_cycle"
 

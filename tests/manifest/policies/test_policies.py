@@ -9,9 +9,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from bench.traces import ListGhosts, ListGroups, ListRows
 from shmplane.errors import PlaneCorrupt
 from shmplane.manifest.policies import POLICIES, QUEUES, STEPS, Queues, queues_of
-from shmplane.manifest.policies.replay import ListGhosts, ListGroups, ListRows
 from tests.manifest.policies.models import MODELS, Item, Model
 
 ROWS = 12
