@@ -15,9 +15,8 @@ from ..plane import MISSING, HotTier, call_in_thread, open_shared_plane
 from ..system import PAGE_NBYTES, ignoring, own
 from .arguments import key_of_call
 from .computing import Computing, Question
-from .health import disk_room, judge
 from .keys import Key, decode_key, digest_of, encode_key, title_of
-from .tally import CacheStatistics, TierStatistics
+from .tally import CacheStatistics, TierStatistics, disk_room, judge
 from .tiers import Item, Tiers, check_seconds
 from .values import encode_value
 

@@ -1,4 +1,5 @@
 """What happened in a cache, counted by every process and summed over the host; what a killed one had counted stays.
+Whether the cache is well is judged from that, and from the room that its directory has.
 
 A process says what it has counted when something happens that takes its time anyway, and of hits in memory at most every
 50 ms, since one of those takes less than saying so.
@@ -7,20 +8,22 @@ A process says what it has counted when something happens that takes its time an
 from __future__ import annotations
 
 import atexit
+import os
 import time
 import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import ShmplaneError
+from ..observe import Check, Health, nbytes
 from ..plane import PoolMeter
-from ..system import ignoring, run_in_forked_child
+from ..system import ignoring, own, run_in_forked_child
 from .measuring import EVENTS, METER_PREFIX, OTHER_CACHES
 
 if TYPE_CHECKING:
     from ..plane import Plane
 
-__all__ = ["CacheStatistics", "Tally", "TierStatistics"]
+__all__ = ["CacheStatistics", "Tally", "TierStatistics", "disk_room", "judge"]
 
 _LEVELS = 16
 _EVERY_S = 0.05
@@ -136,3 +139,55 @@ def _begin_again() -> None:
 
 atexit.register(_say_all)
 run_in_forked_child(_begin_again)
+
+
+def disk_room(directory: str) -> int:
+    """B that files in a directory can still take; 0 when it is not there any more."""
+    try:
+        found = os.statvfs(directory)
+    except own(OSError):
+        return 0
+    return found.f_bavail * found.f_frsize
+
+
+def judge(stats: CacheStatistics, free_nbytes: int) -> Health:
+    """Say how a cache is, and what to do about it.
+
+    Args:
+        free_nbytes: of the file system that its directory lies on.
+    """
+    return Health.of((_room(stats, free_nbytes), _damage(stats), _large_values(stats), _locks(stats)))
+
+
+def _room(stats: CacheStatistics, free_nbytes: int) -> Check:
+    more = max(0, stats.disk.limit_nbytes - stats.disk.nbytes)
+    found = (
+        f"{nbytes(stats.disk.nbytes)} of {nbytes(stats.disk.limit_nbytes)} on disk, {nbytes(free_nbytes)} free there"
+    )
+    if more > free_nbytes:
+        return Check("disk", "warn", found, "Make room there, or open the cache with a smaller disk=.")
+    return Check("disk", "pass", found)
+
+
+def _damage(stats: CacheStatistics) -> Check:
+    if not stats.damaged:
+        return Check("contents", "pass", "nothing was refused that lies on disk")
+    found = (
+        f"{stats.damaged:,} rows or files of the directory did not fit what the cache writes, and counted as missing"
+    )
+    return Check("contents", "warn", found, "See what else writes there, or to the disk; clear() begins anew.")
+
+
+def _large_values(stats: CacheStatistics) -> Check:
+    found = f"{stats.past_memory} values went past memory and {stats.past_disk} past the disk, being too large"
+    if stats.past_disk:
+        return Check("large values", "warn", found, "Open the cache with a larger disk=, or cut the values.")
+    return Check("large values", "pass", found)
+
+
+def _locks(stats: CacheStatistics) -> Check:
+    found = f"{stats.computes} values computed, {stats.computes_alone} of them without a lock"
+    if stats.computes_alone:
+        cure = "The plane had no semaphore left, so a value may be computed twice: use fewer locks and names at once."
+        return Check("computing", "warn", found, cure)
+    return Check("computing", "pass", found)

@@ -5,7 +5,7 @@ back, ``as_kind`` as something else. No library is imported before a value of it
 """
 
 from .array import array_over, describe_array, grow_array
-from .base import Encoded, Memory, Sink, room_in
+from .base import BytesSink, CopiedMemory, Encoded, Memory, Sink, room_in
 from .batches import TableStream
 from .borrow import memory_behind
 from .choose import encode_by_rank, gather_rows
@@ -22,7 +22,6 @@ from .composed import (
     pack_composition,
     read_pieces,
 )
-from .copied import BytesSink, CopiedMemory
 from .document import SMALL_DOCUMENT_NBYTES, decode_document
 from .editing import align_column, check_labels, column_to_arrow, labels_of, metadata_with, title_of
 from .envelope import seal, unseal

@@ -20,10 +20,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, overload
 from ..errors import UnsupportedValue
 from ..system import ignoring, late, own
 from . import array, document, raw
-from .base import CAN_STORE
+from .base import CAN_STORE, BytesSink
 from .borrow import PieceOfBody, borrow_bytes
 from .choose import encode_by_rank
-from .copied import BytesSink
 from .envelope import corrupt, seal, unseal
 
 if TYPE_CHECKING:

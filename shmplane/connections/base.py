@@ -31,9 +31,9 @@ from . import forks, reports
 from .host import HOST_THREAD, HostFigures, PermitSeeker, Share, permits_of
 from .housekeeping import due, forget_idle, sweep
 from .records import OUT, Member, MemberRef, Outcome, Plan, Taken, Waiter, gone
+from .reports import ShowsItself
 from .roster import Roster
 from .settings import Configured
-from .shown import ShowsItself
 from .statistics import PoolStatistics, judge, statistics_of
 
 __all__ = ["BasePool", "Decision"]

@@ -1,4 +1,4 @@
-"""Messages for people: who holds connections, why none came, what was dropped."""
+"""What a pool says to people: who holds connections, why none came, what was dropped, and in a notebook a small page."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ import logging
 import math
 import threading
 import warnings
-from typing import TYPE_CHECKING
+from time import monotonic
+from typing import TYPE_CHECKING, Any
 
 from ..errors import PoolClosed, PoolTimeout, TooManyWaiters
 from ..system import logger_of
 from .records import OUT, Member, Taken, place_of
 
 if TYPE_CHECKING:
-    from .roster import Roster
+    from threading import RLock
 
-__all__ = ["closed_error", "full_error", "holders_of", "leak", "log", "timeout_error", "warn_dropped"]
+    from ..observe import Health
+    from .roster import Roster
+    from .statistics import PoolStatistics
+
+__all__ = ["ShowsItself", "closed_error", "full_error", "holders_of", "leak", "log", "timeout_error", "warn_dropped"]
 
 log: logging.Logger = logger_of("shmplane.connections")
 
@@ -100,3 +105,29 @@ def _why(roster: Roster, error: BaseException | None) -> str:
     if math.isfinite(roster.limits.leak_after):
         return " Raise max_size=, or hold connections for a shorter time."
     return " Raise max_size=, hold connections for a shorter time, or find leaks with leak_after=."
+
+
+class ShowsItself:
+    """The part of a pool that is for people."""
+
+    name: str
+    _lock: RLock
+    _roster: Roster
+
+    if TYPE_CHECKING:
+
+        def stats(self) -> PoolStatistics: ...
+        def health(self) -> Health: ...
+
+    def __repr__(self) -> str:
+        stats = self.stats()
+        state = "closed" if stats.is_closed else f"{stats.used} used, {stats.idle} idle, {stats.waiting} waiting"
+        return f"<{type(self).__name__} {self.name!r}: {state}, at most {stats.max_size}>"
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        from .display import html_of_pool
+
+        stats, health = self.stats(), self.health()
+        with self._lock:
+            holders = holders_of(self._roster, monotonic())
+        return {"text/plain": repr(self), "text/html": html_of_pool(type(self).__name__, stats, health, holders)}

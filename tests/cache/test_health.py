@@ -9,7 +9,7 @@ import pytest
 import shmplane
 from shmplane import Cache
 from shmplane.cache import CacheStatistics, TierStatistics
-from shmplane.cache.health import judge
+from shmplane.cache.tally import judge
 
 MIB = 1 << 20
 

@@ -32,7 +32,7 @@ import shmplane
 from shmplane.counting import Entry, Series, State, add, key_of
 from shmplane.counting.pages import Page, PageReader
 from shmplane.integrations.prometheus import use
-from shmplane.integrations.prometheus.families import metrics_of
+from shmplane.integrations.prometheus.using import metrics_of
 from shmplane.plane import Presence
 from tests.support.processes import Child
 
