@@ -154,7 +154,7 @@ def test_a_demo_that_is_interrupted_leaves_nothing(plane_root: Path, cities: Pat
 def test_without_the_flights_it_says_how_to_get_them(
     plane_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("shmplane.cli.demo.data._PACKAGE", "no-such-package")
+    monkeypatch.setattr("shmplane.cli.demo.questions._PACKAGE", "no-such-package")
     assert main(["demo"]) == 3
     out, err = capsys.readouterr()
     assert out == ""

@@ -28,7 +28,7 @@ from ...scopes import Scope
 from ..exits import OK, PROBLEMS, Failed
 from ..output import Output
 from . import questions, workers
-from .data import Data, find_data, load
+from .questions import Data, find_data, load
 from .report import Report, table
 from .workers import timed
 
