@@ -7,20 +7,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
+from .. import observe
 from ..manifest import FORMAT, fingerprint_of_format
-from ..observe import (
-    Check,
-    Health,
-    TableFacts,
-    check_host,
-    check_planes,
-    count,
-    describe_format,
-    nbytes,
-    plane_checks,
-    reading,
-    snapshot_of,
-)
 from .exits import OK, PROBLEMS
 from .output import printable
 from .users import as_every_user, check_all_users
@@ -38,12 +26,12 @@ def doctor(options: Namespace, out: Output) -> int:
         check_all_users(options)
     if options.layout is not None:
         return _layout(options, out)
-    checks: list[Check] = []
-    for check in (*check_host(options.root), *_check_planes(options, out)):
+    checks: list[observe.Check] = []
+    for check in (*observe.check_host(options.root), *_check_planes(options, out)):
         checks.append(check)
         if not options.json:
             _show(check, out)
-    status = Health.of(checks).status
+    status = observe.Health.of(checks).status
     if options.json:
         out.json(root=options.root, status=status, checks=[asdict(check) for check in checks])
     elif status == "pass":
@@ -57,10 +45,10 @@ def doctor(options: Namespace, out: Output) -> int:
 def health(options: Namespace, out: Output) -> int:
     """One plane, check by check, or a line each for all."""
     if options.plane is None:
-        checks = list(check_planes(options.root))
+        checks = list(observe.check_planes(options.root))
     else:
-        checks = list(plane_checks(snapshot_of(options.plane, options.root)))
-    found = Health.of(checks)
+        checks = list(observe.plane_checks(observe.snapshot_of(options.plane, options.root)))
+    found = observe.Health.of(checks)
     if options.json:
         out.json(
             root=options.root, plane=options.plane, status=found.status, checks=[asdict(check) for check in checks]
@@ -73,16 +61,16 @@ def health(options: Namespace, out: Output) -> int:
     return OK if found.status == "pass" else PROBLEMS
 
 
-def _check_planes(options: Namespace, out: Output) -> Iterator[Check]:
+def _check_planes(options: Namespace, out: Output) -> Iterator[observe.Check]:
     """Those of this user, or with ``--all-users`` of everybody."""
     if not options.all_users:
-        yield from check_planes(options.root)
+        yield from observe.check_planes(options.root)
         return
     for user, checks in as_every_user(
-        options.root, lambda: [asdict(check) for check in check_planes(options.root)], out
+        options.root, lambda: [asdict(check) for check in observe.check_planes(options.root)], out
     ):
         for fields in checks or ():
-            check = Check(**fields)
+            check = observe.Check(**fields)
             yield replace(check, name=f"{check.name} of {user.name}", cure=_cure_by_root(check.cure, user.name))
 
 
@@ -92,7 +80,7 @@ def _cure_by_root(cure: str, user: str) -> str:
     return f"as user {user}: {cure}" if cure else ""
 
 
-def _show(check: Check, out: Output) -> None:
+def _show(check: observe.Check, out: Output) -> None:
     head = f"{check.status:<5} {printable(check.name):<13}  "
     for index, line in enumerate(textwrap.wrap(printable(check.found), out.width - len(head), break_on_hyphens=False)):
         out.line((head if index == 0 else " " * len(head)) + line)
@@ -104,13 +92,13 @@ def _show(check: Check, out: Output) -> None:
 
 def _layout(options: Namespace, out: Output) -> int:
     if options.layout:
-        with reading(options.layout, options.root) as plane:
-            tables, size = describe_format(plane.manifest), plane.manifest.nbytes
+        with observe.reading(options.layout, options.root) as plane:
+            tables, size = observe.describe_format(plane.manifest), plane.manifest.nbytes
             header = plane.manifest.header
             words = {"format": header.format[0], "fingerprint": f"{header.fingerprint[0]:#018x}"}
-            said = f"{options.layout}: {{}}, {nbytes(size)}, sparse"
+            said = f"{options.layout}: {{}}, {observe.nbytes(size)}, sparse"
     else:
-        tables, said = describe_format(), "This release: {}"
+        tables, said = observe.describe_format(), "This release: {}"
         words = {"format": FORMAT, "fingerprint": f"{fingerprint_of_format():#018x}"}
     if options.json:
         described = [asdict(table) for table in tables]
@@ -123,11 +111,11 @@ def _layout(options: Namespace, out: Output) -> int:
     return OK
 
 
-def _show_table(table: TableFacts, out: Output) -> None:
+def _show_table(table: observe.TableFacts, out: Output) -> None:
     place = ""
     if table.start is not None and table.rows is not None:
-        rows = "1 row" if table.rows == 1 else f"{count(table.rows)} rows"
-        place = f", {rows} from byte {count(table.start)}"
+        rows = "1 row" if table.rows == 1 else f"{observe.count(table.rows)} rows"
+        place = f", {rows} from byte {observe.count(table.start)}"
     out.line()
     out.line(f"{table.name}: {table.row_nbytes} B a row{place}")
     width = max(len(column.name) for column in table.columns)

@@ -6,27 +6,7 @@ from typing import NamedTuple
 
 from ..system import PAGE_NBYTES, SIZE_CLASSES
 from ..tables import WORD_NBYTES, Table, fingerprint
-from .schema import (
-    Blocks,
-    Buckets,
-    Classes,
-    Counters,
-    Ghosts,
-    Groups,
-    Header,
-    Leases,
-    Meters,
-    Names,
-    Permits,
-    Processes,
-    Readings,
-    Recycled,
-    Segments,
-    Semaphores,
-    Tickets,
-    Wakes,
-    Wishes,
-)
+from . import schema
 from .space import CELL_NBYTES
 from .states import MAX_BLOCKS
 
@@ -48,25 +28,25 @@ __all__ = [
 MAGIC = int.from_bytes(b"shmplane", "little")
 FORMAT = 6
 TABLES: list[type[Table]] = [
-    Header,
-    Processes,
-    Classes,
-    Recycled,
-    Buckets,
-    Blocks,
-    Segments,
-    Names,
-    Semaphores,
-    Wakes,
-    Leases,
-    Permits,
-    Tickets,
-    Wishes,
-    Meters,
-    Readings,
-    Groups,
-    Ghosts,
-    Counters,
+    schema.Header,
+    schema.Processes,
+    schema.Classes,
+    schema.Recycled,
+    schema.Buckets,
+    schema.Blocks,
+    schema.Segments,
+    schema.Names,
+    schema.Semaphores,
+    schema.Wakes,
+    schema.Leases,
+    schema.Permits,
+    schema.Tickets,
+    schema.Wishes,
+    schema.Meters,
+    schema.Readings,
+    schema.Groups,
+    schema.Ghosts,
+    schema.Counters,
 ]
 #: rows of counters before that of slot 0: two bases, and that of whoever has no slot yet
 COUNTER_ROWS_BEFORE = 3
@@ -104,22 +84,22 @@ class Limits(NamedTuple):
 
     def rows(self) -> dict[type[Table], int]:
         return {
-            Header: 1,
-            Processes: self.max_processes,
-            Classes: len(CELL_NBYTES),
-            Recycled: SIZE_CLASSES,
-            Wakes: self.max_processes,
-            Groups: MAX_GROUPS,
-            Buckets: 1 << max(6, (self.max_blocks // 8).bit_length()),
-            Blocks: self.max_blocks,
+            schema.Header: 1,
+            schema.Processes: self.max_processes,
+            schema.Classes: len(CELL_NBYTES),
+            schema.Recycled: SIZE_CLASSES,
+            schema.Wakes: self.max_processes,
+            schema.Groups: MAX_GROUPS,
+            schema.Buckets: 1 << max(6, (self.max_blocks // 8).bit_length()),
+            schema.Blocks: self.max_blocks,
             # A segment being removed does not hold up the next one.
-            Segments: self.max_blocks + 64,
+            schema.Segments: self.max_blocks + 64,
             # Names outlive their blocks for a while, to go on counting versions.
-            Names: self.max_blocks + max(64, self.max_blocks // 8),
-            Semaphores: MAX_SEMAPHORES,
-            Meters: MAX_METERS,
-            Ghosts: 1 << max(6, (self.max_blocks - 1).bit_length()),
-            Counters: COUNTER_ROWS_BEFORE + self.max_processes,
+            schema.Names: self.max_blocks + max(64, self.max_blocks // 8),
+            schema.Semaphores: MAX_SEMAPHORES,
+            schema.Meters: MAX_METERS,
+            schema.Ghosts: 1 << max(6, (self.max_blocks - 1).bit_length()),
+            schema.Counters: COUNTER_ROWS_BEFORE + self.max_processes,
         }
 
 

@@ -15,6 +15,7 @@ from typing import TypeVar
 from ..errors import ClosedError, PlaneCorrupt, PlaneFull, ShmplaneError
 from ..system import Mapping, allocate, close_own, identity_of, own, read_start, round_to_pages, set_size
 from ..tables import WORD_NBYTES, Column, Table, view_column
+from . import schema
 from .limits import (
     COUNTER_ROWS_BEFORE,
     FORMAT,
@@ -25,22 +26,6 @@ from .limits import (
     Limits,
     fingerprint_of_format,
     place,
-)
-from .schema import (
-    Blocks,
-    Buckets,
-    Classes,
-    Counters,
-    Ghosts,
-    Groups,
-    Header,
-    Meters,
-    Names,
-    Processes,
-    Recycled,
-    Segments,
-    Semaphores,
-    Wakes,
 )
 from .states import LOCKS, LRU, LockKind
 
@@ -67,24 +52,28 @@ class Manifest:
         self.words: memoryview = self._mapping.words()
         words = self.words
         rows = limits.rows()
-        self.header: Header = Header(words, self._starts[Header], 1)
-        self.processes: Processes = Processes(words, self._starts[Processes], rows[Processes])
-        self.classes: Classes = Classes(words, self._starts[Classes], rows[Classes])
-        self.recycled: Recycled = Recycled(words, self._starts[Recycled], rows[Recycled])
-        self.buckets: Buckets = Buckets(words, self._starts[Buckets], rows[Buckets])
-        self.blocks: Blocks = Blocks(words, self._starts[Blocks], rows[Blocks])
-        self.segments: Segments = Segments(words, self._starts[Segments], rows[Segments])
-        self.names: Names = Names(words, self._starts[Names], rows[Names])
-        self.semaphores: Semaphores = Semaphores(words, self._starts[Semaphores], rows[Semaphores])
-        self.wakes: Wakes = Wakes(words, self._starts[Wakes], rows[Wakes])
-        self.meters: Meters = Meters(words, self._starts[Meters], rows[Meters])
-        self.groups: Groups = Groups(words, self._starts[Groups], rows[Groups])
-        self.ghosts: Ghosts = Ghosts(words, self._starts[Ghosts], rows[Ghosts])
-        self.counters: Counters = Counters(words, self._starts[Counters], rows[Counters])
+        self.header: schema.Header = schema.Header(words, self._starts[schema.Header], 1)
+        self.processes: schema.Processes = schema.Processes(
+            words, self._starts[schema.Processes], rows[schema.Processes]
+        )
+        self.classes: schema.Classes = schema.Classes(words, self._starts[schema.Classes], rows[schema.Classes])
+        self.recycled: schema.Recycled = schema.Recycled(words, self._starts[schema.Recycled], rows[schema.Recycled])
+        self.buckets: schema.Buckets = schema.Buckets(words, self._starts[schema.Buckets], rows[schema.Buckets])
+        self.blocks: schema.Blocks = schema.Blocks(words, self._starts[schema.Blocks], rows[schema.Blocks])
+        self.segments: schema.Segments = schema.Segments(words, self._starts[schema.Segments], rows[schema.Segments])
+        self.names: schema.Names = schema.Names(words, self._starts[schema.Names], rows[schema.Names])
+        self.semaphores: schema.Semaphores = schema.Semaphores(
+            words, self._starts[schema.Semaphores], rows[schema.Semaphores]
+        )
+        self.wakes: schema.Wakes = schema.Wakes(words, self._starts[schema.Wakes], rows[schema.Wakes])
+        self.meters: schema.Meters = schema.Meters(words, self._starts[schema.Meters], rows[schema.Meters])
+        self.groups: schema.Groups = schema.Groups(words, self._starts[schema.Groups], rows[schema.Groups])
+        self.ghosts: schema.Ghosts = schema.Ghosts(words, self._starts[schema.Ghosts], rows[schema.Ghosts])
+        self.counters: schema.Counters = schema.Counters(words, self._starts[schema.Counters], rows[schema.Counters])
         self._reading_rows: dict[int, Column] = {}
         self._permit_rows: dict[int, tuple[Column, Column]] = {}
         self._wish_rows: dict[int, Column] = {}
-        self.bucket_mask: int = rows[Buckets] - 1
+        self.bucket_mask: int = rows[schema.Buckets] - 1
         self._lease_row_words = round_to_pages(limits.max_blocks * WORD_NBYTES) // WORD_NBYTES
         self._lease_rows: dict[int, Column] = {}
         self._refused: weakref.ref[ShmplaneError] | None = None
@@ -100,10 +89,14 @@ class Manifest:
         """Size and fill the file of a new plane; ``OSError`` when the file system is full."""
         starts, _, nbytes = place(limits)
         set_size(fd, nbytes)
-        allocate(fd, starts[Blocks] * WORD_NBYTES)
+        allocate(fd, starts[schema.Blocks] * WORD_NBYTES)
         made = cls(fd, limits)
         header, groups = made.header, made.groups
-        allocate(fd, Counters.row_words * COUNTER_ROWS_BEFORE * WORD_NBYTES, offset=starts[Counters] * WORD_NBYTES)
+        allocate(
+            fd,
+            schema.Counters.row_words * COUNTER_ROWS_BEFORE * WORD_NBYTES,
+            offset=starts[schema.Counters] * WORD_NBYTES,
+        )
         groups.policy[0] = LRU
         groups.state[0] = 1
         values = {
@@ -129,12 +122,12 @@ class Manifest:
     def open(cls, fd: int, path: str) -> Manifest:
         """Map an existing manifest, after checks that keep hostile or foreign bytes out."""
         size = os.fstat(fd).st_size
-        head = read_start(fd, Header.row_words * WORD_NBYTES)
-        if len(head) < Header.row_words * WORD_NBYTES:
+        head = read_start(fd, schema.Header.row_words * WORD_NBYTES)
+        if len(head) < schema.Header.row_words * WORD_NBYTES:
             raise PlaneCorrupt(
                 f"{path} has {size} B, too few for a manifest's header. Remove the plane and make it again.", path=path
             )
-        header = Header(memoryview(head).cast("Q"), 0, 1)
+        header = schema.Header(memoryview(head).cast("Q"), 0, 1)
         limits = Limits(header.max_blocks[0], header.max_processes[0])
         found = {
             "magic": (header.magic[0], MAGIC),
@@ -271,8 +264,8 @@ class Manifest:
 
     def counter_row(self, slot: int) -> Column:
         """What one process has counted, while its slot is in use; -1: those without one, -3 and -2: the base rows."""
-        first = self.counters.start + (slot + COUNTER_ROWS_BEFORE) * Counters.row_words
-        return view_column(self.words, first, 1, Counters.row_words)
+        first = self.counters.start + (slot + COUNTER_ROWS_BEFORE) * schema.Counters.row_words
+        return view_column(self.words, first, 1, schema.Counters.row_words)
 
     @property
     def lock(self) -> LockKind:
@@ -282,7 +275,7 @@ class Manifest:
     @property
     def lock_word_at(self) -> int:
         """Which word of the manifest is the lock, where it is one."""
-        return self.header.start + Header.offsets["lock_word"]
+        return self.header.start + schema.Header.offsets["lock_word"]
 
     def wake_address(self, slot: int) -> int:
         """Where the process's futex lies: the low half of its wake word."""
@@ -290,7 +283,7 @@ class Manifest:
 
     def spiller_address(self) -> int:
         """Where the futex lies that is awaited while somebody spills: the low half of the header's word."""
-        return self.address + (self.header.start + Header.offsets["spiller"]) * WORD_NBYTES
+        return self.address + (self.header.start + schema.Header.offsets["spiller"]) * WORD_NBYTES
 
     def reserve(self, table: Table, rows: int) -> None:
         """Back the rows below ``rows`` with memory; ``PlaneFull`` when the file system has none."""

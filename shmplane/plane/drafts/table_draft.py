@@ -5,20 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ...codecs import (
-    Piece,
-    align_column,
-    align_rows,
-    check_labels,
-    column_to_arrow,
-    encode_table,
-    form_of,
-    join_chunks,
-    labels_of,
-    metadata_with,
-    nbytes_of,
-    title_of,
-)
+from ... import codecs
 from ...manifest import MAX_REFERENCES, SMALL_NBYTES
 from ..blocks.publish import contents_of, store
 from .draft import Draft
@@ -55,7 +42,7 @@ class _Column:
     label: Any
     how: Any  #: the pandas recipe of the column
     field: pa.Field
-    pieces: tuple[Piece | _New, ...]
+    pieces: tuple[codecs.Piece | _New, ...]
     is_index: bool = field(default=False, kw_only=True)
 
 
@@ -74,7 +61,7 @@ class TableDraft(Draft, kinds=("table",)):
         super().__init__(attachment, name, base)
         self._old = TableVersion(base)
         said, schema = self._old.said, self._old.schema
-        labels = labels_of(said.origin, schema)
+        labels = codecs.labels_of(said.origin, schema)
         self._num_rows = said.num_rows
         self._columns = [
             _Column(label, how, schema.field(at), said.columns[at]) for at, (label, how) in enumerate(labels)
@@ -121,18 +108,18 @@ class TableDraft(Draft, kinds=("table",)):
             self._check_open()
             import pyarrow as pa
 
-            values = align_column(self._old.said.origin, name, values, lambda: self.table)
-            array, how = column_to_arrow(self._old.said.origin, name, values, num_rows=self._num_rows)
+            values = codecs.align_column(self._old.said.origin, name, values, lambda: self.table)
+            array, how = codecs.column_to_arrow(self._old.said.origin, name, values, num_rows=self._num_rows)
             if len(array) != self._num_rows and self._columns:
                 raise ValueError(f"column {name!r} has {len(array):,} values and the table {self._num_rows:,} rows")
-            column = _Column(name, how, pa.field(title_of(name), array.type), (_New(len(array), array),))
+            column = _Column(name, how, pa.field(codecs.title_of(name), array.type), (_New(len(array), array),))
             names = self.column_names
             changed = list(self._columns)
             if name in names:
                 changed[self._find(name)] = column
             else:
                 changed.insert(len(names), column)
-            check_labels(self._old.said.origin, [each.label for each in changed if not each.is_index])
+            codecs.check_labels(self._old.said.origin, [each.label for each in changed if not each.is_index])
             self._change(changed, len(array))
 
     def __delitem__(self, name: Any) -> None:
@@ -141,7 +128,7 @@ class TableDraft(Draft, kinds=("table",)):
             self._check_open()
             at = self._find(name)
             changed = self._columns[:at] + self._columns[at + 1 :]
-            check_labels(self._old.said.origin, [each.label for each in changed if not each.is_index])
+            codecs.check_labels(self._old.said.origin, [each.label for each in changed if not each.is_index])
             self._change(changed, self._num_rows)
 
     def rename(self, names: Mapping[Any, Any]) -> None:
@@ -150,10 +137,12 @@ class TableDraft(Draft, kinds=("table",)):
             self._check_open()
             new = {self._find(old): name for old, name in names.items()}
             changed = [
-                replace(column, label=new[at], field=column.field.with_name(title_of(new[at]))) if at in new else column
+                replace(column, label=new[at], field=column.field.with_name(codecs.title_of(new[at])))
+                if at in new
+                else column
                 for at, column in enumerate(self._columns)
             ]
-            check_labels(self._old.said.origin, [each.label for each in changed if not each.is_index])
+            codecs.check_labels(self._old.said.origin, [each.label for each in changed if not each.is_index])
             if any(old != name for old, name in names.items()):
                 self._change(changed, self._num_rows)
 
@@ -162,7 +151,7 @@ class TableDraft(Draft, kinds=("table",)):
         with self._mutex:
             self._check_open()
             said = self._said()
-            table = align_rows(rows, form_of(said), lambda: self.table.slice(0, 0))
+            table = codecs.align_rows(rows, codecs.form_of(said), lambda: self.table.slice(0, 0))
             if not table.num_rows:
                 return
             group = self._groups = self._groups + 1
@@ -191,7 +180,7 @@ class TableDraft(Draft, kinds=("table",)):
 
         old = self._old.schema
         labels = [(column.label, column.how) for column in self._columns if not column.is_index]
-        metadata = metadata_with(self._old.said.origin, old, labels) if self._touched else old.metadata
+        metadata = codecs.metadata_with(self._old.said.origin, old, labels) if self._touched else old.metadata
         return pa.schema([column.field for column in self._columns], metadata=metadata)
 
     def _said(self) -> Composition:
@@ -201,11 +190,13 @@ class TableDraft(Draft, kinds=("table",)):
     def _assemble(self) -> pa.Table:
         import pyarrow as pa
 
-        found = self._old.read(piece for column in self._columns for piece in column.pieces if isinstance(piece, Piece))
+        found = self._old.read(
+            piece for column in self._columns for piece in column.pieces if isinstance(piece, codecs.Piece)
+        )
         arrays = [
-            join_chunks(
+            codecs.join_chunks(
                 column.field,
-                (found[piece] if isinstance(piece, Piece) else piece.array for piece in column.pieces),
+                (found[piece] if isinstance(piece, codecs.Piece) else piece.array for piece in column.pieces),
                 self._num_rows,
             )
             for column in self._columns
@@ -216,9 +207,9 @@ class TableDraft(Draft, kinds=("table",)):
         if not self._touched:
             return None
         said, table, sources = self._said(), self.table, self._old.sources
-        nbytes = nbytes_of(table)
+        nbytes = codecs.nbytes_of(table)
         parts = _Parts(self._columns)
-        encoded = [encode_table(part) for part in parts.tables()]
+        encoded = [codecs.encode_table(part) for part in parts.tables()]
         held = sum(sources[part].body_nbytes for part in parts.used) + sum(part.nbytes for part in encoded)
         if (
             not parts.used
@@ -226,7 +217,7 @@ class TableDraft(Draft, kinds=("table",)):
             or len(parts.used) + len(encoded) > MAX_REFERENCES
             or held > 2 * nbytes + _SPARE_NBYTES
         ):
-            whole = encode_table(table, said.origin)
+            whole = codecs.encode_table(table, said.origin)
             return store(self._attachment, self._target, contents_of(whole), whole)
         return store_composition(
             self._attachment,
@@ -247,17 +238,17 @@ class _Parts:
 
     def __init__(self, columns: list[_Column]) -> None:
         pieces = [piece for column in columns for piece in column.pieces]
-        self.used = sorted({piece.part for piece in pieces if isinstance(piece, Piece)})
+        self.used = sorted({piece.part for piece in pieces if isinstance(piece, codecs.Piece)})
         self._groups: dict[int, list[pa.ChunkedArray]] = {
-            piece.group: [] for piece in pieces if not isinstance(piece, Piece)
+            piece.group: [] for piece in pieces if not isinstance(piece, codecs.Piece)
         }
         numbers = {part: number for number, part in enumerate(self.used)}
         new_numbers = {group: len(self.used) + number for number, group in enumerate(self._groups)}
         self.columns = tuple(
             tuple(
-                Piece(numbers[piece.part], piece.position)
-                if isinstance(piece, Piece)
-                else Piece(new_numbers[piece.group], self._add(piece))
+                codecs.Piece(numbers[piece.part], piece.position)
+                if isinstance(piece, codecs.Piece)
+                else codecs.Piece(new_numbers[piece.group], self._add(piece))
                 for piece in column.pieces
             )
             for column in columns

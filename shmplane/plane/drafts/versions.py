@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ...codecs import (
-    Part,
-    check_composition,
-    composition_of,
-    join_chunks,
-    pack_composition,
-    parse_schema,
-    read_pieces,
-)
+from ... import codecs
 from ...manifest import KIND_CODES
 from ..blocks.publish import StoredBytes, describe_contents, store
 
@@ -35,21 +27,21 @@ class TableVersion:
 
     def __init__(self, lease: Lease) -> None:
         self.lease = lease
-        self.said: Composition = composition_of(lease.frame())
+        self.said: Composition = codecs.composition_of(lease.frame())
         self.sources: tuple[BlockFacts, ...] = lease.facts.references or (lease.facts,)
-        check_composition(self.said, self.schema, len(self.sources))
+        codecs.check_composition(self.said, self.schema, len(self.sources))
 
     @property
     def schema(self) -> pa.Schema:
-        return parse_schema(self.said.schema)
+        return codecs.parse_schema(self.said.schema)
 
     def read(self, pieces: Iterable[Piece]) -> dict[Piece, pa.ChunkedArray]:
         """Columns of its sources, without a copy."""
         parts = self.lease.parts()
         if not parts:
             self.lease.open()
-            parts = [Part(self.lease.frame(), self.lease)]
-        return read_pieces(parts, pieces)
+            parts = [codecs.Part(self.lease.frame(), self.lease)]
+        return codecs.read_pieces(parts, pieces)
 
     def table(self, *, last: int | None = None) -> pa.Table:
         """All of it, or the rows of the last pieces of every column."""
@@ -58,7 +50,7 @@ class TableVersion:
         columns = [pieces if last is None else pieces[-last:] for pieces in self.said.columns]
         found = self.read(piece for pieces in columns for piece in pieces)
         arrays = [
-            join_chunks(field, (found[piece] for piece in pieces), self.said.num_rows if last is None else None)
+            codecs.join_chunks(field, (found[piece] for piece in pieces), self.said.num_rows if last is None else None)
             for pieces, field in zip(columns, self.schema, strict=True)
         ]
         return pa.Table.from_arrays(arrays, schema=self.schema)
@@ -70,14 +62,14 @@ class TableVersion:
         found = self.read(piece for pieces in self.said.columns for piece in pieces[:1])
         arrays: list[Any] = []
         for pieces, field in zip(self.said.columns, self.schema, strict=True):
-            column = join_chunks(field, [found[piece] for piece in pieces[:1]])
+            column = codecs.join_chunks(field, [found[piece] for piece in pieces[:1]])
             arrays.append(pa.chunked_array([chunk.slice(0, 0) for chunk in column.chunks[:1]], type=field.type))
         return pa.Table.from_arrays(arrays, schema=self.schema)
 
 
 def contents_of_composition(said: Composition, nbytes: int) -> Contents:
     """What a composed table's row says; all it stores is its frame."""
-    return describe_contents(KIND_CODES["table"], nbytes, pack_composition(said), stored_nbytes=0)
+    return describe_contents(KIND_CODES["table"], nbytes, codecs.pack_composition(said), stored_nbytes=0)
 
 
 def store_composition(
