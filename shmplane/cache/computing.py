@@ -14,12 +14,11 @@ from ..errors import PlaneFull
 from ..plane import MISSING, call_in_loop, call_in_thread, loading, refuse_own
 from ..system import ignoring, own
 from .keys import Key, digest_of, encode_key, title_of
-from .tiers import Item
+from .tiers import Item, Tiers
 from .values import encode_value
 
 if TYPE_CHECKING:
     from ..plane import Plane, Semaphore
-    from .tiers import Tiers
 
 __all__ = ["Computing", "Question"]
 

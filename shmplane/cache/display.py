@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from ..markup import QUIET, bar, box, div, facts, text, warning
@@ -9,8 +10,6 @@ from ..observe import nbytes as show_nbytes
 from ..observe import some
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from .tally import CacheStatistics, TierStatistics
 
 __all__ = ["Described", "html_of_cache"]

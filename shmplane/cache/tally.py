@@ -11,6 +11,7 @@ import atexit
 import os
 import time
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 

@@ -15,14 +15,13 @@ import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
-from ..codecs import CODECS, KINDS, BytesSink, CopiedMemory, TableStream, check_values, encode
+from ..codecs import CODECS, KINDS, BytesSink, CopiedMemory, Encoded, TableStream, check_values, encode
 from ..errors import PlaneCorrupt, ShmplaneError
 from ..system import Mapping, Window, ignoring, open_file, write_all
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from ..codecs import Encoded
 
 __all__ = [
     "IN_FILE",

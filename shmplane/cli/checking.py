@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 from .. import observe
 from ..manifest import FORMAT, fingerprint_of_format
 from .exits import OK, PROBLEMS
-from .output import printable
+from .output import Output, printable
 from .users import as_every_user, check_all_users
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from .output import Output
 
 __all__ = ["doctor", "health"]
 

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .. import observe
+from ..observe import (
+    Block,
+    Layout,
+    Process,
+    Reading,
+    Snapshot,
+    count,
+    describe_block,
+    layout_of,
+    nbytes,
+    reading,
+    reclaimable,
+    some,
+)
 from .exits import OK
 from .listing import age, block_fields, plane_fields, sorted_blocks, timestamp, warn_about
 from .output import printable
@@ -22,7 +35,7 @@ _MOST_NAMED = 3
 
 
 def info(options: Namespace, out: Output) -> int:
-    with observe.reading(options.plane, options.root) as plane:
+    with reading(options.plane, options.root) as plane:
         if options.block is not None:
             return _block(plane, options, out)
         snapshot = plane.snapshot()
@@ -48,7 +61,7 @@ def info(options: Namespace, out: Output) -> int:
     return OK
 
 
-def _show_plane(snapshot: observe.Snapshot, words: dict[str, Any], out: Output) -> None:
+def _show_plane(snapshot: Snapshot, words: dict[str, Any], out: Output) -> None:
     plane = snapshot.summary
     what = "temporary plane" if plane.temporary else "plane"
     _facts(
@@ -56,12 +69,12 @@ def _show_plane(snapshot: observe.Snapshot, words: dict[str, Any], out: Output) 
         {
             what: f"{plane.name} in {plane.root}",
             "created": f"{timestamp(plane.created)}, {age(plane.created)} ago",
-            "memory": f"{observe.nbytes(plane.used_nbytes)} used + {observe.nbytes(plane.recycled_nbytes)} recycled + "
-            f"{observe.nbytes(plane.free_nbytes)} free = {observe.nbytes(plane.capacity)}"
-            f"{f'; {observe.nbytes(plane.spilled_nbytes)} spilled to disk' if plane.spilled_nbytes else ''}",
-            "blocks": f"{observe.count(plane.blocks)} of {observe.count(plane.max_blocks)}, {observe.count(plane.names)} with a name, "
-            f"in {observe.some(len(snapshot.segments), 'segment')}",
-            "processes": f"{observe.count(len(plane.living))} of {observe.count(plane.max_processes)}",
+            "memory": f"{nbytes(plane.used_nbytes)} used + {nbytes(plane.recycled_nbytes)} recycled + "
+            f"{nbytes(plane.free_nbytes)} free = {nbytes(plane.capacity)}"
+            f"{f'; {nbytes(plane.spilled_nbytes)} spilled to disk' if plane.spilled_nbytes else ''}",
+            "blocks": f"{count(plane.blocks)} of {count(plane.max_blocks)}, {count(plane.names)} with a name, "
+            f"in {some(len(snapshot.segments), 'segment')}",
+            "processes": f"{count(len(plane.living))} of {count(plane.max_processes)}",
             "format": f"{words['format']}, fingerprint {words['fingerprint']}",
         },
     )
@@ -87,29 +100,29 @@ def _show_plane(snapshot: observe.Snapshot, words: dict[str, Any], out: Output) 
         out.line("largest blocks:" if len(named) > _MOST_SHOWN else "blocks:")
         for block in named[:_MOST_SHOWN]:
             name = printable(block.name or "")
-            out.cut(f"  {observe.nbytes(block.nbytes):>9}  {block.kind:7}  version {block.version}  {name}")
-    stale = observe.reclaimable(snapshot)
+            out.cut(f"  {nbytes(block.nbytes):>9}  {block.kind:7}  version {block.version}  {name}")
+    stale = reclaimable(snapshot)
     if stale:
         out.message(f"{plane.name}: {stale}; `shmplane gc {plane.name}` reclaims that")
     else:
         warn_about(plane, out)
 
 
-def _process_row(process: observe.Process, snapshot: observe.Snapshot) -> tuple[str, ...]:
+def _process_row(process: Process, snapshot: Snapshot) -> tuple[str, ...]:
     fields = _process_fields(process, snapshot)
     return (
-        observe.count(process.slot),
+        count(process.slot),
         str(process.pid),
-        observe.count(fields["leases"]),
-        observe.nbytes(fields["leased_nbytes"]),
-        observe.count(process.permits),
-        observe.count(fields["creating"]),
+        count(fields["leases"]),
+        nbytes(fields["leased_nbytes"]),
+        count(process.permits),
+        count(fields["creating"]),
         age(process.joined),
         "alive" if process.alive else "ended",
     )
 
 
-def _semaphore_row(use: SemaphoreUse, snapshot: observe.Snapshot) -> tuple[str, ...]:
+def _semaphore_row(use: SemaphoreUse, snapshot: Snapshot) -> tuple[str, ...]:
     fields = _semaphore_fields(use, snapshot)
     holders = [
         f"{holder['pid']}" + (f" ({holder['permits']})" if use.permits > 1 else "") for holder in fields["holders"]
@@ -129,7 +142,7 @@ def _some_of(texts: list[str]) -> str:
     return ", ".join(texts[:_MOST_NAMED]) + (f" +{more}" if more > 0 else "") if texts else "-"
 
 
-def _semaphore_fields(use: SemaphoreUse, snapshot: observe.Snapshot) -> dict[str, Any]:
+def _semaphore_fields(use: SemaphoreUse, snapshot: Snapshot) -> dict[str, Any]:
     """A lock or semaphore as ``--json`` shows it."""
     pids = {process.slot: process.pid for process in snapshot.processes}
     return {
@@ -142,7 +155,7 @@ def _semaphore_fields(use: SemaphoreUse, snapshot: observe.Snapshot) -> dict[str
     }
 
 
-def _process_fields(process: observe.Process, snapshot: observe.Snapshot) -> dict[str, Any]:
+def _process_fields(process: Process, snapshot: Snapshot) -> dict[str, Any]:
     leased = [snapshot.blocks[row].nbytes for row in process.leases if row in snapshot.blocks]
     return {
         "slot": process.slot,
@@ -156,8 +169,8 @@ def _process_fields(process: observe.Process, snapshot: observe.Snapshot) -> dic
     }
 
 
-def _block(plane: observe.Reading, options: Namespace, out: Output) -> int:
-    snapshot, block, said = observe.describe_block(plane, options.block)
+def _block(plane: Reading, options: Namespace, out: Output) -> int:
+    snapshot, block, said = describe_block(plane, options.block)
     segment = snapshot.segments[block.segment]
     holders = [process for process in snapshot.processes if process.slot in block.holders]
     columns = [] if said.schema is None else [(field.name, str(field.type)) for field in said.schema]
@@ -177,19 +190,19 @@ def _block(plane: observe.Reading, options: Namespace, out: Output) -> int:
         }
         out.json(root=options.root, plane=options.plane, block=fields)
         return OK
-    where = f"segment {segment.id}, {observe.nbytes(segment.nbytes)}" + ", on disk" * segment.is_spilled
+    where = f"segment {segment.id}, {nbytes(segment.nbytes)}" + ", on disk" * segment.is_spilled
     _facts(
         out,
         {
             "block": f"{printable(options.block)} in plane {options.plane}",
-            "version": observe.count(block.version),
+            "version": count(block.version),
             "kind": block.kind + (f" ({said.origin})" if said.origin else ""),
-            "size": f"{observe.nbytes(block.nbytes)} ({observe.count(block.nbytes)} B)",
+            "size": f"{nbytes(block.nbytes)} ({count(block.nbytes)} B)",
             "dtype": dtype,
-            "shape": None if said.shape is None else " x ".join(map(observe.count, said.shape)) or "()",
-            "leaves": None if said.leaves is None else observe.count(said.leaves),
+            "shape": None if said.shape is None else " x ".join(map(count, said.shape)) or "()",
+            "leaves": None if said.leaves is None else count(said.leaves),
             "created": f"{timestamp(block.created)}, {age(block.created)} ago",
-            "lies in": where + (f", at {observe.count(block.offset)}, with others" if block.cell else ", alone"),
+            "lies in": where + (f", at {count(block.offset)}, with others" if block.cell else ", alone"),
             "leases": _show_holders(block, holders),
         },
     )
@@ -199,7 +212,7 @@ def _block(plane: observe.Reading, options: Namespace, out: Output) -> int:
     return OK
 
 
-def _show_holders(block: observe.Block, holders: list[observe.Process]) -> str:
+def _show_holders(block: Block, holders: list[Process]) -> str:
     if not block.holders:
         return "none"
     pids = ", ".join(f"{process.pid}{'' if process.alive else ' (ended)'}" for process in holders)
@@ -214,8 +227,8 @@ def _facts(out: Output, facts: dict[str, str | None]) -> None:
 
 
 def map_plane(options: Namespace, out: Output) -> int:
-    with observe.reading(options.plane, options.root) as plane:
-        layout = observe.layout_of(plane)
+    with reading(options.plane, options.root) as plane:
+        layout = layout_of(plane)
     if options.json:
         out.json(root=options.root, plane=layout.name, **_fields(layout))
     else:
@@ -224,7 +237,7 @@ def map_plane(options: Namespace, out: Output) -> int:
     return OK
 
 
-def _fields(layout: observe.Layout) -> dict[str, Any]:
+def _fields(layout: Layout) -> dict[str, Any]:
     return {
         "capacity": layout.capacity,
         "used_nbytes": layout.used_nbytes,

@@ -32,12 +32,11 @@ from ..observe import (
 )
 from ..system import load_late, remove_tree
 from .exits import BUSY, NOT_FOUND, OK, PROBLEMS, USAGE, Failed, of_each
-from .output import printable
+from .output import Output, printable
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from .output import Output
 
 __all__ = ["gc", "rm"]
 

@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING
 
 from ..errors import ClosedError
 from .exits import BUSY, OK, PROBLEMS, USAGE, Failed
-from .output import SCHEMA_VERSION, printable
+from .output import SCHEMA_VERSION, Output, printable
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
     from ..flight import Outgoing, Request, Server
     from ..plane import Plane
-    from .output import Output
 
 __all__ = ["serve"]
 

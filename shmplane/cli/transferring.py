@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 from ..errors import ShmplaneError
 from ..observe import nbytes
 from .exits import OK, PROBLEMS, Failed
-from .output import printable, progress
+from .output import Output, printable, progress
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from .output import Output
 
 __all__ = ["load", "save"]
 

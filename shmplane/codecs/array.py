@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import UnsupportedValue
 from ..system import own
-from .base import CAN_STORE
+from .base import CAN_STORE, Memory, Sink
 from .borrow import borrow
 from .dtypes import FOREIGN_NBYTES, is_storable, pack_dtype, unpack_dtype, words_dtype
 from .envelope import HEADER_NBYTES, corrupt, seal, unseal
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from .base import Memory, Sink
 
 __all__ = [
     "EncodedArray",

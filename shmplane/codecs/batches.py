@@ -8,21 +8,19 @@ Rule 3. A reader can be read once. Who cannot write while it is read gets it as 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from ..errors import ShmplaneError, UnsupportedValue
 from ..system import own
 from .stream import SinkFile, concat_batches, open_writer
-from .table import check_schema, encode_table, nbytes_of, table_frame
+from .table import EncodedTable, check_schema, encode_table, nbytes_of, table_frame
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     import pyarrow as pa
 
     from .base import Sink
-    from .table import EncodedTable
 
 __all__ = ["TableStream", "Written", "stream_of"]
 

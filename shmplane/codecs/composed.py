@@ -12,19 +12,17 @@ Rule 2. What it claims is checked when it is read: positions against the parts' 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from .envelope import corrupt, seal, unseal
-from .table import ORIGINS, encode_table, find_columns, parse_schema, parse_table, read_positions
+from .table import ORIGINS, EncodedTable, encode_table, find_columns, parse_schema, parse_table, read_positions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     import pyarrow as pa
 
     from .base import Memory
-    from .table import EncodedTable
 
 __all__ = [
     "Composition",

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -23,8 +24,6 @@ from .read_only import ReadOnlyDict, ReadOnlyList, freeze
 from .where import find
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
     from .base import Memory
 
 __all__ = [

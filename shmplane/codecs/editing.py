@@ -8,6 +8,7 @@ A pandas column goes by the labels of its rows, as in pandas; anything else goes
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UnsupportedValue
@@ -16,8 +17,6 @@ from .pandas_recipe import pack_recipe, recipe_of
 from .table import SERIES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     import pyarrow as pa
 
 __all__ = ["align_column", "check_labels", "labels_of", "column_to_arrow", "metadata_with", "title_of"]

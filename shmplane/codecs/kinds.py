@@ -5,12 +5,13 @@ All that differs from kind to kind is in one object each: another kind is anothe
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import ShmplaneError, UnsupportedValue
 from ..system import late, own
 from . import array, composed, convert, document, origin, pickled, raw, records, table
-from .base import CAN_STORE
+from .base import CAN_STORE, Encoded, Memory
 from .choose import (
     encode_by_rank,
     encode_named_array,
@@ -24,8 +25,6 @@ from .libraries import with_cure
 from .rows import rows_from
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
     import pyarrow as pa
 
     from . import torch_, tree

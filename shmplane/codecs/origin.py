@@ -6,23 +6,21 @@ anew for every reader from a ``TableRoot``, over the same memory.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UnsupportedValue
 from ..system import own
 from .batches import TableStream, stream_of
-from .composed import composition_of, is_composed, read_composed
+from .composed import Part, composition_of, is_composed, read_composed
 from .envelope import corrupt
 from .libraries import with_cure
 from .table import EncodedTable, encode_table, parse_table, read_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import pyarrow as pa
 
     from .base import Memory
-    from .composed import Part
 
 __all__ = [
     "TableRoot",

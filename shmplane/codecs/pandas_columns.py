@@ -10,14 +10,11 @@ index, or categories) is ``{"how": how, "freq": name or null}``.
 from __future__ import annotations
 
 import zoneinfo
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from ..errors import UnsupportedValue
 from ..system import ignoring, own
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 
 __all__ = [
     "codes_from_arrow",

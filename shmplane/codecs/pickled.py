@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import pickle
 import struct
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UnsupportedValue
@@ -20,8 +21,6 @@ from .borrow import borrow_bytes
 from .envelope import corrupt, seal, unseal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     import numpy as np
     import numpy.typing as npt
 

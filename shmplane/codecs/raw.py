@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UnsupportedValue
-from ..system import is_loaded, own
+from ..system import Window, is_loaded, own
 from .borrow import borrow_bytes
 from .envelope import corrupt, seal, unseal
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from ..system import Window
     from .base import Memory, Sink
 
 __all__ = [

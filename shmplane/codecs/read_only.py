@@ -9,12 +9,10 @@ Trees have the same containers. Those of a draft (``FixedDict``, ``FixedList``) 
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from collections.abc import Callable
+from typing import Any, ClassVar, NoReturn
 
 from ..errors import UnsupportedValue
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 __all__ = ["FixedDict", "FixedList", "ReadOnlyDict", "ReadOnlyList", "freeze", "thaw"]
 

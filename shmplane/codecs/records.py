@@ -15,12 +15,12 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from operator import index as to_index
-from typing import TYPE_CHECKING, Any, ClassVar, overload
+from typing import Any, ClassVar, overload
 
 from ..errors import UnsupportedValue
 from ..system import ignoring, late, own
 from . import array, document, raw
-from .base import CAN_STORE, BytesSink
+from .base import CAN_STORE, BytesSink, Encoded, Memory, Sink
 from .borrow import PieceOfBody, borrow_bytes
 from .choose import encode_by_rank
 from .envelope import corrupt, seal, unseal

@@ -17,6 +17,7 @@ Rule 4. What is read has Arrow's cheap validation: lengths against buffers, not 
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,8 +27,6 @@ from .envelope import corrupt, seal, unseal
 from .stream import SinkFile, plan_batches, write_stream
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import pyarrow as pa
 
     from .base import Memory, Sink

@@ -22,26 +22,23 @@ from __future__ import annotations
 
 import struct
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
 from ..errors import UnsupportedValue
 from ..system import own
 from .array import EncodedArray, encode_array, is_fortran, parse_shape
-from .base import room_in
+from .base import Encoded, Sink, room_in
 from .document import MAX_DEPTH, dump, is_leaf, too_deep
 from .dtypes import is_storable, pack_dtype
 from .envelope import HEADER_NBYTES, corrupt, seal, unseal
-from .where import HERE, text_of_path
+from .where import HERE, Path, text_of_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy as np
     import numpy.typing as npt
 
-    from .base import Encoded, Sink
-    from .where import Path
 
 __all__ = ["EncodedTree", "TreeFrame", "encode_tree", "parse_tree"]
 

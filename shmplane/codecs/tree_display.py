@@ -5,14 +5,12 @@ No leaf's values are read. A JSON value has the same containers, and shows itsel
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from ..markup import QUIET, box, div, facts, text
 from ..system import own
 from .where import HERE, Path, text_of_path
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = ["mimebundle_of_tree"]
 

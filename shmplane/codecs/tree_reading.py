@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Iterator
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from zlib import crc32
@@ -23,17 +24,14 @@ from .codec import NoForm
 from .dtypes import FOREIGN_NBYTES, itemsize_of, unpack_dtype, words_dtype
 from .envelope import corrupt
 from .read_only import FixedDict, FixedList, ReadOnlyDict, ReadOnlyList
-from .tree import FRAMED, LIST, PLAIN_LEAVES, SMALL_ALIGNMENT, TUPLE, parse_tree
+from .tree import FRAMED, LIST, PLAIN_LEAVES, SMALL_ALIGNMENT, TUPLE, TreeFrame, parse_tree
 from .where import find
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import numpy as np
     import numpy.typing as npt
 
     from .base import Memory
-    from .tree import TreeFrame
 
 __all__ = ["TreeRoot", "open_tree", "present_tree", "tables_of_tree", "tree_as_python", "tree_of_tensors", "tree_over"]
 

@@ -6,10 +6,8 @@ A path is a chain of keys from the leaf up, so that going down costs a tuple; it
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from collections.abc import Callable
+from typing import Any
 
 __all__ = ["HERE", "Path", "find", "text_of_path"]
 

@@ -5,14 +5,13 @@ It is told from statistics, findings and texts that were taken before; nothing i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..markup import QUIET, bar, box, div, facts, text, warning
 from ..observe import seconds as show_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ..observe import Health
     from .statistics import Histogram, PoolStatistics
 

@@ -9,13 +9,11 @@ Rule 3. The callback of ``ref`` is one call into C. Python code in a callback wo
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from types import CodeType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ..system import own
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 __all__ = ["BUSY", "IDLE", "OUT", "Member", "MemberRef", "Outcome", "Plan", "Taken", "Waiter", "place_of"]
 

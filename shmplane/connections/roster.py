@@ -15,19 +15,15 @@ from __future__ import annotations
 import math
 from bisect import insort
 from collections import OrderedDict
+from collections.abc import Callable
 from operator import attrgetter
 from random import random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .backoff import Backoff
 from .records import BUSY, IDLE, OUT, Member, MemberRef, Plan, Taken, Waiter
-from .settings import Limits
+from .settings import Limits, Settings
 from .statistics import BOUNDS, Tally
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from .settings import Settings
 
 __all__ = ["Roster"]
 

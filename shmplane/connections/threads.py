@@ -17,13 +17,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from ..system import ignoring, own
 from .records import NOWHERE, Outcome, Taken, Waiter
-
-if TYPE_CHECKING:
-    from _thread import LockType
 
 __all__ = ["Threads"]
 

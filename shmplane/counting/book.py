@@ -19,12 +19,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..errors import ClosedError, ShmplaneError
 from ..system import begin_again_in_forks, logger_of, own
 from .pages import FIRST_NBYTES, MOST_NBYTES, Page, Spare
-from .series import key_of, other_of, series_of
+from .series import Series, State, key_of, other_of, series_of
 from .totals import Totals
 
 if TYPE_CHECKING:
     from ..plane import Plane
-    from .series import Series, State
 
 __all__ = ["Book", "Place"]
 

@@ -17,13 +17,11 @@ from __future__ import annotations
 import os
 import threading
 from array import array
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
 
 from ..plane import Presence
 from .series import Entry, series_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 __all__ = ["FIRST_NBYTES", "Page", "PageReader", "Spare", "Words"]
 

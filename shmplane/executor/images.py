@@ -10,14 +10,13 @@ Rule 2. It is given to the next call when no loan of it lives, and no page of it
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..plane import PrivateBody, image_of
 from ..system import PrivateMapping, is_unwritten
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ..plane import Lease
 
 __all__ = ["Images"]

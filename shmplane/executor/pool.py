@@ -7,6 +7,7 @@ of it (see ``worker``). Futures, queues, the threads behind them and all errors 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from contextlib import contextmanager
 from functools import partial
@@ -22,7 +23,6 @@ from .statistics import ExecutorStatistics
 from .worker import run_call, start
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Future
     from multiprocessing.context import BaseContext
 

@@ -11,6 +11,7 @@ import os
 import threading
 import weakref
 from collections import deque
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -19,8 +20,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..system import own
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from .statistics import Counts
 
 __all__ = ["Retrying"]

@@ -9,13 +9,12 @@ says nothing: its owner can switch that, and did write it before.
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..codecs import open_body
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ..plane import Lease
     from .packing import LeftOut
 

@@ -15,6 +15,7 @@ Rule 4. A name is nothing but a name in the one plane that is served: it is look
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import PlaneCorrupt
@@ -22,8 +23,6 @@ from ..names import MAX_BLOCK_NAME_NBYTES, check_block_name
 from ..system import own
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import pyarrow as pa
 
 __all__ = [

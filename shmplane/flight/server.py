@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import hmac
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, NoReturn
 
 import pyarrow as pa
 from pyarrow import flight
@@ -19,9 +19,6 @@ from pyarrow import flight
 from ..errors import BlockNotFound, ShmplaneError
 from ..system import own
 from .said import PIECE_NBYTES, Request, Said, pack_said, parse_ticket
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 __all__ = ["Outgoing", "Server"]
 

@@ -14,16 +14,12 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
-from opentelemetry.metrics import Observation, get_meter_provider
+from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation, get_meter_provider
 
 from .. import ClosedError, ConnectionPool, Histogram, LockTimeout, Measurement, Plane, __version__
 from ..cache import example_measurements
 from .measuring import measurements_of
-
-if TYPE_CHECKING:
-    from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider
 
 __all__ = ["Instrumentation", "instrument"]
 

@@ -6,6 +6,7 @@ place with one pop. When rows run short they are taken from free cells, which be
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ..errors import PlaneCorrupt, PlaneFull
@@ -15,8 +16,6 @@ from .space import CELL_NBYTES, CLASS_BY_LINES, LARGEST_SLAB_NBYTES, class_of, s
 from .states import FREE, USED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from .store import Manifest
 
 __all__ = ["Allocation"]

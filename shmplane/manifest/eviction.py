@@ -9,14 +9,13 @@ A block that lost its name and is still leased counts for its group until it is 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from .states import EVICTABLE, LIVE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from .transaction import Transaction
 
 __all__ = ["MAX_EVICTED", "Evicted", "Need", "evict", "evict_in_group", "group_room"]

@@ -12,18 +12,15 @@ entry counts and not the block.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ..system import STORES_IN_ORDER
-from .coordination import NO_TICKET
-from .ring import EMPTY_RING, Ring, count_in
+from .coordination import NO_TICKET, Coordination
+from .ring import EMPTY_RING, Entry, Ring, Taker, count_in
 from .states import LIVE, QUEUED, RING, ROW_MASK, queue_of, queued_in, ring_of, taker_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from .coordination import Coordination
-    from .ring import Entry, Taker
     from .store import Manifest
 
 __all__ = ["Items"]

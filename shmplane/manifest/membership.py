@@ -11,11 +11,10 @@ import time
 from typing import TYPE_CHECKING
 
 from ..errors import PlaneFull
-from ..system import own
+from ..system import Token, own
 from .reading import held_rows
 
 if TYPE_CHECKING:
-    from ..system import Token
     from .segments import Doomed
     from .store import Manifest
     from .transaction import Transaction

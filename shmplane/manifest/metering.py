@@ -8,6 +8,7 @@ How they are folded, so that a death at any store neither loses nor doubles them
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 from zlib import crc32
 
@@ -15,8 +16,6 @@ from .folding import Folding
 from .limits import METER_WORDS, READING_WORDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from .store import Manifest
 
 __all__ = ["LEVEL_WORDS", "OTHER_ROWS", "Metering"]

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-from ..system import own
+from ..system import HostLock, Token, own
 from .index import most_tombstones
 from .limits import COUNTER_ROWS_BEFORE, SEATS
 from .reading import BlockFacts
@@ -21,7 +21,6 @@ from .states import CODECS, KIND_CODES
 
 if TYPE_CHECKING:
     from ..core._core import Core, LockWord
-    from ..system import HostLock, Token
     from .store import Manifest
 
 __all__ = [

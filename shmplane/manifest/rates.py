@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING
 
 from ..errors import PlaneCorrupt
 from .cell_rate import Paid, Terms, after_grant, after_new_terms, cost_ns, is_sound, ready_at, refundable_ns
-from .coordination import NO_TICKET
+from .coordination import NO_TICKET, Coordination
 
 if TYPE_CHECKING:
     from ..tables import Column
-    from .coordination import Coordination
     from .store import Manifest
 
 __all__ = ["Rates"]

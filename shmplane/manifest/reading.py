@@ -9,13 +9,12 @@ from ..errors import BlockNotFound, PlaneCorrupt
 from ..system import PAGE_NBYTES, own
 from .index import NameLookup
 from .roots import reach
-from .schema import MAX_REFERENCES
+from .schema import MAX_REFERENCES, Blocks, Counters, Header, Names, Segments
 from .segments import Doomed, doomed_of
 from .states import CODECS, FREE, KEPT, LIVE, PAGES, QUEUED, ROW_MASK, kept_for, row_of_name_word
 
 if TYPE_CHECKING:
     from ..tables import Column
-    from .schema import Blocks, Counters, Header, Names, Segments
     from .store import Manifest
 
 __all__ = ["BlockFacts", "Contents", "Reader", "held_rows", "not_found"]

@@ -16,6 +16,7 @@ bytes as were copied, and nobody can see it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from .reading import held_rows, used_rows
@@ -24,8 +25,6 @@ from .schema import MAX_REFERENCES
 from .states import FREE, LIVE, MAKING, MUTABLE, USED
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from .copying import TableCopy
     from .segments import Place
     from .transaction import Transaction

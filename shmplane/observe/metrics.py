@@ -10,15 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import compress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from ..manifest import KINDS, LIVE, WAIT_BOUNDS, read_counters
-from ..tables import WORD_NBYTES
+from ..manifest import KINDS, LIVE, WAIT_BOUNDS, Manifest, read_counters
+from ..tables import WORD_NBYTES, Column
 from .measurements import Histogram, Measurement
-
-if TYPE_CHECKING:
-    from ..manifest import Manifest
-    from ..tables import Column
 
 __all__ = ["Counts", "Metrics", "read_counts", "read_metrics"]
 

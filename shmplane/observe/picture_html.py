@@ -6,6 +6,7 @@ mark, a warning has a word.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ..markup import QUIET, bar, box, div, text, warning
@@ -13,8 +14,6 @@ from .units import nbytes as show_nbytes
 from .units import some
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ..manifest import Process
     from .picture_parts import Picture, ShownBlock, ShownSegment
     from .sharing import Share

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from .units import nbytes as show_nbytes
 from .units import some
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from .picture_parts import Picture, ShownBlock, ShownSegment
     from .sharing import Share
 

@@ -11,13 +11,12 @@ from ..errors import PlaneNotFound, PlaneSecurityError, ShmplaneError
 from ..manifest import dead_links, directory_of, plane_names, why_left_over
 from ..system import disk_of
 from .checks import Check
-from .open import reading
+from .open import Reading, reading
 from .reclaiming import reclaimable
 from .units import count, nbytes, some
 
 if TYPE_CHECKING:
     from ..manifest import Snapshot, Summary
-    from .open import Reading
 
 __all__ = ["Leftover", "check_planes", "leftovers", "plane_checks"]
 

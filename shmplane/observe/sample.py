@@ -8,14 +8,13 @@ Rule 2. Counts only grow while a plane lives, so two samples of it make rates.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from heapq import nlargest
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..manifest import KINDS, LIVE, checked, row_of_name_word
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ..manifest import Manifest, Summary
     from .metrics import Metrics
     from .open import Reading

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any
 
-from ..codecs import CODECS, CopiedMemory
+from ..codecs import CODECS, CopiedMemory, Encoded
 from ..errors import ItemTooLarge, PlaneFull, PlaneMismatch
 from ..manifest import TEMPORARY_PREFIX, default_root, open_group, row_of_name_word
 from ..names import check_block_name
@@ -24,9 +25,6 @@ from .process.orphans import remove_orphans
 from .process.patience import moment, patience
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
-
-    from ..codecs import Encoded
     from ..manifest import Queues, Transaction
     from .blocks.claims import Lease
 

@@ -5,6 +5,7 @@ The totals of a small plane are read where they are: that takes less time under 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .. import observe
@@ -27,8 +28,6 @@ from ..observe import Health, plane_checks
 from ..system import NotHad
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ..manifest import Block, SemaphoreUse, Summary, TableCopy, Transaction
     from ..observe import Counts, Layout, Metrics
     from .process.attachment import Attachment

@@ -7,6 +7,7 @@ Rule 2. Its length is bounded, whatever is in the plane.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from heapq import nsmallest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,8 +16,6 @@ from ..system import NOT_HAD, own
 from .process.patience import patience
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ..observe import Layout
     from .process.attachment import Attachment
 

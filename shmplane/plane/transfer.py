@@ -8,21 +8,18 @@ when they are written. A file that is written takes the place of the old one whe
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .. import files
-from ..codecs import EncodedBytes, TableStream, describe_array, encode_tree, room_in
+from ..codecs import Encoded, EncodedBytes, Sink, TableStream, describe_array, encode_tree, room_in
 from ..errors import UnsupportedValue
 from ..names import check_block_name
 from ..system import own
-from .blocks import Outgrown, Target, put, put_stream
+from .blocks import Block, Outgrown, Target, put, put_stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ..codecs import Encoded, Sink
     from ..files import OnProgress, Pieces, Source
-    from .blocks import Block
     from .blocks.claims import Lease
     from .process.attachment import Attachment
 

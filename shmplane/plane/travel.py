@@ -10,9 +10,10 @@ its name. A pickle is taken by those alone who read pickles of this plane.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..codecs import CODECS, TableStream, check_origin, check_table, check_values, nbytes_of
+from ..codecs import CODECS, Memory, Sink, TableStream, check_origin, check_table, check_values, nbytes_of
 from ..errors import PlaneCorrupt, UnsafeCodec, UnsupportedValue
 from ..flight import Outgoing, Request, Said, check_columns, open_stream
 from ..names import check_block_name
@@ -20,11 +21,8 @@ from ..system import own
 from .blocks import Block, Target, put_checked, put_stream
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import pyarrow as pa
 
-    from ..codecs import Memory, Sink
     from ..files import StrPath
     from ..flight import Incoming
     from .blocks.claims import Lease

@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 import weakref
+from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +20,6 @@ from shmplane.scopes import temporary
 from shmplane.scopes.stack import Closing, Entry, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import FrameType
 
 __all__ = ["MOST_TRIES", "OpenResource", "ScopeBase", "register", "report"]

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Awaitable, Coroutine
 from inspect import CORO_CREATED, getcoroutinestate
 from time import monotonic
-from typing import TYPE_CHECKING, Any, TypeVar
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Coroutine
+from typing import Any, TypeVar
 
 __all__ = ["Finish", "Overrun", "finish_on_asyncio", "hidden_task", "is_on_trio"]
 

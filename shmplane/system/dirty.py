@@ -13,14 +13,13 @@ import errno
 import fcntl
 import os
 import struct
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .capabilities import PAGE_NBYTES
 from .handlers import ignoring, own
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy as np
     import numpy.typing as npt
 

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
-from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 
@@ -15,11 +14,8 @@ from ..exits import OK
 from ..output import color_system
 from .looking import Look, Overview, PlaneWatch, look_at_all
 from .screen import draw, order_of
-from .terminal import keys
+from .terminal import Keys, keys
 from .view import View, press
-
-if TYPE_CHECKING:
-    from .terminal import Keys
 
 __all__ = ["show"]
 

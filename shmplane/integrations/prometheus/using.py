@@ -11,9 +11,9 @@ one comparison of PIDs, one lock of this process, one store.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from os import getpid
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import prometheus_client
 from prometheus_client import values
@@ -23,12 +23,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from ... import Plane
-from ...counting import Book, Series, key_of, series_of, together
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from ...counting import Entry, State
+from ...counting import Book, Entry, Series, State, key_of, series_of, together
 
 __all__ = ["Use", "metrics_of", "use"]
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from ...codecs import as_kind, as_table, describe, find_columns, open_table, present
 from ...errors import ClosedError, PlaneNotFound, ShmplaneError, StaleHandle, UnsafeCodec
-from ...manifest import KINDS, timestamp
+from ...manifest import KINDS, Transaction, timestamp
 from ...system import ignoring, is_loaded, own
 from ..process.open import open_attachment
 from ..process.options import DEFAULT_LIMITS, Options
@@ -18,14 +18,12 @@ from .export import export
 from .private import private_array, tensors_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from multiprocessing.shared_memory import SharedMemory
 
     import numpy as np
     import numpy.typing as npt
     import pyarrow as pa
 
-    from ...manifest import Transaction
     from ..process.attachment import Attachment, Opened
 
 __all__ = ["Block", "attachment_of_handle"]

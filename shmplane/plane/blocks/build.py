@@ -18,15 +18,15 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Self
 
-from ...codecs import describe, encode
+from ...codecs import Description, Encoded, describe, encode
 from ...errors import ClosedError, Conflict, PlaneFull, PlaneMismatch
-from ...manifest import KIND_CODES, KINDS, SMALL_NBYTES
+from ...manifest import KIND_CODES, KINDS, SMALL_NBYTES, Contents, Transaction
 from ...names import check_block_name, check_count
 from ...system import Mapping, Pages, class_nbytes, ignoring, own, reserve
 from ..memory.open_memory import OpenMemory
 from ..memory.sinks import FileSink
 from .block import Block
-from .claims import abandon_creation, claims_of
+from .claims import Creation, Lease, abandon_creation, claims_of
 from .missing import no_such_block
 from .publish import Prepared, begin, contents_of, describe_contents, publish, retry_after_reclaim
 from .putting import put
@@ -35,10 +35,7 @@ from .target import Target
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from ...codecs import Description, Encoded
-    from ...manifest import Contents, Transaction
     from ..process.attachment import Attachment
-    from .claims import Creation, Lease
 
 __all__ = ["Buffer", "Builder", "begin_backed", "make_buffer", "make_builder", "open_mutable"]
 

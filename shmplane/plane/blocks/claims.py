@@ -20,14 +20,12 @@ from zlib import crc32
 
 from ...codecs import CODECS, Part, flatten, open_body
 from ...errors import ClosedError, PlaneCorrupt, ShmplaneError
-from ...manifest import CREATING, MAKING, held_rows, rows_of_owner
-from ...system import ignoring
+from ...manifest import CREATING, MAKING, BlockFacts, Place, Transaction, held_rows, rows_of_owner
+from ...system import Mapping, Window, ignoring
 from ..memory.sinks import MappedSink
 from ..process.registry import Registry
 
 if TYPE_CHECKING:
-    from ...manifest import BlockFacts, Place, Transaction
-    from ...system import Mapping, Window
     from ..memory.extents import Extents
     from ..process.attachment import Attachment
 

@@ -5,13 +5,13 @@ Nothing of the value is read; what a name or a schema says is escaped, since any
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ...markup import box, facts, text
 from ...system import own
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from datetime import datetime
 
 __all__ = ["mimebundle_of_block", "text_of_block"]

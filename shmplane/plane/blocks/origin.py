@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...codecs import memory_behind
-from ...manifest import KINDS
+from ...manifest import KINDS, BlockFacts
 from ..process.close import attached
 from .claims import Claims, Lease
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import numpy.typing as npt
 
-    from ...manifest import BlockFacts
 
 __all__ = ["Shown", "origin_of", "shown_at"]
 

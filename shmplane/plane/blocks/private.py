@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...codecs import array_over, as_kind, as_tensors, open_body
 from ...manifest import KINDS
-from ...system import dirty_runs
+from ...system import Mapping, dirty_runs
 from ..memory.compositions import has_pages
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from ...system import Mapping
     from .claims import Lease
 
 __all__ = ["PrivateBody", "copy_body", "image_of", "private_array", "private_body", "tensors_of"]

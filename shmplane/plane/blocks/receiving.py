@@ -10,14 +10,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ...manifest import SMALL_NBYTES
-from .claims import abandon_creation
+from .claims import Lease, abandon_creation
 from .publish import Prepared, begin, contents_of, prepare, publish, retry_after_reclaim, write_segment
 
 if TYPE_CHECKING:
     from ...codecs import Encoded, Memory
     from ...system import Window
     from ..process.attachment import Attachment
-    from .claims import Lease
     from .target import Target
 
 __all__ = ["put_checked"]

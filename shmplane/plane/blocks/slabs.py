@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .claims import abandon_creation, claims_of
+from .claims import Creation, abandon_creation, claims_of
 
 if TYPE_CHECKING:
     from ...manifest import Transaction
     from ..process.attachment import Attachment
-    from .claims import Creation
 
 __all__ = ["make_slab", "make_slab_in"]
 

@@ -26,13 +26,12 @@ from ...manifest import TableCopier, begin_copy, begin_spilling, choose_victims,
 from ...system import copy_file, ignoring, own, wait_for_change, wake_all
 from ..process import upkeep
 from ..process.registry import Registry
-from .claims import abandon_creation, claims_of
+from .claims import Creation, abandon_creation, claims_of
 from .overflow import overflow
 
 if TYPE_CHECKING:
     from ...manifest import Stays, TableCopy, Transaction, Victim
     from ..process.attachment import Attachment
-    from .claims import Creation
 
 __all__ = ["can_help", "once_there_is_room", "shrink"]
 

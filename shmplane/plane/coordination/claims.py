@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
+from collections.abc import Iterator
 from itertools import filterfalse
 from operator import attrgetter
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ...errors import ClosedError
-from ...manifest import NO_TICKET
+from ...manifest import NO_TICKET, Transaction
 from ..process.registry import Registry
-from .waiting import WaitInLine, settle
+from .waiting import Closing, WaitInLine, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from ...core._core import Core
     from ...manifest import Transaction
     from ..process.attachment import Attachment
-    from .waiting import Closing
 
 __all__ = ["Claim", "LocalPermits", "Permits", "permits_of"]
 

@@ -7,17 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from ...codecs import SMALL_DOCUMENT_NBYTES
 from ...names import check_block_name
-from ..blocks.claims import lease_current
-from ..blocks.views import held, show
+from ..blocks.claims import Lease, Tracked, lease_current
+from ..blocks.views import Known, held, show
 from .in_threads import call_in_thread
-from .waiting import Wait, wait_for_async
+from .waiting import Closing, Wait, wait_for_async
 
 if TYPE_CHECKING:
     from ...manifest import Transaction
-    from ..blocks.claims import Lease, Tracked
-    from ..blocks.views import Known
     from ..process.attachment import Attachment
-    from .waiting import Closing
 
 __all__ = ["find_async"]
 

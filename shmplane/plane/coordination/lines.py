@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
+from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
-from ...manifest import cost_ns, drop_idle_rings
+from ...manifest import Transaction, cost_ns, drop_idle_rings
 from ..process.registry import Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ...manifest import Transaction
     from ..process.attachment import Attachment
     from .ring_ends import RingEnds
 

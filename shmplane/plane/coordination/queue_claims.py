@@ -12,28 +12,26 @@ from __future__ import annotations
 
 import weakref
 from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from ...errors import ClosedError
 from ...manifest import NO_TICKET, NeedSlab
 from ...system import NOT_HAD, own
 from ..blocks.block import Block
-from ..blocks.claims import claims_of
+from ..blocks.claims import Lease, claims_of
 from ..blocks.publish import Prepared, publish_in
 from ..process.registry import Registry
 from .ring_claims import EntryClaim, entry_as_block
-from .waiting import WaitInLine, settle
+from .waiting import Closing, WaitInLine, settle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from ...manifest import Entry, Ring, Transaction
-    from ..blocks.claims import Lease
     from ..process.attachment import Attachment
     from .lines import LocalLine
     from .ring_ends import RingEnds
-    from .waiting import Closing
 
 __all__ = ["Item", "PutClaim", "TakeClaim"]
 

@@ -9,14 +9,15 @@ and is woken.
 from __future__ import annotations
 
 import queue
+from collections.abc import Generator
 from operator import index
 from typing import TYPE_CHECKING, Any
 
-from ...codecs import TableStream, encode
+from ...codecs import Encoded, TableStream, encode
 from ...errors import PlaneMismatch, UnsupportedValue
 from ...names import check_block_name
 from ..blocks import unwrapped
-from ..blocks.publish import abandon, contents_of, prepare, retry_after_reclaim
+from ..blocks.publish import Prepared, abandon, contents_of, prepare, retry_after_reclaim
 from ..blocks.slabs import make_slab
 from ..process.patience import is_in_event_loop, patience
 from ..process.reclaim import load_for_recovery, reclaim_dead
@@ -24,19 +25,14 @@ from .in_threads import call_in_thread
 from .lines import Lines, LocalLine
 from .queue_claims import Item, PutClaim, TakeClaim
 from .ring_claims import MISSING, get_entry, make_ring, put_entry
-from .ring_ends import ring_ends
-from .waiting import cannot_travel, check_timeout, open_row, settle, wait_for, wait_for_async
+from .ring_ends import RingEnds, ring_ends
+from .waiting import Closing, cannot_travel, check_timeout, open_row, settle, wait_for, wait_for_async
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
     from types import TracebackType
 
-    from ...codecs import Encoded
     from ...manifest import Transaction
-    from ..blocks.publish import Prepared
     from ..process.attachment import Attachment
-    from .ring_ends import RingEnds
-    from .waiting import Closing
 
 __all__ = ["Item", "Queue", "open_queue"]
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Protocol
 
@@ -22,14 +23,11 @@ from ...manifest import NO_TICKET, cost_ns, is_payable
 from ...system import own
 from ..process.reclaim import reclaim_dead
 from .lines import LocalLine
-from .waiting import SLICE_S, WaitInLine, settle
+from .waiting import SLICE_S, Closing, WaitInLine, settle
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ...manifest import Paid, Terms, Transaction
     from ..process.attachment import Attachment
-    from .waiting import Closing
 
 __all__ = ["Grant", "RateClaim", "check_units"]
 

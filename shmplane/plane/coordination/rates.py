@@ -12,18 +12,16 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ...errors import LockTimeout, PlaneMismatch
-from ...manifest import Terms, is_sound
+from ...manifest import Terms, Transaction, is_sound
 from ...names import check_block_name
 from ..process.patience import is_in_event_loop, patience
 from ..process.reclaim import load_for_recovery, reclaim_dead
 from .lines import Lines, LocalLine
 from .rate_claims import Grant, RateClaim, check_units
-from .waiting import cannot_travel, check_timeout, look_once, open_row, wait_for, wait_for_async
+from .waiting import Closing, cannot_travel, check_timeout, look_once, open_row, wait_for, wait_for_async
 
 if TYPE_CHECKING:
-    from ...manifest import Transaction
     from ..process.attachment import Attachment
-    from .waiting import Closing
 
 __all__ = ["Grant", "RateLimiter", "open_rate"]
 

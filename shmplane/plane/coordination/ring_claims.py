@@ -12,21 +12,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ...codecs import CODECS, CopiedMemory, EncodedBytes, present
+from ...codecs import CODECS, CopiedMemory, Encoded, EncodedBytes, present
 from ...errors import PlaneFull
 from ...manifest import AWAITED, DONE, KIND_CODES, KINDS, LARGEST_PAYLOAD_NBYTES, NOT_OURS, RING_NBYTES, NeedSlab
 from ...system import Busy, Lost, ignoring, own
 from ..blocks.build import begin_backed
-from ..blocks.claims import abandon_creation
+from ..blocks.claims import Creation, abandon_creation
 from ..blocks.publish import Prepared, StoredBytes, describe_contents, prepare_small, publish_in
 from ..blocks.slabs import make_slab_in
 from ..blocks.target import ANYWHERE
 from .waiting import settle
 
 if TYPE_CHECKING:
-    from ...codecs import Encoded
     from ...manifest import Entry, Transaction
-    from ..blocks.claims import Creation
     from ..process.attachment import Attachment
     from .lines import LocalLine
     from .ring_ends import RingEnds

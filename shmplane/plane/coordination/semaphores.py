@@ -14,14 +14,13 @@ from ...system import NOT_HAD
 from ..process.patience import is_in_event_loop, moment, patience
 from ..process.reclaim import reclaim_dead
 from .claims import Claim, LocalPermits, permits_of
-from .waiting import cannot_travel, check_timeout, look_once, open_row, wait_for, wait_for_async
+from .waiting import Closing, cannot_travel, check_timeout, look_once, open_row, wait_for, wait_for_async
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from ...manifest import Transaction
     from ..process.attachment import Attachment
-    from .waiting import Closing
 
 __all__ = ["Semaphore", "check_permits", "open_semaphore"]
 

@@ -12,20 +12,18 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...errors import ClosedError, PlaneFull, ShmplaneError
-from ...system import NOT_HAD, ignoring, own, wait_for_change, wake_all
+from ...system import NOT_HAD, NotHad, ignoring, own, wait_for_change, wake_all
 from ..process.patience import PATIENCE_S, moment, patience
 from ..process.reclaim import load_for_recovery, reclaim_dead
 from .waker import Waker, running_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
     from ...manifest import Transaction
-    from ...system import NotHad
     from ..process.attachment import Attachment
 
 __all__ = [

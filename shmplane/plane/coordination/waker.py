@@ -8,6 +8,7 @@ from __future__ import annotations
 import _thread
 import threading
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ...system import own, wait_for_change
@@ -15,7 +16,6 @@ from ..process.registry import Registry
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
 
     from ..process.attachment import Attachment
 

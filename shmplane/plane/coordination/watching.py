@@ -10,20 +10,17 @@ from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, NoReturn, Protocol
 from zlib import crc32
 
-from ...manifest import watch_bit
+from ...manifest import Transaction, watch_bit
 from ...names import check_block_name
 from ...system import NOT_HAD
-from ..blocks.claims import claims_of
+from ..blocks.claims import Lease, claims_of
 from ..process.patience import moment
 from ..process.registry import Registry
-from .waiting import Wait, check_timeout, wait_for, wait_for_async
+from .waiting import Closing, Wait, check_timeout, wait_for, wait_for_async
 
 if TYPE_CHECKING:
-    from ...manifest import Transaction
     from ..blocks.block import Block
-    from ..blocks.claims import Lease
     from ..process.attachment import Attachment
-    from .waiting import Closing
 
 __all__ = ["AsyncFollowing", "Following", "wait", "wait_async", "watches_of"]
 

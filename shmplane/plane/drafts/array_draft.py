@@ -18,24 +18,29 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ...codecs import array_over, open_body, tree_over
 from ...errors import ItemTooLarge, PlaneFull, UnsupportedValue
-from ...manifest import KIND_CODES, PAGES, NeedSlab
+from ...manifest import KIND_CODES, PAGES, BlockFacts, NeedSlab, Transaction
 from ...system import PAGE_NBYTES, dirty_runs, own
-from ..blocks.claims import claims_of
+from ..blocks.claims import Lease, claims_of
 from ..blocks.private import copy_body
-from ..blocks.publish import StoredBytes, contents_of, describe_contents, prepare, publish_in, store, with_slabs
-from ..memory.extents import MAX_EXTENTS, Piece
+from ..blocks.publish import (
+    Prepared,
+    StoredBytes,
+    contents_of,
+    describe_contents,
+    prepare,
+    publish_in,
+    store,
+    with_slabs,
+)
+from ..memory.extents import MAX_EXTENTS, Extents, Piece
 from .draft import Draft
 from .pages import publish_pages
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from ...manifest import BlockFacts, Transaction
-    from ..blocks.claims import Lease
-    from ..blocks.publish import Prepared
     from ..blocks.target import Target
     from ..memory.compositions import Image
-    from ..memory.extents import Extents
     from ..memory.extents import Integers as Runs
     from ..process.attachment import Attachment
 

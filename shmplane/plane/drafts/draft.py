@@ -9,24 +9,23 @@ from __future__ import annotations
 import os
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 from ...errors import ClosedError, UnsupportedValue
 from ...manifest import KINDS
 from ...names import check_block_name
 from ..blocks.block import Block
-from ..blocks.claims import claims_of, lease_current
+from ..blocks.claims import Lease, claims_of, lease_current
 from ..blocks.missing import no_such_block
 from ..blocks.target import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from types import TracebackType
 
     import numpy.typing as npt
     import pyarrow as pa
 
-    from ..blocks.claims import Lease
     from ..process.attachment import Attachment
 
 __all__ = ["Draft", "open_draft"]

@@ -12,21 +12,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import Conflict, PlaneFull, ShmplaneError
-from ...manifest import KIND_CODES, MAX_REFERENCES, PAGES
+from ...manifest import KIND_CODES, MAX_REFERENCES, PAGES, BlockFacts, Transaction
 from ...system import PAGE_NBYTES, ignoring, is_from_handler
 from ..blocks import publish
-from ..blocks.claims import abandon_creation, claims_of
+from ..blocks.claims import Creation, Lease, abandon_creation, claims_of
 from ..blocks.overflow import is_overflowing
 from ..memory.extents import Extent, Extents, ids_of, pack_extents, pages_of
 from ..memory.sinks import FileSink
-from .planning import Room, pages_for_new_block, place, plan_pages
+from .planning import Plan, Room, pages_for_new_block, place, plan_pages
 
 if TYPE_CHECKING:
-    from ...manifest import BlockFacts, Transaction
-    from ..blocks.claims import Creation, Lease
     from ..blocks.target import Target
     from ..memory.extents import Integers as Runs
-    from .planning import Plan
 
 __all__ = ["Body", "publish_pages"]
 

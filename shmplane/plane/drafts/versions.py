@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ... import codecs
-from ...manifest import KIND_CODES
+from ...manifest import KIND_CODES, BlockFacts, Contents
 from ..blocks.publish import StoredBytes, describe_contents, store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     import pyarrow as pa
 
     from ...codecs import Composition, Encoded, Piece
-    from ...manifest import BlockFacts, Contents
     from ..blocks.claims import Lease
     from ..blocks.target import Target
     from ..process.attachment import Attachment

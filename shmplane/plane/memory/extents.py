@@ -14,14 +14,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import PlaneCorrupt
-from ...manifest import PAGES
+from ...manifest import PAGES, BlockFacts
 from ...system import PAGE_NBYTES, round_to_pages
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-
-    from ...manifest import BlockFacts
 
     Integers = npt.NDArray[np.int64]
 

@@ -10,12 +10,11 @@ import os
 import weakref
 from typing import TYPE_CHECKING
 
-from ...system import Mapping, open_file, own
+from ...system import Mapping, Pages, open_file, own
 from .failures import translated
 
 if TYPE_CHECKING:
     from ...manifest import Place
-    from ...system import Pages
 
 __all__ = ["OpenMemories", "OpenMemory"]
 

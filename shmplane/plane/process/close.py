@@ -15,15 +15,14 @@ from collections.abc import Container, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from ...errors import ClosedError, PlaneCorrupt, ShmplaneError
+from ...manifest import Doomed, Transaction, destroy_unread, read_spill_place
 from ...manifest import destroy as destroy_tables
-from ...manifest import destroy_unread, read_spill_place
 from ...system import NOT_HAD, identity_of, ignoring, own, remove_tree, run_in_forked_child
 from ..memory.spill_directory import remove_spill
 from .fast import drop_core
 from .patience import is_in_event_loop, moment
 
 if TYPE_CHECKING:
-    from ...manifest import Doomed, Transaction
     from .attachment import Attachment
 
 __all__ = [

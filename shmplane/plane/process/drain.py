@@ -21,14 +21,11 @@ import time
 import types
 import weakref
 from _queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from ...errors import ShmplaneError
 from ...system import exists, ignoring, own
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 
 __all__ = ["DrainTimer"]
 

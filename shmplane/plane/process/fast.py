@@ -7,16 +7,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ...core import load
-from ...manifest import make_core
-from ...system import NOT_HAD, Busy, Lost, own
+from ...manifest import Manifest, Transaction, make_core
+from ...system import NOT_HAD, Busy, HostLock, Lost, Token, own
 from .locking import word_of_slot
 from .patience import LOCK_TIMEOUT_S
 from .registry import Garbage, Owed
 
 if TYPE_CHECKING:
     from ...core._core import Core
-    from ...manifest import Manifest, Transaction
-    from ...system import HostLock, Token
     from ..memory.segments import SegmentMemory
 
 __all__ = ["HasCore", "drop_core", "give_core", "wait_for_core"]

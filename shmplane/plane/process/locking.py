@@ -7,15 +7,11 @@ can. It is chosen by who makes the plane. Who has a slot takes a lock word by th
 from __future__ import annotations
 
 from types import ModuleType
-from typing import TYPE_CHECKING
 
 from ...core import load, why_not
 from ...errors import LockTimeout, PlaneMismatch
 from ...manifest import LockKind, Manifest, make_lock_word, sit_down
-from ...system import HostLock
-
-if TYPE_CHECKING:
-    from ...system import Token, WholeLock
+from ...system import HostLock, Token, WholeLock
 
 __all__ = ["choose_lock", "lock_of_joiner", "word_of_slot"]
 
