@@ -7,7 +7,7 @@ Rule 2. The fast paths (``ndarray``, ``bytes``, what JSON is made of) are exact 
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UnsupportedValue
 from ..system import late, own

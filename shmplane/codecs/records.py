@@ -15,7 +15,7 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from operator import index as to_index
-from typing import Any, ClassVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 from ..errors import UnsupportedValue
 from ..system import ignoring, late, own
