@@ -20,22 +20,9 @@ from ..errors import ItemTooLarge, PlaneCorrupt, PlaneSecurityError, ShmplaneErr
 from ..plane import MISSING
 from ..system import ignoring, own
 from .keys import digest_of
+from .records import IN_FILE, IN_MEMORY, IN_ROW, Record, file_nbytes, pack_record, unpack_record
 from .tally import Tally
-from .values import (
-    IN_FILE,
-    IN_MEMORY,
-    IN_ROW,
-    Record,
-    Rendered,
-    file_nbytes,
-    map_body,
-    pack_record,
-    render,
-    show_file,
-    show_row,
-    unpack_record,
-    write_file,
-)
+from .values import Rendered, map_body, render, show_file, show_row, write_file
 
 if TYPE_CHECKING:
     from ..codecs import Encoded

@@ -2,115 +2,27 @@
 
 A file is ``[body][frame]`` as in a segment. It is mapped when it is hit, and never read whole: its pages come when they are
 touched. Arrow data of a file is validated in full once, since it may have been written by somebody else.
-
-The row of an item says a few numbers, the frame of its value, and the value itself when it is small. It may have been
-written by somebody else too: nothing of it is believed before it was checked, and nothing is ever unpickled.
 """
 
 from __future__ import annotations
 
 import os
-import struct
 import threading
-from typing import TYPE_CHECKING, Any, NamedTuple
-from zlib import crc32
+from typing import TYPE_CHECKING, Any
 
-from ..codecs import CODECS, KINDS, BytesSink, CopiedMemory, Encoded, TableStream, check_values, encode
+from ..codecs import CODECS, BytesSink, CopiedMemory, TableStream, check_values, encode
 from ..errors import PlaneCorrupt, ShmplaneError
 from ..system import Mapping, Window, ignoring, open_file, write_all
+from .records import Record, file_nbytes
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+    from ..codecs import Encoded
 
-__all__ = [
-    "IN_FILE",
-    "IN_MEMORY",
-    "IN_ROW",
-    "Record",
-    "Rendered",
-    "encode_value",
-    "file_nbytes",
-    "map_body",
-    "pack_record",
-    "render",
-    "show_file",
-    "show_row",
-    "unpack_record",
-    "write_file",
-]
+__all__ = ["Rendered", "encode_value", "map_body", "render", "show_file", "show_row", "write_file"]
 
 _MOST_CHECKED = 4096
-#: where the value is: in the row, in a file, or in the hot tier only
-IN_ROW, IN_FILE, IN_MEMORY = 0, 1, 2
-
-_MAGIC = b"shmC"
-
-
-#: magic, kind, place, nbytes of frame and body, cost in us, seconds of grace, crc32 of all that follows
-_HEAD = struct.Struct("<4sBBxxIQQdI")
-_KINDS = tuple(kind for kind in KINDS if kind != "pickle")
-
-
-class Record(NamedTuple):
-    """One item, as its row has it.
-
-    Attributes:
-        body: the value's bytes when ``place`` is ``IN_ROW``, else empty.
-        body_nbytes: how many bytes the value has, wherever it is.
-        grace: seconds after its time for which it may be handed out while another is computed.
-    """
-
-    kind: str
-    place: int
-    frame: bytes
-    body: bytes
-    body_nbytes: int
-    cost_us: int = 0
-    grace: float = 0.0
-
-
-def file_nbytes(record: Record) -> int:
-    """B of its file: the body, and from the next multiple of 8 on the frame."""
-    return (record.body_nbytes + 7 & ~7) + len(record.frame)
-
-
-def pack_record(record: Record) -> bytes:
-    """As bytes of a row."""
-    tail = record.frame + record.body
-    head = _HEAD.pack(
-        _MAGIC,
-        _KINDS.index(record.kind),
-        record.place,
-        len(record.frame),
-        record.body_nbytes,
-        record.cost_us,
-        record.grace,
-        crc32(tail),
-    )
-    return head + tail
-
-
-def unpack_record(data: object) -> Record:
-    """The record of a row; ``PlaneCorrupt`` when it is none."""
-    if not isinstance(data, bytes) or len(data) < _HEAD.size:
-        raise PlaneCorrupt("a row of the cache is no record of this library; it counts as missing")
-    magic, kind, place, frame_nbytes, body_nbytes, cost_us, grace, checksum = _HEAD.unpack_from(data)
-    tail = data[_HEAD.size :]
-    inline_nbytes = len(tail) - frame_nbytes
-    if (
-        magic != _MAGIC
-        or kind >= len(_KINDS)
-        or place not in {IN_ROW, IN_FILE, IN_MEMORY}
-        or inline_nbytes != (body_nbytes if place == IN_ROW else 0)
-        or body_nbytes >= 1 << 62
-        or not grace >= 0
-        or crc32(tail) != checksum
-    ):
-        raise PlaneCorrupt("a row of the cache was damaged; it counts as missing")
-    return Record(_KINDS[kind], place, tail[:frame_nbytes], tail[frame_nbytes:], body_nbytes, cost_us, grace)
-
-
 #: files whose Arrow data was validated: inode, device, size and time of change
 _checked: dict[tuple[int, int, int, int], None] = {}
 _mutex = threading.Lock()

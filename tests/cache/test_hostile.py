@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from shmplane import Cache, PlaneCorrupt, PlaneSecurityError, ShmplaneError
 from shmplane.cache.keys import encode_key
-from shmplane.cache.values import IN_FILE, Record, pack_record, unpack_record
+from shmplane.cache.records import IN_FILE, Record, pack_record, unpack_record
 from tests.cache.test_cache import forget_memory
 
 
