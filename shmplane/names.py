@@ -1,6 +1,6 @@
-"""Names, ids and units: what may be said, checked once at the border.
+"""Names, slots and units: what may be said, checked once at the border.
 
-Ids are ``NewType``s, so that a row is not taken for a slot; sizes are ints of bytes everywhere inside.
+A slot is a ``NewType``, so that a row is not taken for one; sizes are ints of bytes everywhere inside.
 """
 
 from __future__ import annotations
@@ -9,11 +9,9 @@ import re
 from operator import index
 from typing import NewType, SupportsIndex
 
-__all__ = ["BlockRow", "SegmentId", "Slot", "check_block_name", "check_count", "check_plane_name", "parse_nbytes"]
+__all__ = ["Slot", "check_block_name", "check_count", "check_plane_name", "parse_nbytes"]
 
 Slot = NewType("Slot", int)  #: a process's row in a plane
-BlockRow = NewType("BlockRow", int)  #: a block's row in a plane
-SegmentId = NewType("SegmentId", int)  #: names a segment for ever; never used again
 
 MAX_BLOCK_NAME_NBYTES = 120
 

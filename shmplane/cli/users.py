@@ -18,7 +18,7 @@ from ..system import run_as
 from .exits import OK, PROBLEMS, UNREADABLE, USAGE, Failed, failure_of
 from .output import Output
 
-__all__ = ["User", "as_every_user", "check_all_users", "run_for_all_users"]
+__all__ = ["as_every_user", "check_all_users", "run_for_all_users"]
 
 _PREFIX = "shmplane-"
 

@@ -41,7 +41,6 @@ __all__ = [
     "grow_array",
     "is_fortran",
     "open_array",
-    "parse_array",
     "parse_shape",
     "present_array",
     "words_over",

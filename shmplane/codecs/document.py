@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_DEPTH",
     "SMALL_DOCUMENT_NBYTES",
-    "Document",
     "decode_document",
     "dump",
     "encode_checked",

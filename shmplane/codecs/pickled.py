@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from .base import Memory, Sink
 
-__all__ = ["EncodedPickle", "Pickled", "encode_pickle", "open_pickle", "present_pickle"]
+__all__ = ["encode_pickle", "open_pickle", "present_pickle"]
 
 ALIGNMENT = 64
 

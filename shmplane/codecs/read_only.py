@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NoReturn
 
 from ..errors import UnsupportedValue
 
-__all__ = ["FixedDict", "FixedList", "ReadOnlyDict", "ReadOnlyList", "freeze", "thaw"]
+__all__ = ["FixedDict", "FixedList", "ReadOnlyDict", "ReadOnlyList", "freeze"]
 
 
 def _refuse(*_: Any, **__: Any) -> NoReturn:

@@ -32,10 +32,7 @@ else:
     tree_reading = late("shmplane.codecs.tree_reading")
 
 __all__ = [
-    "EncodedRecords",
     "Records",
-    "RecordsRoot",
-    "RecordsView",
     "count_of",
     "encode_records",
     "grown_records",

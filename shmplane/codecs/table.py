@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = [
     "SERIES",
     "EncodedTable",
-    "TableFrame",
     "check_origin",
     "check_schema",
     "check_table",

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-__all__ = ["EncodedTree", "TreeFrame", "encode_tree", "parse_tree"]
+__all__ = ["TreeFrame", "encode_tree", "parse_tree"]
 
 ALIGNMENT = 64
 SMALL_ALIGNMENT = 16  #: of leaves of less than 64 bytes

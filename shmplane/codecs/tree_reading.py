@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from .base import Memory
 
-__all__ = ["TreeRoot", "open_tree", "present_tree", "tables_of_tree", "tree_as_python", "tree_of_tensors", "tree_over"]
+__all__ = ["open_tree", "present_tree", "tables_of_tree", "tree_as_python", "tree_of_tensors", "tree_over"]
 
 _NONE: Any = object()
 _KIND_OF_CODE = {code: kind for kind, code in FRAMED.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-__all__ = ["BACKOFF", "BACKOFF_LIMIT", "Backoff"]
+__all__ = ["BACKOFF_LIMIT", "Backoff"]
 
 BACKOFF = 0.05  #: seconds before the second try; doubles up to the next
 BACKOFF_LIMIT = 5.0

@@ -28,7 +28,7 @@ _WORTH_CUTTING = 3
 #: by type; ``ForkingPickler.register`` adds to it
 _registered: dict[type, Callable[[Any], Any]] = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
 
-__all__ = ["LeftOut", "Packed", "pack", "pickler_named", "unpack"]
+__all__ = ["LeftOut", "Packed", "pack", "unpack"]
 
 
 class LeftOut(NamedTuple):

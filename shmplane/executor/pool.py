@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
 
 
-__all__ = ["OnWorkerDeath", "ProcessPoolExecutor"]
+__all__ = ["ProcessPoolExecutor"]
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -31,7 +31,7 @@ from joblib._parallel_backends import (
 from .. import ProcessPoolExecutor
 from .spawning import LoneContext
 
-__all__ = ["Backend", "end_workers"]
+__all__ = ["end_workers"]
 
 _IDLE_S = 300.0
 #: joblib brings its own until 1.5

@@ -18,7 +18,6 @@ import math
 from typing import NamedTuple
 
 __all__ = [
-    "LONGEST_BURST_S",
     "Paid",
     "Terms",
     "after_grant",

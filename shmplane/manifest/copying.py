@@ -15,7 +15,7 @@ from .schema import Blocks, Header, Names, Processes, Segments, Semaphores
 if TYPE_CHECKING:
     from .store import Manifest
 
-__all__ = ["IsHeld", "TableCopier", "TableCopy"]
+__all__ = ["TableCopier", "TableCopy"]
 
 IsHeld = Callable[[int], bool]
 #: whose rows are copied in less time than it takes to do it twice

@@ -18,7 +18,7 @@ from .states import EVICTABLE, LIVE
 if TYPE_CHECKING:
     from .transaction import Transaction
 
-__all__ = ["MAX_EVICTED", "Evicted", "Need", "evict", "evict_in_group", "group_room"]
+__all__ = ["Evicted", "Need", "evict", "evict_in_group", "group_room"]
 
 #: blocks that one transaction evicts at most
 MAX_EVICTED = 64

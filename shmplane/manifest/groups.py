@@ -16,7 +16,7 @@ from .policies import POLICIES
 if TYPE_CHECKING:
     from .transaction import Transaction
 
-__all__ = ["open_group", "policy_number"]
+__all__ = ["open_group"]
 
 
 def policy_number(policy: str) -> int:

@@ -49,7 +49,6 @@ __all__ = [
     "reclaim_slot",
     "leave",
     "rows_of_owner",
-    "read_facts",
 ]
 
 

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from .states import CREATING, LIVE
 
-__all__ = ["Keepers", "emptied_segments", "is_needed", "is_rooted", "reach"]
+__all__ = ["emptied_segments", "is_needed", "is_rooted", "reach"]
 
 
 class Keepers(Protocol):

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, Self
 
-__all__ = ["Check", "Health", "Status"]
+__all__ = ["Check", "Health"]
 
 Status = Literal["pass", "warn", "fail"]
 

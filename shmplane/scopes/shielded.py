@@ -15,7 +15,7 @@ from inspect import CORO_CREATED, getcoroutinestate
 from time import monotonic
 from typing import Any, TypeVar
 
-__all__ = ["Finish", "Overrun", "finish_on_asyncio", "hidden_task", "is_on_trio"]
+__all__ = ["Finish", "finish_on_asyncio", "hidden_task"]
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ import sys
 
 from ..errors import UnsupportedPlatform
 
-__all__ = ["MACHINES", "PAGE_NBYTES", "STORES_IN_ORDER", "require_platform"]
+__all__ = ["PAGE_NBYTES", "STORES_IN_ORDER", "require_platform"]
 
 MACHINES = ("x86_64", "aarch64", "arm64")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-__all__ = ["PLANE_SORTS", "PROCESS_SORTS", "View", "press"]
+__all__ = ["View", "press"]
 
 #: by what rows can be sorted, in the order of the key that goes on to the next
 PLANE_SORTS = ("name", "used", "blocks", "leases", "processes", "age")

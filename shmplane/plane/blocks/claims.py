@@ -29,17 +29,7 @@ if TYPE_CHECKING:
     from ..memory.extents import Extents
     from ..process.attachment import Attachment
 
-__all__ = [
-    "Claims",
-    "Creation",
-    "Latest",
-    "Lease",
-    "Tracked",
-    "abandon_creation",
-    "claims_of",
-    "lease_current",
-    "read_frame",
-]
+__all__ = ["Claims", "Creation", "Lease", "Tracked", "abandon_creation", "claims_of", "lease_current", "read_frame"]
 
 _MOST_LATEST = 64
 

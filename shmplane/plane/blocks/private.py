@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from .claims import Lease
 
-__all__ = ["PrivateBody", "copy_body", "image_of", "private_array", "private_body", "tensors_of"]
+__all__ = ["PrivateBody", "copy_body", "image_of", "private_array", "tensors_of"]
 
 
 class PrivateBody(NamedTuple):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ...manifest import MeterWords, Transaction
     from ..process.attachment import Attachment
 
-__all__ = ["MeterPart", "PoolMeter", "totals"]
+__all__ = ["PoolMeter", "totals"]
 
 
 class MeterPart:

@@ -35,7 +35,6 @@ __all__ = [
     "check_timeout",
     "look_once",
     "open_row",
-    "undo_soon",
     "settle",
     "wait_for",
     "wait_for_async",

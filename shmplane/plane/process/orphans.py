@@ -32,7 +32,7 @@ else:
     scopes = late("shmplane.scopes")
     upkeep = late("shmplane.plane.process.upkeep")
 
-__all__ = ["reclaim_all", "remove_for_room", "remove_in_passing", "remove_left_behind", "remove_orphans"]
+__all__ = ["reclaim_all", "remove_for_room", "remove_in_passing", "remove_orphans"]
 
 #: how long the search may go on where nobody asked for it, and in an event loop; a removal that has begun is finished
 _IN_PASSING_S, _FOR_ROOM_S = 0.1, 2.0

@@ -26,9 +26,7 @@ if TYPE_CHECKING:
     from ...system import Token
     from .registry import Registry
 
-__all__ = [
-    "NotReady", "audit", "check_ready", "dead_slots", "load_for_recovery", "reclaim_dead", "reclaim_due", "recover",
-]  # fmt: skip
+__all__ = ["NotReady", "audit", "check_ready", "load_for_recovery", "reclaim_dead", "reclaim_due", "recover"]
 
 #: that are looked at for what goes at a time
 _ROWS_A_SECOND = 65_536
