@@ -8,17 +8,15 @@ A process says what it has counted when something happens that takes its time an
 from __future__ import annotations
 
 import atexit
-import os
 import time
 import weakref
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import ShmplaneError
 from ..observe import Check, Health, nbytes
 from ..plane import PoolMeter
-from ..system import ignoring, own, run_in_forked_child
+from ..system import disk_of, ignoring, own, run_in_forked_child
 from .measuring import EVENTS, METER_PREFIX, OTHER_CACHES
 
 if TYPE_CHECKING:
@@ -145,10 +143,9 @@ run_in_forked_child(_begin_again)
 def disk_room(directory: str) -> int:
     """B that files in a directory can still take; 0 when it is not there any more."""
     try:
-        found = os.statvfs(directory)
+        return disk_of(directory).free_nbytes
     except own(OSError):
         return 0
-    return found.f_bavail * found.f_frsize
 
 
 def judge(stats: CacheStatistics, free_nbytes: int) -> Health:

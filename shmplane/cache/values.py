@@ -10,7 +10,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
-from ..codecs import CODECS, BytesSink, CopiedMemory, TableStream, check_values, encode
+from ..codecs import CODECS, BytesSink, CopiedMemory, Encoded, TableStream, check_values, encode
 from ..errors import PlaneCorrupt, ShmplaneError
 from ..system import Mapping, Window, ignoring, open_file, write_all
 from .records import Record, file_nbytes
@@ -18,7 +18,6 @@ from .records import Record, file_nbytes
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from ..codecs import Encoded
 
 __all__ = ["Rendered", "encode_value", "map_body", "render", "show_file", "show_row", "write_file"]
 

@@ -20,13 +20,12 @@ from ..observe import (
 )
 from .exits import OK
 from .listing import age, block_fields, plane_fields, sorted_blocks, timestamp, warn_about
-from .output import printable
+from .output import Output, printable
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
     from ..manifest import SemaphoreUse
-    from .output import Output
 
 __all__ = ["info", "map_plane"]
 

@@ -12,13 +12,12 @@ from ..errors import ShmplaneError
 from ..plane import attachment_of_handle, is_present, keep_for, lease_at, put_kept
 from ..system import PAGE_NBYTES, own
 from .images import Images
-from .message import Message, in_pipe, lay_out
+from .message import Message, Origin, Place, Slice, in_pipe, lay_out
 from .reading import lease_of, read
 from .slices import place_of, shown_slice, slice_of
 
 if TYPE_CHECKING:
     from ..plane import Lease, PrivateBody
-    from .message import Origin, Place, Slice
     from .packing import LeftOut, Packed
 
 __all__ = ["Carrier"]

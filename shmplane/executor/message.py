@@ -6,15 +6,13 @@ is. The token says which executor a block belongs to, so that those which nobody
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..codecs import seal, unseal
+from ..codecs import Sink, seal, unseal
 from ..system import PAGE_NBYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ..codecs import Sink
     from ..plane import Presence
     from .packing import Packed
 

@@ -7,6 +7,7 @@ that are, or overlap, the same piece of a block lie in mappings of their own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from heapq import heappush, heapreplace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,8 +17,6 @@ from .message import Failure, Message, Place, Slice, Span
 from .packing import unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ..plane import Lease, PrivateBody
 
 __all__ = ["images_of_spans", "lease_of", "read"]

@@ -11,26 +11,22 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from pickle import dumps
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..codecs import open_body
 from ..errors import ShmplaneError
 from ..plane import ANYWHERE, Plane, drop_kept, image_of, lease_kept, presence_of, put, take_kept
 from ..system import ignoring, logger_of, own
 from .message import Message, Origin, Place, Slice, Span, in_pipe, lay_out, token_in
-from .packing import pack
+from .packing import LeftOut, Packed, pack
 from .plain import LEAST_THRESHOLD, is_plain_call
 from .reading import lease_of, read
 from .sent import Sent
 from .slices import place_of, shown_slice, slice_of
 from .statistics import Counts
 from .worker import read_call, read_pickle, receivers
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from .packing import LeftOut, Packed
 
 __all__ = ["Sender", "Task"]
 

@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 import weakref
+from collections.abc import Callable
 from concurrent.futures import process
 from multiprocessing import util
 from multiprocessing.reduction import ForkingPickler
@@ -20,15 +21,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import ShmplaneError
 from ..system import own, wait_for_end
-from .message import Failure, Message, in_pipe
+from .message import Failure, Message, Origin, in_pipe
 from .packing import pack
 from .plain import LEAST_THRESHOLD, is_plain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from .carrying import Carrier
-    from .message import Origin
 
 __all__ = ["read_call", "read_pickle", "receivers", "run_call", "start"]
 

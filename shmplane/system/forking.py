@@ -13,13 +13,10 @@ import ctypes
 import mmap
 import os
 import weakref
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
 from .imports import forget_held_imports, hold_imports, release_imports
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 __all__ = ["ForkWitness", "Participant", "begin_again_in_forks", "immortalise", "join_forks", "run_in_forked_child"]
 

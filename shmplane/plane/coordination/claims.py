@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import filterfalse
 from operator import attrgetter
 from time import monotonic
@@ -24,10 +24,7 @@ from ..process.registry import Registry
 from .waiting import Closing, WaitInLine, settle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from ...core._core import Core
-    from ...manifest import Transaction
     from ..process.attachment import Attachment
 
 __all__ = ["Claim", "LocalPermits", "Permits", "permits_of"]

@@ -22,7 +22,16 @@ from ...manifest import KIND_CODES, PAGES, BlockFacts, NeedSlab, Transaction
 from ...system import PAGE_NBYTES, dirty_runs, own
 from ..blocks.claims import Lease, claims_of
 from ..blocks.private import copy_body
-from ..blocks.publish import StoredBytes, contents_of, describe_contents, prepare, publish_in, store, with_slabs
+from ..blocks.publish import (
+    Prepared,
+    StoredBytes,
+    contents_of,
+    describe_contents,
+    prepare,
+    publish_in,
+    store,
+    with_slabs,
+)
 from ..memory.extents import MAX_EXTENTS, Extents, Piece
 from .draft import Draft
 from .pages import publish_pages
@@ -30,7 +39,6 @@ from .pages import publish_pages
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from ..blocks.publish import Prepared
     from ..blocks.target import Target
     from ..memory.compositions import Image
     from ..memory.extents import Integers as Runs
