@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ...codecs import TableStream, encode_by_rank
+from ...codecs import Encoded, TableStream, encode_by_rank
 from ...manifest import KIND_CODES, SMALL_NBYTES
 from ...names import check_block_name
 from ..process.fast import wait_for_core
@@ -20,7 +20,6 @@ from .streaming import put_stream
 from .target import Target
 
 if TYPE_CHECKING:
-    from ...codecs import Encoded
     from ..process.attachment import Attachment
 
 __all__ = ["assign"]

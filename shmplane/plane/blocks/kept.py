@@ -8,16 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...errors import StaleHandle
-from ...manifest import KEPT, LIVE, rows_of_owner
-from .claims import claims_of
+from ...manifest import KEPT, LIVE, Transaction, rows_of_owner
+from .claims import Lease, claims_of
 from .putting import put
 from .target import Target
 
 if TYPE_CHECKING:
     from ...codecs import Encoded
-    from ...manifest import Transaction
     from ..process.attachment import Attachment
-    from .claims import Lease
 
 __all__ = ["drop_kept", "keep_for", "lease_at", "lease_kept", "put_kept", "take_kept"]
 

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ...manifest import KIND_CODES, NO_FACTS, Place, facts_of_written, is_published, reserved
+from ...manifest import KIND_CODES, NO_FACTS, Contents, Place, facts_of_written, is_published, reserved
 from ..process.fast import wait_for_core
 from .claims import Creation, Lease, claims_of
 from .overflow import overflowing
-from .target import ANYWHERE
+from .target import ANYWHERE, Target
 
 if TYPE_CHECKING:
     from ...codecs import Encoded
-    from ...manifest import Contents
     from ..process.attachment import Attachment
-    from .target import Target
 
 __all__ = ["publish_by_core", "put_by_core", "reserve_by_core"]
 

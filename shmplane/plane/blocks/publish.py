@@ -17,10 +17,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, TypeVarTuple, cast
 from zlib import crc32
 
-from ...manifest import KIND_CODES, SMALL_NBYTES, Contents, NeedSlab, expire_some
+from ...manifest import KIND_CODES, SMALL_NBYTES, Contents, NeedSlab, Place, Transaction, expire_some
 from ...system import own
 from ..memory.sinks import FileSink, MappedSink
-from .claims import Lease, abandon_creation, claims_of
+from .claims import Creation, Lease, abandon_creation, claims_of
 from .large import publish_by_core, reserve_by_core
 from .overflow import is_overflowing, overflowing
 from .room import retry_after_reclaim
@@ -29,9 +29,7 @@ from .target import ANYWHERE, Target
 
 if TYPE_CHECKING:
     from ...codecs import Encoded, Sink
-    from ...manifest import Place, Transaction
     from ..process.attachment import Attachment
-    from .claims import Creation
 
 __all__ = [
     "Prepared",

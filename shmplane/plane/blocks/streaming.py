@@ -16,10 +16,10 @@ import os
 from typing import TYPE_CHECKING
 
 from ...errors import PlaneFull
-from ...manifest import KIND_CODES, SMALL_NBYTES
+from ...manifest import KIND_CODES, SMALL_NBYTES, Contents, Transaction
 from ...system import own, set_size
 from ..memory.sinks import FileSink, MappedSink
-from .claims import abandon_creation, claims_of
+from .claims import Creation, Lease, abandon_creation, claims_of
 from .publish import Prepared, begin, describe_contents, publish, retry_after_reclaim
 from .putting import put
 
@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from ...codecs import TableStream
-    from ...manifest import Contents, Transaction
     from ..process.attachment import Attachment
-    from .claims import Creation, Lease
     from .target import Target
 
 __all__ = ["Outgrown", "put_stream"]
