@@ -25,7 +25,7 @@ from .base import CLOSE_GRACE, SHORTEST_SLEEP, BasePool, Decision
 from .forks import SAME_PROCESS, begin_again_if_forked
 from .records import BUSY, OUT, Outcome, Taken, Waiter
 from .roster import Roster
-from .settings import Options, Timeout, check_sizes, deadline_of
+from .settings import Options, Timeout, deadline_of
 from .tasks import Tasks, result_of
 
 __all__ = ["AsyncConnectionPool"]
@@ -59,19 +59,11 @@ class AsyncConnectionPool(BasePool[T]):
         self._engine: Tasks = Tasks(self)
 
     def connection(self, timeout: Timeout = ...) -> AsyncBorrow[T]:
-        """``async with pool.connection() as conn:`` takes a connection and gives it back.
-
-        After an exception or a cancellation the connection is closed, unless ``reset`` succeeds.
-        """
+        """``async with pool.connection() as conn:``; after a cancellation, too, it is closed unless ``reset`` succeeds."""
         return AsyncBorrow(self, timeout)
 
     async def acquire(self, timeout: Timeout = ...) -> T:
-        """Take a connection; give it back with ``release``.
-
-        Raises:
-            PoolTimeout: none came in time; names the holders.
-            PoolClosed, TooManyWaiters.
-        """
+        """``ConnectionPool.acquire`` for a task; a cancelled one leaves nothing taken."""
         frame = _getframe(1)
         engine = self._engine
         if (
@@ -87,12 +79,7 @@ class AsyncConnectionPool(BasePool[T]):
         return await self._acquire_slowly(timeout, (frame.f_code, frame.f_lasti, None))
 
     async def release(self, conn: T, *, broken: bool = False) -> None:
-        """Give a connection back; a broken one is closed. Always done to its end, however often it is
-        cancelled.
-
-        Raises:
-            ValueError: it is not from this pool, or was released before.
-        """
+        """``ConnectionPool.release``, always done to its end, however often it is cancelled."""
         if self._reset is None and not broken:
             roster = self._roster
             member = roster.members.get(id(conn))
@@ -103,11 +90,7 @@ class AsyncConnectionPool(BasePool[T]):
         await self._release_slowly(conn, broken=broken)
 
     async def wait(self, timeout: Timeout = ...) -> None:
-        """Wait until ``min_size`` connections are open.
-
-        Raises:
-            PoolTimeout: they were not in time; the last connect's error is the cause.
-        """
+        """Wait until ``min_size`` connections are open; ``PoolTimeout`` when they were not in time."""
         self._bind()
         deadline = deadline_of(timeout, self._settings, monotonic())
         self._refuse_if_closed()
@@ -131,19 +114,6 @@ class AsyncConnectionPool(BasePool[T]):
 
     async def _drain(self) -> None:
         await _all(self._decide(Roster.drain))
-
-    def resize(self, max_size: int) -> None:
-        """Change ``max_size``, up or down; connections above it are closed as they return."""
-        check_sizes(self._roster.limits.min_size, max_size)
-        self._engine.in_loop(lambda: self._decide(lambda roster, now: roster.resize(max_size, now)))
-
-    def pause(self) -> None:
-        """Hand out nothing until ``resume()``; callers wait, connections can be given back."""
-        self._engine.in_loop(self._roster.pause)
-
-    def resume(self) -> None:
-        """Hand out connections again."""
-        self._engine.in_loop(lambda: self._decide(Roster.resume))
 
     async def close(self, grace: float | None = 5.0) -> None:
         """Refuse callers, close idle connections, wait up to ``grace`` seconds for those in use.

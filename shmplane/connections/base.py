@@ -18,7 +18,6 @@ from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable
 from copy import copy
-from dataclasses import fields
 from functools import partial
 from threading import Lock, RLock
 from time import monotonic
@@ -33,7 +32,7 @@ from .housekeeping import due, forget_idle, sweep
 from .records import OUT, Member, MemberRef, Outcome, Plan, Taken, Waiter, gone
 from .reports import ShowsItself
 from .roster import Roster
-from .settings import Configured
+from .settings import Configured, check_sizes
 from .statistics import PoolStatistics, judge, statistics_of
 
 __all__ = ["BasePool", "Decision"]
@@ -92,9 +91,22 @@ class BasePool(ShowsItself, Configured[T]):
         """Whether the pool is well, and what to do if not."""
         return judge(self.stats(), self._roster.backoff.error)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        settings = self._settings
-        return _rebuild, (type(self), {field.name: getattr(settings, field.name) for field in fields(settings)})
+    def resize(self, max_size: int) -> None:
+        """Change ``max_size``, up or down; connections above it are closed as they return."""
+        check_sizes(self._roster.limits.min_size, max_size)
+        self._engine.in_loop(lambda: self._decide(lambda roster, now: roster.resize(max_size, now)))
+
+    def pause(self) -> None:
+        """Hand out nothing until ``resume()``; callers wait, connections can be given back."""
+        self._engine.in_loop(self._pause)
+
+    def _pause(self) -> None:
+        with self._lock:
+            self._roster.pause()
+
+    def resume(self) -> None:
+        """Hand out connections again."""
+        self._engine.in_loop(lambda: self._decide(Roster.resume))
 
     # -- which connection is meant
 
@@ -400,9 +412,3 @@ class BasePool(ShowsItself, Configured[T]):
             self._engine.wake()
             # Last: a warning that was turned into an error must not cost the slot.
             reports.warn_dropped(self.name, member.taken)
-
-
-def _rebuild(kind: type[BasePool[Any]], given: dict[str, Any]) -> BasePool[Any]:
-    pool = kind.__new__(kind)
-    Configured.__init__(pool, **given)
-    return pool

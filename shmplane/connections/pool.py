@@ -21,7 +21,7 @@ from .base import BasePool, Decision
 from .forks import SAME_PROCESS, begin_again_if_forked
 from .records import BUSY, NOWHERE, OUT, Member, Plan, Taken, Waiter
 from .roster import Roster
-from .settings import Timeout, check_sizes, deadline_of
+from .settings import Timeout, deadline_of
 from .threads import Threads
 
 __all__ = ["ConnectionPool"]
@@ -169,20 +169,6 @@ class ConnectionPool(BasePool[T]):
     def drain(self) -> None:
         """Replace all connections: idle ones now, the others as they return."""
         self._decide(Roster.drain)
-
-    def resize(self, max_size: int) -> None:
-        """Change ``max_size``, up or down; connections above it are closed as they return."""
-        check_sizes(self._roster.limits.min_size, max_size)
-        self._decide(lambda roster, now: roster.resize(max_size, now))
-
-    def pause(self) -> None:
-        """Hand out nothing until ``resume()``; callers wait, connections can be given back."""
-        with self._lock:
-            self._roster.pause()
-
-    def resume(self) -> None:
-        """Hand out connections again."""
-        self._decide(Roster.resume)
 
     def close(self, grace: float | None = 5.0) -> None:
         """Refuse callers, close idle connections, wait up to ``grace`` seconds for those in use.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import EllipsisType
 from typing import Any, Generic, TypedDict, TypeVar
 
@@ -122,6 +122,16 @@ class Configured(ABC, Generic[T]):
     @abstractmethod
     def _start(self) -> None:
         """Begin, with ``_settings``."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        settings = self._settings
+        return _rebuild, (type(self), {field.name: getattr(settings, field.name) for field in fields(settings)})
+
+
+def _rebuild(kind: type[Configured[Any]], given: dict[str, Any]) -> Configured[Any]:
+    pool = kind.__new__(kind)
+    Configured.__init__(pool, **given)
+    return pool
 
 
 @dataclass(frozen=True, slots=True)

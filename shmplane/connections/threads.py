@@ -140,6 +140,8 @@ class Threads:
         """The same without an answer; callers are threads of the pool, which may wait."""
         work()
 
+    in_loop = tell_host  #: what any thread may do itself
+
     # -- housekeeping
 
     def keep(self) -> None:
