@@ -195,7 +195,7 @@ class Tiers:
         self, key: bytes, name: str, encoded: Encoded, item: Item, *, row_nbytes: int, is_small: bool
     ) -> bool:
         place = IN_ROW if is_small else IN_FILE
-        body = bytes(encoded.body) if isinstance(encoded, Rendered) and is_small else b""
+        body = bytes(encoded.whole) if isinstance(encoded, Rendered) and is_small else b""
         record = Record(encoded.kind, place, encoded.frame, body, encoded.nbytes, item.cost_us, item.grace)
         size = 0 if is_small else file_nbytes(record)
         database, rendered = self.database, encoded

@@ -30,21 +30,17 @@ _mutex = threading.Lock()
 class Rendered:
     """A value as bytes, ready to be written any number of times: what codecs call an ``Encoded``."""
 
-    __slots__ = ("body", "frame", "kind", "nbytes")
+    __slots__ = ("frame", "kind", "nbytes", "whole")
 
     def __init__(self, kind: str, frame: bytes, body: Buffer) -> None:
         self.kind: str = kind
         self.frame: bytes = frame
-        self.body = memoryview(body)
-        self.nbytes: int = self.body.nbytes
-
-    @property
-    def whole(self) -> Buffer:
-        return self.body
+        self.whole = memoryview(body)
+        self.nbytes: int = self.whole.nbytes
 
     def write_to(self, sink: Any) -> None:
         if self.nbytes:
-            sink.write(0, self.body)
+            sink.write(0, self.whole)
 
 
 class _FileSink:

@@ -341,13 +341,9 @@ def _write_leaves(start: int, leaves: _Leaves, gathered: _Gathered) -> None:
         if type(leaf) is ndarray and leaf.flags.c_contiguous:
             gathered.write(start + offset, ndarray((nbytes,), word, leaf).data)
         elif isinstance(leaf, ndarray):
-            _write_array(leaf, start + offset, gathered)
+            encode_array(leaf).write_to(_Behind(gathered, start + offset))
         else:
             leaf.write_to(_Behind(gathered, start + offset))
-
-
-def _write_array(array: npt.NDArray[Any], offset: int, gathered: _Gathered) -> None:
-    encode_array(array).write_to(_Behind(gathered, offset))
 
 
 # The frame

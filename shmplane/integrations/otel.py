@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 
 from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation, get_meter_provider
 
@@ -58,7 +59,7 @@ class Instrumentation:
         ):
             self._names.append(name)
             make = meter.create_observable_counter if kind == "counter" else meter.create_observable_up_down_counter
-            make(name, callbacks=[self._callback(name)], unit=unit, description=meaning)
+            make(name, callbacks=[partial(self._observe, name)], unit=unit, description=meaning)
 
     @property
     def exports(self) -> bool:
@@ -74,13 +75,7 @@ class Instrumentation:
             self._plane, self._exports_in = None, -1
             self._left.clear()
 
-    def _callback(self, name: str) -> Callable[[CallbackOptions], Iterable[Observation]]:
-        def observe(_: CallbackOptions) -> Iterable[Observation]:
-            return self._observe(name)
-
-        return observe
-
-    def _observe(self, name: str) -> list[Observation]:
+    def _observe(self, name: str, _: CallbackOptions) -> list[Observation]:
         """What one instrument tells. A collection asks for each in turn: what is asked for again is read anew."""
         with self._mutex:
             if name not in self._left:

@@ -34,8 +34,6 @@ def wait_for_end(pid: int) -> None:
 def _is_there(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except own(ProcessLookupError):
-        return False
-    except own(OSError):
-        return True
+    except own(OSError) as error:
+        return not isinstance(error, ProcessLookupError)
     return True

@@ -16,7 +16,7 @@ import pickle
 import threading
 import time
 from collections import deque
-from typing import Any, NamedTuple
+from typing import Any
 
 from dask.base import normalize_token
 from dask.sizeof import sizeof
@@ -37,24 +37,13 @@ def register() -> None:
     normalize_token.register(Block, lambda block: ("shmplane.Block", *Block.__reduce__(block)[1]))
 
 
-class _Handle(NamedTuple):
-    """What ``Block`` itself pickles as: a function and its arguments, of which the first is the root."""
-
-    attach: Any
-    arguments: tuple[Any, ...]
-
-    @property
-    def root(self) -> str:
-        return str(self.arguments[0])
-
-
 def _reduce(block: Block) -> tuple[Any, ...]:
-    handle = _Handle(*Block.__reduce__(block))
-    host = host_of(handle.root)
+    handle = Block.__reduce__(block)  # a function and its arguments, of which the first is the root
+    host = host_of(str(handle[1][0]))
     if everyone_sees(host):
         _sent.keep(block)
-        return tuple(handle)
-    return _arrive, (host, tuple(handle), block.kind, _portable(_sent_value(block)))
+        return handle
+    return _arrive, (host, handle, block.kind, _portable(_sent_value(block)))
 
 
 def _sent_value(block: Block) -> Any:
