@@ -50,6 +50,7 @@ typedef uint32_t u32;
 
 /* States, as ``manifest/states.py`` has them; a test compares. */
 enum { FREE = 0, CREATING = 1, LIVE = 2, DEAD = 3, USED = 2, WARM = 3 };
+enum { S3FIFO = 0 }; /* in ``POLICIES`` */
 #define ROW_MASK 0xffffffull
 #define VERSION_BITS_BELOW 24
 #define KEPT (1ull << 32)
@@ -323,6 +324,12 @@ static int is_named(Core *self, u64 row) {
     return name != 0 && (GET(Names_word, name - 1) & ROW_MASK) - 1 == row;
 }
 
+/* Whether the end of a lease changes the queues of what may be evicted (``Queues.released``): with S3-FIFO, caches', it does not. */
+static int is_moved_by_release(Core *self, u64 row) {
+    u64 group = GET(Blocks_group, row) - 1;
+    return GET(Blocks_queue, row) && (group >= self->columns[Groups_policy].rows || GET(Groups_policy, group) != S3FIFO);
+}
+
 static PyObject *key_text, *is_lease_text, *segment_row_text; /* "key" and so on: made once, since none may be made here */
 
 /* End our leases whose objects are garbage: ``Tracked.free`` and ``Transaction.release_of``.
@@ -354,7 +361,7 @@ static int end_leases(Core *self) {
                 int named = row < self->blocks_high ? is_named(self, row) : -1;
                 if (!named)
                     end = end_of(self, row);
-                usual = named >= 0 && end.fate != UNUSUAL && !GET(Blocks_queue, row) && !GET(Blocks_linger, row);
+                usual = named >= 0 && end.fate != UNUSUAL && !is_moved_by_release(self, row) && !GET(Blocks_linger, row);
             }
         }
         if (usual && known == one) {

@@ -17,9 +17,9 @@
     X(Segments, state) X(Segments, id) X(Segments, nbytes) X(Segments, slab) X(Segments, bump) X(Segments, place)      \
     X(Segments, cells) X(Segments, owner) X(Segments, exported) X(Segments, next) X(Recycled, first)                   \
     X(Names, word) X(Names, version) X(Names, length) X(Names, hash) X(Names, queued) X(Names, next)                   \
-    X(Names, next_tombstone) X(Names, generation) X(Names, text)                                                                            \
+    X(Names, next_tombstone) X(Names, generation) X(Names, text)                                                       \
     X(Buckets, first)                                                                                                  \
-    X(Classes, free) X(Classes, slab)                                                                                  \
+    X(Classes, free) X(Classes, slab) X(Groups, policy)                                                                \
     X(Semaphores, state) X(Semaphores, permits) X(Semaphores, generation) X(Semaphores, awaited)                       \
     X(Counters, puts) X(Counters, gets) X(Counters, copied_nbytes) X(Counters, deletes) X(Counters, takes)             \
     X(Counters, permit_waits)

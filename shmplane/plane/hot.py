@@ -19,6 +19,7 @@ from ..names import check_block_name
 from ..system import NOT_HAD, own
 from .blocks import Target, find, held, lease_current
 from .blocks.publish import put_unleased
+from .blocks.views import lease_by_core
 from .plane import Plane
 from .process.options import DEFAULT_LIMITS, parse_options
 from .process.orphans import remove_orphans
@@ -118,7 +119,8 @@ class HotTier:
         if full in self.plane._recent:
             return self._used(full, self.plane.get(full, MISSING))
         attachment = self.plane._open()
-        found = attachment.look(lease_current, attachment, check_block_name(full))
+        encoded = check_block_name(full)
+        found = lease_by_core(attachment, encoded) or attachment.look(lease_current, attachment, encoded)
         if found is None:
             return MISSING
         lease, _, name_row, word = found

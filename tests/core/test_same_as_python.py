@@ -13,8 +13,11 @@ import pytest
 
 import shmplane
 import shmplane.core
+from shmplane.codecs import encode
 from shmplane.manifest import segments, states
+from shmplane.manifest.policies import POLICIES
 from shmplane.names import MAX_BLOCK_NAME_NBYTES
+from shmplane.plane.hot import HotTier
 from shmplane.plane.process import attachment
 from tests.support.audit import faults_of
 from tests.support.inside import (
@@ -98,6 +101,7 @@ class Calls:
 
     def __init__(self, plane: shmplane.Plane) -> None:
         self.plane, self.held = plane, dict[str, Any]()
+        self.hot = HotTier(plane, "cache/", policy="s3fifo", limit_nbytes=200_000)
         self.permits = {"three": plane.semaphore("three", 3), "one": plane.lock("one")}
         self.taken = dict.fromkeys(self.permits, 0)
 
@@ -121,6 +125,9 @@ class Calls:
             (3, "set what is large", lambda: plane.__setitem__(name, bytes([nbytes % 256]) * large)),
             (1, "rename", lambda: self._rename(name, other)),
             (1, "evictable", lambda: plane.put(name, value, evictable=True).close()),
+            (2, "cache", lambda: self.hot.put(name[:9], encode(value), cost_us=nbytes)),
+            (4, "get from the cache", lambda: self.hot.find(name[:9])),
+            (1, "drop from the cache", lambda: self.hot.drop(name[:9])),
             (1, "many", lambda: self._set_many(value[:200])),
             (1, "none of many", lambda: self._delete(*(f"many/{number}" for number in range(12)))),
             (3, "take", lambda: self._take(line)),
@@ -419,6 +426,7 @@ def test_states_are_called_by_the_same_numbers() -> None:
     (line,) = [line for line in source.splitlines() if line.startswith("enum { FREE")]
     named = {name: int(value) for name, value in (pair.split(" = ") for pair in line[7:-3].split(", "))}
     assert named == {name: getattr(states, name) for name in named}
+    assert f"enum {{ S3FIFO = {list(POLICIES).index('s3fifo')} }};" in source
     assert f"#define ROW_MASK {states.ROW_MASK:#x}ull\n" in source
     assert f"#define KEPT (1ull << {states.KEPT.bit_length() - 1})\n" in source
     assert f"#define VERSION_BITS_BELOW {states.ROW_MASK.bit_length()}\n" in source

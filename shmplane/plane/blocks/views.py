@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ...manifest import BlockFacts, Transaction
     from ..process.attachment import Attachment
 
-__all__ = ["Known", "find", "held", "revive", "show"]
+__all__ = ["Known", "find", "held", "lease_by_core", "revive", "show"]
 
 #: what no caller has as a default
 _NO_DEFAULT: Any = object()
@@ -46,7 +46,7 @@ def find(
     # What nobody could have put is not found, and refused then: in the usual case nothing has to be checked.
     is_likely = type(name) is str and len(name) <= MAX_BLOCK_NAME_NBYTES
     encoded = name.encode(errors="surrogatepass") if is_likely else check_block_name(name)
-    found = _lease_by_core(attachment, encoded) or attachment.look(lease_current, attachment, encoded)
+    found = lease_by_core(attachment, encoded) or attachment.look(lease_current, attachment, encoded)
     if found is None:
         encoded = check_block_name(name)
         known.pop(name, None)
@@ -128,7 +128,7 @@ def _lease_again(tx: Transaction, attachment: Attachment, facts: BlockFacts, nam
 # between, and what is not taken means nothing when it is garbage.
 
 
-def _lease_by_core(attachment: Attachment, name: bytes) -> tuple[Lease, Tracked, int, int] | None:
+def lease_by_core(attachment: Attachment, name: bytes) -> tuple[Lease, Tracked, int, int] | None:
     """``lease_current``; what the block's row says is read before (see ``Reader.peek``)."""
     found = None if attachment.core is None else attachment.reader.peek(name)
     if found is None:
