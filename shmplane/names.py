@@ -9,7 +9,7 @@ import re
 from operator import index
 from typing import NewType, SupportsIndex
 
-__all__ = ["Slot", "check_block_name", "check_count", "check_plane_name", "parse_nbytes"]
+__all__ = ["Slot", "check_block_name", "check_count", "check_plane_name", "check_seconds", "parse_nbytes"]
 
 Slot = NewType("Slot", int)  #: a process's row in a plane
 
@@ -56,6 +56,17 @@ def check_count(count: object, what: str) -> int:
     if isinstance(count, bool) or not isinstance(count, SupportsIndex):
         raise TypeError(f"{what}, not {type(count).__name__}")
     return index(count)
+
+
+def check_seconds(seconds: float | None, what: str) -> float | None:
+    """Return a time of 0 or more seconds, or None, else raise ``TypeError`` or ``ValueError``."""
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise TypeError(f"{what} is a number of seconds or None, not {type(seconds).__name__}")
+    if not seconds >= 0:
+        raise ValueError(f"{what} is 0 or more seconds, or None, not {seconds}")
+    return float(seconds)
 
 
 def parse_nbytes(size: object, what: str = "size") -> int:

@@ -10,14 +10,14 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, cast, overload
 
 from ..errors import BlockNotFound, ClosedError, PlaneMismatch, ShmplaneError
-from ..names import check_plane_name, parse_nbytes
+from ..names import check_plane_name, check_seconds, parse_nbytes
 from ..plane import MISSING, HotTier, call_in_thread, open_shared_plane
 from ..system import PAGE_NBYTES, ignoring, own
 from .arguments import key_of_call
 from .computing import Computing, Question
 from .keys import Key, decode_key, digest_of, encode_key, title_of
 from .tally import CacheStatistics, TierStatistics, disk_room, judge
-from .tiers import Item, Tiers, check_seconds
+from .tiers import Item, Tiers
 from .values import encode_value
 
 if TYPE_CHECKING:
@@ -406,7 +406,7 @@ class Cache:
             if not self._open().hot.is_busy():
                 from .display import html_of_cache
 
-                bundle["text/html"] = html_of_cache(self, self._policy)
+                bundle["text/html"] = html_of_cache(self.directory, self._policy, self.stats())
         return bundle
 
 

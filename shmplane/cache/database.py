@@ -77,22 +77,18 @@ class Database:
 
     def find(self, key: bytes) -> Row | None:
         """The row of a key, out of date or not."""
-        with translated("reading", self.directory):
-            rows = self._sql(f"{SELECT} WHERE key = ? AND raw = 1", (key,)).fetchall()
-            return row_of(rows[0]) if rows else None
+        rows = self._read(f"{SELECT} WHERE key = ? AND raw = 1", (key,))
+        return row_of(rows[0]) if rows else None
 
     def count(self, now: float) -> int:
         """How many items are not out of date."""
-        with translated("reading", self.directory):
-            found = self._sql(f"SELECT COUNT(*) FROM Cache WHERE {_IS_FRESH}", {"now": now}).fetchall()  # noqa: S608
-            return int(found[0][0])
+        return int(self._read(f"SELECT COUNT(*) FROM Cache WHERE {_IS_FRESH}", {"now": now})[0][0])  # noqa: S608
 
     def keys(self, now: float, *, after: int = 0) -> list[tuple[int, bytes]]:
         """Some rows and their keys in order, those after a row."""
         statement = f"SELECT rowid, key FROM Cache WHERE rowid > :after AND {_IS_FRESH} ORDER BY rowid LIMIT 256"  # noqa: S608
-        with translated("reading", self.directory):
-            found = self._sql(statement, {"after": after, "now": now}).fetchall()
-            return [(rowid, key) for rowid, key in found if type(key) is bytes]
+        found = self._read(statement, {"after": after, "now": now})
+        return [(rowid, key) for rowid, key in found if type(key) is bytes]
 
     def path_of(self, row: Row) -> str | None:
         """Where its file is; None when its name is none of ours."""
@@ -174,8 +170,7 @@ class Database:
         self._reserved.pop(name, None)
 
     def _others_write(self, name: str) -> bool:
-        with translated("reading", self.directory):
-            return bool(self._sql("SELECT 1 FROM Reservation WHERE name != ? LIMIT 1", (name,)).fetchall())
+        return bool(self._read("SELECT 1 FROM Reservation WHERE name != ? LIMIT 1", (name,)))
 
     def write(self, name: str, value: Any, write: Callable[[int, Any], None]) -> str:
         """Make the file that a reservation names, by ``write(fd, value)``; its path."""
@@ -267,9 +262,8 @@ class Database:
     def keys_of(self, tag: str | None) -> list[bytes]:
         """All keys, also of what is out of date, or those of a tag."""
         condition, parameters = ("", ()) if tag is None else (" WHERE tag = ?", (tag,))
-        with translated("reading", self.directory):
-            found = self._sql("SELECT key FROM Cache" + condition, parameters).fetchall()  # noqa: S608
-            return [key for (key,) in found if type(key) is bytes]
+        found = self._read("SELECT key FROM Cache" + condition, parameters)  # noqa: S608
+        return [key for (key,) in found if type(key) is bytes]
 
     def touch(self, rowid: int) -> None:
         """It was used. A hint for what goes first, so nobody waits for it."""
@@ -278,8 +272,7 @@ class Database:
 
     def remove_doomed(self) -> int:
         """Remove files whose rows are gone, whoever took them out; how many are gone now."""
-        with translated("reading", self.directory):
-            names = [name for (name,) in self._sql("SELECT name FROM Doomed LIMIT 256").fetchall()]
+        names = [name for (name,) in self._read("SELECT name FROM Doomed LIMIT 256")]
         if not names:
             return 0
         for name in names:
@@ -293,8 +286,7 @@ class Database:
         """Give back what killed writers, and interrupted calls, had reserved and begun; how many killed ones there were."""
         if self._reserved:
             self._connections.change(self._release_lost, self._nests.ours())
-        with translated("reading", self.directory):
-            nests = {nest for (nest,) in self._sql("SELECT DISTINCT nest FROM Reservation").fetchall()}
+        nests = {nest for (nest,) in self._read("SELECT DISTINCT nest FROM Reservation")}
         dead = [nest for nest in nests if self._nests.is_dead(nest)]
         if not dead:
             self._nests.clear()
@@ -316,6 +308,10 @@ class Database:
         self._nests.leave()
         self._connections.close()
 
+    def _read(self, statement: str, parameters: Any = ()) -> list[Any]:
+        with translated("reading", self.directory):
+            return self._sql(statement, parameters).fetchall()  # type: ignore[no-any-return]
+
     @property
     def _sql(self) -> Sql:
         return self._connections.sql
@@ -335,9 +331,8 @@ class Database:
     def _victims(self, skipped: int) -> list[Row]:
         """Who is to go first, after those that were asked and are busy."""
         few = f"LIMIT {_AT_ONCE} OFFSET {int(skipped)}"
-        with translated("reading", self.directory):
-            late = self._sql(f"{SELECT} WHERE expire_time < ? {few}", (time.time(),)).fetchall()
-            found = late or self._sql(f"{SELECT} ORDER BY access_time {few}").fetchall()
+        late = self._read(f"{SELECT} WHERE expire_time < ? {few}", (time.time(),))
+        found = late or self._read(f"{SELECT} ORDER BY access_time {few}")
         return [row_of(row) for row in found]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ..markup import QUIET, bar, box, div, facts, text, warning
 from ..observe import nbytes as show_nbytes
@@ -12,27 +12,18 @@ from ..observe import some
 if TYPE_CHECKING:
     from .tally import CacheStatistics, TierStatistics
 
-__all__ = ["Described", "html_of_cache"]
+__all__ = ["html_of_cache"]
 
 _TITLE = "margin:0 0 1px 0;font-weight:bold"
 _LINE = "margin:6px 0 1px 0"
 _LONGEST = 200
 
 
-class Described(Protocol):
-    """A cache, as far as it shows itself."""
-
-    directory: str
-
-    def stats(self) -> CacheStatistics: ...
-
-
-def html_of_cache(cache: Described, policy: str) -> str:
-    """A cache as HTML; it reads the statistics of all processes."""
-    stats = cache.stats()
+def html_of_cache(directory: str, policy: str, stats: CacheStatistics) -> str:
+    """A cache as HTML; ``stats`` are those of all processes."""
     asked = stats.hits + stats.misses
     parts = [
-        div(_TITLE, text(f"cache {cache.directory}", _LONGEST)),
+        div(_TITLE, text(f"cache {directory}", _LONGEST)),
         div(QUIET, f"{text(policy)}; counted over all processes that have it open"),
         *(warning(what, cure) for what, cure in _advice(stats)),
         *_tier("memory", "M", "#3f73ad", stats.memory),

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..plane import HotTier, Plane, Semaphore
     from .database import Database, Reserved, Row
 
-__all__ = ["Item", "Tiers", "check_seconds"]
+__all__ = ["Item", "Tiers"]
 
 _STRIPES = 64
 #: values up to this stand in their row
@@ -47,7 +47,7 @@ class Item:
     __slots__ = ("cost_us", "grace", "tag", "until")
 
     def __init__(self, ttl: float | None, *, grace: float = 0.0, tag: str | None = None, cost: float = 0.0) -> None:
-        self.until: float | None = None if ttl is None else time.time() + ttl
+        self.until: float | None = None if ttl is None or math.isinf(ttl) else time.time() + ttl
         self.grace: float = grace
         self.tag: str | None = tag
         self.cost_us: int = int(min(cost * 1e6, 1 << 40))
@@ -343,17 +343,6 @@ class _Evicting:
         if tiers.database.remove(row):
             tiers.tally.count_with_next("disk_evictions")
         return row.nbytes + len(row.key) + len(row.value)
-
-
-def check_seconds(seconds: float | None, what: str) -> float | None:
-    """A time of 0 or more; None and an endless ttl are None."""
-    if seconds is None:
-        return None
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-        raise TypeError(f"{what} is a number of seconds, not {type(seconds).__name__}")
-    if not seconds >= 0:
-        raise ValueError(f"{what} is 0 or more seconds, not {seconds}")
-    return None if math.isinf(seconds) and what == "ttl" else float(seconds)
 
 
 def stripe_of(name: str) -> int:

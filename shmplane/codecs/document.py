@@ -204,7 +204,12 @@ def present_document(root: Document) -> Any:
 
 def decode_document(root: Document) -> Any:
     """The value, decoded anew: plain and private."""
+    return decode(root.text, "its text is no JSON")
+
+
+def decode(text: bytes, problem: str) -> Any:
+    """The value of a text; ``PlaneCorrupt`` that says what is wrong."""
     try:
-        return json.loads(root.text)
-    except own(ValueError) as error:
-        corrupt("its text is no JSON", error)
+        return json.loads(text)
+    except own(ValueError, RecursionError) as error:
+        corrupt(problem, error)

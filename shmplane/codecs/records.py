@@ -288,7 +288,7 @@ class RecordsView(Sequence[Any]):
         if start > room - nbytes or room < nbytes:
             corrupt(f"its index claims a record of {nbytes:,} bytes at {start:,}")
         if code == _JSON:
-            return _decoded(self._bytes[start : start + nbytes].tobytes())
+            return document.decode(self._bytes[start : start + nbytes].tobytes(), "a record of it is no JSON")
         return self._open(_NAMES.get(code, "none"), row)
 
     def _open(self, kind: str, row: int) -> Any:
@@ -331,13 +331,6 @@ class RecordsView(Sequence[Any]):
 
     def __repr__(self) -> str:
         return f"<{len(self):,} records>"
-
-
-def _decoded(text: bytes) -> Any:
-    try:
-        return json.loads(text)
-    except own(ValueError, RecursionError) as error:
-        corrupt("a record of it is no JSON", error)
 
 
 def _reopen(handle: Any, rows: range) -> RecordsView:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, fields
 from types import EllipsisType
 from typing import Any, Generic, TypedDict, TypeVar
 
+from ..names import check_seconds
+
 __all__ = ["Configured", "Limits", "Options", "Settings", "Timeout", "check_sizes", "deadline_of"]
 
 KEEP_ALIVE = 30.0  #: seconds an idle connection goes without a check, at most
@@ -69,7 +71,7 @@ class Settings:
         check_sizes(self.min_size, self.max_size)
         _check_count("max_waiting", self.max_waiting, least=0)
         for what in ("timeout", "max_idle", "leak_after", "max_lifetime"):
-            check_seconds(what, getattr(self, what))
+            check_seconds(getattr(self, what), what)
         if self.max_lifetime == 0:
             raise ValueError("max_lifetime of 0 closes what was just opened; give seconds, or None for never")
         if self.name is not None and not isinstance(self.name, str):
@@ -171,7 +173,7 @@ def deadline_of(timeout: Timeout, settings: Settings, now: float) -> float:
     """When to give up: ``now`` plus the timeout, or infinity."""
     if timeout is ...:
         timeout = settings.timeout
-    check_seconds("timeout", timeout)
+    check_seconds(timeout, "timeout")
     return math.inf if timeout is None else now + timeout
 
 
@@ -192,13 +194,3 @@ def _check_count(what: str, value: object, *, least: int) -> None:
         raise TypeError(f"{what} is an int, not {type(value).__name__}")
     if value < least:
         raise ValueError(f"{what} is at least {least}, not {value}")
-
-
-def check_seconds(what: str, value: object) -> None:
-    """Raise unless ``value`` is None or a number of seconds that is not negative."""
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{what} is a number of seconds or None, not {type(value).__name__}")
-    if not value >= 0:
-        raise ValueError(f"{what} is seconds, 0 or more, not {value}")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from ..errors import BlockNotFound, PlaneCorrupt, PlaneSecurityError, PullFailed, ShmplaneError
+from ..names import check_seconds
 from ..system import ignoring, own
 from .said import Request, Said, is_said_column, pack_ticket, read_said, schema_without
 
@@ -46,9 +47,7 @@ def open_stream(
         BlockNotFound, PlaneSecurityError, PullFailed, PlaneCorrupt.
     """
     _check_url(url)
-    if timeout is not None and not timeout >= 0:
-        raise ValueError(f"timeout is 0 or more seconds, or None, not {timeout}")
-    return Incoming(url, request, _headers(token), tls_ca, timeout)
+    return Incoming(url, request, _headers(token), tls_ca, check_seconds(timeout, "timeout"))
 
 
 def _check_url(url: str) -> None:
