@@ -19,7 +19,7 @@ from ..observe import (
     some,
 )
 from .exits import OK
-from .listing import age, block_fields, plane_fields, sorted_blocks, timestamp, warn_about
+from .listing import age, block_fields, plane_fields, some_of, sorted_blocks, timestamp, warn_about
 from .output import Output, printable
 
 if TYPE_CHECKING:
@@ -129,16 +129,10 @@ def _semaphore_row(use: SemaphoreUse, snapshot: Snapshot) -> tuple[str, ...]:
     return (
         use.kind,
         f"{fields['held']} of {use.permits}",
-        _some_of(holders),
-        _some_of([str(waiter["pid"]) for waiter in fields["waiting"]]),
+        some_of(holders, _MOST_NAMED),
+        some_of((str(waiter["pid"]) for waiter in fields["waiting"]), _MOST_NAMED),
         use.name,
     )
-
-
-def _some_of(texts: list[str]) -> str:
-    """The first few of a list, and how many more there are."""
-    more = len(texts) - _MOST_NAMED
-    return ", ".join(texts[:_MOST_NAMED]) + (f" +{more}" if more > 0 else "") if texts else "-"
 
 
 def _semaphore_fields(use: SemaphoreUse, snapshot: Snapshot) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from .output import Output
 
-__all__ = ["age", "block_fields", "ls", "plane_fields", "sorted_blocks", "timestamp", "warn_about"]
+__all__ = ["age", "block_fields", "ls", "plane_fields", "some_of", "sorted_blocks", "timestamp", "warn_about"]
 
 #: what ``--json`` shows of a summary as it is
 _PLANE_FIELDS = "temporary capacity used_nbytes recycled_nbytes free_nbytes spilled_nbytes names blocks leases dirty"
@@ -153,3 +154,10 @@ def age(time_ns: int) -> str:
 
 def timestamp(time_ns: int) -> str:
     return datetime.fromtimestamp(time_ns / 1e9, UTC).isoformat(timespec="milliseconds")
+
+
+def some_of(texts: Iterable[str], most: int) -> str:
+    """The first ``most`` of them, and how many more there are."""
+    given = list(texts)
+    more = len(given) - most
+    return ", ".join(given[:most]) + (f" +{more}" if more > 0 else "") or "-"

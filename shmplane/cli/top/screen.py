@@ -6,14 +6,14 @@ memory never reaches the terminal unless it is printable.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from rich.cells import cell_len
 from rich.text import Text
 
-from ...observe import LargeBlock, Process, Sample, SemaphoreUse, Summary, count, nbytes, seconds
+from ...observe import LargeBlock, Process, Sample, Summary, count, nbytes, seconds
+from ..listing import age, some_of
 from ..output import printable
 from .looking import Look, Overview
 from .view import View
@@ -68,7 +68,7 @@ def _planes(view: View, seen: Overview, width: int, height: int) -> list[Text]:
             nbytes(plane.capacity),
             count(len(plane.living)),
             count(plane.leases),
-            _age(plane.created),
+            age(plane.created),
             printable(plane.name) + (" (stale)" if plane.stale else ""),
         )
         for plane in planes
@@ -173,7 +173,7 @@ def _processes(view: View, sample: Sample, width: int) -> list[Text]:
             count(len(process.leases)),
             nbytes(sample.leased_nbytes.get(process.slot, 0)),
             count(process.permits),
-            _age(process.joined),
+            age(process.joined),
             "alive" if process.alive else "ended, stale" if process.is_stale else "ended",
         )
         for process in processes
@@ -207,16 +207,11 @@ def _locks(sample: Sample, width: int) -> list[Text]:
         _Column("LOCK", 0, left=True),
     )  # fmt: skip
     rows = [
-        (f"{sum(use.holders.values())} of {use.permits}", _holders(use, pids), count(len(use.waiting)), use.kind,
-         printable(use.name))
+        (f"{sum(use.holders.values())} of {use.permits}", some_of((str(pids.get(slot, "?")) for slot in use.holders), 2),
+         count(len(use.waiting)), use.kind, printable(use.name))
         for use in sorted(uses, key=lambda use: -len(use.waiting))
     ]  # fmt: skip
     return _table(columns, rows, width) if rows else []
-
-
-def _holders(use: SemaphoreUse, pids: dict[int, int]) -> str:
-    shown = [str(pids.get(slot, "?")) for slot in use.holders]
-    return ", ".join(shown[:2]) + (f" +{len(shown) - 2}" if len(shown) > 2 else "") if shown else "-"
 
 
 def _blocks(blocks: Iterable[LargeBlock], width: int) -> list[Text]:
@@ -307,10 +302,6 @@ def _fit(line: Text, width: int) -> Text:
     line.truncate(width, overflow="ellipsis")
     line.no_wrap = True
     return line
-
-
-def _age(time_ns: int) -> str:
-    return seconds(max(0.0, time.time() - time_ns / 1e9)) if time_ns else "-"
 
 
 def _rate(name: str, rate: float) -> str:
