@@ -14,16 +14,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from ... import system
-from ...errors import (
-    ClosedError,
-    PlaneCorrupt,
-    PlaneFull,
-    PlaneMismatch,
-    PlaneNotFound,
-    PlaneSecurityError,
-    ShmplaneError,
-)
+from ... import errors, system
 from ...manifest import Manifest, Transaction, directory_of, take_slot
 from ...system import Token, create_file, ignoring, late, make_directory, own, require_platform
 from ..memory.failures import translate
@@ -63,7 +54,7 @@ def open_attachment(root: str, name: str, *, create: bool, options: Options) -> 
 
 def _still_there(known: Attachment) -> bool:
     if known.ended is None:
-        with ignoring(ClosedError):
+        with ignoring(errors.ClosedError):
             known.look(_nothing)
     return known.ended is None
 
@@ -75,7 +66,7 @@ def _nothing(_: Transaction) -> None:
 def _join_or_make_room(root: str, name: str, *, create: bool, options: Options) -> Attachment:
     try:
         return _join_or_create(root, name, create=create, options=options)
-    except own(PlaneFull) as full:
+    except own(errors.PlaneFull) as full:
         if not remove_for_room(root, full):
             raise
     return _join_or_create(root, name, create=create, options=options)
@@ -91,12 +82,12 @@ def _join_or_create(root: str, name: str, *, create: bool, options: Options) -> 
             if joined is not None:
                 try:
                     check_options(joined, options)
-                except own(PlaneMismatch):
+                except own(errors.PlaneMismatch):
                     leave(joined)
                     raise
                 return joined
             if not create:
-                raise PlaneNotFound(
+                raise errors.PlaneNotFound(
                     f"there is no plane {name!r} in {root}; open it without create=False to make it",
                     name=name,
                     root=root,
@@ -108,10 +99,10 @@ def _join_or_create(root: str, name: str, *, create: bool, options: Options) -> 
                 return created
             time.sleep(min(0.05, 0.001 * attempt))
     except own(OSError) as error:
-        if isinstance(error, ShmplaneError):
+        if isinstance(error, errors.ShmplaneError):
             raise
         raise _opening_failed(root, name, error) from error
-    raise PlaneCorrupt(
+    raise errors.PlaneCorrupt(
         f"{path} is neither a plane nor can it be made one: files of a plane are missing in it. Look what it is, and "
         f"remove it.",
         path=path,
@@ -122,9 +113,9 @@ def _opening_failed(root: str, name: str, error: OSError) -> Exception:
     if isinstance(error, FileNotFoundError):
         return FileNotFoundError(error.errno, f"root {root!r} is not there", root)
     if isinstance(error, PermissionError) or error.errno == errno.EROFS:
-        return PlaneSecurityError(f"plane {name!r} in {root}: {error}. Choose another root=.", path=root)
+        return errors.PlaneSecurityError(f"plane {name!r} in {root}: {error}. Choose another root=.", path=root)
     if isinstance(error, NotADirectoryError):
-        return PlaneSecurityError(f"{directory_of(root)} should be a directory: {error}", path=root)
+        return errors.PlaneSecurityError(f"{directory_of(root)} should be a directory: {error}", path=root)
     return translate(error, f"opening the plane {name!r} in {root}")
 
 
