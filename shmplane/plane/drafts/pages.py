@@ -14,9 +14,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ...errors import Conflict, PlaneFull, ShmplaneError
 from ...manifest import KIND_CODES, MAX_REFERENCES, PAGES, BlockFacts, Transaction
 from ...system import PAGE_NBYTES, ignoring, is_from_handler
-from ..blocks import publish
 from ..blocks.claims import Creation, Lease, abandon_creation, claims_of
 from ..blocks.overflow import is_overflowing
+from ..blocks.publish import (
+    Prepared,
+    StoredBytes,
+    abandon,
+    contents_of,
+    describe_contents,
+    prepare,
+    publish,
+    retry_after_reclaim,
+    store,
+)
 from ..memory.extents import Extent, Extents, ids_of, pack_extents, pages_of
 from ..memory.sinks import FileSink
 from .planning import Plan, Room, pages_for_new_block, place, plan_pages
@@ -43,10 +53,10 @@ def publish_pages(
     plan = plan_pages(extents, dirty)
     lease = None
     if plan is not None:
-        lease = publish.retry_after_reclaim(base.attachment, _publish_plan, target, base, plan, view, body)
+        lease = retry_after_reclaim(base.attachment, _publish_plan, target, base, plan, view, body)
     if lease is None:
-        whole = publish.StoredBytes(base.facts.codec, body.frame, view[: body.nbytes])
-        lease = publish.store(base.attachment, target, publish.contents_of(whole), whole)
+        whole = StoredBytes(base.facts.codec, body.frame, view[: body.nbytes])
+        lease = store(base.attachment, target, contents_of(whole), whole)
     return lease
 
 
@@ -118,11 +128,11 @@ def _publish_plan(target: Target, base: Lease, plan: Plan, view: memoryview, bod
         extents = [extent._replace(source=used.index(extent.source)) for extent in extents]
         stored = pack_extents(extents)
         codec = base.facts.codec
-        contents = publish.describe_contents(KIND_CODES[codec], body.nbytes, body.frame, stored_nbytes=len(stored))
-        block = publish.prepare(attachment, contents, publish.StoredBytes(codec, body.frame, stored))
+        contents = describe_contents(KIND_CODES[codec], body.nbytes, body.frame, stored_nbytes=len(stored))
+        block = prepare(attachment, contents, StoredBytes(codec, body.frame, stored))
         parts = [_part(rooms, plan)] if rooms.creation is not None else []
         references = [sources[source].row for source in used if source < len(sources)]
-        lease = publish.publish(attachment, target, block, parts=parts, references=references)
+        lease = publish(attachment, target, block, parts=parts, references=references)
     except BaseException as error:
         # An error here must not hide the one that is on its way; what it leaves is found by the audit.
         with ignoring(ShmplaneError):
@@ -132,7 +142,7 @@ def _publish_plan(target: Target, base: Lease, plan: Plan, view: memoryview, bod
             if rooms.creation is not None:
                 abandon_creation(attachment, rooms.creation)
             if block is not None:
-                publish.abandon(attachment, block)
+                abandon(attachment, block)
         raise
     _prepare_next(lease, extents, body.frame)
     return lease
@@ -154,12 +164,10 @@ def _prepare_next(lease: Lease, extents: list[Extent], frame: bytes) -> None:
             )
 
 
-def _part(rooms: _Rooms, plan: Plan) -> publish.Prepared:
+def _part(rooms: _Rooms, plan: Plan) -> Prepared:
     written = (plan.copied_pages - rooms.pages) * PAGE_NBYTES
-    return publish.Prepared(
-        publish.describe_contents(PAGES, rooms.new_pages * PAGE_NBYTES, b"", stored_nbytes=written),
-        None,
-        rooms.creation,
+    return Prepared(
+        describe_contents(PAGES, rooms.new_pages * PAGE_NBYTES, b"", stored_nbytes=written), None, rooms.creation
     )
 
 
