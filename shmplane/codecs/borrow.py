@@ -1,10 +1,10 @@
 """Arrays over borrowed memory: the only place where a codec turns an address into something readable.
 
-NumPy asks an exporter for its ``__array_interface__`` and keeps it as the array's ``base`` for ever; the
-exporter holds the lease. So every view that NumPy derives, and every ``memoryview`` of one, keeps the lease
-alive.
+NumPy keeps what it made an array of as the array's ``base`` for ever; that exporter holds the lease. So every view that NumPy
+derives, and every ``memoryview`` of one, keeps the lease alive. It is one of the compiled core (``core/exporter.h``), which
+has a buffer; or an object with an ``__array_interface__``, where there is no core or more has to be said.
 
-Rule 1. The interface says read-only, and the exporter has no buffer protocol, so NumPy refuses
+Rule 1. Both say read-only, and the one has no writable buffer and the other none at all, so NumPy refuses
         ``flags.writeable = True``.
 Rule 2. No attribute of the exporter leads to the lease: from a view nothing can be reached that could be
         closed.
@@ -13,7 +13,11 @@ Rule 2. No attribute of the exporter leads to the lease: from a view nothing can
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import lru_cache
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from ..core import load
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,8 +29,16 @@ if TYPE_CHECKING:
 __all__ = ["PieceOfBody", "borrow", "borrow_bytes", "memory_behind"]
 
 
-#: of NumPy, once it is loaded: to ask each time costs as much as half of the array
-_as_array: Callable[[Any], npt.NDArray[Any]] | None = None
+class _Known(NamedTuple):
+    """What arrays and exporters are made by."""
+
+    ndarray: Callable[..., npt.NDArray[Any]]
+    asarray: Callable[[Any], npt.NDArray[Any]]
+    core: ModuleType | None
+
+
+#: once it was looked for: to ask each time for NumPy costs as much as half of an array
+_known: _Known | None = None
 
 
 class Root(Protocol):
@@ -59,8 +71,12 @@ def borrow(
     offset: int = 0,
 ) -> npt.NDArray[Any]:
     """A read-only array over ``memory``; the caller has checked that it fits. Cost: about 1 µs."""
-    exporter = _Exporter()
     # Safety: the caller compared offset and size with memory.nbytes; the exporter keeps the memory, and so the lease.
+    known = _known or _find()
+    if known.core is not None and strides is None and dtype is None:
+        exporter: Any = known.core.export(memory, memory.address + offset, memory.nbytes - offset)
+        return known.ndarray(shape, _dtype_of(typestr), exporter)
+    exporter = _Exporter()
     exporter.__array_interface__ = {
         "data": (memory.address + offset, True),
         "shape": shape,
@@ -70,15 +86,22 @@ def borrow(
     }
     exporter.dtype = dtype
     _hold_memory(exporter, memory)
-    return (_as_array or _load_numpy())(exporter)
+    return known.asarray(exporter)
 
 
-def _load_numpy() -> Callable[[Any], npt.NDArray[Any]]:
-    global _as_array  # noqa: PLW0603 - one NumPy a process
+def _find() -> _Known:
+    global _known  # noqa: PLW0603 - one NumPy a process, and one core
     import numpy as np
 
-    _as_array = np.asarray
-    return _as_array
+    _known = _Known(np.ndarray, np.asarray, load())
+    return _known
+
+
+@lru_cache(maxsize=256)
+def _dtype_of(typestr: str) -> np.dtype[Any]:
+    import numpy as np
+
+    return np.dtype(typestr)
 
 
 def borrow_bytes(memory: Memory, offset: int = 0, nbytes: int | None = None) -> npt.NDArray[np.uint8]:
@@ -112,5 +135,9 @@ def memory_behind(array: npt.NDArray[Any]) -> Memory | None:
     base: Any = array
     while isinstance(base, (np.ndarray, memoryview)):
         base = base.base if isinstance(base, np.ndarray) else base.obj
-    found: Memory | None = _held_memory(base) if type(base) is _Exporter else None
-    return found
+    if type(base) is _Exporter:
+        found: Memory = _held_memory(base)
+        return found
+    core = (_known or _find()).core  # as when the array was made
+    kept: Memory | None = None if core is None else core.kept_by(base)
+    return kept

@@ -542,6 +542,7 @@ static PyObject *wrong_arguments(void) {
 
 #include "values.h"
 #include "glance.h"
+#include "exporter.h"
 #include "publish.h"
 
 /* Publish what was rendered, which is at an end then. */
@@ -849,11 +850,12 @@ static PyObject *stop_at(PyObject *Py_UNUSED(module), PyObject *store) {
 static int core_exec(PyObject *module) {
     PyObject *type = PyType_FromModuleAndSpec(module, &core_spec, NULL);
     word_type = PyType_FromModuleAndSpec(module, &word_spec, NULL); /* kept for good */
+    exporter_type = PyType_FromModuleAndSpec(module, &exporter_spec, NULL);
     key_text = PyUnicode_InternFromString("key");
     is_lease_text = PyUnicode_InternFromString("is_lease");
     segment_row_text = PyUnicode_InternFromString("segment_row");
     not_to_wait = PyTuple_Pack(1, Py_False);
-    int failed = type == NULL || word_type == NULL || PyModule_AddType(module, (PyTypeObject *)word_type) < 0 || key_text == NULL ||
+    int failed = type == NULL || word_type == NULL || exporter_type == NULL || PyModule_AddType(module, (PyTypeObject *)word_type) < 0 || key_text == NULL ||
                  is_lease_text == NULL || segment_row_text == NULL || not_to_wait == NULL || !know_permit_texts() ||
                  PyModule_AddType(module, (PyTypeObject *)type) < 0 ||
                  PyModule_AddStringConstant(module, "COLUMNS", column_names) < 0 ||
@@ -864,6 +866,8 @@ static int core_exec(PyObject *module) {
 
 static PyMethodDef module_methods[] = {
     {"can_tell_forks", can_tell_forks, METH_NOARGS, "can_tell_forks(): whether the kernel does what cores and lock words need."},
+    {"export", (PyCFunction)(void (*)(void))export, METH_FASTCALL, "export(kept, address, nbytes): a base for an array over these bytes."},
+    {"kept_by", kept_by, METH_O, "kept_by(object): what it keeps; None: it is no such base."},
     {"stop_at", stop_at, METH_O, "stop_at(store): kill the process after so many stores from now, -1: never; how many there were."},
     {NULL, NULL, 0, NULL},
 };

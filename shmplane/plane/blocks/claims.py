@@ -63,9 +63,10 @@ class Lease:
         self.mapping: Mapping | None = None
         self.address: int = 0
         #: an array whose pages lie in several blocks
-        self._is_paged: bool = bool(facts.references) and facts.codec != "table"
+        refers = facts.references != ()
+        self._is_paged: bool = refers and facts.codec != "table"
         #: what can be read from ``address`` on; of a composed table nothing
-        self.nbytes: int = facts.body_nbytes if self._is_paged or not facts.references else 0
+        self.nbytes: int = 0 if refers and not self._is_paged else facts.body_nbytes
         self.known_frame: bytes | None = None  #: once it was read, or said by who wrote it
         #: every mapping that an address was ever taken from: threads may open the same lease at the same time
         self._kept: list[Mapping] = []
@@ -154,10 +155,18 @@ class Lease:
 
     def revive(self, frame: bytes, mapping: Mapping | None) -> Any:
         """The root, with what an earlier lease of the same block has found out already."""
-        self.known_frame = frame
-        if self.mapping is None and mapping is not None:
-            self._use(mapping)
-        return self.root()
+        self.known_frame, facts = frame, self.facts
+        if mapping is None or self.mapping is not None or facts.references:
+            if self.mapping is None and mapping is not None:
+                self._use(mapping)
+            return self.root()
+        # Most often the lease is new, and of a block that refers to no other: as above, in fewer calls.
+        self._kept.append(mapping)
+        self.address = mapping.address + facts.offset
+        self.mapping = mapping
+        root = CODECS[facts.codec].open(frame, self, ())
+        self._root = ref(root)
+        return root
 
 
 def read_frame(facts: BlockFacts, mapping: Mapping) -> bytes:
