@@ -811,7 +811,7 @@ static PyMethodDef core_methods[] = {
     METHOD(delete, METH_O, "delete(name): take a name away; True, None: Python does it, or says that it is not there, or False, as put."),
     METHOD(lease, METH_FASTCALL, "lease(name_row, word, row, moves, segment_id, tracked): lease what the name still points to, and enter\n"
                                  "``tracked`` for it among this process's leases; True, None or False, as put."),
-    METHOD(permits, METH_FASTCALL, "permits(numbers, ready, kind, opens, release, release_later, done): what takes and gives permits; see permits.h."),
+    METHOD(permits, METH_FASTCALL, "permits(numbers, ready, waiters, kind, opens, release, release_later, done): what takes and gives permits; see permits.h."),
     METHOD(sees, METH_O, "sees(name): True: it surely has a block; None: only the lock can tell. It takes none."),
     METHOD(assign, METH_FASTCALL, "assign(name, value): put, without a lease, a value of which the core has learned how it is stored; as put."),
     METHOD(learn, METH_FASTCALL, "learn(value, frame, kind): that a value like this one, an array or bytes, has this frame."),

@@ -57,13 +57,14 @@ class Core:
         self,
         numbers: memoryview,
         ready: list[Any],
+        waiters: deque[Any],
         kind: type[Any],
         opens: set[Any],
         release: Any,
         release_later: Any,
         done: Any,
         /,
-    ) -> tuple[Callable[[Any], bool | None], Callable[..., None], Callable[..., Any]]: ...
+    ) -> tuple[Callable[[Any], int | None], Callable[..., None], Callable[..., Any]]: ...
     def reserve(self, name: bytes, nbytes: int, tracked: Any, /) -> bytes | Literal[False] | None: ...
     def put_large(
         self, name: bytes, body: Any, frame: bytes, kind: int, creation: Any, tracked: Any = ..., /

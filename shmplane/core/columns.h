@@ -20,9 +20,10 @@
     X(Names, next_tombstone) X(Names, generation) X(Names, text)                                                       \
     X(Buckets, first)                                                                                                  \
     X(Classes, free) X(Classes, slab) X(Groups, policy)                                                                \
-    X(Semaphores, state) X(Semaphores, permits) X(Semaphores, generation) X(Semaphores, awaited)                       \
+    X(Semaphores, state) X(Semaphores, permits) X(Semaphores, generation) X(Semaphores, awaited) X(Semaphores, freed)  \
+    X(Header, next_ticket) X(Wakes, sequence)                                                                         \
     X(Counters, puts) X(Counters, gets) X(Counters, copied_nbytes) X(Counters, deletes) X(Counters, takes)             \
-    X(Counters, permit_waits)
+    X(Counters, permit_waits) X(Counters, permit_waited_ns)
 
 #define NUMBER(table, column) table##_##column,
 enum { COLUMNS(NUMBER) N_COLUMNS };

@@ -14,7 +14,7 @@ import pytest
 import shmplane
 import shmplane.core
 from shmplane.codecs import encode
-from shmplane.manifest import segments, states
+from shmplane.manifest import counting, segments, states
 from shmplane.manifest.policies import POLICIES
 from shmplane.names import MAX_BLOCK_NAME_NBYTES
 from shmplane.plane.hot import HotTier
@@ -24,10 +24,13 @@ from tests.support.inside import (
     attachment_of,
     core_of,
     facts_of,
+    let_nobody_wait,
+    let_somebody_wait,
     look_for_the_dead_later,
     manifest_of,
     native_stores,
     nobody_drains,
+    stand_in_line,
     suspect_everything,
     the_lock_is_never_free_at_once,
 )
@@ -349,6 +352,48 @@ def test_any_other_name_is_the_cores(both: tuple[shmplane.Plane, shmplane.Plane]
     assert list(plane) == [name]
 
 
+#: by how long it took
+WAITED = {f"Counters.permit_waits.{bucket}" for bucket in range(13)} | {"Counters.permit_waited_ns.0"}
+
+
+@pytest.mark.parametrize("both", ["word", "ofd"], indirect=True)
+def test_who_waits_for_a_permit_is_woken_and_takes_it(both: tuple[shmplane.Plane, shmplane.Plane]) -> None:
+    """Handed to another process, and taken in line by this one."""
+    found, native_stores_of = [], [native_stores(2**62)]
+    for plane in both:
+        lock = plane.lock("used")
+        lock.acquire()
+        let_somebody_wait(plane, "l:used")
+        look_for_the_dead_later(plane)
+        native_stores(2**62)
+        lock.release()  # the other one is next
+        native_stores_of.append(native_stores(2**62))
+        assert not lock.try_acquire()
+        let_somebody_wait(plane, "l:used", permits=1)
+        before = words_of(plane)
+        native_stores(2**62)
+        look = stand_in_line(lock)
+        native_stores_of.append(native_stores(2**62))
+        assert words_of(plane) != before
+        assert not look()
+        let_nobody_wait(plane)
+        look_for_the_dead_later(plane)
+        native_stores(2**62)
+        assert look()
+        lock.release()
+        native_stores_of.append(native_stores(2**62))
+        found.append({name: words for name, words in words_of(plane).items() if name not in WAITED})
+        counted = [sum(words_of(plane)[name]) for name in sorted(WAITED)]
+        assert sum(counted[1:]) == 2  # one at once, and one that waited
+        assert counted[0] > 0
+        assert lock.available == 1
+    native_stores(-1)
+    assert found[0] == found[1]
+    # release, stand in line, take and release: by the core, and by Python
+    assert min(native_stores_of[1:4]) > 5
+    assert native_stores_of[4:] == [0, 0, 0]
+
+
 @pytest.mark.parametrize("both", ["word"], indirect=True)
 @pytest.mark.parametrize("who", ["other", "nobody any more"])
 def test_what_another_process_leases_stays(both: tuple[shmplane.Plane, shmplane.Plane], who: str) -> None:
@@ -433,4 +478,7 @@ def test_states_are_called_by_the_same_numbers() -> None:
     assert f"#define SCAN_INTERVAL_NS {attachment._SCAN_INTERVAL_NS}ull\n" in source
     assert f"#define SPARED {attachment._SPARED} " in source
     assert f"#define MOST_TRIED {segments._MOST_TRIED_PER_BUCKET}\n" in (source_of / "warm.h").read_text()
+    permits = (Path(shmplane.core.__file__).parent / "permits.h").read_text()
+    (line,) = [line for line in permits.splitlines() if line.startswith("static const double wait_bounds")]
+    assert [float(bound) for bound in line[line.index("{") + 1 : -2].split(", ")] == list(counting.WAIT_BOUNDS)
     assert f"#define NAME_NBYTES {MAX_BLOCK_NAME_NBYTES} " in source

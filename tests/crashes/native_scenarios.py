@@ -5,14 +5,16 @@ They run without it as well, and are then what other scenarios are.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+import shmplane
 from tests.support.crashing import Names, Scenario, World
-from tests.support.inside import look_for_the_dead_later, nobody_drains
+from tests.support.inside import let_somebody_wait, look_for_the_dead_later, nobody_drains, stand_in_line
 
 ONE, TWO, THREE = b"1" * 900, b"2" * 910, b"3" * 3_000
 #: each has a segment for itself, which fits the other one as well; the last without the GIL
@@ -160,6 +162,53 @@ def _let_go_and_acquire(world: World, context: Any) -> None:
     context[0].acquire()
 
 
+def _know(world: World) -> Any:
+    """In the victim: its part is known."""
+    semaphore = world.plane.semaphore("used", PERMITS)
+    assert not semaphore.try_acquire()
+    look_for_the_dead_later(world.plane)
+    return [semaphore]
+
+
+def _hold_all(world: World) -> None:
+    for _ in range(PERMITS):
+        world.plane.semaphore("used", PERMITS).acquire()
+
+
+def _wait_in_vain(world: World, context: Any) -> None:
+    with contextlib.suppress(shmplane.LockTimeout):
+        context[0].acquire(0.001)
+
+
+def _give_all_back(world: World, finished: bool) -> list[str]:
+    for _ in range(PERMITS):
+        world.plane.semaphore("used", PERMITS).release()
+    return _all_permits_are_free(world, finished)
+
+
+def _others_wait(world: World) -> Any:
+    """In the victim, which holds all: somebody else is in line."""
+    begun = _use_permits(PERMITS - 1)(world)
+    assert begun[0].try_acquire()
+    let_somebody_wait(world.plane, "s:used")
+    look_for_the_dead_later(world.plane)
+    return begun
+
+
+def _waiting_too(world: World) -> Any:
+    """In the victim, which holds all: another thread of it is in line."""
+    begun = _use_permits(PERMITS - 1)(world)
+    assert begun[0].try_acquire()
+    begun.append(stand_in_line(begun[0]))
+    look_for_the_dead_later(world.plane)
+    return begun
+
+
+def _give_and_take(world: World, context: Any) -> None:
+    context[0].release()
+    assert context[1]()
+
+
 def _all_permits_are_free(world: World, finished: bool) -> list[str]:
     """All can be had, one more cannot."""
     semaphore = world.plane.semaphore("used", PERMITS)
@@ -173,8 +222,9 @@ def _all_permits_are_free(world: World, finished: bool) -> list[str]:
 PERMITS = 3
 
 
-def _permits(name: str, operate: Callable[[World, Any], Any], begin: Callable[[World], Any]) -> Scenario:
-    return Scenario(f"core: {name}", operate, {"target": ONE}, None, begin=begin, inspect=_all_permits_are_free)
+def _permits(name: str, operate: Callable[[World, Any], Any], begin: Callable[[World], Any], **more: Any) -> Scenario:
+    how: dict[str, Any] = {"inspect": _all_permits_are_free} | more
+    return Scenario(f"core: {name}", operate, {"target": ONE}, None, begin=begin, **how)
 
 
 def _scenario(
@@ -253,5 +303,14 @@ NATIVE_SCENARIOS = [
     _permits("release a permit", _release, _use_permits(1)),
     _permits("release one of two permits", _release, _use_permits(2)),
     _permits("acquire and release permits in turn", _use_both_ways, _use_permits(0)),
+    _permits(
+        "stand in line",
+        _wait_in_vain,
+        _know,
+        arrange=_hold_all,
+        inspect=_give_all_back,
+    ),
+    _permits("hand a permit over", _release, _others_wait),
+    _permits("give a permit to another thread in line", _give_and_take, _waiting_too),
     _permits("let go and acquire a permit", _let_go_and_acquire, _hold_too),
 ]

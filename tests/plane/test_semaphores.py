@@ -22,7 +22,7 @@ import trio
 
 import shmplane
 from shmplane.manifest import Coordination
-from tests.support.inside import claims_in_line, permits_of, processes_in_line
+from tests.support.inside import claims_in_line, permits_of, processes_in_line, row_of_the_next_semaphore
 from tests.support.lines import Witness, until
 from tests.support.processes import Child, run_in_child, run_python
 
@@ -942,3 +942,19 @@ def test_a_stack_of_contexts_takes_locks(plane: shmplane.Plane) -> None:
     asyncio.run(in_a_task())
     assert plane.lock("x").try_acquire()
     plane.lock("x").release()
+
+
+def test_a_lock_whose_row_went_to_another_name_shares_nothing_with_that(
+    plane: shmplane.Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = plane.lock("first")
+    with first:
+        pass
+    with row_of_the_next_semaphore(monkeypatch, permits_of(plane)[b"l:first"].row):
+        other = plane.lock("other")
+    with other:
+        pass
+    assert permits_of(plane)[b"l:first"].row == permits_of(plane)[b"l:other"].row
+    with first:
+        assert other.try_acquire()
+        other.release()

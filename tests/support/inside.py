@@ -351,19 +351,80 @@ def permit_by_core(plane: Any, semaphore: Any) -> Callable[[], bool]:
 
     part, kept = semaphore._local, list[Any]()
     take, give, _ = core_of(plane).permits(
-        part.numbers, part.ready, Claim, attachment_of(plane).opens, lambda: kept.append(1), None, None
+        part.numbers, part.ready, part.waiters, Claim, attachment_of(plane).opens, lambda: kept.append(1), None, None
     )
 
     def take_and_give() -> bool:
         before, claim = list(part.ready), Claim(semaphore)
         taken = take(claim)
-        assert taken in {True, False, None}
-        assert bool(taken) == claim.taken == claim.is_done == (part.ready[-1] is claim)
+        assert (taken is not None) == (claim.taken or claim.ticket > 0)
+        assert claim.taken == claim.is_done == (part.ready[-1] is claim)
+        took: bool = claim.taken
         give()
         part.ready[:] = before
-        return bool(taken)
+        part.waiters.clear()
+        return took
 
     return take_and_give
+
+
+@contextmanager
+def row_of_the_next_semaphore(patch: pytest.MonkeyPatch, row: int) -> Iterator[None]:
+    """The next name that has no row gets this one, as if no other were free."""
+    from shmplane.manifest.coordination import Coordination
+
+    with patch.context() as inner:
+        inner.setattr(Coordination, "_free_row", lambda coordination: row)
+        yield
+
+
+def stand_in_line(semaphore: Any) -> Callable[[], bool]:
+    """As a thread of this process that waits for a permit, until it looks again: what is returned says whether it got one."""
+    from shmplane.plane.coordination.claims import Claim
+
+    claim = Claim(semaphore)
+
+    def look() -> bool:
+        if claim.look_at_once() is None:
+            claim.attachment.change(claim.look)
+        return claim.is_done
+
+    assert not look()
+    assert claim.ticket
+    return look
+
+
+def let_somebody_wait(plane: Any, name: str, permits: int = 0) -> None:
+    """As if one more process, of the last slot, held so many permits of a semaphore and, with none, stood in line for one."""
+    manifest = manifest_of(plane)
+    slot = manifest.limits.max_processes - 1
+
+    def wait(tx: Any) -> None:
+        if not manifest.processes.coordinates[slot]:
+            manifest.reserve_permit_rows(slot)
+            manifest.reserve_lease_row(slot, manifest.blocks_reserved)
+            manifest.processes.state[slot] = manifest.processes.coordinates[slot] = 1
+            manifest.header.membership[0] += 1
+        row = tx.coordination.find(name.encode())
+        held, tickets = manifest.permit_rows(slot)
+        held[row] = permits
+        tickets[row] = 0 if permits else tx.coordination.new_ticket()
+        manifest.semaphores.awaited[row] = 1
+
+    change(plane, wait)
+
+
+def let_nobody_wait(plane: Any) -> None:
+    """That process is gone, with all that it had."""
+    manifest = manifest_of(plane)
+    slot = manifest.limits.max_processes - 1
+
+    def leave(tx: Any) -> None:
+        tx.coordination.clear(slot)
+        manifest.processes.state[slot] = 0
+        manifest.header.membership[0] += 1
+
+    change(plane, leave)
 
 
 def claims_in_line(plane: Any, name: str) -> int:

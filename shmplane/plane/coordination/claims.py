@@ -39,7 +39,7 @@ class Line(Protocol):
     _attachment: Attachment
     _closing: Closing
     _local: LocalPermits
-    _take: Callable[[Claim], bool | None]
+    _look: Callable[[Claim], int | None]
 
     def _part(self, tx: Transaction) -> LocalPermits: ...
 
@@ -84,11 +84,13 @@ class LocalPermits:
     def is_idle(self) -> bool:
         return not self.numbers[2] and not self.waiters
 
-    def by_core(self, core: Core | None, opens: set[Any]) -> tuple[Callable[[Claim], bool | None], Any, Any]:
-        """What takes a permit at once or returns something false, and what releases: by the core, where that can be."""
+    def by_core(self, core: Core | None, opens: set[Any]) -> tuple[Callable[[Claim], int | None], Any, Any]:
+        """What does ``look`` or returns None, and what releases: by the core, where that can be."""
         if core is None:
             return _by_python, self.release, self.release_later
-        return core.permits(self.numbers, self.ready, Claim, opens, self.release, self.release_later, _DONE)
+        return core.permits(
+            self.numbers, self.ready, self.waiters, Claim, opens, self.release, self.release_later, _DONE
+        )
 
     def place(self, row: int, generation: int) -> None:
         """Under the lock: the semaphore's row, which may be another one after a time in which nobody used it."""
@@ -141,7 +143,7 @@ def permits_of(attachment: Attachment) -> Permits:
 
 
 def _by_python(_: Claim) -> None:
-    """Take no permit at once."""
+    """Leave it to ``look``."""
 
 
 class _Release(filterfalse):  # type: ignore[type-arg]
@@ -193,14 +195,12 @@ class Claim(WaitInLine):
     def line(self) -> deque[Claim]:
         return self.semaphore._local.waiters
 
-    def take_at_once(self) -> bool:
+    def look_at_once(self) -> int | None:
         attachment = self.attachment
-        if attachment.suspect or not self.semaphore._take(self):
-            return False
-        timer = attachment.timer
-        if not timer.is_ticking:
-            timer.tick()
-        return True
+        found = None if attachment.suspect else self.semaphore._look(self)
+        if found is not None and not attachment.timer.is_ticking:
+            attachment.timer.tick()
+        return found
 
     def look(self, tx: Transaction) -> int:
         """Take a permit if it is this claim's turn, else stand in line; returns the wake word to watch."""

@@ -200,7 +200,7 @@ class Semaphore:
         # The core does not check first.
         self._local, self._core = part, self._attachment.core if self._is_checked else None
         # No cycle: what the core makes refers to the part, and that to neither.
-        self._take, self.release, self._release_later = part.by_core(self._core, self._attachment.opens)  # type: ignore[method-assign]
+        self._look, self.release, self._release_later = part.by_core(self._core, self._attachment.opens)  # type: ignore[method-assign]
 
     # Giving back
 

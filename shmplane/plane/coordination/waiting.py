@@ -78,9 +78,9 @@ class Wait(ABC):
     is_done: bool
     failed: bool
 
-    def take_at_once(self) -> bool:
-        """Take what is wished for if the core can; what failed says nothing, and has done nothing."""
-        return False
+    def look_at_once(self) -> int | None:
+        """``look`` by the core; None: it did nothing, and left it to that."""
+        return None
 
     @property
     @abstractmethod
@@ -134,7 +134,7 @@ class WaitInLine(Wait):
 def look_once(wait: Wait) -> None:
     """Take what is wished for if it is there, and if the plane's lock is to be had in a moment."""
     try:
-        if not wait.take_at_once():
+        if wait.look_at_once() is None:
             wait.attachment.try_change(patience(wait.attachment), wait.look)
     except BaseException:
         wait.failed = True
@@ -160,9 +160,11 @@ def cannot_travel(title: str, call: str) -> TypeError:
 def wait_for(wait: Wait, timeout: float | None) -> bool:
     """Wait until it is done; False, with nothing held, when time is over or ``wait.closing`` was closed."""
     try:
-        if not wait.take_at_once():
+        found: int | NotHad | None = wait.look_at_once()
+        if not wait.is_done:
             deadline = None if timeout is None else time.monotonic() + timeout
-            found = wait.attachment.try_change(SLICE_S if timeout is None else _slice_of(timeout), wait.look)
+            if found is None:
+                found = wait.attachment.try_change(SLICE_S if timeout is None else _slice_of(timeout), wait.look)
             if not wait.is_done:
                 for sequence, seconds in _more_tries(wait, found, timeout, deadline, in_loop=False):
                     wait_for_change(wait.attachment.wake_address(), sequence, seconds)
@@ -183,9 +185,11 @@ async def wait_for_async(wait: Wait, timeout: float | None) -> bool:
     """The same for asyncio; a cancelled one leaves nothing behind."""
     loop = running_loop()
     try:
-        if not wait.take_at_once():
+        found: int | NotHad | None = wait.look_at_once()
+        if not wait.is_done:
             deadline = None if timeout is None else time.monotonic() + timeout
-            found = wait.attachment.try_change(patience(wait.attachment), wait.look)
+            if found is None:
+                found = wait.attachment.try_change(patience(wait.attachment), wait.look)
             if not wait.is_done:
                 for sequence, seconds in _more_tries(wait, found, timeout, deadline, in_loop=True):
                     await wait.attachment.registry(Waker).wait(loop, sequence, seconds, wait.is_next)
@@ -225,7 +229,11 @@ def _more_tries(
         else:
             sequence, longest, pause = found, wait.slice(), _PAUSE_S
         yield sequence, longest if deadline is None else min(left, longest)
-        found = attachment.try_change(patience(attachment) if in_loop else _slice_of(left), wait.look)
+        known = wait.look_at_once()
+        if known is None:
+            found = attachment.try_change(patience(attachment) if in_loop else _slice_of(left), wait.look)
+        else:
+            found = known
 
 
 def _slice_of(left: float) -> float:
