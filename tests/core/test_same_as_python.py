@@ -46,7 +46,7 @@ OWN = {
     "Semaphores": {"freed"},
     "Counters": {"waited_ns", "waits"},
 }
-OPTIONS: dict[str, Any] = {"capacity": 8 << 20, "max_blocks": 96, "max_processes": 4}
+OPTIONS: dict[str, Any] = {"capacity": 8 << 20, "recycle": 900_000, "max_blocks": 96, "max_processes": 4}
 NAMES = ["a", "b", "c/d", "é", "x" * 120]
 SIZES = [0, 1, 7, 8, 63, 64, 300, 5_000, 30_000, 65_000, 66_000, 100_000]
 STEPS = 250
@@ -99,6 +99,14 @@ def assert_same(fast: shmplane.Plane, plain: shmplane.Plane, after: object) -> N
     assert not wrong, f"after {after}: {wrong}"
 
 
+def _let_others_own(plane: shmplane.Plane, number: int) -> None:
+    """As if another process had been the last to fill some of the warm segments."""
+    segments = manifest_of(plane).segments
+    for row, state in enumerate(segments.state.tolist()):
+        if state == states.WARM and row % 8 < number:
+            segments.owner[row] = 4
+
+
 class Calls:
     """The same calls on one of two planes, from a seed."""
 
@@ -110,7 +118,7 @@ class Calls:
 
     def one(self, choice: random.Random) -> str:
         name, other, nbytes = choice.choice(NAMES), choice.choice(NAMES), choice.choice(SIZES)
-        large = choice.randrange(65_537, 300_000)
+        large, warm = choice.randrange(65_537, 300_000), choice.randrange(8)
         value = bytes([choice.randrange(256)]) * nbytes
         plane, held, line = self.plane, self.held, choice.choice(list(self.permits))
         acts: list[tuple[int, str, Callable[[], object]]] = [
@@ -127,7 +135,7 @@ class Calls:
             (1, "begin to build", lambda: held.__setitem__(name, plane.create(name, nbytes, "u1"))),
             (3, "set what is large", lambda: plane.__setitem__(name, bytes([nbytes % 256]) * large)),
             (1, "rename", lambda: self._rename(name, other)),
-            (1, "evictable", lambda: plane.put(name, value, evictable=True).close()),
+            (3, "evictable", lambda: plane.put(name, value, evictable=True).close()),
             (2, "cache", lambda: self.hot.put(name[:9], encode(value), cost_us=nbytes)),
             (4, "get from the cache", lambda: self.hot.find(name[:9])),
             (1, "drop from the cache", lambda: self.hot.drop(name[:9])),
@@ -137,6 +145,7 @@ class Calls:
             (2, "give", lambda: self._give(line)),
             (1, "use", lambda: self._use(line)),
             (1, "resize", lambda: self.permits["three"].resize(1 + nbytes % 4)),
+            (1, "others fill what is warm", lambda: _let_others_own(plane, warm)),
             (1, "gc", plane.gc),
             (1, "trim", plane.trim),
         ]
