@@ -40,6 +40,8 @@ def _begin(*names: str, then: Callable[[World], Any] = lambda world: None) -> Ca
 
     def begin(world: World) -> Any:
         _use_first(world)
+        if names:
+            nobody_drains(pytest.MonkeyPatch())  # in this process, which is killed: so all are left to the call
         held = [world.plane[name] for name in names]
         then(world)
         look_for_the_dead_later(world.plane)
