@@ -90,11 +90,12 @@ def left_in(plane: shmplane.Plane) -> str:
     while True:
         gc.collect()
         plane.gc()
-        blocks, kept = plane.stats().blocks, kept_rows(plane, slot_of(plane))
-        if not blocks and not kept:
-            return "; ".join(faults_of(plane))
+        plane.gc()  # what a killed process was writing goes in two steps: the row, then the segment
+        blocks, kept, faults = plane.stats().blocks, kept_rows(plane, slot_of(plane)), faults_of(plane)
+        if not blocks and not kept and not faults:
+            return ""
         if time.monotonic() > end:
-            return f"{blocks} blocks and {kept} are left"
+            return "; ".join([f"{blocks} blocks and {kept} are left", *faults])
         time.sleep(0.02)
 
 

@@ -176,12 +176,17 @@ def run_python(
 
 
 def kill_tree(pid: int) -> None:
-    """Kill a process that we started, and the processes that it started."""
+    """Kill a process that we started, and the processes that it started; wait for the end of the latter.
+
+    Its own end is for who started it to wait for. What the others hold is nobody's but theirs until they are gone.
+    """
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
-        for member in [*process.children(recursive=True), process]:
+        started = process.children(recursive=True)
+        for member in [*started, process]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 member.kill()
+        psutil.wait_procs(started, timeout=DEADLINE_S)
 
 
 def _serve(environment: object, connection: Connection, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
