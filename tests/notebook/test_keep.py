@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from shmplane import Plane
-from tests.support.processes import run_python
+from tests.support.processes import run_in_child
 
 pytest.importorskip("IPython")
 
-SHELL = """
-import sys
-from IPython.testing.globalipapp import start_ipython
-ip = start_ipython()
-ip.run_cell("%load_ext shmplane")
-for cell in sys.argv[1:]:
-    if not ip.run_cell(cell).success:
-        print("FAILED")
-"""
 COMPUTE = "%%keep x\nimport numpy as np, pathlib\npathlib.Path('runs').open('a').write('1')\nx = np.arange(1000)"
 
 
 @pytest.fixture(autouse=True)
 def _in_its_directory(tmp_path: Path, plane_root: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.chdir(tmp_path)
     yield
@@ -35,7 +27,21 @@ def _in_its_directory(tmp_path: Path, plane_root: Path, monkeypatch: pytest.Monk
 
 
 def shell(*cells: str) -> str:
-    return run_python(SHELL, *cells).stdout
+    """What it says, on both streams."""
+    return run_in_child(_run_cells, cells)  # type: ignore[no-any-return]
+
+
+def _run_cells(cells: tuple[str, ...]) -> str:
+    from IPython.testing.globalipapp import start_ipython
+
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        ip = start_ipython()
+        ip.run_cell("%load_ext shmplane")
+        for cell in cells:
+            if not ip.run_cell(cell).success:
+                print("FAILED")
+    return said.getvalue()
 
 
 def runs() -> int:
@@ -105,8 +111,7 @@ def test_a_cell_that_raises_keeps_nothing_and_takes_nothing_away() -> None:
     ],
 )
 def test_what_cannot_be_kept_is_said(cell: str, says: str) -> None:
-    done = run_python(SHELL, cell)
-    assert says in done.stdout + done.stderr
+    assert says in shell(cell)
     assert Plane("jupyter").names() == []
 
 
@@ -119,6 +124,6 @@ def test_a_plane_that_was_destroyed_is_made_again() -> None:
 def test_the_extension_can_be_unloaded_and_loaded_again() -> None:
     said = shell("%unload_ext shmplane", "%load_ext shmplane", "%reload_ext shmplane", COMPUTE)
     assert "kept in plane" in said
-    done = run_python(SHELL, "%unload_ext shmplane", COMPUTE)
-    assert "keep" in done.stdout + done.stderr
-    assert "kept in plane" not in done.stdout
+    said = shell("%unload_ext shmplane", COMPUTE)
+    assert "keep" in said
+    assert "kept in plane" not in said

@@ -16,7 +16,11 @@ from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import context, forkserver, popen_forkserver
 from typing import Any
 
-_PRELOADED = ["pytest", "hypothesis", "numpy", "pyarrow", "pandas", "psutil", "shmplane", "tests.support.processes"]
+#: what is not installed is left out
+_PRELOADED = [
+    *("pytest", "hypothesis", "numpy", "pyarrow", "pandas", "psutil", "IPython.testing.globalipapp"),
+    *("shmplane", "tests.support.processes"),
+]
 _ENVIRONMENT = dict(os.environ)
 SERVER = forkserver.ForkServer()
 SERVER.set_forkserver_preload(_PRELOADED)
