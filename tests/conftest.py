@@ -46,6 +46,35 @@ def pytest_xdist_auto_num_workers() -> int:
     return len(os.sched_getaffinity(0)) + 1
 
 
+#: files with a test of ten seconds or more
+LONG = (
+    "tests/cli/test_demo.py", "tests/connections/test_host_limit.py", "tests/crashes/", "tests/integration/test_chaos.py",
+    "tests/integrations/test_joblib.py", "tests/integrations/test_two_hosts.py", "tests/plane/test_fork.py",
+    "tests/properties/test_plane_as_a_dict.py", "tests/testing/", "tests/types/",
+)  # fmt: skip
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Each worker begins with its part of what takes long, so that none is left with it when the others are done.
+
+    With ``--dist worksteal`` a worker begins with as many tests as the others, those that stand together here.
+    """
+    count = getattr(config, "workerinput", {"workercount": 1})["workercount"]
+    long = [item for item in items if item.nodeid.startswith(LONG)]
+    rest = [item for item in items if not item.nodeid.startswith(LONG)]
+    size = len(rest) // count
+    if count > 1:
+        items[:] = [
+            item
+            for worker in range(count)
+            for item in (
+                *long[worker::count],
+                *rest[worker * size : None if worker == count - 1 else (worker + 1) * size],
+            )
+        ]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
     report = yield
