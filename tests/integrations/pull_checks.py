@@ -11,6 +11,7 @@ import gc
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -191,11 +192,25 @@ def a_network_that_goes_down_at_any_part_leaves_nothing(far: Far, plane: shmplan
     with far.serving() as (url, _):
         for name in ("parts", "rows"):
             try:
-                pull_until(plane, url, name, PARTS // 3, far.host.unplug, timeout=2.0)
+                pull_until(plane, url, name, PARTS // 3, far.host.unplug, timeout=3.0)
             finally:
                 far.host.plug()
             before.comes_back()
+            reach(url)
         assert pull(plane, url, "json").version == 1
+
+
+def reach(url: str) -> None:
+    """Wait for the network: a pull that begins before it is back hears nothing for seconds, while TCP tries again."""
+    host, _, port = url.rpartition("/")[2].partition(":")
+    until = time.monotonic() + DEADLINE_S
+    while True:
+        try:
+            socket.create_connection((host, int(port)), timeout=0.2).close()
+        except OSError:
+            assert time.monotonic() < until, "the network does not come back"
+        else:
+            return
 
 
 def pull_until(

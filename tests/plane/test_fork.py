@@ -464,7 +464,8 @@ shmplane.Plane(sys.argv[1], create=False)["again"] = b"after"
 
 
 def test_a_stopped_holder_of_the_lock_is_named(plane: shmplane.Plane, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shmplane.plane.process.attachment.LOCK_TIMEOUT_S", 0.3)
+    for waits in ("attachment", "fast"):
+        monkeypatch.setattr(f"shmplane.plane.process.{waits}.LOCK_TIMEOUT_S", 0.3)
     with Child(_hold_the_lock, plane.root, plane.name) as child:
         assert child.next() == "ready"
         child._tell("next")
