@@ -1,1 +1,1 @@
-"""Benchmarks: ``python -m bench`` runs them all, ``python -m bench --quick`` in under a minute."""
+"""Benchmarks: ``python -m bench`` runs them all, ``python -m bench --quick`` in a few minutes."""

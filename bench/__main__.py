@@ -49,7 +49,9 @@ def main() -> int:
 def _parse(names: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.partition("\n")[0])
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"one of {', '.join(names)}; all without")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds, under a minute for everything")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer rounds and smaller data, a few minutes for everything"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure and the host's facts")
     options = parser.parse_args()
     if unknown := set(options.cases) - set(names):

@@ -24,7 +24,7 @@ MIN_ROUNDS = 5
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much to measure: all of it, or what fits into a minute."""
+    """How much to measure: all of it, or what fits into a few minutes."""
 
     quick: bool
 

@@ -30,7 +30,7 @@ OURS, PEER = "ours", "diskcache"
 
 
 def run(scale: Scale) -> Iterator[Row]:
-    seconds = scale.pick(1000, 200) / 1000
+    seconds = scale.pick(1000, 100) / 1000
     with tempfile.TemporaryDirectory(prefix="bench-cache-") as made, _open(OURS, made) as cache:
         peers = [OURS]
         _fill(cache)

@@ -37,7 +37,7 @@ def run(scale: Scale) -> Iterator[Row]:
         frame = _frame(scale.pick(300_000, 50_000))
         if frame is not None:
             yield _beside_serial("8 x a DataFrame with strings, 2 workers", mappers, with_fee, [frame] * 8, scale)
-        tiny = list(range(scale.pick(2_000, 500)))
+        tiny = list(range(scale.pick(2_000, 300)))
         both = {name: mappers[name] for name in ("ours", "stdlib")}
         times = interleave(
             {name: Contestant(lambda mapper=mapper: mapper(same, tiny)) for name, mapper in both.items()},  # type: ignore[misc]

@@ -33,7 +33,7 @@ def run(scale: Scale) -> Iterator[Row]:
                 ours = CollectorRegistry()
                 our = _metrics(ours)
                 kinds = {"ours": our, _DIRECTORY: their, "one process": alone}
-                number = scale.pick(50_000, 10_000)
+                number = scale.pick(50_000, 4_000)
                 for at, (what, change) in enumerate((("Counter.inc()", "inc"), ("Histogram.observe(0.3)", "observe"))):
                     contestants = {
                         name: Contestant(_changing(getattr(metrics[at], change), at), number)

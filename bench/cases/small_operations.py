@@ -27,7 +27,7 @@ WITHOUT = "without the core"
 MB = 1_000_000
 #: so many take turns that none comes again within the 2 ms for which what was got is kept
 TURNS = 450
-PARTS, NAMES_IN_PART = 5, 4_000
+PARTS = 5
 
 Call = Callable[[], object]
 Each = Callable[[str], object]
@@ -39,7 +39,7 @@ def run(scale: Scale) -> Iterator[Row]:
         yield from _one_name(scale, planes, lmdb)
         yield _one_megabyte(scale, planes)
         yield _permit(scale, planes)
-        yield from _many_names(planes, lmdb)
+        yield from _many_names(scale, planes, lmdb)
 
 
 @contextlib.contextmanager
@@ -74,7 +74,7 @@ def _put_and_delete(source: Bytes, plane: shmplane.Plane) -> Call:
 def _one_name(scale: Scale, planes: Planes, lmdb: Lmdb | None) -> Iterator[Row]:
     source = np.arange(1024, dtype=np.uint8)
     names = [f"turn-{turn}" for turn in range(TURNS)]
-    number = scale.pick(10_000, 2_000)
+    number = scale.pick(10_000, 1_000)
 
     def put_over(plane: shmplane.Plane) -> Call:
         def call() -> None:
@@ -123,7 +123,7 @@ def _one_megabyte(scale: Scale, planes: Planes) -> Row:
 
 
 def _permit(scale: Scale, planes: Planes) -> Row:
-    number = scale.pick(10_000, 2_000)
+    number = scale.pick(10_000, 1_000)
 
     def take_and_give(semaphore: shmplane.Semaphore | SysvSemaphore) -> Contestant:
         def call() -> None:
@@ -142,7 +142,7 @@ def _permit(scale: Scale, planes: Planes) -> Row:
     return _row("acquire and release of a permit", times, than="SysV SEM_UNDO")
 
 
-def _many_names(planes: Planes, lmdb: Lmdb | None) -> Iterator[Row]:
+def _many_names(scale: Scale, planes: Planes, lmdb: Lmdb | None) -> Iterator[Row]:
     """New names, in parts: a cost that grows with what is there shows in the spread."""
     source = np.arange(1024, dtype=np.uint8)
 
@@ -161,13 +161,14 @@ def _many_names(planes: Planes, lmdb: Lmdb | None) -> Iterator[Row]:
         calls["create"]["LMDB"] = lambda name: lmdb.put(name.encode(), source)
         calls["name in plane"]["LMDB"] = lambda name: lmdb.contains(name.encode())
         calls["delete"]["LMDB"] = lambda name: lmdb.delete(name.encode())
-    parts = [[f"new/{part}/{number}" for number in range(NAMES_IN_PART)] for part in range(PARTS)]
+    count = scale.pick(4_000, 1_000)
+    parts = [[f"new/{part}/{number}" for number in range(count)] for part in range(PARTS)]
     for what, target in (("create", 5.0), ("name in plane", 2.5), ("delete", 3.0)):
         times: Times = {who: [] for who in calls[what]}
         for part in parts:
             for who, call in calls[what].items():
                 times[who].append(time_each(call, part))
-        yield _row(f"1 KB under each of {PARTS * NAMES_IN_PART:,} new names: {what}", times, target)
+        yield _row(f"1 KB under each of {PARTS * count:,} new names: {what}", times, target)
 
 
 def _row(what: str, times: Times, target: float | None = None, *, than: str = "", factor: float = 1.0) -> Row:
