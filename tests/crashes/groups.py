@@ -9,10 +9,13 @@ from importlib import import_module
 from pathlib import Path
 
 from tests.crashes.scenarios import BY_NAME, DIES_AT_WORK
-from tests.crashes.sweep import Result, run, run_recovery
+from tests.crashes.sweep import Result, run, run_kinds, run_recovery
+from tests.support.crashing import Scenario
 from tests.support.processes import run_in_child
 
 NAMES = [name for name, scenario in BY_NAME.items() if not scenario.fresh]
+#: so many stores of each scenario does the default run take; ``pytest -m sweep`` and the sweep itself take all
+SOME_STORES = 12
 #: scenarios that share a survivor, so that its start counts once
 GROUPS = {number: NAMES[number::6] for number in range(6)}
 
@@ -30,7 +33,7 @@ def sweeps(
 def some_points(
     samples: dict[str, int], names: list[str], root: Path, *, of: str = "", deadline: float = 280
 ) -> dict[str, list[Result]]:
-    """Sweeps of several kinds, each with its sample, one after the other in one process: its start counts once."""
+    """Sweeps of several kinds at bytecodes, each with its sample, in one process and one world."""
     return run_in_child(_some_points, samples, names, str(root), of, method="spawn", deadline=deadline)  # type: ignore[no-any-return]
 
 
@@ -43,15 +46,22 @@ def problems_of(results: list[Result]) -> str:
 
 
 def _sweeps(kind: str, names: list[str], root: str, sample: int | None, of: str) -> list[Result]:
+    return list(run(kind, _scenarios(names, of), root, sample=sample))
+
+
+def _some_points(samples: dict[str, int], names: list[str], root: str, of: str) -> dict[str, list[Result]]:
+    results: dict[str, list[Result]] = {kind: [] for kind in samples}
+    for result in run_kinds(samples, _scenarios(names, of), root):
+        results[result.kind].append(result)
+    return results
+
+
+def _scenarios(names: list[str], of: str) -> list[Scenario]:
     found = BY_NAME
     if of:
         module = import_module(f"tests.crashes.{of}_scenarios")
         found = {scenario.name: scenario for scenario in getattr(module, f"{of.upper()}_SCENARIOS")}
-    return list(run(kind, [found[name] for name in names], root, sample=sample))
-
-
-def _some_points(samples: dict[str, int], names: list[str], root: str, of: str) -> dict[str, list[Result]]:
-    return {kind: _sweeps(kind, names, root, sample, of) for kind, sample in samples.items()}
+    return [found[name] for name in names]
 
 
 def _recoveries(name: str, root: str, sample: int | None) -> list[Result]:

@@ -1,4 +1,4 @@
-"""Rates under death and what handlers raise: at every store, and at bytecodes."""
+"""Rates under death and what handlers raise: at stores, and at bytecodes."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 
 import shmplane
-from tests.crashes.groups import problems_of, some_points, sweeps
+from tests.crashes.groups import SOME_STORES, problems_of, some_points, sweeps
 from tests.crashes.rate_scenarios import RATE_SCENARIOS
 from tests.support.processes import Child
 
 NAMES = [one.name for one in RATE_SCENARIOS]
-SAMPLES = {"bytecodes": 30, "interrupts": 20, "deadlines": 6, "calls": 6}
+SAMPLES = {"bytecodes": 12, "interrupts": 8, "deadlines": 4, "calls": 4}
 
 
 def test_a_rate_grants_no_more_than_its_terms_allow_and_holds_up_nobody(plane_root: Path) -> None:
-    found = {"stores": sweeps("stores", NAMES, plane_root, of="rate")}
+    found = {"stores": sweeps("stores", NAMES, plane_root, sample=SOME_STORES, of="rate")}
     for results in (found | some_points(SAMPLES, NAMES, plane_root, of="rate")).values():
         assert not problems_of(results)
         assert all(result.points for result in results)
@@ -29,8 +29,8 @@ def test_a_rate_grants_no_more_than_its_terms_allow_and_holds_up_nobody(plane_ro
 
 @pytest.mark.sweep
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("kind", ["bytecodes", "interrupts", "deadlines", "calls"])
-def test_a_rate_is_right_after_death_and_what_handlers_raise_at_every_bytecode(plane_root: Path, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["stores", "bytecodes", "interrupts", "deadlines", "calls"])
+def test_a_rate_is_right_after_death_and_what_handlers_raise_at_every_point(plane_root: Path, kind: str) -> None:
     assert not problems_of(sweeps(kind, NAMES, plane_root, of="rate", deadline=1700))
 
 

@@ -125,11 +125,17 @@ class World:
         gc.freeze()  # collections, here and in victims, look at what is made from now on
         self._report = mmap.mmap(-1, _MOST_TEXT + 64)
         self.scratch: dict[str, Any] = {}
+        self.warmed: set[str] = set()  #: scenarios that have run here once
+        self.whole: dict[
+            tuple[str, bool], Outcome
+        ] = {}  #: what came of one that was not disturbed: its number of points
         self._strict = contextlib.ExitStack()
         self._strict.enter_context(gc_finds_only_what_is_over())
         self.open()
 
     def open(self) -> None:
+        self.warmed.clear()
+        self.whole.clear()
         self.plane = shmplane.Plane(self.name, root=self.root, **self.options)
         self.plane["kept/moved"] = b"old" * 40
         self.views = [(self.plane["kept/moved"], crc32(b"old" * 40))]
