@@ -38,6 +38,7 @@ from tests.support.lines import Witness, until
 from tests.support.processes import Child, run_in_child
 from tests.support.thrown import is_thrown
 from tests.support.tracing import STORES, Bytecodes, wrap_columns
+from tests.support.waiting import HANG_S
 
 PERMITS = 2
 NEVER = 2**62
@@ -322,6 +323,7 @@ def _victims_among_workers(root: str, directory: Path) -> tuple[int, list[str]]:
         if os.waitstatus_to_exitcode(status) == 0:
             break
         counted += 1
+    until(lambda: witness.lines().count("survivor") > 100, seconds=HANG_S)
     stop[()] = 1
     for survivor in survivors:
         survivor.wait(20)
@@ -360,6 +362,7 @@ def test_random_kills_never_let_too_many_in_and_lose_nothing(
             index = dice.randrange(len(workers))
             workers[index].kill()
             workers[index] = stack.enter_context(Child(_work, plane, witness, permits, method="fork"))
+        until(lambda: len(witness.lines()) > 100, seconds=HANG_S)
         stop[()] = 1
         for worker in workers:
             assert worker.result() >= 0
@@ -397,7 +400,7 @@ def test_permits_are_right_after_a_recovery(plane: shmplane.Plane) -> None:
             assert not semaphore.try_acquire()
             assert header_of(plane).dirty[0] == 0
             assert holder.next() == "gave back"
-            assert waiter.result(timeout=5) == 0
+            assert waiter.result() == 0
     semaphore.release()
     assert semaphore.available == PERMITS
 

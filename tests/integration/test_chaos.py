@@ -208,7 +208,7 @@ def _worker(directory: str, dsn: str, threads: int):
     yield errors
 
 
-@pytest.mark.parametrize("method", ["spawn", "fork"])
+@pytest.mark.parametrize("method", ["warm", "fork"])
 def test_prefork_workers_share_the_sessions_also_after_one_is_killed(postgres, plane_root, method) -> None:
     with contextlib.ExitStack() as stack:
         plane = stack.enter_context(shmplane.Plane("workers", root=plane_root))
