@@ -14,7 +14,7 @@ from tests.support.crashing import Scenario
 from tests.support.processes import run_in_child
 
 NAMES = [name for name, scenario in BY_NAME.items() if not scenario.fresh]
-#: so many stores of each scenario does the default run take; ``pytest -m sweep`` and the sweep itself take all
+#: so many stores of each scenario does the default run take; CI, ``pytest -m sweep`` and the sweep itself take all
 SOME_STORES = 12
 #: scenarios that share a survivor, so that its start counts once
 GROUPS = {number: NAMES[number::6] for number in range(6)}

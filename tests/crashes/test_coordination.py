@@ -1,6 +1,6 @@
 """Permits, waits and mutable arrays under death and Ctrl-C: at stores, at bytecodes, and at random.
 
-The default run takes a sample of both; ``pytest -m sweep`` takes all.
+The default run takes a sample of both; CI takes every store, ``pytest -m sweep`` all.
 """
 
 from __future__ import annotations

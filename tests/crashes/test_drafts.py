@@ -1,4 +1,4 @@
-"""Commits, appends and the freeing of chains under death and what signal handlers raise: at stores, and at bytecodes."""
+"""Commits, appends and the freeing of chains under death and what signal handlers raise: at stores and at bytecodes."""
 
 from __future__ import annotations
 

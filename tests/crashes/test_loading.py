@@ -1,4 +1,4 @@
-"""What is written while it is read, under death and what signal handlers raise: at stores, and at bytecodes."""
+"""What is written while it is read, under death and what signal handlers raise: at stores and at bytecodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Meters under death and what handlers raise: at stores, and at bytecodes."""
+"""Meters under death and what handlers raise: at stores and at bytecodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Queues under death and what handlers raise: at every store, at bytecodes, and inside recovery."""
+"""Queues under death and what handlers raise: at stores, in CI at every one, at bytecodes, and inside recovery."""
 
 from __future__ import annotations
 

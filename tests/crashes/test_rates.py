@@ -1,4 +1,4 @@
-"""Rates under death and what handlers raise: at stores, and at bytecodes."""
+"""Rates under death and what handlers raise: at stores and at bytecodes."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """SIGKILL after stores to the manifest, of every public call that writes: a regular sample of them.
 
-``python -m tests.crashes.sweep --all --only stores`` and ``pytest -m sweep tests/crashes/test_stores.py`` have every store.
+``python -m tests.crashes.sweep --all --only stores``, ``pytest -m sweep tests/crashes/test_stores.py`` and CI have every store.
 """
 
 from __future__ import annotations
