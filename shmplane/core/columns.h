@@ -9,7 +9,7 @@
     X(Header, recycled_nbytes) X(Header, moves) X(Header, live_blocks) X(Header, live_names) X(Header, watchers)       \
     X(Header, lingering) X(Header, expiring) X(Header, semaphores_high) X(Header, semaphores_reserved)                 \
     X(Header, recycle)                                                                                                 \
-    X(Processes, state) X(Processes, coordinates)                                                                      \
+    X(Processes, state) X(Processes, coordinates) X(Processes, watching)                                               \
     X(Blocks, state) X(Blocks, kind) X(Blocks, generation) X(Blocks, owner) X(Blocks, segment) X(Blocks, offset)       \
     X(Blocks, cell) X(Blocks, body_nbytes) X(Blocks, stored_nbytes) X(Blocks, frame_nbytes) X(Blocks, frame_crc)       \
     X(Blocks, version) X(Blocks, created) X(Blocks, name) X(Blocks, linger) X(Blocks, expires) X(Blocks, until)        \

@@ -3,7 +3,9 @@
    Rule 1. First everything is looked at (``look_up``, ``can_point``), of which nothing is stored; then the row is described, and
    the name's word is stored last: whoever sees it sees all of the block. The order is that of ``Transaction.publish``.
    Rule 2. Of what the name pointed to, it is decided beforehand what becomes of it (``end_of``). What the block itself takes in
-   between, a cell or a segment, is not what that gives back: nothing that is live is on a list of what is free.  */
+   between, a cell or a segment, is not what that gives back: nothing that is live is on a list of what is free.
+   Rule 3. Who waits for the name has its wake word changed behind the commit, and is woken with the lock given back (but by
+   ``within``, which keeps it). Whoever is killed in between delays them until they look again by themselves, in 100 ms.  */
 
 /* What a block holds, as its row says it. */
 typedef struct {
@@ -52,11 +54,11 @@ static int look_up(Core *self, naming *name) {
     return name->previous <= self->blocks_high && !odd(name->version);
 }
 
-/* Whether the block of a row can take the name over: nobody waits for names, nothing goes at a time (Python sees to both). */
+/* Whether the block of a row can take the name over: nothing goes at a time, which Python sees to. */
 static int can_point(Core *self, naming *name, u64 row) {
     u64 previous = name->previous - 1;
     name->end = (ending){.fate = STAYS};
-    if (HEAD(watchers) || HEAD(expiring) || HEAD(lingering) ||
+    if (HEAD(expiring) || HEAD(lingering) ||
         odd(HEAD(live_blocks) | HEAD(live_names) | GET(Counters_puts, self->count_row) | GET(Counters_copied_nbytes, self->count_row)))
         return 0;
     if (!name->previous)
@@ -79,6 +81,24 @@ static int enter_new_lease(Core *self, PyObject *row, PyObject *tracked) {
     return row != NULL && PyObject_SetAttr(tracked, key_text, row) == 0 && enter_lease(self, row, tracked);
 }
 
+static int is_watching(Core *self, u64 slot, u64 hash) {
+    return GET(Processes_watching, slot) >> (hash & 63) & 1;
+}
+
+/* ``Coordination.wake_watchers``, but for the waking. */
+static void tell_watchers(Core *self, u64 hash) {
+    for (u64 slot = 0; slot < self->columns[Processes_watching].rows; slot++)
+        if (is_watching(self, slot, hash))
+            SET(Wakes_sequence, slot, (GET(Wakes_sequence, slot) + 1) & 0xffffffff);
+}
+
+/* Who has begun to watch since is woken for nothing. */
+static void wake_watchers(Core *self, u64 hash) {
+    for (u64 slot = 0; slot < self->columns[Processes_watching].rows; slot++)
+        if (is_watching(self, slot, hash))
+            syscall(SYS_futex, AT(Wakes_sequence, slot), FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
 /* The rest of ``Transaction.publish``, of a row that was described, and the end of the transaction. */
 static void point(Core *self, const naming *name, u64 row, int is_leased) {
     u64 version = name->version + 1;
@@ -92,6 +112,8 @@ static void point(Core *self, const naming *name, u64 row, int is_leased) {
     SET(Names_word, name->row, (row + 1) | version << VERSION_BITS_BELOW);
     if (!name->previous)
         ADD_HEAD(live_names, 1);
+    if (HEAD(watchers))
+        tell_watchers(self, name->hash);
     SET(Names_version, name->row, version);
     free_block(self, &name->end);
     SET_HEAD(dirty, 0);
@@ -102,5 +124,7 @@ static PyObject *leave_published(Core *self, const naming *name, u64 row, u64 se
     u64 facts[] = {row, GET(Blocks_generation, row), GET(Segments_id, segment), GET(Segments_nbytes, segment), start,
                    name->version + 1, GET(Blocks_created, row), name->row + 1, HEAD(moves)};
     leave(self);
+    if (HEAD(watchers))
+        wake_watchers(self, name->hash);
     return is_leased ? PyBytes_FromStringAndSize((char *)facts, sizeof facts) : Py_NewRef(Py_True);
 }

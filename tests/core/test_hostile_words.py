@@ -277,3 +277,18 @@ def test_a_process_that_left_stores_nothing_by_the_core_it_still_has() -> None:
         core.put_large(b"a", bytes(70_000), b"", 3, Tracked(-1)),
     ] == [None] * 7
     assert native_stores(-1) == 0
+
+
+@pytest.mark.parametrize("wrong", [0, 2, -1, 2**40])
+def test_a_permit_is_pythons_when_the_process_holds_another_number_than_its_word_says(wrong: int) -> None:
+    with shmplane.Plane.temporary() as plane:
+        semaphore = plane.semaphore("used", 3)
+        semaphore.acquire()
+        take_and_give, numbers = permit_by_core(plane, semaphore), permits_of(plane)[b"s:used"].numbers
+        look_for_the_dead_later(plane)
+        assert take_and_give()
+        numbers[2] = wrong
+        assert not take_and_give()
+        numbers[2] = 1
+        assert take_and_give()
+        semaphore.release()

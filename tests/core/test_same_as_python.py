@@ -26,6 +26,7 @@ from tests.support.inside import (
     facts_of,
     let_nobody_wait,
     let_somebody_wait,
+    let_somebody_watch,
     look_for_the_dead_later,
     manifest_of,
     native_stores,
@@ -401,6 +402,25 @@ def test_who_waits_for_a_permit_is_woken_and_takes_it(both: tuple[shmplane.Plane
     # release, stand in line, take and release: by the core, and by Python
     assert min(native_stores_of[1:4]) > 5
     assert native_stores_of[4:] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("both", ["word", "waited"], indirect=True)
+def test_who_waits_for_a_name_is_woken_by_its_next_version(both: tuple[shmplane.Plane, shmplane.Plane]) -> None:
+    native = []
+    for plane in both:
+        plane["a"] = plane["a"] = plane["b"] = plane["b"] = b"1" * 100
+        let_somebody_watch(plane, "a")
+        look_for_the_dead_later(plane)
+        before = manifest_of(plane).wakes.sequence.tolist()
+        native_stores(2**62)
+        plane["b"] = b"2" * 100
+        assert manifest_of(plane).wakes.sequence.tolist() == before
+        plane["a"] = b"2" * 100
+        native.append(native_stores(-1))
+        assert manifest_of(plane).wakes.sequence.tolist() == [*before[:-1], before[-1] + 1]
+    assert_same(*both, "waking")
+    assert native[0] > 40
+    assert not native[1]
 
 
 @pytest.mark.parametrize("both", ["word"], indirect=True)

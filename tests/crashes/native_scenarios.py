@@ -14,7 +14,13 @@ import pytest
 
 import shmplane
 from tests.support.crashing import Names, Scenario, World
-from tests.support.inside import let_somebody_wait, look_for_the_dead_later, nobody_drains, stand_in_line
+from tests.support.inside import (
+    let_somebody_wait,
+    let_somebody_watch,
+    look_for_the_dead_later,
+    nobody_drains,
+    stand_in_line,
+)
 
 ONE, TWO, THREE = b"1" * 900, b"2" * 910, b"3" * 3_000
 #: each has a segment for itself, which fits the other one as well; the last without the GIL
@@ -245,6 +251,13 @@ NATIVE_SCENARIOS = [
     _scenario("put another size over a name", _set("target", THREE), {"target": ONE}, {"target": THREE}, _begin()),
     _scenario("put a new name", _set("new", ONE), {}, {"new": ONE}, _begin()),
     _scenario("put a name that was deleted", _set("new", ONE), {}, {"new": ONE}, _begin(then=_bring_and_take)),
+    _scenario(
+        "put over a name that somebody waits for",
+        _set("target", TWO),
+        {"target": ONE},
+        {"target": TWO},
+        _begin(then=lambda world: let_somebody_watch(world.plane, "target")),
+    ),
     _scenario("put many names", _set_many, {}, MANY, _begin(), _some),
     _scenario("put over what is held", _set("target", TWO), {"target": ONE}, {"target": TWO}, _begin("target")),
     _scenario("put a block over a name", _put("target", TWO), {"target": ONE}, {"target": TWO}, _begin()),

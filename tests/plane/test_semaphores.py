@@ -21,7 +21,14 @@ import trio
 
 import shmplane
 from shmplane.manifest import Coordination
-from tests.support.inside import claims_in_line, permits_of, processes_in_line, row_of_the_next_semaphore
+from tests.support.inside import (
+    attachment_of,
+    claims_in_line,
+    nobody_drains,
+    permits_of,
+    processes_in_line,
+    row_of_the_next_semaphore,
+)
 from tests.support.lines import Witness, until
 from tests.support.processes import Child, run_in_child, run_python
 
@@ -972,3 +979,17 @@ def test_a_lock_whose_row_went_to_another_name_shares_nothing_with_that(
     with first:
         assert other.try_acquire()
         other.release()
+
+
+def test_the_last_permit_that_is_released_behind_the_close_of_its_plane_ends_what_this_process_has_there(
+    plane: shmplane.Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nobody_drains(monkeypatch)
+    other = shmplane.Plane(plane.name, root=plane.root)
+    attachment = attachment_of(plane)
+    lock = plane.lock("x")
+    with lock:
+        plane.close()
+        other.close()
+        assert attachment.ended is None
+    assert attachment.ended is not None

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 from tests.support.thrown import is_thrown
 
@@ -412,6 +413,24 @@ def let_somebody_wait(plane: Any, name: str, permits: int = 0) -> None:
         manifest.semaphores.awaited[row] = 1
 
     change(plane, wait)
+
+
+def let_somebody_watch(plane: Any, name: str) -> None:
+    """As if a process of the last slot waited for a version of a name."""
+    from shmplane.manifest import watch_bit
+
+    manifest = manifest_of(plane)
+
+    def watch(tx: Any) -> None:
+        slot = manifest.limits.max_processes - 1
+        manifest.processes.watching[slot] = watch_bit(crc32(name.encode()))
+        if not manifest.processes.state[slot]:
+            manifest.reserve_lease_row(slot, manifest.blocks_reserved)
+            manifest.processes.state[slot] = 1
+            manifest.header.membership[0] += 1
+        tx.coordination.count_watchers()
+
+    change(plane, watch)
 
 
 def let_nobody_wait(plane: Any) -> None:
