@@ -5,7 +5,8 @@ text, the same in all processes that count it. How its values are put together f
 added, and of gauges their mode says it, which are those of ``prometheus_client``.
 
 Sums must not depend on who was added first: a total that goes back by its last bit is a restart to Prometheus. So they are
-kept as two floats, the second of which is what the first one lost to rounding.
+kept as two floats, the second of which is what the first one lost to rounding: together 106 bits. Only where values differ by
+more than that, as 2**35 and 2**-72 do, may the order show in the last bit.
 """
 
 from __future__ import annotations
