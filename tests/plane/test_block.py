@@ -16,6 +16,7 @@ import pytest
 import shmplane
 from shmplane import ArrayDraft, Block, BlockNotFound, ClosedError, Plane, PlaneNotFound, UnsupportedValue
 from shmplane.manifest import directory_of
+from tests.support.inside import abandon_creation, creations_of
 from tests.support.processes import run_in_child
 
 TABLE = pa.table({"a": [1, 2], "b": ["x", None], "c": [0.5, 1.5]})
@@ -488,3 +489,19 @@ def test_a_block_that_was_renamed_away_and_back_has_its_new_version(plane: Plane
         assert block.name == "x"
         assert block.version > 1
     del view
+
+
+def test_what_became_a_block_is_not_abandoned_in_the_row_of_another_that_is_being_made(plane: Plane) -> None:
+    """Whoever is interrupted between a publication and its return abandons it, and another thread may have the row by then."""
+    first = plane.create("first", 50_000, "f8")
+    (tracked,) = creations_of(plane).values()
+    creation = tracked()
+    first.publish().close()
+    del plane["first"], first
+    plane.gc()
+    with plane.create("second", 50_000, "f8") as second:
+        (other,) = creations_of(plane)
+        assert other == creation.key
+        abandon_creation(plane, creation)
+        second.array[:] = 7.0
+    assert plane["second"][-1] == 7.0

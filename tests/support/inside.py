@@ -325,6 +325,13 @@ def creations_of(plane: Any) -> Any:
     return claims_of(plane).creations
 
 
+def abandon_creation(plane: Any, creation: Any) -> None:
+    """As who is interrupted right behind a publication does."""
+    from shmplane.plane.blocks.claims import abandon_creation as abandon
+
+    abandon(attachment_of(plane), creation)
+
+
 def references_with_callbacks(plane: Any) -> list[Any]:
     """The weak references by which it is noticed that something of this process is garbage."""
     attachment = attachment_of(plane)

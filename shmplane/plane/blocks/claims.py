@@ -237,7 +237,7 @@ class Tracked(ref[Any]):
                 tx.release(self.key)
                 del claims.leases[self.key]
         elif claims.creations.get(self.key) is self:
-            claims.abandon(tx, self.key, self.segment_row)
+            claims.abandon_row(tx, self.key, self.segment_row)
 
 
 class Latest(NamedTuple):
@@ -346,10 +346,15 @@ class Claims(Registry):
                 ClosedError("the block belongs to the process that this one was forked from; put it here again")
             )
 
-    def abandon(self, tx: Transaction, key: int, segment_row: int) -> None:
-        """What was to become a block will not."""
-        if self.creations.pop(key, None) is None:
-            return
+    def abandon(self, tx: Transaction, creation: Creation) -> None:
+        """What was to become a block will not. When it has become one, its row may be another's already, which stays."""
+        known = self.creations.get(creation.key)
+        if known is not None and known() is creation:
+            self.abandon_row(tx, creation.key, creation.place.segment_row)
+
+    def abandon_row(self, tx: Transaction, key: int, segment_row: int) -> None:
+        """The same, told by what stands for it."""
+        del self.creations[key]
         if key >= 0:
             tx.abandon(key)
         else:
@@ -422,4 +427,4 @@ def abandon_creation(attachment: Attachment, creation: Creation) -> None:
     Raises nothing of ours: most often the exception of somebody else is on its way.
     """
     with ignoring(ShmplaneError):
-        attachment.change(claims_of(attachment).abandon, creation.key, creation.place.segment_row)
+        attachment.change(claims_of(attachment).abandon, creation)
