@@ -27,6 +27,7 @@ from shmplane import observe
 from shmplane.cli import main
 from shmplane.cli.demo.questions import as_rows, choose, merge, part_of, partial_answer
 from shmplane.cli.demo.workers import kill_in_the_middle
+from tests.support.waiting import HANG_S
 
 if TYPE_CHECKING:
     from shmplane import Plane
@@ -42,7 +43,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 
 def run(*arguments: str) -> tuple[int, str, str]:
     with start(*arguments) as process:
-        out, err = process.communicate(timeout=90)
+        out, err = process.communicate(timeout=4 * HANG_S)
     return process.returncode, out, err
 
 
