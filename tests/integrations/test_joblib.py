@@ -103,7 +103,7 @@ def _calls() -> dict[str, Any]:
 
 
 def test_calls_are_as_with_joblibs_own_backend() -> None:
-    found = run_in_child(_calls, deadline=150)
+    found = run_in_child(_calls, method="spawn", deadline=150)
     assert found["totals"] == [SIZE + number for number in range(8)]
     assert found["doubled"] == [2 * SIZE] * 4
     assert found["doubled in batches"] == [2 * SIZE] * 8
@@ -136,7 +136,7 @@ def _lean() -> dict[str, Any]:
 
 
 def test_workers_have_what_their_task_needs_and_no_tracker_of_lokys_beside_them() -> None:
-    found = run_in_child(_lean, deadline=150)
+    found = run_in_child(_lean, method="spawn", deadline=150)
     assert found["loaded"] == {"joblib._parallel_backends"}
     assert found["loky's tracker"] is None
 

@@ -4,6 +4,8 @@ To start an interpreter and to import NumPy, Arrow and pytest takes half a secon
 another process, and not how it was started, take the start method ``warm``: the standard library's ``forkserver``, but for a
 server of our own, so that the library's own children, and tests of start methods, have theirs as users have it.
 
+A child ends as those of a fork do, without what is registered with ``atexit``: where that is needed, it is spawned.
+
 Rule: the server never opens a plane and starts no thread, so that a child begins with nothing but modules. It has the
 environment of this session; what a test changed of it, the child gets with its call.
 """
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import context, forkserver, popen_forkserver
 from typing import Any
@@ -50,7 +53,12 @@ class Environment:
     """This process's environment; where it is unpickled, it is the one of that process as well."""
 
     def __reduce__(self) -> tuple[Callable[[dict[str, str]], None], tuple[dict[str, str]]]:
-        return _have_environment, (dict(os.environ),)
+        return _begin_with, (dict(os.environ),)
+
+
+def _begin_with(environment: dict[str, str]) -> None:
+    _have_environment(environment)
+    tempfile.tempdir = None  # what the server found out for itself
 
 
 def _connect(fds: Sequence[int]) -> tuple[int, int]:
