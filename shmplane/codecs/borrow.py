@@ -39,6 +39,7 @@ class _Known(NamedTuple):
 
 #: once it was looked for: to ask each time for NumPy costs as much as half of an array
 _known: _Known | None = None
+_core = load()
 
 
 class Root(Protocol):
@@ -93,7 +94,7 @@ def _find() -> _Known:
     global _known  # noqa: PLW0603 - one NumPy a process, and one core
     import numpy as np
 
-    _known = _Known(np.ndarray, np.asarray, load())
+    _known = _Known(np.ndarray, np.asarray, _core)
     return _known
 
 
