@@ -74,12 +74,15 @@ def borrow(
     """A read-only array over ``memory``; the caller has checked that it fits. Cost: about 1 µs."""
     # Safety: the caller compared offset and size with memory.nbytes; the exporter keeps the memory, and so the lease.
     known = _known or _find()
-    if known.core is not None and strides is None and dtype is None:
-        exporter: Any = known.core.export(memory, memory.address + offset, memory.nbytes - offset)
+    address = (
+        memory.address + offset
+    )  # 0, of an empty copy, is no buffer to NumPy, which would make an array of its own
+    if known.core is not None and strides is None and dtype is None and address:
+        exporter: Any = known.core.export(memory, address, memory.nbytes - offset)
         return known.ndarray(shape, _dtype_of(typestr), exporter)
     exporter = _Exporter()
     exporter.__array_interface__ = {
-        "data": (memory.address + offset, True),
+        "data": (address, True),
         "shape": shape,
         "typestr": typestr,
         "strides": strides,

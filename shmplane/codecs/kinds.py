@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from . import torch_, tree
     from . import tree_reading as reading
-    from .base import Encoded, Memory
     from .composed import Part
 else:
     torch_ = late("shmplane.codecs.torch_")

@@ -27,7 +27,6 @@ from .envelope import corrupt, seal, unseal
 
 if TYPE_CHECKING:
     from . import tree_reading
-    from .base import Encoded, Memory, Sink
 else:
     tree_reading = late("shmplane.codecs.tree_reading")
 
@@ -219,6 +218,8 @@ class RecordsRoot:
 
     def __init__(self, frame: bytes, memory: Memory) -> None:
         self.memory: Memory = memory
+        self.count: int
+        self.index_at: int
         self.count, self.index_at = _parse(frame, memory.nbytes)
 
 
