@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 import shmplane
-from shmplane.codecs import encode
+from shmplane.codecs import CODECS, encode
 from shmplane.manifest import EVICTABLE, directory_of, open_group, places
 from shmplane.plane.blocks.kept import keep_for, lease_kept, put_kept, take_kept
 from shmplane.plane.blocks.putting import put
@@ -395,7 +395,7 @@ def _drop_what_is_kept(world: World, finished: bool) -> list[str]:
     problems = []
     for row, generation in kept:
         lease = take_kept(attachment_of(world.plane), row, generation)
-        if bytes(lease.root()) not in (SMALL, LARGE):
+        if bytes(CODECS[lease.facts.codec].present(lease.root())) not in (SMALL, LARGE):
             problems.append("what was kept is not what was put")
         del lease
     gc.collect()

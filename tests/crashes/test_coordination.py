@@ -12,6 +12,7 @@ import gc
 import os
 import random
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -194,6 +195,10 @@ def _load_in_task(load: Any) -> Any:
                 with contextlib.suppress(asyncio.CancelledError):
                     loop.run_until_complete(task)
             loop.close()
+            # On a busy machine one may still be on its way out, with the value in its hands.
+            for thread in threading.enumerate():
+                if thread.name == "shmplane-load":
+                    thread.join(5)
 
     return operate
 
