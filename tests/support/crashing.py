@@ -489,8 +489,13 @@ _RECOVERING = Scenario("recover", _join_and_collect)
 
 
 def _by_the_interpreter(swallowed: list[Any]) -> bool:
-    """Whether CPython itself swallowed it: it prints what a hook of a fork raises, whoever raised it there."""
-    return any(what in (forking._before, forking._in_parent, forking._in_child) for what in swallowed)
+    """Whether CPython itself swallowed it: it prints what a hook of a fork raises, whoever raised it there.
+
+    So it does with what is raised where the locks of imports go, which a fork takes and gives back.
+    """
+    hooks = (forking._before, forking._in_parent, forking._in_child)
+    machinery = ("importlib._bootstrap", "_frozen_importlib")
+    return any(what in hooks or getattr(what, "__module__", "") in machinery for what in swallowed)
 
 
 def strip_attachments() -> None:
