@@ -234,7 +234,7 @@ def test_opening_and_destroying_survive_system_calls_that_fail(
 
 def test_every_call_without_descriptors_has_a_typed_error_or_its_result(plane_root: Path) -> None:
     """In a process that makes each call for the first time: what it loads for it counts as well."""
-    assert run_in_child(_call_without_descriptors, str(plane_root), deadline=120) == []
+    assert run_in_child(_call_without_descriptors, str(plane_root), method="spawn", deadline=120) == []
 
 
 def _call_without_descriptors(root: str) -> list[str]:
