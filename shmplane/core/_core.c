@@ -16,13 +16,13 @@
    container is made (Python 3.11 looks for garbage then), no attribute is asked for but slots, no system call blocks. So no
    signal handler, finalizer, fork hook or other thread of this process ever stands between two stores.
 
-   Rule 5. A store of a word is ``SET`` or ``set_word``; bytes (a name's text, a body) are copied only to where no word says yet
-   that they are there. Each store is a release store of one aligned word, a plain
-   ``mov`` on x86 and ``stlr`` on arm64: no store is seen before one that was made earlier. Whoever reads without the lock
-   (``Reader.is_seen``, ``Plane.__getitem__``) is Python code, whose loads are ordered by x86, and on arm64 by nothing but what depends
-   on them; what does so here has its order in ``glance.h``. Who has the lock needs no order of its own: taking either kind is an acquire and giving it back a release, the one
-   because the kernel's lock is a barrier on both sides, the other as ``lockword.h`` says.
-   After each one a test can have the process killed: what ships is what was killed.  */
+   Rule 5. A store of a word is ``SET`` or ``set_word``; bytes (a name's text, a body) are copied only to where no word says
+   yet that they are there. Each store is a release store of one aligned word, a plain ``mov`` on x86 and ``stlr`` on arm64:
+   no store is seen before one that was made earlier. Whoever reads without the lock (``Reader.is_seen``,
+   ``Plane.__getitem__``) is Python code, whose loads are ordered by x86, and on arm64 by nothing but what depends on them;
+   what does so here has its order in ``glance.h``. Who has the lock needs no order of its own: taking either kind is an
+   acquire and giving it back a release, the one because the kernel's lock is a barrier on both sides, the other as
+   ``lockword.h`` says. After each one a test can have the process killed: what ships is what was killed.  */
 
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030B0000  /* one build serves every Python from 3.11 on */

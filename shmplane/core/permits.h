@@ -6,7 +6,8 @@
 
    Rule 2. Python does it when too many are held, when our word is not what our part says, when the row has gone to another name,
    and when it is not plain whose turn it is: who stands in line takes here only the one permit that is free, as the first of
-   all and the only one of his process, and joins it as the only one when none is free. So a process that is suspect changes nothing but what an audit would leave as it is.
+   all and the only one of this process, and joins it as the only one when none is free. So a process that is suspect changes
+   nothing but what an audit would leave as it is.
 
    Rule 3. A process's row of permits and tickets is read only while it ``coordinates``: others' have no memory behind them.
 
@@ -27,7 +28,8 @@ enum { PART_ROW, PART_GENERATION, PART_HELD, N_NUMBERS };
 /* In s, as ``WAIT_BOUNDS`` of ``manifest/counting.py``; a test compares. */
 static const double wait_bounds[] = {1e-5, 5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0};
 
-static PyObject *listed_text, *taken_text, *is_done_text, *ticket_text, *since_text, *waits_text, *append_text, *attachment_text, *leave_text;
+static PyObject *listed_text, *taken_text, *is_done_text, *ticket_text, *since_text, *waits_text, *append_text,
+    *attachment_text, *leave_text;
 
 static int know_permit_texts(void) {
     return (listed_text = PyUnicode_InternFromString("listed")) && (taken_text = PyUnicode_InternFromString("taken")) &&
